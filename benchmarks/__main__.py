@@ -1,0 +1,50 @@
+"""What coserver costs, next to its peers on the same machine. Run it from the root of a checkout."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+
+from benchmarks import imports, memory, rounds
+
+
+@dataclass(frozen=True)
+class Command:
+    about: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+# A new suite of servers under wrk is one row with rounds.run here, and rows of that suite in rows.py.
+COMMANDS: dict[str, Command] = {
+    "http": Command("requests/s and server CPU per request, next to the peers", rounds.add_options, rounds.run),
+    "memory": Command("memory per idle keep-alive connection", memory.add_options, memory.run),
+    "imports": Command("time of `import coserver`, and what it loads", imports.add_options, imports.run),
+}
+
+EPILOG = "Ends with status 1 if a bar was missed or a server failed. benchmarks/README.md says how to read the tables."
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, epilog=EPILOG)
+    commands = parser.add_subparsers(dest="suite", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        command.add_options(commands.add_parser(name, help=command.about, description=command.about, epilog=EPILOG))
+    options = parser.parse_args()
+    # SIGTERM and SIGHUP unwind like Ctrl-C does, so that no server is left behind.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    try:
+        return COMMANDS[options.suite].run(options)
+    except KeyboardInterrupt:
+        return 130  # what a shell calls "ended by Ctrl-C"
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

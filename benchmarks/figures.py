@@ -1,0 +1,81 @@
+"""From runs to figures: ratios within one round, their median and spread, and the verdict on a bar.
+
+Two runs are only ever compared within one round: a machine's speed may drift by a third within minutes, and the
+ratio of neighbours survives that where the figures themselves do not.
+"""
+
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from benchmarks.load import Run
+from benchmarks.rows import Bar
+
+Figure = Literal["cpu_us", "per_second"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Spread | None":
+        known = sorted(values)
+        return cls(median(known), known[0], known[-1]) if known else None
+
+    def text(self, form: str) -> str:
+        return f"{self.median:{form}} ({self.low:{form}} – {self.high:{form}})"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    bar: Bar
+    best: str  # which of the bar's servers the number is from
+    number: Spread | None  # None: not measured
+    clean: bool = True  # no socket error, wrong status or failed server in what the number rests on
+
+    @property
+    def word(self) -> str:
+        if self.number is None:
+            return "not measured"
+        if not self.clean:
+            return "VOID (errors)"
+        return "pass" if self.number.median <= self.bar.at_most else "MISSED"
+
+
+def pairs(runs: Sequence[Run], of: str, against: str) -> list[tuple[Run, Run]]:
+    """The runs of both servers, round by round; all `runs` are of one number of connections."""
+    theirs = {run.round: run for run in runs if run.server == against}
+    return [(run, theirs[run.round]) for run in runs if run.server == of and run.round in theirs]
+
+
+def ratios(runs: Sequence[Run], of: str, against: str, figure: Figure = "cpu_us") -> Spread | None:
+    return Spread.of(getattr(a, figure) / getattr(b, figure) for a, b in pairs(runs, of, against))
+
+
+def differences(runs: Sequence[Run], of: str, against: str) -> Spread | None:
+    """In microseconds of server CPU per request."""
+    return Spread.of(a.cpu_us - b.cpu_us for a, b in pairs(runs, of, against))
+
+
+def errors_of(runs: Iterable[Run]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for run in runs:
+        for kind, count in run.errors.items():
+            total[kind] = total.get(kind, 0) + count
+    return total
+
+
+def judge(bar: Bar, runs: Sequence[Run], failed: Container[str]) -> Verdict:
+    """`failed`: servers that did not last through all rounds; what they did before that proves nothing."""
+    compare = differences if bar.measure == "microseconds" else ratios
+    found = [(spread, name) for name in bar.of if (spread := compare(runs, name, bar.against))]
+    if not found:
+        return Verdict(bar, "", None)
+    number, best = min(found, key=lambda one: one[0].median)
+    rests_on = (best, bar.against)
+    wrong = errors_of(run for run in runs if run.server in rests_on)
+    return Verdict(bar, best, number, clean=not wrong and not any(name in failed for name in rests_on))

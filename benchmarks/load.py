@@ -1,0 +1,102 @@
+"""One run of wrk against one server: what it counted, and what the server's processes spent on it.
+
+wrk's command line is the same for every server. CPU is read before and after, so connecting and closing are in it:
+at 32 connections and some ten thousand requests they do not show.
+"""
+
+import json
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.process import Cores, Failed, Running
+
+SCRIPT = Path(__file__).with_name("wrk.lua")
+WARM_SECONDS = 0.5  # a thousand requests or more: caches filled, lazy imports done
+SETTLE_SECONDS = 0.05  # the server sees wrk's connections close; that work belongs to the run that opened them
+
+
+@dataclass(frozen=True)
+class Run:
+    server: str
+    round: int
+    connections: int
+    requests: int
+    seconds: float
+    cpu_seconds: float
+    p50_us: int
+    p99_us: int
+    bytes_per_answer: float
+    errors: dict[str, int]
+
+    @property
+    def per_second(self) -> float:
+        return self.requests / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """Server CPU per request, in microseconds."""
+        return self.cpu_seconds / self.requests * 1e6
+
+
+def wrk_command(one: Running, connections: int, seconds: int, cores: Cores) -> list[str]:
+    load = one.load
+    command = [*cores.load, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(SCRIPT)]
+    command.append(f"http://127.0.0.1:{one.port}{load.path}")
+    if load.body or load.method != "GET":
+        command += ["--", load.method, load.body, load.content_type]
+    return command
+
+
+def warm(one: Running, connections: int, cores: Cores) -> None:
+    """wrk counts in whole seconds; Ctrl-C's signal ends it sooner, as it would by hand."""
+    process = subprocess.Popen(wrk_command(one, connections, 1, cores), stdout=subprocess.DEVNULL)
+    try:
+        process.wait(WARM_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        process.wait(2)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def measure(one: Running, round_number: int, connections: int, seconds: int, cores: Cores) -> Run:
+    time.sleep(SETTLE_SECONDS)
+    before = one.cpu_seconds()
+    finished = subprocess.run(
+        wrk_command(one, connections, seconds, cores),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds + 30,  # wrk itself ends on time; this is for a machine that does not
+    )
+    time.sleep(SETTLE_SECONDS)
+    spent = one.cpu_seconds() - before
+    counted = _counted(finished)
+    if not counted["requests"]:
+        raise Failed(f"not one request answered: {counted['errors']}")
+    return Run(
+        server=one.server.name,
+        round=round_number,
+        connections=connections,
+        requests=counted["requests"],
+        seconds=counted["duration_us"] / 1e6,
+        cpu_seconds=spent,
+        p50_us=counted["p50_us"],
+        p99_us=counted["p99_us"],
+        bytes_per_answer=counted["bytes"] / counted["requests"],
+        errors={kind: count for kind, count in counted["errors"].items() if count},
+    )
+
+
+def _counted(finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    for line in finished.stdout.splitlines():
+        if line.startswith("RESULT "):
+            counted: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
+            return counted
+    raise Failed(f"wrk said nothing of use: {(finished.stderr or finished.stdout).strip()[-200:]}")

@@ -1,0 +1,137 @@
+"""`python -m benchmarks memory`: what one idle keep-alive connection holds in the server's memory.
+
+First a few hundred connections come and go, one after another, so that what a server allocates once is there and
+little freed memory lies around to hide the real need. Then thousands are opened, each does one request and stays.
+USS is what counts: memory the process has for itself alone. The kernel's socket buffers are in none of the figures.
+"""
+
+import argparse
+import http.client
+import select
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.figures import Spread, Verdict
+from benchmarks.process import Cores, Failed, Running, ask, raise_open_files, running
+from benchmarks.rounds import chosen
+from benchmarks.rows import BARS, MEMORY, SERVERS
+
+WARM_CONNECTIONS = 300
+IDLE_SECONDS = 2  # timers of the last request done, whatever was put off happened
+SPARE_FILES = 200  # beside the connections: libraries, pipes, the listener
+
+
+@dataclass(frozen=True)
+class Held:
+    """One measurement: kB as /proc counts them (1024 bytes), before and after the connections came."""
+
+    server: str
+    round: int
+    connections: int
+    closed: int  # connections the server closed although they were to be held
+    before: dict[str, int]
+    after: dict[str, int]
+
+    def per_connection(self, figure: str) -> float:
+        return (self.after[figure] - self.before[figure]) / self.connections
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", metavar="NAME,NAME", help=f"any server of http; default {', '.join(MEMORY)}")
+    parser.add_argument("--rounds", type=int, default=3, help="default %(default)s")
+    parser.add_argument("--connections", type=int, default=4000, help="held at once; default %(default)s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
+
+
+def run(options: argparse.Namespace) -> int:
+    limit = raise_open_files()
+    if limit < options.connections + SPARE_FILES:
+        raise SystemExit(f"{limit} open files are allowed here, {options.connections + SPARE_FILES} are needed")
+    names = chosen(options.only, MEMORY)
+    print(f"{report.machine_line()}\n{options.connections} idle keep-alive connections, {options.rounds} rounds\n")
+    held: list[Held] = []
+    failures: dict[str, str] = {}
+    for number in range(1, options.rounds + 1):
+        for name in names:
+            try:
+                held.append(_hold(name, number, options.connections))
+            except Failed as failed:
+                failures[name] = str(failed)
+                print(f"{name}: FAILED: {failed}", file=sys.stderr)
+    verdicts = [_judge(bar.of[0], held) for bar in BARS if bar.suite == "memory"]
+    print(_table(names, held, failures), end="\n\n")
+    print(report.bars_table(verdicts))
+    report.write_json(
+        options.json,
+        {
+            "suite": "memory",
+            "bars": [report.verdict_json(one) for one in verdicts],
+            "failures": failures,
+            "measured": [asdict(one) for one in held],
+        },
+    )
+    return 1 if failures or any(one.word not in ("pass", "not measured") for one in verdicts) else 0
+
+
+def _hold(name: str, number: int, count: int) -> Held:
+    with running(SERVERS[name], Cores()) as one:
+        for _ in range(WARM_CONNECTIONS):
+            ask(one)
+        time.sleep(IDLE_SECONDS)
+        before = one.memory_kb()
+        connections: list[http.client.HTTPConnection] = []
+        try:
+            for _ in range(count):
+                connections.append(_opened(one))
+            time.sleep(IDLE_SECONDS)
+            after = one.memory_kb()
+            closed = _closed(connections)
+        finally:
+            for connection in connections:
+                connection.close()
+    return Held(name, number, count, closed, before, after)
+
+
+def _opened(one: Running) -> http.client.HTTPConnection:
+    connection = http.client.HTTPConnection("127.0.0.1", one.port, timeout=5)
+    try:
+        ask(one, connection)
+    except OSError as error:
+        raise Failed(f"a connection was refused or dropped: {error!r}") from error
+    return connection
+
+
+def _closed(connections: Sequence[http.client.HTTPConnection]) -> int:
+    """How many are no longer held: a server that lets go early would look frugal."""
+    poll = select.poll()
+    gone = 0
+    for connection in connections:
+        if connection.sock is None:  # the answer said Connection: close
+            gone += 1
+        else:
+            poll.register(connection.sock, select.POLLIN)
+    return gone + len(poll.poll(0))
+
+
+def _judge(name: str, held: Sequence[Held]) -> Verdict:
+    bar = next(bar for bar in BARS if bar.suite == "memory" and bar.of[0] == name)
+    mine = [one for one in held if one.server == name]
+    spread = Spread.of(one.per_connection("uss") for one in mine)
+    return Verdict(bar, name, spread, clean=not any(one.closed for one in mine))
+
+
+def _table(names: Sequence[str], held: Sequence[Held], failures: dict[str, str]) -> str:
+    rows = []
+    for name in names:
+        mine = [one for one in held if one.server == name]
+        spreads = [Spread.of(one.per_connection(figure) for one in mine) for figure in ("uss", "pss", "rss")]
+        empty = Spread.of(one.before["uss"] / 1024 for one in mine)
+        closed = str(sum(one.closed for one in mine))
+        cells = [spread.text(".2f") if spread else "" for spread in spreads]
+        rows.append((name, empty.text(".1f") if empty else "", *cells, failures.get(name, closed)))
+    heads = ("server", "USS without, MB", "USS KB each", "PSS KB each", "RSS KB each", "closed early")
+    return report.table(heads, rows)

@@ -1,0 +1,196 @@
+"""A server as a process of its own: started on a free port, read through /proc, ended with everything it started.
+
+Every server leads its own process group, so ending one never reaches a process this benchmark did not start, and
+Ctrl-C in the terminal reaches the benchmark alone, which then ends its server.
+"""
+
+import http.client
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.rows import LOADS, Load, Server
+
+ROOT = Path(__file__).parent.parent  # the commands name modules and files from here
+START_SECONDS = 15  # importing everything from a cold disk takes some
+STOP_SECONDS = 5
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Failed(Exception):
+    """A server that did not start, or did not answer as its row says."""
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Where all servers run and where the load runs, as the head of a command; empty: where the kernel likes."""
+
+    server: tuple[str, ...] = ()
+    load: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if not self.server:
+            return "neither servers nor wrk pinned"
+        return f"all servers pinned to core {self.server[-1]}, wrk to core {self.load[-1]}"
+
+
+@dataclass(frozen=True)
+class Running:
+    server: Server
+    pid: int
+    port: int
+
+    @property
+    def load(self) -> Load:
+        return LOADS[self.server.load]
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the server and its descendants so far."""
+        return sum(_ticks(pid) for pid in descendants(self.pid)) / TICKS
+
+    def memory_kb(self) -> dict[str, int]:
+        """`uss` (what would be free if it ended), `pss`, `rss` of server and descendants, in kB as /proc counts."""
+        total = {"uss": 0, "pss": 0, "rss": 0}
+        for pid in descendants(self.pid):
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+            kb = {key: int(rest.split()[0]) for key, rest in (line.split(":") for line in lines)}
+            total["uss"] += kb["Private_Clean"] + kb["Private_Dirty"]
+            total["pss"] += kb["Pss"]
+            total["rss"] += kb["Rss"]
+        return total
+
+
+def choose_cores(pin: bool) -> Cores:
+    allowed = sorted(os.sched_getaffinity(0))
+    if not pin or len(allowed) < 2:
+        return Cores()
+    # The load gets the first core: that one more often takes the machine's interrupts.
+    return Cores(server=("taskset", "-c", str(allowed[1])), load=("taskset", "-c", str(allowed[0])))
+
+
+def raise_open_files() -> int:
+    """Lift the soft limit to the hard one; processes started from here inherit it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+@contextmanager
+def running(server: Server, cores: Cores) -> Iterator[Running]:
+    port = free_port()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            [*cores.server, sys.executable, "-m", *server.command.format(port=port).split()],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+        try:
+            one = Running(server, process.pid, port)
+            try:
+                _wait_for_right_answer(one, process)
+            except Failed as failed:
+                said.seek(0)
+                lines = said.read().decode(errors="replace").strip().splitlines()
+                reason = "; ".join([str(failed), *lines[-1:]])
+                raise Failed(reason.replace(str(ROOT), ".")) from None
+            yield one
+        finally:
+            if not stop(process):
+                print(f"{server.name} outlived SIGTERM by {STOP_SECONDS} s and was killed", file=sys.stderr)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def stop(process: subprocess.Popen[bytes]) -> bool:
+    """End the process group; False where the leader had to be killed."""
+    try:
+        _signal_group(process.pid, signal.SIGTERM)
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        _signal_group(process.pid, signal.SIGKILL)  # also a worker that outlived its leader
+        process.wait()
+    return True
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        pass
+
+
+def _wait_for_right_answer(one: Running, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise Failed(f"ended with status {process.returncode} instead of answering")
+        try:
+            ask(one)
+            return
+        except ConnectionRefusedError:
+            time.sleep(0.02)
+        except OSError as error:
+            raise Failed(f"no answer: {error!r}") from error
+    raise Failed(f"did not accept within {START_SECONDS} s")
+
+
+def ask(one: Running, connection: http.client.HTTPConnection | None = None) -> None:
+    """One request and its answer, checked: wrk itself looks at nothing but the status."""
+    load = one.load
+    mine = connection or http.client.HTTPConnection("127.0.0.1", one.port, timeout=5)
+    headers = {"Content-Type": load.content_type} if load.body else {}
+    try:
+        mine.request(load.method, load.path, body=load.body or None, headers=headers)
+        answer = mine.getresponse()
+        body = answer.read()
+    except http.client.HTTPException as error:
+        raise Failed(f"no HTTP answer: {error!r}") from error
+    finally:
+        if connection is None:
+            mine.close()
+    kind = answer.headers.get_content_type()
+    if (answer.status, kind, body) != (200, load.content_type, load.answer):
+        raise Failed(f"answered {answer.status} {kind} {body[:40]!r}")
+
+
+def descendants(pid: int) -> list[int]:
+    """The process and all below it that still run."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            children.setdefault(int(_stat(int(path.name))[1]), []).append(int(path.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
+    tree = [pid]
+    for one in tree:
+        tree.extend(children.get(one, ()))
+    return tree
+
+
+def _stat(pid: int) -> list[str]:
+    """/proc/PID/stat from its third field on: the second, the name, may hold blanks and brackets."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _ticks(pid: int) -> int:
+    fields = _stat(pid)
+    return int(fields[11]) + int(fields[12])  # utime and stime, fields 14 and 15 of proc(5)

@@ -1,0 +1,147 @@
+"""`python -m benchmarks http`, and every later suite of servers under wrk: rounds of A B C A B C ...
+
+Each run starts its server afresh, so that what differs from process to process (hash seed, memory layout) shows in
+the spread instead of favouring one server through all rounds.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from pathlib import Path
+from statistics import median
+
+from benchmarks import report
+from benchmarks.figures import Verdict, differences, errors_of, judge, ratios
+from benchmarks.load import Run, measure, warm
+from benchmarks.process import Cores, Failed, choose_cores, raise_open_files, running
+from benchmarks.rows import BARS, SERVERS, Server
+
+Failures = dict[str, str]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", metavar="NAME,NAME", help="these servers only; * matches as in a shell")
+    parser.add_argument("--against", metavar="NAME", help="compare every row with this server (default: by row)")
+    parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
+    parser.add_argument("--seconds", type=int, default=3, help="per run, whole seconds; default %(default)s")
+    parser.add_argument("--connections", default="32", metavar="N,N", help="e.g. 1,32,256; default %(default)s")
+    parser.add_argument("--pin", action="store_true", help="servers on one core, wrk on another (1 connection: always)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
+
+
+def chosen(only: str | None, among: Sequence[str]) -> list[str]:
+    """Names in the order of the table, whatever the order asked for."""
+    if only is None:
+        return list(among)
+    patterns = only.split(",")
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in SERVERS):
+            raise SystemExit(f"no server {pattern!r}; there are: {', '.join(SERVERS)}")
+    return [name for name in SERVERS if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def run(options: argparse.Namespace) -> int:
+    suite: str = options.suite
+    names = chosen(options.only, [name for name, server in SERVERS.items() if server.suite == suite])
+    names = [name for name in names if SERVERS[name].suite == suite]
+    if options.against and options.against not in names:
+        raise SystemExit(f"--against {options.against}: not among the servers measured: {', '.join(names)}")
+    connections = [int(count) for count in options.connections.split(",")]
+    if not shutil.which("wrk"):
+        raise SystemExit("wrk is not in PATH; most distributions have a package of that name")
+    raise_open_files()
+    print(f"{report.machine_line()}\n{options.rounds} rounds of {options.seconds} s; ratios within a round, medians\n")
+    runs: list[Run] = []
+    failures: Failures = {}
+    verdicts: dict[int, list[Verdict]] = {}
+    for count in connections:
+        cores = cores_for(count, options.pin)
+        runs += _rounds(names, count, options, cores, failures)
+        here = [one for one in runs if one.connections == count]
+        verdicts[count] = [judge(bar, here, failures) for bar in BARS if bar.suite == suite]
+        print(f"## Connections: {count}; {cores}\n")
+        print(_servers_table(names, here, options.against, failures), end="\n\n")
+        print(report.bars_table(verdicts[count]), end="\n\n", flush=True)
+    _write(options, runs, failures, verdicts)
+    judged = [verdict.word for of_count in verdicts.values() for verdict in of_count]
+    return 1 if failures or any(word not in ("pass", "not measured") for word in judged) else 0
+
+
+def cores_for(connections: int, pin: bool) -> Cores:
+    """One connection is pinned whatever was asked for.
+
+    Server and wrk then work in turn, and a kernel that puts both on one core in some runs and not in others makes
+    the figures of the same server jump threefold.
+    """
+    return choose_cores(pin or connections == 1)
+
+
+def _rounds(
+    names: Sequence[str], connections: int, options: argparse.Namespace, cores: Cores, failures: Failures
+) -> list[Run]:
+    runs = []
+    for number in range(1, options.rounds + 1):
+        for name in names:
+            if name in failures:
+                continue
+            try:
+                one = _one(SERVERS[name], number, connections, options.seconds, cores)
+            except Failed as failed:
+                failures[name] = str(failed)
+                print(f"{name}: FAILED: {failed}", file=sys.stderr)
+                continue
+            runs.append(one)
+            figures = f"{one.per_second:8.0f} requests/s {one.cpu_us:7.1f} µs"
+            print(f"{connections} connections, round {number}: {name:32} {figures} {one.errors or ''}", file=sys.stderr)
+    return runs
+
+
+def _one(server: Server, number: int, connections: int, seconds: int, cores: Cores) -> Run:
+    with running(server, cores) as process:
+        warm(process, connections, cores)
+        return measure(process, number, connections, seconds, cores)
+
+
+def _servers_table(names: Sequence[str], runs: Sequence[Run], against: str | None, failures: Failures) -> str:
+    heads = ("server", "requests/s", "CPU µs", "against", "CPU ratio", "CPU µs more", "requests/s ratio", "errors")
+    rows = [_row(name, runs, against or SERVERS[name].against, failures) for name in names]
+    return "\n".join([report.table(heads, rows), *(f"{name} failed: {why}" for name, why in failures.items())])
+
+
+def _row(name: str, runs: Sequence[Run], against: str, failures: Failures) -> tuple[str, ...]:
+    mine = [one for one in runs if one.server == name]
+    errors = [f"{count} {kind}" for kind, count in errors_of(mine).items()]
+    if name in failures:
+        errors.append("FAILED")
+    if not mine:
+        return (name, "", "", "", "", "", "", ", ".join(errors))
+    figures = (f"{median(one.per_second for one in mine):.0f}", f"{median(one.cpu_us for one in mine):.1f}")
+    ratio, difference = ratios(runs, name, against), differences(runs, name, against)
+    speed = ratios(runs, name, against, "per_second")
+    if name == against or not (ratio and difference and speed):
+        return (name, *figures, "", "", "", "", ", ".join(errors) or "none")
+    compared = (against, ratio.text(".2f"), difference.text("+.1f"), speed.text(".2f"))
+    return (name, *figures, *compared, ", ".join(errors) or "none")
+
+
+def _write(
+    options: argparse.Namespace,
+    runs: Sequence[Run],
+    failures: Failures,
+    verdicts: dict[int, list[Verdict]],
+) -> None:
+    report.write_json(
+        options.json,
+        {
+            "suite": options.suite,
+            "seconds": options.seconds,
+            "cores": {count: str(cores_for(count, options.pin)) for count in verdicts},
+            "commands": {name: f"python -m {SERVERS[name].command}" for name in {one.server for one in runs}},
+            "bars": {count: [report.verdict_json(one) for one in of_count] for count, of_count in verdicts.items()},
+            "failures": failures,
+            "runs": [{**asdict(one), "per_second": one.per_second, "cpu_us": one.cpu_us} for one in runs],
+        },
+    )

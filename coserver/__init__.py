@@ -1,0 +1,24 @@
+"""coserver: an embeddable server toolkit. TCP and HTTP on coroutines, on asyncio or trio, every connection in view."""
+
+from .app.app import App
+from .app.server import Server
+from .hooks.workers import await_, run_blocking
+from .server.errors import AppError, ClientLeft, HTTPException
+from .server.limits import Limits
+from .server.request import Request
+from .server.response import Response
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "App",
+    "AppError",
+    "ClientLeft",
+    "HTTPException",
+    "Limits",
+    "Request",
+    "Response",
+    "Server",
+    "await_",
+    "run_blocking",
+]

@@ -1,0 +1,1 @@
+"""Floor 6: App and the running Server, composed of everything below."""

@@ -1,0 +1,124 @@
+"""How an app is run: in the caller's loop, in a thread of its own, or in the foreground with signals."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ..server.connection import HttpConnection
+from ..server.service import Service, Story
+from ..server.tcp import tcp_story
+from ..transport.listener import Listener
+from . import registry
+from .registry import Bound, Wanted
+from .server import Server
+from .settings import Settings, backend_arguments
+
+if TYPE_CHECKING:
+    from .app import App
+
+
+@asynccontextmanager
+async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
+    """Run in the caller's task group of one; drain at the end of the block, or end at once if it raised."""
+    with registry.lock:
+        service = Service(app.compile(), settings.limits, settings.codec, app.emitter)
+        stories = _stories(app)
+        old = registry.running(app.name)
+        bound = registry.bind(app.name, _wanted(app, settings))
+        server = Server(app.name, settings, service, tuple(one.address for one in bound))
+        registry.enter(server, bound, old)
+    listeners = [
+        (Listener(sock.dup(), service.loop), stories[one.name]) for one in bound for sock in one.sockets
+    ]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_run, service, listeners, server, bound)
+        try:
+            yield server
+        except BaseException:
+            tasks.cancel_scope.cancel()
+            raise
+        service.stop()
+
+
+async def _run(
+    service: Service, listeners: list[tuple[Listener, Story]], server: Server, bound: list[Bound]
+) -> None:
+    try:
+        await service.run(listeners)
+    finally:
+        registry.leave(server, bound)
+        server.ended()
+
+
+def _wanted(app: App, settings: Settings) -> list[Wanted]:
+    """HTTP, unless the app has nothing but TCP handlers, and each of those."""
+    wanted = [Wanted(route.name, route.host or settings.host, route.port) for route in app.tcp_routes]
+    if app.routes or not wanted:
+        wanted.insert(0, Wanted("http", settings.host, settings.port, settings.uds or ""))
+    return wanted
+
+
+def _stories(app: App) -> dict[str, Story]:
+    stories: dict[str, Story] = {route.name: tcp_story(app.tcp_endpoint(route), route.framing) for route in app.tcp_routes}
+    return {"http": HttpConnection, **stories}
+
+
+def start(app: App, settings: Settings) -> Server:
+    """Run in a daemon thread; returns when it listens. Raises what kept it from listening."""
+    started = threading.Event()
+    result: list[Server] = []
+    failure: list[BaseException] = []
+
+    async def main() -> None:
+        async with serving(app, settings) as server:
+            result.append(server)
+            started.set()
+            await server.wait()
+
+    def thread() -> None:
+        try:
+            anyio.run(main, **backend_arguments(settings.backend))
+        except BaseException as error:
+            if started.is_set():
+                raise
+            failure.append(error)
+        finally:
+            started.set()
+
+    threading.Thread(target=thread, name=f"coserver {app.name}", daemon=True).start()
+    started.wait()
+    if failure:
+        raise failure[0]
+    return result[0]
+
+
+def run(app: App, settings: Settings, on_start: Callable[[Server], None] | None) -> int | None:
+    """Run in the foreground until a signal or ``stop``; which signal it was."""
+    ended_by: list[int] = []
+
+    async def main() -> None:
+        async with serving(app, settings) as server:
+            if on_start is not None:
+                on_start(server)
+            async with anyio.create_task_group() as tasks:
+                if threading.current_thread() is threading.main_thread():
+                    tasks.start_soon(_heed_signals, server, ended_by, tasks.cancel_scope)
+                await server.wait()
+                tasks.cancel_scope.cancel()
+
+    anyio.run(main, **backend_arguments(settings.backend))
+    return ended_by[0] if ended_by else None
+
+
+async def _heed_signals(server: Server, ended_by: list[int], everything: anyio.CancelScope) -> None:
+    """The first signal drains, the second ends at once."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            ended_by.append(number)
+            server.stop(None if len(ended_by) == 1 else 0)

@@ -1,0 +1,141 @@
+"""The running Server: where it listens, and how it is stopped, from any thread."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio import from_thread
+from anyio.lowlevel import current_token
+
+from ..lifecycle.emitter import Emitter
+from .settings import Settings, seconds
+
+if TYPE_CHECKING:
+    from ..server.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where one listener listens. ``name`` is "http" or the TCP handler's; ``path`` is a UNIX socket's, else ""."""
+
+    name: str
+    protocol: str
+    host: str
+    port: int
+    path: str = ""
+
+    @property
+    def url(self) -> str:
+        """What a client on this machine opens."""
+        if self.path:
+            return f"{self.protocol}+unix:{self.path}"
+        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"{self.protocol}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+class Server:
+    """A running app. ``with server:`` stops it at the end of the block."""
+
+    def __init__(self, name: str, settings: Settings, service: Service, addresses: tuple[Address, ...]) -> None:
+        self.name = name
+        self.settings = settings
+        self.addresses = addresses
+        self._service = service
+        self._token = current_token()
+        self._thread = threading.get_ident()
+        self._ended = threading.Event()
+        self._ended_here = anyio.Event()
+        self._replaced: Server | None = None  # its predecessor, which may still be draining
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._ended.is_set() else f"{len(self._service.connections)} connections"
+        return f"<Server {self.name!r} {', '.join(address.url for address in self.addresses)}, {state}>"
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def address(self) -> Address:
+        """The first listener's: HTTP if there is any."""
+        return self.addresses[0]
+
+    @property
+    def url(self) -> str:
+        return self.address.url
+
+    @property
+    def host(self) -> str:
+        return self.address.host
+
+    @property
+    def port(self) -> int:
+        return self.address.port
+
+    def port_of(self, name: str) -> int:
+        """The port of a listener by its name: "http", or a TCP handler's name. Raises KeyError."""
+        for address in self.addresses:
+            if address.name == name:
+                return address.port
+        raise KeyError(f"no listener is named {name!r}; there are {', '.join(a.name for a in self.addresses)}")
+
+    @property
+    def emitter(self) -> Emitter:
+        """Where observers and gates are added."""
+        return self._service.emitter
+
+    @property
+    def running(self) -> bool:
+        """False once the last connection and the listening sockets are closed."""
+        return not self._ended.is_set()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        return len(self._service.connections)
+
+    def stop(self, grace: float | None = None) -> None:
+        """Stop accepting, let what runs end within ``grace`` seconds (default: ``Limits.grace``), then cancel it.
+
+        Blocks until nothing is left; on the server's own thread (a handler, say) it begins the drain and returns. Twice
+        is fine. Raises ValueError.
+        """
+        self.begin_stop(seconds(grace))
+        if threading.get_ident() != self._thread:
+            self._ended.wait()
+            if self._replaced is not None:
+                self._replaced._ended.wait()
+
+    def begin_stop(self, grace: float | None = None) -> None:
+        """Begin the drain and return."""
+        if threading.get_ident() == self._thread:
+            self._service.stop(grace)
+            return
+        try:
+            from_thread.run_sync(self._service.stop, grace, token=self._token)
+        except anyio.RunFinishedError:
+            pass  # it has ended already
+
+    async def wait(self) -> None:
+        """On the server's own loop: wait until it has ended."""
+        await self._ended_here.wait()
+
+    def ended(self) -> None:
+        """Called on the loop when nothing is left."""
+        self._ended_here.set()
+        self._ended.set()
+
+    def replaces(self, predecessor: Server) -> None:
+        """Take the place of ``predecessor``: it drains in its own thread, and ``stop`` waits for it as well."""
+        self._replaced = predecessor
+        predecessor.begin_stop()
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        links = "<br>".join(f'<a href="{a.url}">{a.url}</a> {a.name}' for a in self.addresses)
+        return {"text/plain": repr(self), "text/html": links}

@@ -1,0 +1,113 @@
+"""What can happen to a connection and its exchanges, as frozen values; built only while someone observes.
+
+``at`` is monotonic seconds. ``source`` is the live connection or exchange: a gate may look inside it and change it.
+What may follow what stands in ``order``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """``connection`` and ``exchange`` are numbers that no other of this server bears; ``exchange`` is None between two."""
+
+    at: float
+    connection: int
+    exchange: int | None = None
+    source: Any = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionOpened(Event):
+    """A connection was accepted. ``peer`` is its address as text; ``protocol`` is "http/1.1" or "tcp"."""
+
+    peer: str
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestHead(Event):
+    """A request's head was read and found sound. Nothing of its body need have come."""
+
+    method: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRead(Event):
+    """The request was read to its end; ``size`` is its body's length in bytes. For TCP: a message came."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefused(Event):
+    """The peer broke the protocol or a limit; ``status`` is the answer it gets, 0 where none can be sent."""
+
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerStarted(Event):
+    """The handler is about to be called; ``handler`` is its name."""
+
+    handler: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerFinished(Event):
+    """The handler returned. For TCP: it asked for the next message, or ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerFailed(Event):
+    """The handler raised ``error``."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerCancelled(Event):
+    """The handler was cancelled: the client left, a deadline passed, or the server stops."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseStarted(Event):
+    """The response is about to be written; nothing of it has been. ``status`` is 0 for TCP."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseFinished(Event):
+    """The response's last byte was handed to the operating system; ``size`` counts its body's bytes."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseFailed(Event):
+    """The response was broken off: the client left, or what produced it raised."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseCancelled(Event):
+    """The response was broken off by a cancellation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRecycled(Event):
+    """The exchange is over and the connection ready for the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionClosed(Event):
+    """The last event of every connection; ``reason`` is why, in words."""
+
+    reason: str

@@ -1,0 +1,116 @@
+"""What may follow what: the tests' oracle, the source of the docs' diagram and of the stepper's labels.
+
+An exchange has three tracks that may interleave (a streamed body is read while the handler runs, a handler's stream is
+written while its body is read), so the table is kept by track; ``OrderCheck`` follows every connection through it.
+"""
+
+from __future__ import annotations
+
+from . import events as ev
+from . import phases
+
+Kind = type[ev.Event]
+
+#: The track of each event: its own sequence, within a connection or within an exchange.
+TRACKS: dict[str, tuple[Kind, ...]] = {
+    "connection": (ev.ConnectionOpened, ev.ConnectionRecycled, ev.ConnectionClosed),
+    "request": (ev.RequestHead, ev.RequestRead, ev.RequestRefused),
+    "handler": (ev.HandlerStarted, ev.HandlerFinished, ev.HandlerFailed, ev.HandlerCancelled),
+    "response": (ev.ResponseStarted, ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled),
+}
+
+#: Which event may come next on the same track. An exchange's tracks begin with FIRST's.
+FOLLOWS: dict[Kind, tuple[Kind, ...]] = {
+    ev.ConnectionOpened: (ev.ConnectionRecycled, ev.ConnectionClosed),
+    ev.ConnectionRecycled: (ev.ConnectionRecycled, ev.ConnectionClosed),
+    ev.ConnectionClosed: (),
+    ev.RequestHead: (ev.RequestRead, ev.RequestRefused),
+    ev.RequestRead: (),
+    ev.RequestRefused: (),
+    ev.HandlerStarted: (ev.HandlerFinished, ev.HandlerFailed, ev.HandlerCancelled),
+    ev.HandlerFinished: (),
+    ev.HandlerFailed: (),
+    ev.HandlerCancelled: (),
+    ev.ResponseStarted: (ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled),
+    # TCP answers a message with any number of its own.
+    ev.ResponseFinished: (ev.ResponseStarted,),
+    ev.ResponseFailed: (),
+    ev.ResponseCancelled: (),
+}
+
+FIRST: dict[str, tuple[Kind, ...]] = {
+    "connection": (ev.ConnectionOpened,),
+    "request": (ev.RequestHead, ev.RequestRead, ev.RequestRefused),
+    "handler": (ev.HandlerStarted,),
+    "response": (ev.ResponseStarted,),
+}
+
+#: Every one of these must have been closed by the time its connection is: exactly one Finished, Failed or Cancelled.
+OPENING: tuple[Kind, ...] = (ev.HandlerStarted, ev.ResponseStarted)
+
+#: Where a gate may hold, by the phase that ``at=`` names. The others are told only: nothing may be lost by waiting there.
+HOLDABLE: dict[str, Kind] = {
+    phases.ACCEPT: ev.ConnectionOpened,
+    phases.HEAD: ev.RequestHead,
+    phases.BODY: ev.RequestRead,
+    phases.HANDLER: ev.HandlerStarted,
+    phases.RESPONSE: ev.ResponseStarted,
+    phases.RECYCLE: ev.ConnectionRecycled,
+}
+
+_TRACK_OF = {kind: track for track, kinds in TRACKS.items() for kind in kinds}
+
+
+class OutOfOrder(AssertionError):
+    """Events came in an order that the table does not allow."""
+
+
+class OrderCheck:
+    """An observer that holds every event against the table. ``problems`` collects what it saw; ``check()`` raises it.
+
+    An observer that raises is removed, so this one does not raise while it observes.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self._last: dict[tuple[int, int | None, str], Kind] = {}
+        self._exchange: dict[int, int] = {}
+        self.seen = 0
+
+    def __call__(self, event: ev.Event) -> None:
+        self.seen += 1
+        kind = type(event)
+        track = _TRACK_OF.get(kind)
+        if track is None:
+            self.problems.append(f"{kind.__name__} has no row in TRACKS")
+            return
+        exchange = None if track == "connection" else event.exchange
+        if track != "connection" and exchange is None:
+            self.problems.append(f"{event!r} names no exchange")
+            return
+        key = (event.connection, exchange, track)
+        before = self._last.get(key)
+        allowed = FIRST[track] if before is None else FOLLOWS[before]
+        if kind not in allowed:
+            came_after = before.__name__ if before else "nothing"
+            self.problems.append(f"connection {event.connection}, exchange {exchange}: {kind.__name__} after {came_after}")
+        if track != "connection" and self._last.get((event.connection, None, "connection")) in (None, ev.ConnectionClosed):
+            self.problems.append(f"connection {event.connection}: {kind.__name__} outside its life")
+        self._last[key] = kind
+        if kind is ev.ConnectionClosed:
+            self._close(event.connection)
+
+    def _close(self, connection: int) -> None:
+        for number, exchange, track in [key for key in self._last if key[0] == connection]:
+            last = self._last.pop((number, exchange, track))
+            if last in OPENING:
+                self.problems.append(f"connection {number}, exchange {exchange}: {last.__name__} was never closed")
+        # Kept, so that anything said after the end is noticed.
+        self._last[connection, None, "connection"] = ev.ConnectionClosed
+
+    def check(self) -> None:
+        """Raise OutOfOrder if any event came out of order or any connection lacks its last one."""
+        still_open = sorted(number for (number, _, _), kind in self._last.items() if kind is not ev.ConnectionClosed)
+        problems = [*self.problems, *(f"connection {number}: no ConnectionClosed" for number in dict.fromkeys(still_open))]
+        if problems:
+            raise OutOfOrder("\n".join(problems))

@@ -1,0 +1,18 @@
+"""The phases of a connection's life: what the live table shows, what ``at=`` and ``--at`` name.
+
+Plain strings, not an enum: a phase is written several times a request, and read from any thread.
+"""
+
+from __future__ import annotations
+
+ACCEPT = "accept"  # open, nothing received yet
+HEAD = "head"  # part of a request's head has come
+BODY = "body"  # reading the request's body
+HANDLER = "handler"  # the handler runs
+SUSPEND = "suspend"  # ... and waits in a blocking call
+SUBREQUEST = "subrequest"  # ... and waits for an upstream
+RESPONSE = "response"  # the response is being written
+RECYCLE = "recycle"  # between two requests
+CLOSED = "closed"
+
+PHASES = (ACCEPT, HEAD, BODY, HANDLER, SUSPEND, SUBREQUEST, RESPONSE, RECYCLE)

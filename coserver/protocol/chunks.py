@@ -1,0 +1,129 @@
+"""A guard before the parsers: it lets chunked framing through only where it is sound and complete (RFC 9112 §7.1).
+
+It measures and checks; decoding is the codec's. Both parsers take framing that smuggles (bare LF, NUL, lone CR, blanks
+around sizes), so only lines that this file has approved reach them, and never a byte of the next request.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .errors import RemoteProtocolError
+from .syntax import TOKEN, check_field, show
+
+_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]++|\\[\t\x20-\x7e\x80-\xff])*+"'  # RFC 9110 §5.6.4
+_EXTENSION = rb";" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + _QUOTED + rb"))?+"
+# 16 hexadecimal digits are 64 bits. No blanks around size, names and values: RFC 9112 would have us take them, but
+# nobody sends them, llhttp refuses them, and parsers have been made to disagree by what stands in extensions.
+_match_size = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*+)\r\n").match
+
+# Fields by which one parser might find another end of the body than we do (RFC 9110 §6.5.1). llhttp refuses them too.
+_FRAMING = {b"content-length", b"transfer-encoding"}
+
+# A chunk's line is a size and rarely an extension; 4 KiB is what nginx's smallest header buffer would hold.
+LINE_MAX = 4096
+# Extensions in one body altogether: they are paid for in CPU and carry nothing (CVE-2023-39326 in Go had this shape).
+EXTENSIONS_MAX = 16 * 1024
+
+_SIZE, _DATA, _DATA_END, _TRAILER, _DONE = range(5)
+
+
+class ChunkGuard:
+    """Follows one chunked body. ``size`` counts the data bytes announced so far, in bytes."""
+
+    __slots__ = ("_extensions", "_left", "_size_max", "_state", "_trailer", "_trailer_max", "size")
+
+    def __init__(self, size_max: int, trailer_max: int) -> None:
+        self._state = _SIZE
+        self._left = 0
+        self._size_max = size_max
+        self._trailer_max = trailer_max
+        self._extensions = self._trailer = 0
+        self.size = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether the body, its trailer included, has been approved to its end."""
+        return self._state == _DONE
+
+    def limit(self, size_max: int) -> None:
+        """Set how many bytes of data may come in all. Raises RemoteProtocolError (413) if more have been announced."""
+        self._size_max = size_max
+        self._check_total()
+
+    def approve(self, data: bytes) -> int:
+        """How many leading bytes of ``data`` are sound, complete and part of this body.
+
+        Raises RemoteProtocolError (400, 413 or 431) on the first byte that is not.
+        """
+        at, end = 0, len(data)
+        while at < end and self._state != _DONE:
+            if self._state == _DATA:
+                step = min(self._left, end - at)
+                self._left -= step
+                at += step
+                if not self._left:
+                    self._state = _DATA_END
+                continue
+            after = self._approve_line(data, at)
+            if not after:
+                break
+            at = after
+        return at
+
+    def _approve_line(self, data: bytes, at: int) -> int:
+        """Approve the framing line at ``at``; returns where it ends, 0 when it is not complete yet."""
+        newline = data.find(b"\n", at)
+        if newline < 0:
+            self._check_unfinished(data, at)
+            return 0
+        if self._state == _SIZE:
+            return self._approve_size(data, at, newline + 1)
+        if self._state == _DATA_END:
+            if data[at : newline + 1] != b"\r\n":
+                raise RemoteProtocolError(f"a chunk's data must be followed by CRLF; got {show(data[at : newline + 1])}")
+            self._state = _SIZE
+            return newline + 1
+        if data[at : newline + 1] == b"\r\n":
+            self._state = _DONE
+            return newline + 1
+        self._trailer += newline + 1 - at
+        if self._trailer > self._trailer_max:
+            raise RemoteProtocolError(f"the trailer is longer than {self._trailer_max} bytes", 431)
+        return self._approve_trailer(data, at)
+
+    def _approve_size(self, data: bytes, at: int, end: int) -> int:
+        line = _match_size(data, at)
+        if not line:
+            raise RemoteProtocolError(
+                f"a chunk must start with its size in hexadecimal, then ';name=value' at most; got {show(data[at:end])}"
+            )
+        self._extensions += len(line[2])
+        if self._extensions > EXTENSIONS_MAX or end - at > LINE_MAX:
+            raise RemoteProtocolError(f"chunk extensions are longer than {LINE_MAX} bytes a line, {EXTENSIONS_MAX} in all")
+        self._left = int(line[1], 16)
+        self.size += self._left
+        self._check_total()
+        self._state = _DATA if self._left else _TRAILER
+        return line.end()
+
+    def _approve_trailer(self, data: bytes, at: int) -> int:
+        end = check_field(data, at)
+        name = data[at : data.index(b":", at)].lower()
+        if name in _FRAMING:
+            raise RemoteProtocolError(f"a trailer must not hold {name.decode()} (RFC 9110 §6.5.1)")
+        return end
+
+    def _check_total(self) -> None:
+        if self.size > self._size_max:
+            raise RemoteProtocolError(f"the body is longer than {self._size_max} bytes", 413)
+
+    def _check_unfinished(self, data: bytes, at: int) -> None:
+        pending = data[at : at + LINE_MAX + 1]
+        if self._state == _DATA_END and not b"\r\n".startswith(pending):
+            raise RemoteProtocolError(f"a chunk's data must be followed by CRLF; got {show(pending)}")
+        longest = self._trailer_max - self._trailer if self._state == _TRAILER else LINE_MAX
+        if len(data) - at > longest and pending != b"\r":  # the empty line at the end does not count
+            if self._state == _TRAILER:
+                raise RemoteProtocolError(f"the trailer is longer than {self._trailer_max} bytes", 431)
+            raise RemoteProtocolError(f"chunk extensions are longer than {LINE_MAX} bytes a line, {EXTENSIONS_MAX} in all")

@@ -1,0 +1,44 @@
+"""Header fields as handlers see them: a mapping that ignores case, keeps order and repeated fields (RFC 9110 §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+RawFields = list[tuple[bytes, bytes]]
+
+
+class Headers(Mapping[str, str]):
+    """Fields of a message. ``headers["accept"]`` joins repeated ones with ", " (RFC 9110 §5.2); ``get_all`` keeps them apart."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        # ISO-8859-1 never fails and loses nothing: the bytes can be had back (RFC 9110 §5.5).
+        self._pairs = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in fields)
+
+    def __getitem__(self, name: str) -> str:
+        values = self.get_all(name)
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict(self._pairs))
+
+    def __len__(self) -> int:
+        return len(dict(self._pairs))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and any(key == name.lower() for key, _ in self._pairs)
+
+    def __repr__(self) -> str:
+        return f"Headers({list(self._pairs)!r})"
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value of ``name``, in order; empty if there is none."""
+        name = name.lower()
+        return [value for key, value in self._pairs if key == name]
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """All fields in order, names in lower case, repeated ones apart."""
+        return self._pairs

@@ -1,0 +1,110 @@
+"""Messages in a TCP byte stream: where one ends. Bytes in, whole messages out; no I/O.
+
+A new framing is a class with ``decode`` and ``encode`` and a row in ``FRAMINGS``. ``decode`` takes one message off the
+front of the buffer, or returns None when it needs more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from .errors import LocalProtocolError, RemoteProtocolError
+
+
+class Framing(Protocol):
+    """Cuts messages out of bytes. One object serves one connection; ``decode`` may change ``buffer``, nothing else does."""
+
+    def decode(self, buffer: bytearray) -> bytes | None:
+        """Take the first whole message off ``buffer``; None if there is none yet. Raises RemoteProtocolError."""
+        ...
+
+    def encode(self, message: bytes) -> bytes:
+        """The bytes that carry ``message``. Raises LocalProtocolError if it cannot be carried."""
+        ...
+
+
+class Raw:
+    """No framing: whatever arrived is a message, at most ``size_max`` bytes at a time."""
+
+    def __init__(self, size_max: int) -> None:
+        self.size_max = size_max
+
+    def decode(self, buffer: bytearray) -> bytes | None:
+        if not buffer:
+            return None
+        message = bytes(buffer[: self.size_max])
+        del buffer[: self.size_max]
+        return message
+
+    def encode(self, message: bytes) -> bytes:
+        return message
+
+
+class Lines:
+    """A message a line; LF ends it, a CR before that is dropped. An empty line is a message."""
+
+    def __init__(self, size_max: int) -> None:
+        self.size_max = size_max
+        self._searched = 0  # an unfinished line is searched once, however slowly it comes
+
+    def decode(self, buffer: bytearray) -> bytes | None:
+        end = buffer.find(b"\n", self._searched)
+        if end < 0:
+            self._searched = len(buffer)
+        # One byte more than the line: its CR.
+        if (end if end >= 0 else len(buffer)) > self.size_max + 1:
+            raise RemoteProtocolError(f"a line must be at most {self.size_max} bytes long")
+        if end < 0:
+            return None
+        line = bytes(buffer[:end]).removesuffix(b"\r")
+        if len(line) > self.size_max:
+            raise RemoteProtocolError(f"a line must be at most {self.size_max} bytes long; this one has {len(line)}")
+        del buffer[: end + 1]
+        self._searched = 0
+        return line
+
+    def encode(self, message: bytes) -> bytes:
+        if b"\n" in message:
+            raise LocalProtocolError("a message of framing 'lines' must not hold a newline; send it as several")
+        return message + b"\n"
+
+
+class Length:
+    """A prefix, a 4-byte big-endian length, then as many bytes. An empty message is a message."""
+
+    def __init__(self, size_max: int, prefix: bytes = b"") -> None:
+        self.size_max = size_max
+        self.prefix = prefix
+        self._head = len(prefix) + 4
+
+    def decode(self, buffer: bytearray) -> bytes | None:
+        prefix = self.prefix
+        if prefix and not buffer.startswith(prefix[: len(buffer)]):
+            got = bytes(buffer[: len(prefix)]).hex(" ")
+            raise RemoteProtocolError(f"a message must start with the bytes {prefix.hex(' ')}; got {got}")
+        if len(buffer) < self._head:
+            return None
+        size = int.from_bytes(buffer[len(prefix) : self._head], "big", signed=True)
+        if size < 0:
+            raise RemoteProtocolError(f"a message's length must not be negative; got {size}")
+        if size > self.size_max:
+            raise RemoteProtocolError(f"a message must be at most {self.size_max} bytes long; this one says {size}")
+        end = self._head + size
+        if len(buffer) < end:
+            return None
+        message = bytes(buffer[self._head : end])
+        del buffer[:end]
+        return message
+
+    def encode(self, message: bytes) -> bytes:
+        if len(message) > 0x7FFF_FFFF:
+            raise LocalProtocolError(f"a message must be shorter than 2 GiB; got {len(message)} bytes")
+        return b"%b%b%b" % (self.prefix, len(message).to_bytes(4, "big"), message)
+
+
+def _coserver(size_max: int) -> Framing:
+    return Length(size_max, prefix=b"\xe8\x00\x00\x00")
+
+
+FRAMINGS: dict[str, Callable[[int], Framing]] = {"raw": Raw, "lines": Lines, "length": Length, "coserver": _coserver}

@@ -1,0 +1,119 @@
+"""What the fields of a request head mean for the connection: where the body ends, whether it lives on (RFC 9112 §6, §9)."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+from .errors import RemoteProtocolError
+from .fields import RawFields
+from .syntax import is_host, show
+
+_is_length = re.compile(rb"[0-9]{1,19}").fullmatch  # 19 digits: all of 63 bits, and no integer attack
+_absolute_form = re.compile(rb"(?i:https?)://([^/?]*)(.*)").fullmatch
+# One dictionary lookup per field decides whether it means anything for the framing.
+_MEANINGFUL = {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"}
+
+
+class RequestHead:
+    """One request head, read and judged.
+
+    ``length`` is the body's length in bytes, 0 for no body, None for a chunked one. ``minor`` is the y of HTTP/1.y.
+    ``target`` is the request-target as sent (RFC 9112 §3.2), ``path`` and ``query`` its parts, still percent-encoded.
+    """
+
+    __slots__ = ("expect_continue", "fields", "host", "keep_alive", "length", "method", "minor", "path", "query", "target")
+
+    def __init__(self, method: str, target: bytes, minor: int, fields: RawFields) -> None:
+        self.method = method
+        self.target = target.decode("ascii")
+        self.minor = minor
+        self.fields = fields
+        self.keep_alive = minor == 1
+        self.expect_continue = False
+        self.length: int | None = 0
+        self.host = b""
+        self._read_fields(fields)
+        if target[:1] == b"/" and method != "CONNECT":
+            self.path, _, self.query = self.target.partition("?")
+        else:
+            self._read_other_form(target)
+
+    def __repr__(self) -> str:
+        return f"<RequestHead {self.method} {self.target} HTTP/1.{self.minor}>"
+
+    @property
+    def plain_path(self) -> str:
+        """The path with percent-encoding undone (UTF-8; what is no UTF-8 becomes U+FFFD)."""
+        return unquote(self.path) if "%" in self.path else self.path
+
+    def _read_fields(self, fields: RawFields) -> None:
+        hosts = lengths = 0
+        codings: list[bytes] = []
+        options: list[bytes] = []
+        for name, value in fields:
+            if name not in _MEANINGFUL:
+                continue
+            if name == b"host":
+                hosts += 1
+                self.host = value
+            elif name == b"content-length":
+                lengths += 1
+                self.length = self._length_of(value)
+            elif name == b"transfer-encoding":
+                codings.append(value)
+            elif name == b"connection":
+                options.append(value)
+            elif value.lower() == b"100-continue" and self.minor == 1:  # RFC 9110 §10.1.1: others may be ignored
+                self.expect_continue = True
+        if hosts != 1 and (hosts or self.minor == 1):
+            raise RemoteProtocolError(f"a request must have one Host field (RFC 9112 §3.2); this one has {hosts}")
+        if hosts and not is_host(self.host):
+            raise RemoteProtocolError(f"Host must be a name or an address, with a port at most; got {show(self.host)}")
+        if lengths > 1:
+            raise RemoteProtocolError(f"a request must have one Content-Length at most; this one has {lengths}")
+        if options:
+            self._read_connection(b",".join(options))
+        if codings:
+            self._read_transfer_encoding(codings, lengths)
+
+    @staticmethod
+    def _length_of(value: bytes) -> int:
+        if not _is_length(value):
+            raise RemoteProtocolError(f"Content-Length must be a whole number of bytes; got {show(value)}")
+        return int(value)
+
+    def _read_connection(self, value: bytes) -> None:
+        """``close`` wins over ``keep-alive``, in whichever field either stands (RFC 9112 §9.3)."""
+        options = {option.strip(b" \t").lower() for option in value.split(b",")}
+        if b"close" in options:
+            self.keep_alive = False
+        elif b"keep-alive" in options and self.minor == 0:
+            self.keep_alive = True
+
+    def _read_transfer_encoding(self, codings: list[bytes], lengths: int) -> None:
+        """RFC 9112 §6.1: only ``chunked``, alone. Both it and a length, or it in HTTP/1.0, is how requests are smuggled."""
+        if lengths:
+            raise RemoteProtocolError("a request must not have both Content-Length and Transfer-Encoding")
+        if self.minor == 0:
+            raise RemoteProtocolError("an HTTP/1.0 request must not have Transfer-Encoding")
+        if len(codings) != 1 or codings[0].lower() != b"chunked":
+            known = len(codings) == 1 and codings[0].lower().endswith(b", chunked")
+            given = show(b", ".join(codings))
+            raise RemoteProtocolError(f"the only transfer coding served here is 'chunked'; got {given}", 501 if known else 400)
+        self.length = None
+
+    def _read_other_form(self, target: bytes) -> None:
+        if target == b"*" and self.method == "OPTIONS":
+            self.path, self.query = "*", ""
+        elif self.method == "CONNECT":
+            raise RemoteProtocolError("CONNECT is for proxies, and this is none", 501)
+        elif form := _absolute_form(target):
+            authority, rest = form.groups()
+            if not authority or not is_host(authority):
+                raise RemoteProtocolError(f"the target's authority must be a host, with a port at most; got {show(authority)}")
+            self.host = authority  # RFC 9112 §3.2.2: it overrides Host
+            self.path, _, self.query = rest.decode("ascii").partition("?")
+            self.path = self.path or "/"
+        else:
+            raise RemoteProtocolError(f"a request target must be a path, '*' for OPTIONS, or a http:// URL; got {show(target)}")

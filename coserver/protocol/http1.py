@@ -1,0 +1,159 @@
+"""The receiving half of HTTP/1.1, without I/O: bytes in, one request at a time out (RFC 9112).
+
+``receive`` takes what came, ``read_head`` and ``read_body`` give what is whole. The parser is made for each request and
+let go with it, so an idle connection keeps neither parser nor buffer; pipelined bytes wait here, unparsed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .chunks import ChunkGuard
+from .codecs import CODECS, Codec
+from .errors import LocalProtocolError, RemoteProtocolError
+from .fields import RawFields
+from .head import RequestHead
+from .syntax import check_head, check_partial
+
+# RFC 9112 §2.2 asks to ignore at least one empty line before a request; old clients sent one after a POST. More is a flood.
+_LEADING_LINES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLimits:
+    """What a reader takes, in bytes and in fields; the reasons for the numbers stand in ``server/limits.py``."""
+
+    head_size: int = 32 * 1024
+    head_fields: int = 100
+    target_size: int = 8 * 1024
+    trailer_size: int = 8 * 1024
+
+
+class Http1Reader:
+    """Reads the requests of one connection. ``body_done`` tells whether the current request has been read to its end."""
+
+    __slots__ = (
+        "_buffer", "_checked", "_codec", "_empty_lines", "_guard", "_left", "_limits", "_make_codec", "body_done", "trailers",
+    )  # fmt: skip
+
+    def __init__(self, codec: str = "h11", limits: HeadLimits = HeadLimits()) -> None:  # noqa: B008 - frozen
+        self._make_codec = CODECS[codec]
+        self._limits = limits
+        self._buffer = b""
+        self._checked = 0  # up to here an unfinished head has been found sound
+        self._empty_lines = 0  # that came before the next request
+        self._codec: Codec | None = None
+        self._guard: ChunkGuard | None = None
+        self._left = 0
+        self.body_done = True
+        self.trailers: RawFields = []
+
+    @property
+    def buffered(self) -> int:
+        """How many received bytes wait to be read."""
+        return len(self._buffer)
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the wire; what they are is found when they are read."""
+        self._buffer = self._buffer + data if self._buffer else data
+
+    def read_head(self) -> RequestHead | None:
+        """The next request's head; None if more bytes are needed.
+
+        Raises RemoteProtocolError (400, 414, 431, 501, 505): the connection is of no use after that. Raises
+        LocalProtocolError while the last request's body is unread, for it would be taken for a request.
+        """
+        if not self.body_done:
+            raise LocalProtocolError("read the request's body to its end, or close the connection, before the next head")
+        buffer = self._buffer
+        if buffer[:1] in (b"\r", b"\n") and not self._checked:
+            buffer = self._buffer = self._skip_empty_lines(buffer)
+        if not buffer:
+            return None
+        end = buffer.find(b"\r\n\r\n") + 4
+        if end < 4:
+            self._check_unfinished(buffer)
+            return None
+        raw = buffer if end == len(buffer) else buffer[:end]
+        self._check_size(raw)
+        check_head(raw)
+        codec = self._make_codec()
+        head = RequestHead(*codec.head(raw))
+        if len(head.fields) > self._limits.head_fields:
+            raise RemoteProtocolError(f"a request has at most {self._limits.head_fields} fields here", 431)
+        self._buffer = buffer[end:] if end != len(buffer) else b""
+        self._checked = self._empty_lines = 0
+        if head.length != 0:
+            self._expect_body(codec, head.length)
+        else:
+            self.trailers = codec.trailers()
+        return head
+
+    def limit_body(self, size_max: int) -> None:
+        """Set how many bytes of body the request that was just read may have. Raises RemoteProtocolError (413)."""
+        if self._left > size_max:
+            raise RemoteProtocolError(f"the body is {self._left} bytes long; at most {size_max} are taken here", 413)
+        if self._guard is not None:
+            self._guard.limit(size_max)
+
+    def read_body(self) -> bytes:
+        """The body's next data, empty if more bytes are needed or, with ``body_done``, at its end.
+
+        Raises RemoteProtocolError (400, 413, 431).
+        """
+        buffer, codec = self._buffer, self._codec
+        if codec is None or not buffer:
+            return b""
+        size = self._guard.approve(buffer) if self._guard else min(self._left, len(buffer))
+        if not size:
+            return b""
+        whole = size == len(buffer)
+        self._buffer = b"" if whole else buffer[size:]
+        data = codec.body(buffer if whole else buffer[:size])
+        if self._guard:
+            self.body_done = self._guard.done
+        else:
+            self._left -= size
+            self.body_done = not self._left
+        if self.body_done:
+            self.trailers = codec.trailers()
+            self._codec = self._guard = None
+        return data
+
+    def _expect_body(self, codec: Codec, length: int | None) -> None:
+        self._codec = codec
+        self.body_done = False
+        self.trailers = []
+        if length is None:
+            self._guard = ChunkGuard(1 << 63, self._limits.trailer_size)
+        else:
+            self._left = length
+
+    def _skip_empty_lines(self, buffer: bytes) -> bytes:
+        while self._empty_lines < _LEADING_LINES and buffer[:2] == b"\r\n":
+            self._empty_lines += 1
+            buffer = buffer[2:]
+        if buffer[:1] == b"\n" or buffer[:2] == b"\r\n":
+            raise RemoteProtocolError(f"a request starts with its request line; at most {_LEADING_LINES} empty lines may precede it")
+        return buffer
+
+    def _check_size(self, head: bytes) -> None:
+        """Refuse a head or target that is too long; ``head`` may be unfinished.
+
+        What is wrong within the limit comes first, so that the status does not depend on how the bytes came.
+        """
+        limits = self._limits
+        if len(head) > limits.target_size:
+            line = head.find(b"\r")
+            longest = limits.target_size + 32  # room for the method and the version around the target
+            if (line if line >= 0 else len(head)) > longest:
+                check_partial(head[:longest], 0)
+                raise RemoteProtocolError(f"the request target is longer than {limits.target_size} bytes", 414)
+        if len(head) > limits.head_size:
+            check_partial(head[: limits.head_size], 0)
+            raise RemoteProtocolError(f"the request head is longer than {limits.head_size} bytes", 431)
+
+    def _check_unfinished(self, buffer: bytes) -> None:
+        self._check_size(buffer)
+        if buffer != b"\r":
+            self._checked = check_partial(buffer, self._checked)

@@ -1,0 +1,79 @@
+"""The sending half of HTTP/1.1, without I/O: a status and fields to bytes, chunks, trailers (RFC 9112 §4, §7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from .errors import LocalProtocolError
+from .syntax import is_token, is_value
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # RFC 9110 §10.1.1
+LAST_CHUNK = b"0\r\n\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n"
+CLOSE = b"connection: close\r\n"
+KEEP_ALIVE = b"connection: keep-alive\r\n"  # said to HTTP/1.0 clients, who would else not know
+
+_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
+# Heads of the usual kind, ready made. Bounded, since content types may come from data: 256 are more than any app names.
+_starts: dict[tuple[int, str], bytes] = {}
+_STARTS_MAX = 256
+# The server writes these; a handler that did would desynchronise the connection.
+_FRAMING = {"transfer-encoding", "keep-alive", "upgrade", "trailer"}
+
+
+def has_body(status: int) -> bool:
+    """Whether a response of this status may have a body (RFC 9110 §6.4.1)."""
+    return status >= 200 and status not in (204, 304)
+
+
+def encode_start(status: int, content_type: str) -> bytes:
+    """Status line and, unless it is empty, Content-Type. Raises LocalProtocolError for what may not be sent."""
+    start = _starts.get((status, content_type))
+    if start is None:
+        start = _status_line(status)
+        if content_type:
+            start += encode_fields((("content-type", content_type),))
+        if len(_starts) < _STARTS_MAX:
+            _starts[status, content_type] = start
+    return start
+
+
+def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
+    """Field lines. Raises LocalProtocolError when a name is no token or a value could start a line of its own."""
+    lines = []
+    for name, value in fields:
+        try:
+            raw_name, raw_value = name.encode("ascii"), value.encode("latin-1").strip(b" \t")
+        except UnicodeEncodeError as error:
+            raise LocalProtocolError(
+                f"field {name!r}: names are ASCII and values ISO-8859-1 (RFC 9110 §5.5); encode {value!r} first"
+            ) from error
+        if not is_token(raw_name):
+            raise LocalProtocolError(f"a field's name must be a token (RFC 9110 §5.1); got {name!r}")
+        if not is_value(raw_value):
+            raise LocalProtocolError(f"field {name!r}: a value must not hold control characters; got {value!r}")
+        if name.lower() in _FRAMING:
+            raise LocalProtocolError(f"field {name!r} belongs to the server, which frames the response; leave it out")
+        lines.append(b"%b: %b\r\n" % (raw_name, raw_value))
+    return b"".join(lines)
+
+
+def encode_length(length: int) -> bytes:
+    return b"content-length: %d\r\n" % length
+
+
+def encode_chunk(data: bytes) -> bytes:
+    """One chunk (RFC 9112 §7.1); ``data`` must not be empty, for that would end the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def encode_last_chunk(trailers: Iterable[tuple[str, str]]) -> bytes:
+    """The last chunk and the trailer section (RFC 9112 §7.1.2)."""
+    return b"0\r\n%b\r\n" % encode_fields(trailers)
+
+
+def _status_line(status: int) -> bytes:
+    if not 200 <= status <= 599:
+        raise LocalProtocolError(f"a response's status is from 200 to 599; got {status}")
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status

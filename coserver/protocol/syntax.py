@@ -1,0 +1,109 @@
+"""The strict grammar of a request head (RFC 9112 §2–5), checked on the raw bytes before any parser sees them.
+
+Neither h11 nor httptools is strict enough alone (bare LF, obs-fold, control characters, odd versions). One regular
+expression says yes in 0.2 µs; only a refused head is read again, slowly, to say what is wrong with it.
+Possessive quantifiers (``++``) keep the matching linear: nothing that a client sends can make it backtrack.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .errors import RemoteProtocolError
+
+_TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110 §5.6.2
+TOKEN = _TCHAR + rb"++"
+# 24 is far beyond the longest registered method (UPDATEREDIRECTREF, 17 letters).
+METHOD = _TCHAR + rb"{1,24}+"
+# Visible ASCII without "#": a fragment is never sent (RFC 9112 §3.2), and raw 8-bit bytes mean different paths to different parties.
+TARGET = rb"[\x21\x22\x24-\x7e]++"
+VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"  # RFC 9110 §5.5: no control characters; a bare CR or LF never
+FIELD = TOKEN + rb":" + VALUE + rb"\r\n"
+REQUEST_LINE = METHOD + rb" " + TARGET + rb" HTTP/1\.[01]\r\n"
+
+is_head = re.compile(REQUEST_LINE + rb"(?:" + FIELD + rb")*+\r\n").fullmatch
+is_token = re.compile(TOKEN).fullmatch
+is_value = re.compile(VALUE).fullmatch
+match_field = re.compile(FIELD).match
+_match_request_line = re.compile(REQUEST_LINE).match
+# What an unfinished request line may look like so far, so that a TLS hello or an SSH banner is refused at once and not
+# at the deadline. Any version may come, for the whole line tells which one is not spoken here.
+_may_become_request_line = re.compile(
+    METHOD + rb"(?: (?:" + TARGET + rb"(?: (?:H(?:T(?:T(?:P(?:/(?:\d(?:\.(?:\d\r?)?)?)?)?)?)?)?)?)?)?)?"
+).fullmatch
+_match_other_version = re.compile(METHOD + rb" " + TARGET + rb" (HTTP/[02-9]\.\d)\r\n").fullmatch
+# Host (RFC 9110 §7.2): a name, an IPv4 address or a bracketed IPv6 one, and a port. No user, no path, no list.
+_NAME = rb"[0-9A-Za-z\-._~!$&'()*+;=]*+(?:%[0-9A-Fa-f]{2}[0-9A-Za-z\-._~!$&'()*+;=]*+)*+"
+is_host = re.compile(rb"(?:\[[0-9A-Fa-f:.]++\]|" + _NAME + rb")(?::[0-9]{0,5}+)?").fullmatch
+
+
+def check_head(head: bytes) -> None:
+    """Raise RemoteProtocolError unless ``head`` (request line to blank line, CRLFs included) is sound."""
+    if not is_head(head):
+        explain(head)
+
+
+def explain(head: bytes) -> None:
+    """Find what is wrong in a head that ``is_head`` refused, and raise it with the rule and the value."""
+    end = head.find(b"\n") + 1
+    check_request_line(head[:end])
+    while end < len(head) - 2:
+        end = check_field(head, end)
+    raise RemoteProtocolError("request head must end with an empty line, each line ended by CRLF")
+
+
+def check_request_line(line: bytes) -> None:
+    """Raise RemoteProtocolError unless ``line`` is ``method SP target SP HTTP/1.x CRLF`` (RFC 9112 §3)."""
+    if _match_request_line(line):
+        return
+    other = _match_other_version(line)
+    if other:
+        raise RemoteProtocolError(f"{other[1].decode()} is not spoken here; use HTTP/1.1", 505)
+    raise RemoteProtocolError(_guess(line))
+
+
+def check_field(data: bytes, start: int) -> int:
+    """Check the field line at ``start``; returns where the next one starts."""
+    field = match_field(data, start)
+    if field:
+        return field.end()
+    line = data[start : data.find(b"\n", start) + 1] or data[start:]
+    if line[:1] in (b" ", b"\t"):
+        raise RemoteProtocolError(f"a field must not be folded over lines (RFC 9112 §5.2); got {show(line)}")
+    if not line.endswith(b"\r\n"):
+        raise RemoteProtocolError(f"a line must end with CRLF; got {show(line)}")
+    name, colon, _ = line.partition(b":")
+    if not colon or not is_token(name):
+        raise RemoteProtocolError(f"a field must be 'name: value', its name a token; got {show(line)}")
+    raise RemoteProtocolError(f"a field value must not hold control characters; got {show(line)}")
+
+
+def check_partial(data: bytes, checked: int) -> int:
+    """Check the whole lines of an unfinished head beyond ``checked``; returns up to where they are sound."""
+    if not checked:
+        end = data.find(b"\n") + 1
+        if not end:
+            if not _may_become_request_line(data):
+                raise RemoteProtocolError(_guess(data))
+            return 0
+        check_request_line(data[:end])
+        checked = end
+    while data.find(b"\n", checked) >= 0:
+        checked = check_field(data, checked)
+    return checked
+
+
+def show(line: bytes) -> str:
+    """A line as a message shows it: printable, at most 60 characters."""
+    text = line.rstrip(b"\r\n").decode("latin-1").encode("ascii", "backslashreplace").decode()
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _guess(data: bytes) -> str:
+    if data.startswith(b"\x16\x03"):
+        return "this is a TLS handshake, and the port speaks plain HTTP; use http:// or serve TLS here"
+    if data.startswith(b"SSH-"):
+        return "this is an SSH client, and the port speaks HTTP"
+    if data.endswith(b"\n") and not data.endswith(b"\r\n"):
+        return f"a line must end with CRLF; the request line is {show(data)}"
+    return f"request line must be 'method target HTTP/1.1', single spaces; got {show(data)}"

@@ -1,0 +1,256 @@
+"""One accepted byte stream: who it is, in which phase, until when, and how it ends. Both stories stand on it.
+
+A task, a cancel scope and a deadline for each connection, none for a phase. Whoever wants it gone (the sweeper at its
+deadline, the poller when the client leaves, the drain) says why and cancels the scope; the story unwinds, and what is
+still owed to the client is said after the scope has ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable
+from contextvars import copy_context
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import ByteStream
+
+from ..lifecycle import events as ev
+from ..lifecycle import phases
+from ..transport.deadlines import TICK
+from ..transport.stream import SocketStream
+
+if TYPE_CHECKING:
+    from .service import Service
+
+log = logging.getLogger("coserver.server")
+
+
+class Accepted:
+    """Base of HttpConnection and TcpConnection. ``phase``, ``since`` and the counters may be read from any thread."""
+
+    __slots__ = (
+        "_context",
+        "_fd",
+        "_progress",
+        "_socket",
+        "_watched",
+        "deadline",
+        "ended_by",
+        "exchange",
+        "held",
+        "id",
+        "peer",
+        "phase",
+        "reason",
+        "scope",
+        "served",
+        "service",
+        "since",
+        "stream",
+    )
+    protocol = ""
+
+    def __init__(self, service: Service, stream: ByteStream, peer: str) -> None:
+        self.service = service
+        self.stream = stream
+        self.peer = peer
+        self.id: int = next(service.connection_ids)
+        self._socket = stream if isinstance(stream, SocketStream) else None
+        self._fd = self._socket.fileno() if self._socket else -1
+        self._watched = False
+        self._progress = 0  # bytes sent at the last look at a write deadline
+        self._context = copy_context()
+        self.scope = anyio.CancelScope()
+        self.phase = phases.ACCEPT
+        self.since = monotonic()
+        self.deadline = self.since + service.limits.head_timeout
+        self.exchange: Any = None
+        self.held = False
+        self.served = 0
+        self.reason = ""  # why it ends; the first word counts
+        self.ended_by = 0  # the status still owed when a deadline ended the exchange
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.peer} {self.phase}, {self.served} served>"
+
+    async def live(self) -> None:
+        """The whole life, as a task of the server's group. Nothing but a cancellation from outside leaves it."""
+        handed_over = False
+        try:
+            with self.scope:
+                if self.phase == phases.ACCEPT and self.service.emitter.watched:
+                    await self.reach(ev.ConnectionOpened(**self.facts(), peer=self.peer, protocol=self.protocol))
+                handed_over = await self.story()
+            if not handed_over:
+                await self.last_words()
+                if self._socket is None:
+                    await self.stream.aclose()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream) as error:
+            self.end(f"the client left ({error or type(error).__name__})")
+        except Exception:
+            self.end("internal error")
+            log.exception("%r: internal error, the connection is closed", self)
+        finally:
+            if handed_over:
+                self._hand_over()
+            else:
+                self.close()
+
+    async def story(self) -> bool:
+        """What this protocol does, from the first byte on; true if it goes on in a new task."""
+        raise NotImplementedError
+
+    async def last_words(self) -> None:
+        """What the client is still told when the scope has ended. Nothing, unless a protocol has something to say."""
+
+    def end(self, reason: str) -> None:
+        """Note why the connection ends; only the first reason is kept."""
+        self.reason = self.reason or reason
+
+    def close(self) -> None:
+        """The end: close the socket, leave every table, say so. Cannot wait, so no cancellation can strike in it."""
+        service = self.service
+        self.unwatch()
+        service.loop.sweeper.discard(self)
+        if self._socket is not None:
+            self._socket.close()
+        self.phase = phases.CLOSED
+        service.left(self)
+        reason = self.reason or "cancelled by the server"
+        log.debug("%r closed: %s", self, reason)
+        if service.emitter.watched:
+            service.emitter.tell(ev.ConnectionClosed(**self.facts(), reason=reason))
+
+    # What ends a connection from outside: called between its steps, on its own loop, and must not wait.
+
+    def expire(self, now: float) -> None:
+        """The deadline of the current phase has passed."""
+        limits = self.service.limits
+        self.deadline = math.inf
+        if self.phase == phases.RESPONSE and self._made_progress(now):
+            return
+        seconds, status, what = {
+            phases.HEAD: (limits.head_timeout, 408, "the request head took longer than {} s (head_timeout)"),
+            phases.BODY: (limits.body_timeout, 408, "nothing of the body came for {} s (body_timeout)"),
+            phases.HANDLER: (limits.handler_timeout, 503, "the handler took longer than {} s (handler_timeout)"),
+            phases.RESPONSE: (limits.write_timeout, 0, "the client read nothing for {} s (write_timeout)"),
+            phases.ACCEPT: (limits.head_timeout, 0, "nothing was sent for {} s (head_timeout)"),
+        }.get(self.phase, (limits.idle_timeout, 0, "idle for {} s (idle_timeout)"))
+        self.end(what.format(round(seconds, 3)))
+        self.ended_by = status
+        if status:
+            log.warning("%r: %s", self, self.reason)
+        self.scope.cancel()
+
+    def outlive(self, now: float) -> None:
+        """An exchange is under way at a look of the sweeper; one that has lasted is watched for its client leaving."""
+        if not self._watched and self._fd >= 0 and now - self.since >= TICK:
+            self._watched = True
+            half_close = self.service.limits.on_half_close == "cancel"
+            self.service.loop.poller.watch(self._fd, self.hung_up, half_close=half_close)
+
+    def hung_up(self) -> None:
+        """The poller saw the client leave."""
+        self._watched = False
+        self.end("the client left")
+        self.scope.cancel()
+
+    def unwatch(self) -> None:
+        if self._watched:
+            self._watched = False
+            self.service.loop.poller.forget(self._fd)
+
+    def drain(self) -> None:
+        """The server stops: an idle connection ends now, but what has arrived on it is still served."""
+        if self.exchange is not None or self.phase not in (phases.ACCEPT, phases.RECYCLE):
+            return
+        self.end("the server stops")
+        if self._socket is not None:
+            self._socket.end_receiving()
+        else:
+            self.scope.cancel()
+
+    # What the stories share.
+
+    def facts(self) -> dict[str, Any]:
+        """What every event says."""
+        exchange = self.exchange
+        source = self if exchange is None else exchange
+        return {
+            "at": monotonic(),
+            "connection": self.id,
+            "exchange": None if exchange is None else exchange.id,
+            "source": source,
+        }
+
+    async def reach(self, event: ev.Event) -> None:
+        """Tell ``event``, then wait as long as gates hold it. Only between steps of the story, never in a ``finally``."""
+        emitter = self.service.emitter
+        emitter.tell(event)
+        if emitter.gates:
+            for hold in emitter.holds(event):
+                await self._hold(hold, event)
+
+    async def _hold(self, hold: Awaitable[None], event: ev.Event) -> None:
+        """Held: no deadline runs, and a client that leaves ends it."""
+        running = self.service.loop.sweeper.running
+        was_running = self in running
+        left, self.deadline = self.deadline - monotonic(), math.inf
+        running.add(self)
+        self.held = True
+        try:
+            await hold
+        except Exception:
+            log.exception("the gate holding %r raised; it goes on", event)
+        finally:
+            self.held = False
+            self.deadline = monotonic() + left
+            if not was_running:
+                running.discard(self)
+                self.unwatch()
+
+    async def send(self, data: bytes) -> None:
+        """Send all; a client that does not read is cut at ``Limits.write_timeout`` without progress."""
+        taken = self._socket.send_now(data) if self._socket is not None else 0
+        if taken < len(data):
+            before, self.deadline = self.deadline, monotonic() + self.service.limits.write_timeout
+            await self.stream.send(memoryview(data)[taken:])  # type: ignore[arg-type]
+            self.deadline = before
+
+    def _made_progress(self, now: float) -> bool:
+        """Whether the client took bytes since the last look; then the write deadline starts anew."""
+        if self._socket is None or self._socket.sent == self._progress:
+            return False
+        self._progress = self._socket.sent
+        self.deadline = now + self.service.limits.write_timeout
+        return True
+
+    def _hand_over(self) -> None:
+        """Go on in a new task with a fresh copy of the first one's context.
+
+        A handler that sets a contextvar must not hand it to the next request of the connection.
+        """
+        self.scope = anyio.CancelScope()
+        self._context.run(self.service.adopt, self)
+
+    def context_changed(self) -> bool:
+        try:
+            return copy_context() != self._context
+        except Exception:  # a value whose comparison raises, a NumPy array say
+            return True
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether ``error`` must go on its way: a cancellation that somebody asked for, or the end of the interpreter.
+
+    A handler that merely raises the backend's cancellation exception (it awaited a future that somebody cancelled) has
+    failed like any other.
+    """
+    if isinstance(error, Exception | SystemExit):
+        return False
+    if isinstance(error, anyio.get_cancelled_exc_class()):
+        return anyio.current_effective_deadline() == -math.inf
+    return True

@@ -1,0 +1,113 @@
+"""Reading a request's body: whole before the handler, piece by piece for a streaming one, or away."""
+
+from __future__ import annotations
+
+from tempfile import SpooledTemporaryFile
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ..lifecycle import phases
+from ..protocol import responses
+from ..protocol.errors import RemoteProtocolError
+from .errors import ClientLeft
+
+if TYPE_CHECKING:
+    from .connection import HttpConnection
+    from .exchange import Exchange
+
+
+async def read_body(connection: HttpConnection, exchange: Exchange) -> None:
+    """Read the whole body into the request: in memory, and beyond ``Limits.body_buffer`` on disk.
+
+    Raises ClientLeft, RemoteProtocolError.
+    """
+    first = await next_piece(connection, exchange)
+    request = exchange.request
+    assert request is not None
+    if connection.reader.body_done:
+        request.set_body(first)
+        return
+    pieces, size, buffer = [first], len(first), connection.service.limits.body_buffer
+    while size <= buffer:
+        piece = await next_piece(connection, exchange)
+        if not piece:
+            request.set_body(b"".join(pieces))
+            return
+        pieces.append(piece)
+        size += len(piece)
+    await _spool(connection, exchange, pieces)
+
+
+async def _spool(connection: HttpConnection, exchange: Exchange, pieces: list[bytes]) -> None:
+    """The rest goes to a temporary file. Its writes are a thread's: a slow disk must not stop the loop."""
+    file = SpooledTemporaryFile(max_size=0)  # noqa: SIM115 - the request owns it; closed with the exchange
+    exchange.spooled = file
+    while pieces:
+        await anyio.to_thread.run_sync(file.writelines, pieces)
+        pieces, size = [], 0
+        # 1 MiB a trip: a thread's 100 µs are then nothing beside the writing.
+        while size < 1 << 20 and (piece := await next_piece(connection, exchange)):
+            pieces.append(piece)
+            size += len(piece)
+    assert exchange.request is not None
+    exchange.request.set_body_file(file)  # type: ignore[arg-type]
+
+
+async def next_piece(connection: HttpConnection, exchange: Exchange) -> bytes:
+    """The body's next bytes, empty at its end. Reads from the connection only when asked: this is the back-pressure.
+
+    Raises ClientLeft, RemoteProtocolError.
+    """
+    reader = connection.reader
+    while not reader.body_done:
+        try:
+            data = reader.read_body()
+        except RemoteProtocolError:
+            exchange.broken = True
+            raise
+        exchange.body_size += len(data)
+        if reader.body_done:
+            await _finish(connection, exchange)
+        if data:
+            return data
+        if not reader.body_done:
+            await _receive(connection, exchange)
+    return b""
+
+
+async def _finish(connection: HttpConnection, exchange: Exchange) -> None:
+    if exchange.request is not None:
+        exchange.request.trailers_raw = connection.reader.trailers
+    if exchange.endpoint is not None and exchange.endpoint.stream and connection.service.emitter.watched:
+        await connection.request_read(exchange)
+
+
+async def _receive(connection: HttpConnection, exchange: Exchange) -> None:
+    """Wait for more of the body; the 100 Continue goes out now, when it is certain that the body is wanted."""
+    if exchange.head.expect_continue and not exchange.continued:
+        exchange.continued = True
+        await connection.send(responses.CONTINUE)
+    phase, since, deadline = connection.phase, connection.since, connection.deadline
+    connection.phase = phases.BODY
+    connection.since = now = monotonic()
+    connection.deadline = now + connection.service.limits.body_timeout
+    try:
+        data = await connection.stream.receive()
+    except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+        exchange.broken = True
+        raise ClientLeft("the client left in the middle of a body") from error
+    if connection.scope.cancel_called:
+        await anyio.lowlevel.checkpoint()
+    connection.phase, connection.since, connection.deadline = phase, since, deadline
+    connection.reader.receive(data)
+
+
+async def discard_body(connection: HttpConnection, exchange: Exchange) -> bool:
+    """Read away what the handler left, up to ``Limits.drain_size``; False if there is more: then close instead."""
+    left = connection.service.limits.drain_size
+    exchange.continued = True  # the final status has been sent: no 100 may follow it
+    while left >= 0 and not connection.reader.body_done:
+        left -= len(await next_piece(connection, exchange))
+    return connection.reader.body_done

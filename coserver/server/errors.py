@@ -1,0 +1,34 @@
+"""What a handler may raise to answer with an error, and what is raised at a developer for a mistake in an app."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+
+class HTTPException(Exception):  # noqa: N818 - the field's standard name
+    """Raised by a handler: the answer is ``status`` with ``detail`` as text. ``headers`` go with it."""
+
+    def __init__(self, status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+        if not 400 <= status <= 599:
+            raise ValueError(f"an HTTPException's status is from 400 to 599; got {status}. Return a Response for others")
+        self.status = status
+        self.detail = phrase(status) if detail is None else detail
+        self.headers = dict(headers or {})
+        super().__init__(f"{status} {self.detail}")
+
+
+class AppError(Exception):
+    """An app is put together wrongly: a route, a handler's parameter, a name. The message says where and the way out."""
+
+
+class ClientLeft(Exception):  # noqa: N818
+    """The client left while its request's body was being read; nothing is owed to it any more."""
+
+
+def phrase(status: int) -> str:
+    """The reason phrase of a status (RFC 9110 §15), or its class's for an unregistered one."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Client Error" if status < 500 else "Server Error"

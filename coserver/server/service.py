@@ -1,0 +1,160 @@
+"""One running server as its connections see it: what they share, who they are, and how it stops."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from time import monotonic
+from typing import Any
+
+import anyio
+from anyio.abc import ByteStream, TaskGroup
+
+from ..hooks.workers import close_idle
+from ..lifecycle.emitter import Emitter
+from ..transport.listener import Listener
+from ..transport.loop import Loop
+from ..transport.stream import Socket, SocketStream
+from .accepted import Accepted
+from .limits import Limits
+from .routes import Router
+
+log = logging.getLogger("coserver.server")
+
+# Of the process: a server that replaces another must not give its numbers again.
+_connection_ids = itertools.count(1)
+_exchange_ids = itertools.count(1)
+
+Story = Callable[["Service", ByteStream, str], Accepted]
+
+
+class Service:
+    """Accepts on ``listeners``, each with the story that its connections follow, until told to stop."""
+
+    def __init__(self, router: Router, limits: Limits, codec: str, emitter: Emitter) -> None:
+        self.router = router
+        self.limits = limits
+        self.codec = codec
+        self.emitter = emitter
+        self.loop = Loop.current()
+        self.connections: dict[int, Accepted] = {}
+        self.connection_ids = _connection_ids
+        self.exchange_ids = _exchange_ids
+        self.draining = False
+        self.accepted = 0
+        self._tasks: TaskGroup | None = None
+        self._accepting: list[anyio.CancelScope] = []
+        self._changed = anyio.Event()
+        self._stop = anyio.Event()
+        self._grace = limits.grace
+        self._date = b""
+        self._date_until = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Service {len(self.connections)} connections{', draining' if self.draining else ''}>"
+
+    async def run(self, listeners: list[tuple[Listener, Story]]) -> None:
+        """Serve until ``stop`` or a cancellation; then drain, or with a cancellation end at once."""
+        loop_tasks = anyio.CancelScope()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._run_loop, loop_tasks)
+                async with anyio.create_task_group() as self._tasks:
+                    for listener, story in listeners:
+                        self._tasks.start_soon(self._accept, listener, story)
+                    await self._stop.wait()
+                    await self._drain(listeners)
+                loop_tasks.cancel()
+        finally:
+            self.draining = True
+            for listener, _ in listeners:
+                listener.close()
+            close_idle()
+
+    def stop(self, grace: float | None = None) -> None:
+        """Begin to drain; on the loop's own thread. A second call may shorten the grace, in seconds."""
+        if grace is not None:
+            self._grace = min(grace, self._grace) if self._stop.is_set() else grace
+        self._stop.set()
+        self._changed.set()
+
+    def adopt(self, connection: Accepted) -> None:
+        """Give the connection a task."""
+        assert self._tasks is not None
+        self._tasks.start_soon(connection.live, name=f"coserver connection {connection.id}")
+
+    def begin(self, story: Story, stream: ByteStream, peer: str) -> Accepted:
+        """Begin the story of a connection."""
+        connection = story(self, stream, peer)
+        self.connections[connection.id] = connection
+        self.loop.sweeper.add(connection)
+        self.accepted += 1
+        self.adopt(connection)
+        return connection
+
+    def left(self, connection: Accepted) -> None:
+        """A connection has ended."""
+        self.connections.pop(connection.id, None)
+        if self.draining or len(self.connections) == self.limits.max_connections - 1:
+            self._changed.set()
+
+    def date(self) -> bytes:
+        """Now, as the Date field says it (RFC 9110 §6.6.1); made once a second."""
+        now = monotonic()
+        if now >= self._date_until:
+            self._date = formatdate(usegmt=True).encode()
+            self._date_until = now + 1
+        return self._date
+
+    async def _run_loop(self, scope: anyio.CancelScope) -> None:
+        with scope:
+            await self.loop.run()
+
+    async def _accept(self, listener: Listener, story: Story) -> None:
+        with anyio.CancelScope() as scope:
+            self._accepting.append(scope)
+            await listener.run(self._accepted_by(story), self._room)
+
+    def _accepted_by(self, story: Story) -> Callable[[Socket, Any], None]:
+        def accepted(sock: Socket, address: Any) -> None:
+            self.begin(story, SocketStream(sock, self.loop), show_address(address))
+
+        return accepted
+
+    def _room(self) -> Awaitable[None] | None:
+        return None if len(self.connections) < self.limits.max_connections else self._wait_for_room()
+
+    async def _wait_for_room(self) -> None:
+        while len(self.connections) >= self.limits.max_connections:
+            self._changed = anyio.Event()
+            await self._changed.wait()
+
+    async def _drain(self, listeners: list[tuple[Listener, Story]]) -> None:
+        """Stop accepting, let what runs end within the grace, then cancel it."""
+        for scope in self._accepting:
+            scope.cancel()
+        for listener, story in listeners:
+            listener.accept_waiting(self._accepted_by(story))
+            listener.close()
+        self.draining = True
+        for connection in tuple(self.connections.values()):
+            connection.drain()
+        started = monotonic()
+        while self.connections and (left := started + self._grace - monotonic()) > 0:
+            self._changed = anyio.Event()
+            with anyio.move_on_after(left):
+                await self._changed.wait()
+        if self.connections:
+            log.warning("%d connections outlived the grace of %s s and are cancelled", len(self.connections), self._grace)
+            assert self._tasks is not None
+            self._tasks.cancel_scope.cancel()
+
+
+def show_address(address: Any) -> str:
+    """A peer's address as text: host:port, [v6]:port, or "unix"."""
+    if isinstance(address, tuple):
+        host, port = address[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return "unix"

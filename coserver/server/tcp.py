@@ -1,0 +1,257 @@
+"""The story of a TCP connection: receive a message, let the handler answer it, until either side has had enough.
+
+Each received message opens an exchange, and the next ``receive`` closes it. One handler runs for the whole connection.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import ByteStream
+
+from ..hooks.workers import await_, run_blocking
+from ..lifecycle import events as ev
+from ..lifecycle import phases
+from ..protocol.errors import RemoteProtocolError
+from ..protocol.framing import Framing
+from .accepted import Accepted, is_cancellation
+from .endpoint import WORKER, Endpoint
+
+if TYPE_CHECKING:
+    from .service import Service
+
+log = logging.getLogger("coserver.server")
+
+
+@dataclass(slots=True)
+class Message:
+    """A TCP exchange: the message that opened it, until the next one is asked for. ``started`` is monotonic seconds."""
+
+    id: int
+    connection: TcpConnection
+    message: bytes
+    started: float
+    watched: bool = False
+
+
+class TcpConnection(Accepted):
+    """One TCP connection, as the server sees it and as an ``async def`` handler does.
+
+    ``async for message in connection`` and ``await connection.send(message)``; ``id``, ``peer`` and ``state``, a dict of
+    the handler's own, are there too.
+    """
+
+    __slots__ = ("_broken", "_buffer", "_endpoint", "_framing", "_sending", "state")
+    protocol = "tcp"
+    exchange: Message | None
+
+    def __init__(self, service: Service, stream: ByteStream, peer: str, endpoint: Endpoint, framing: Framing) -> None:
+        super().__init__(service, stream, peer)
+        self.deadline = math.inf  # a chat may be silent for hours; a message half sent may not
+        self.state: dict[str, Any] = {}
+        self._endpoint = endpoint
+        self._framing = framing
+        self._buffer = bytearray()
+        self._broken: RemoteProtocolError | None = None
+        self._sending = anyio.Lock()
+
+    async def story(self) -> bool:
+        """(receive → handle → send*)*, all of it inside the handler."""
+        endpoint = self._endpoint
+        try:
+            if endpoint.kind is WORKER:
+                await run_blocking(endpoint.call, BlockingTcpConnection(self), {})
+            else:
+                await endpoint.call(self, {})
+            self.end("the handler returned")
+        except BaseException as error:
+            self._handler_raised(error)
+        await self._close_exchange()
+        return False
+
+    def _handler_raised(self, error: BaseException) -> None:
+        """Close the exchange by what the handler raised; the client's own faults are no news."""
+        if self.exchange is not None and self.exchange.watched:
+            facts = self.facts()
+            cancelled = is_cancellation(error)
+            closing = ev.HandlerCancelled(**facts) if cancelled else ev.HandlerFailed(**facts, error=error)
+            self.service.emitter.tell(closing)
+        self.exchange = None
+        if is_cancellation(error):
+            raise error
+        if isinstance(error, RemoteProtocolError) and error is self._broken:
+            return
+        if isinstance(error, anyio.EndOfStream | anyio.BrokenResourceError | anyio.ClosedResourceError):
+            self.end("the client left")
+            return
+        self.end(f"handler {self._endpoint.name} failed: {error!r:.80}")
+        log.error("handler %s failed on %r, the connection is closed", self._endpoint.name, self, exc_info=error)
+
+    # What a handler uses.
+
+    async def receive(self) -> bytes:
+        """The next whole message. Raises anyio.EndOfStream when the client has no more.
+
+        A client that breaks the framing raises coserver's RemoteProtocolError here, and its connection ends.
+        """
+        await self._close_exchange()
+        if self._broken is not None:
+            raise self._broken
+        try:
+            message = await self._next_message()
+        except RemoteProtocolError as error:
+            self._broken = error
+            self.end(f"refused: {error.reason}")
+            log.warning("%r: refused: %s", self, error.reason)
+            raise
+        await self._open_exchange(message)
+        return message
+
+    async def send(self, message: bytes | str) -> None:
+        """Send one message, framed. Several tasks may send at once: messages never mix.
+
+        Raises anyio.BrokenResourceError when the client has left, LocalProtocolError for what the framing cannot carry.
+        """
+        data = self._framing.encode(message.encode() if isinstance(message, str) else message)
+        exchange = self.exchange
+        emitter = self.service.emitter
+        async with self._sending:
+            if exchange is None or not exchange.watched:
+                await super().send(data)
+                await anyio.lowlevel.checkpoint()
+                return
+            try:
+                await self.reach(ev.ResponseStarted(**self.facts(), status=0))
+                await super().send(data)
+            except BaseException as error:
+                cancelled = is_cancellation(error)
+                facts = self.facts()
+                emitter.tell(ev.ResponseCancelled(**facts) if cancelled else ev.ResponseFailed(**facts, error=error))
+                raise
+            emitter.tell(ev.ResponseFinished(**self.facts(), size=len(message)))
+
+    def __aiter__(self) -> TcpConnection:
+        """Messages until the client has no more."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def aclose(self) -> None:
+        """End the conversation now; what was sent before still arrives."""
+        self.end("the handler closed it")
+        await self.stream.aclose()
+
+    # The steps in between.
+
+    async def _next_message(self) -> bytes:
+        while (message := self._framing.decode(self._buffer)) is None:
+            if self._buffer:
+                self.phase = phases.BODY
+                self.deadline = monotonic() + self.service.limits.body_timeout
+            try:
+                data = await self.stream.receive()
+            except anyio.EndOfStream:
+                if self._buffer:
+                    self.end("the client left in the middle of a message")
+                    log.warning("%r: %s (%d bytes)", self, self.reason, len(self._buffer))
+                self.end("the client closed it")
+                raise
+            if self.scope.cancel_called:
+                await anyio.lowlevel.checkpoint()
+            self._buffer += data
+        return message
+
+    async def _open_exchange(self, message: bytes) -> None:
+        service = self.service
+        self.since = now = monotonic()
+        self.phase = phases.HANDLER
+        self.deadline = now + service.limits.handler_timeout
+        exchange = self.exchange = Message(next(service.exchange_ids), self, message, now)
+        service.loop.sweeper.running.add(self)
+        if service.emitter.watched:
+            await self.reach(ev.RequestRead(**self.facts(), size=len(message)))
+            exchange.watched = True
+            await self.reach(ev.HandlerStarted(**self.facts(), handler=self._endpoint.name))
+
+    async def _close_exchange(self) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            return
+        service = self.service
+        service.loop.sweeper.running.discard(self)
+        self.unwatch()
+        self.served += 1
+        self.since = monotonic()
+        self.phase = phases.RECYCLE
+        self.deadline = math.inf
+        if exchange.watched:
+            service.emitter.tell(ev.HandlerFinished(**self.facts()))
+            await self.reach(ev.ConnectionRecycled(**self.facts()))
+        self.exchange = None
+        if service.draining:
+            self.drain()
+
+
+class BlockingTcpConnection:
+    """What a ``def`` handler gets: the same words, each of which suspends only this handler."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: TcpConnection) -> None:
+        self._connection = connection
+
+    def __repr__(self) -> str:
+        return f"<blocking {self._connection!r}>"
+
+    @property
+    def id(self) -> int:
+        return self._connection.id
+
+    @property
+    def peer(self) -> str:
+        return self._connection.peer
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return self._connection.state
+
+    def receive(self) -> bytes:
+        """See TcpConnection.receive."""
+        return await_(self._connection.receive())
+
+    def send(self, message: bytes | str) -> None:
+        """See TcpConnection.send."""
+        await_(self._connection.send(message))
+
+    def __iter__(self) -> BlockingTcpConnection:
+        """Messages until the client has no more."""
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return self.receive()
+        except anyio.EndOfStream:
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """See TcpConnection.aclose."""
+        await_(self._connection.aclose())
+
+
+def tcp_story(endpoint: Endpoint, framing: Callable[[int], Framing]) -> Callable[..., TcpConnection]:
+    """The story of one listener: this handler, with a framing of its own for each connection."""
+
+    def story(service: Service, stream: ByteStream, peer: str) -> TcpConnection:
+        return TcpConnection(service, stream, peer, endpoint, framing(service.limits.frame_size))
+
+    return story

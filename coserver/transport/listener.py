@@ -1,0 +1,170 @@
+"""Listening sockets: TCP over IPv4 and IPv6, and UNIX. Binding them, and the loop that accepts.
+
+A server that is full, or out of descriptors, stops polling its listening socket: clients wait in the backlog, unharmed.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import stat
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import _socket
+import anyio
+
+from .loop import Loop
+from .stream import Socket
+
+#: Connections that may wait to be accepted. Linux caps it at net.core.somaxconn, 4096; trio and Go ask for the most too.
+BACKLOG = 4096
+#: Out of descriptors or memory: how long to leave the socket alone, in seconds. nginx waits 0.5; connections that end free some.
+_EXHAUSTED_PAUSE = 0.1
+#: Accepted in one go before other tasks get a turn.
+_BATCH = 64
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+log = logging.getLogger("coserver.transport")
+
+
+def bind_tcp(host: str, port: int) -> list[socket.socket]:
+    """One listening socket for each address of ``host`` ("" for all), all on the same port; 0 takes a free one.
+
+    Raises OSError: the name is unknown, the address is not of this machine, or the port is taken.
+    """
+    flags = socket.AI_PASSIVE
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+    sockets: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in dict.fromkeys(found):
+            if family not in (socket.AF_INET, socket.AF_INET6):
+                continue
+            # With port 0 the first address chooses, and the others follow.
+            chosen = sockets[0].getsockname()[1] if sockets else port
+            try:
+                sockets.append(_bind_one(family, (address[0], chosen, *address[2:])))
+            except OSError as error:
+                # A host without IPv6 still resolves localhost to ::1.
+                if not sockets or error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _bind_one(family: int, address: tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_unix(path: str) -> socket.socket:
+    """A listening UNIX socket. A socket file that nobody listens on any more is removed first; any other file is not.
+
+    Raises OSError (EADDRINUSE if somebody listens there, EEXIST if the file is no socket).
+    """
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "this file is no socket; move it away or take another path", path)
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)  # a local connect is immediate, unless the listener is stuck: then it is alive
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+    except FileNotFoundError:
+        pass
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Listener:
+    """Accepts connections of one listening socket, which it owns."""
+
+    def __init__(self, sock: socket.socket, loop: Loop) -> None:
+        self._socket = sock
+        self._loop = loop
+        self._family = sock.family
+        self._exhausted = False
+
+    def __repr__(self) -> str:
+        return f"<Listener {self._socket!r}>"
+
+    async def run(self, accepted: Callable[[Socket, Any], None], room: Callable[[], Awaitable[None] | None]) -> None:
+        """Accept until cancelled. ``room()`` is None while there is a place, else something to await for one."""
+        while True:
+            for _ in range(_BATCH):
+                full = room()
+                if full is not None:
+                    await full
+                if not await self._accept_or_wait(accepted):
+                    break
+            await self._loop.checkpoint()
+
+    def accept_waiting(self, accepted: Callable[[Socket, Any], None]) -> None:
+        """Accept what waits in the backlog and no more: the last act before a server stops listening."""
+        try:
+            while self._accept(accepted):
+                pass
+        except OSError:
+            pass  # what cannot be accepted now will be reset by the close
+
+    def close(self) -> None:
+        """Stop listening; a UNIX socket's file goes with it unless another has taken its place."""
+        if self._socket.fileno() < 0:
+            return
+        anyio.notify_closing(self._socket)
+        self._socket.close()
+
+    async def _accept_or_wait(self, accepted: Callable[[Socket, Any], None]) -> bool:
+        try:
+            if self._accept(accepted):
+                self._exhausted = False
+                return True
+            await self._loop.wait_readable(self._socket)
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            if not self._exhausted:
+                self._exhausted = True
+                log.error("cannot accept: %s; waiting for connections to end (raise the limit with ulimit -n)", error)
+            await anyio.sleep(_EXHAUSTED_PAUSE)
+        return False
+
+    def _accept(self, accepted: Callable[[Socket, Any], None]) -> bool:
+        """Accept one; False if none waits."""
+        try:
+            fd, address = self._socket._accept()  # type: ignore[attr-defined]  # spares a second socket object
+        except (BlockingIOError, ConnectionAbortedError):
+            return False
+        sock = _socket.socket(self._family, socket.SOCK_STREAM, 0, fd)
+        sock.setblocking(False)
+        if self._family != socket.AF_UNIX:
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:
+                pass  # it left already (macOS); the first receive finds out
+        accepted(sock, address)
+        return True

@@ -1,0 +1,56 @@
+"""What all servers and pools of one event loop share: the backend's primitives, one sweeper, one poller.
+
+Each server runs ``Loop.run`` in its own task group; one of them turns at a time, and when it ends the next takes over.
+So every task has a parent, and no server depends on which of them came first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+from anyio.abc import AsyncBackend
+from anyio.lowlevel import RunVar, current_token
+
+from .deadlines import Sweeper
+from .poller import EpollPoller, PeekPoller, Poller, has_epoll
+
+
+class Loop:
+    """One event loop as the transport sees it. ``await loop.checkpoint()`` and its kin skip anyio's look-up of the
+    backend, which would cost more than the receive it precedes."""
+
+    __slots__ = ("_turn", "checkpoint", "poller", "sweeper", "wait_readable", "wait_writable")
+
+    def __init__(self) -> None:
+        backend: type[AsyncBackend] = current_token().backend_class
+        self.checkpoint: Callable[[], Awaitable[None]] = backend.checkpoint
+        self.wait_readable: Callable[..., Awaitable[None]] = backend.wait_readable
+        self.wait_writable: Callable[..., Awaitable[None]] = backend.wait_writable
+        self.sweeper = Sweeper()
+        self.poller: Poller = EpollPoller() if has_epoll() else PeekPoller()
+        self._turn = anyio.Lock()
+
+    @classmethod
+    def current(cls) -> Loop:
+        """The running loop's; made at the first call. Raises anyio.NoEventLoopError outside a loop."""
+        try:
+            return _current.get()
+        except LookupError:
+            loop = cls()
+            _current.set(loop)
+            return loop
+
+    async def run(self) -> None:
+        """Keep sweeper and poller going until cancelled."""
+        async with self._turn:
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self.sweeper.run)
+                    tasks.start_soon(self.poller.run)
+            finally:
+                if not self._turn.statistics().tasks_waiting:
+                    self.poller.close()
+
+
+_current: RunVar[Loop] = RunVar("coserver_loop")

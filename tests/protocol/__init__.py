@@ -1,0 +1,1 @@
+"""Tests of the ground floor. Nothing here does I/O or waits."""

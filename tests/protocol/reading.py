@@ -1,0 +1,126 @@
+"""What the tests of the reader share: the vectors, and reading bytes cut into pieces to the end as a server would."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+
+from coserver.protocol.codecs import CODECS
+from coserver.protocol.errors import RemoteProtocolError
+from coserver.protocol.http1 import HeadLimits, Http1Reader
+
+CODEC_NAMES = sorted(CODECS)
+VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "vectors" / "http11.json").read_text())
+for _vector in VECTORS:
+    _vector["raw"] = base64.b64decode(_vector["raw"])
+
+# COSERVER_EXAMPLES=20 searches twenty times as long, each time elsewhere; a plain run is the same every time.
+EXAMPLES = int(os.environ.get("COSERVER_EXAMPLES", "1"))
+
+
+def examples(count: int) -> settings:
+    return settings(
+        max_examples=count * EXAMPLES,
+        deadline=None,
+        derandomize=EXAMPLES == 1,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+@dataclass
+class Message:
+    """One request as it was read. ``trailers`` stays None until the body has ended."""
+
+    method: str
+    target: str
+    minor: int
+    fields: list[tuple[bytes, bytes]]
+    body: bytes = b""
+    trailers: list[tuple[bytes, bytes]] | None = None
+
+    @property
+    def whole(self) -> bool:
+        return self.trailers is not None
+
+
+@dataclass
+class Reading:
+    """All that was read, up to the error if there was one."""
+
+    messages: list[Message] = field(default_factory=list)
+    error: RemoteProtocolError | None = None
+    buffered: int = 0  # the most that waited in the reader after a piece
+
+    @property
+    def status(self) -> int | None:
+        return self.error.status if self.error else None
+
+    def seen(self) -> Any:
+        """What must not depend on how the bytes came: whole messages, the head of an unfinished one, the error.
+
+        Of a body that is refused on the way, more or less may have been handed out before.
+        """
+        last = self.messages[-1] if self.messages else None
+        if last and not last.whole and self.error:
+            last = Message(last.method, last.target, last.minor, last.fields)
+        return self.messages[:-1], last, self.status
+
+
+def read(codec: str, pieces: Iterable[bytes], limits: HeadLimits = HeadLimits()) -> Reading:  # noqa: B008 - frozen
+    """Read all that ``pieces`` hold. Lets every exception through but RemoteProtocolError."""
+    reader = Http1Reader(codec, limits)
+    reading = Reading()
+    try:
+        for piece in pieces:
+            reader.receive(piece)
+            _read_on(reader, reading)
+            reading.buffered = max(reading.buffered, reader.buffered)
+    except RemoteProtocolError as error:
+        reading.error = error
+    return reading
+
+
+def _read_on(reader: Http1Reader, reading: Reading) -> None:
+    while True:
+        if reader.body_done:
+            head = reader.read_head()
+            if head is None:
+                return
+            reading.messages.append(Message(head.method, head.target, head.minor, head.fields))
+        else:
+            data = reader.read_body()
+            reading.messages[-1].body += data
+            if not data and not reader.body_done:
+                return
+        if reader.body_done:
+            reading.messages[-1].trailers = list(reader.trailers)
+
+
+def pieces_of(raw: bytes, size: int) -> list[bytes]:
+    """``raw`` in pieces of ``size`` bytes."""
+    return [raw[at : at + size] for at in range(0, len(raw), size)]
+
+
+def cut(raw: bytes, places: Iterable[int]) -> list[bytes]:
+    """``raw`` cut at ``places`` (taken modulo its length)."""
+    edges = sorted({0, len(raw), *(place % (len(raw) + 1) for place in places)})
+    return [raw[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+
+
+def request(*fields: str, line: str = "GET / HTTP/1.1", body: bytes = b"", host: bool = True) -> bytes:
+    """A request from its lines: what a test is about, and nothing else."""
+    lines = [line, *(["Host: t.example"] if host else []), *fields, "", ""]
+    return "\r\n".join(lines).encode("latin-1") + body
+
+
+def chunked(body: bytes, *fields: str) -> bytes:
+    """A chunked POST with ``body`` as it stands on the wire."""
+    return request("Transfer-Encoding: chunked", *fields, line="POST /p HTTP/1.1", body=body)
