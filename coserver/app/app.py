@@ -86,7 +86,14 @@ class App:
                 _add_route(self._router, route)
             before = [one for one in self.routes if one.path == path and set(one.methods) & set(names)]
             if before:
-                log.info("app %s: %s replaces %s on %s %s", self.name, *map(describe, (handler, before[-1].handler)), names, path)
+                log.info(
+                    "app %s: %s replaces %s on %s %s",
+                    self.name,
+                    describe(handler),
+                    describe(before[-1].handler),
+                    names,
+                    path,
+                )
             self.routes.append(route)
             return handler
 
@@ -176,7 +183,8 @@ class App:
     # What the running server asks.
 
     def settings(self, options: Options) -> Settings:
-        return Settings(**{"limits": self.limits, **options})
+        merged: Options = {"limits": self.limits, **options}
+        return Settings(**merged)
 
     def compile(self) -> Router:
         """Make ready to serve. Raises AppError for the first route whose handler asks for what nobody provides."""

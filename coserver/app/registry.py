@@ -71,7 +71,9 @@ def bind(name: str, wanted: list[Wanted]) -> list[Bound]:
 def _take_over(want: Wanted, held: list[Bound]) -> Bound | None:
     """A duplicate of the predecessor's sockets: the backlog goes over with them, no client sees the change."""
     for one in held:
-        same_place = want.path == one.path if want.path else want.host == one.host and want.port in (0, one.address.port)
+        same_place = (
+            want.path == one.path if want.path else want.host == one.host and want.port in (0, one.address.port)
+        )
         if want.name == one.name and same_place:
             return Bound(want.name, want.host, want.path, [sock.dup() for sock in one.sockets])
     return None

@@ -33,9 +33,7 @@ async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
         bound = registry.bind(app.name, _wanted(app, settings))
         server = Server(app.name, settings, service, tuple(one.address for one in bound))
         registry.enter(server, bound, old)
-    listeners = [
-        (Listener(sock.dup(), service.loop), stories[one.name]) for one in bound for sock in one.sockets
-    ]
+    listeners = [(Listener(sock.dup(), service.loop), stories[one.name]) for one in bound for sock in one.sockets]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_run, service, listeners, server, bound)
         try:
@@ -46,9 +44,7 @@ async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
         service.stop()
 
 
-async def _run(
-    service: Service, listeners: list[tuple[Listener, Story]], server: Server, bound: list[Bound]
-) -> None:
+async def _run(service: Service, listeners: list[tuple[Listener, Story]], server: Server, bound: list[Bound]) -> None:
     try:
         await service.run(listeners)
     finally:
@@ -65,7 +61,9 @@ def _wanted(app: App, settings: Settings) -> list[Wanted]:
 
 
 def _stories(app: App) -> dict[str, Story]:
-    stories: dict[str, Story] = {route.name: tcp_story(app.tcp_endpoint(route), route.framing) for route in app.tcp_routes}
+    stories: dict[str, Story] = {
+        route.name: tcp_story(app.tcp_endpoint(route), route.framing) for route in app.tcp_routes
+    }
     return {"http": HttpConnection, **stories}
 
 

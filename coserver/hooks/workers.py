@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any, TypeVar, TypeVarTuple
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -24,9 +24,9 @@ _DONE = object()  # what a worker switches out with when its function has ended
 class Worker(greenlet):
     """A greenlet that runs one function after another."""
 
-    __slots__ = ("error", "result")
+    __slots__ = ("failure", "result")
     result: Any
-    error: BaseException | None
+    failure: BaseException | None
 
 
 class _Idle(threading.local):
@@ -47,7 +47,7 @@ def _live(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         try:
             worker.result = function(*args)
         except BaseException as error:
-            worker.error = error
+            worker.failure = error
         # Nothing of the last call may stay alive while the worker idles.
         del function, args
         parent = worker.parent
@@ -77,7 +77,7 @@ def await_(awaitable: Awaitable[T]) -> T:
     return result
 
 
-async def run_blocking(function: Callable[[Unpack[Args]], T], *args: Unpack[Args]) -> T:
+async def run_blocking(function: Callable[[*Args], T], *args: *Args) -> T:
     """Run ``function(*args)`` in a worker; inside it ``await_`` is there. Any anyio task may call this.
 
     Contextvars are shared both ways. Raises what the function raises.
@@ -87,7 +87,7 @@ async def run_blocking(function: Callable[[Unpack[Args]], T], *args: Unpack[Args
     owner = getcurrent()
     worker.parent = owner
     worker.gr_context = owner.gr_context
-    worker.result = worker.error = None
+    worker.result = worker.failure = None
     outcome = worker.switch(function, args)
     while outcome is not _DONE:
         try:
@@ -96,7 +96,8 @@ async def run_blocking(function: Callable[[Unpack[Args]], T], *args: Unpack[Args
             outcome = _enter(worker, worker.throw, error)
         else:
             outcome = _enter(worker, worker.switch, value)
-    return _take(worker, workers)
+    result: T = _take(worker, workers)
+    return result
 
 
 def _enter(worker: Worker, how: Callable[[Any], Any], value: Any) -> Any:
@@ -107,8 +108,8 @@ def _enter(worker: Worker, how: Callable[[Any], Any], value: Any) -> Any:
 
 def _take(worker: Worker, workers: list[Worker]) -> Any:
     """Take the outcome and give the worker back, with nothing of the request left in it."""
-    result, error = worker.result, worker.error
-    worker.result = worker.error = None
+    result, error = worker.result, worker.failure
+    worker.result = worker.failure = None
     worker.gr_context = None
     if len(workers) < IDLE_MAX:
         workers.append(worker)

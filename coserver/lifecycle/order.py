@@ -93,8 +93,13 @@ class OrderCheck:
         allowed = FIRST[track] if before is None else FOLLOWS[before]
         if kind not in allowed:
             came_after = before.__name__ if before else "nothing"
-            self.problems.append(f"connection {event.connection}, exchange {exchange}: {kind.__name__} after {came_after}")
-        if track != "connection" and self._last.get((event.connection, None, "connection")) in (None, ev.ConnectionClosed):
+            self.problems.append(
+                f"connection {event.connection}, exchange {exchange}: {kind.__name__} after {came_after}"
+            )
+        if track != "connection" and self._last.get((event.connection, None, "connection")) in (
+            None,
+            ev.ConnectionClosed,
+        ):
             self.problems.append(f"connection {event.connection}: {kind.__name__} outside its life")
         self._last[key] = kind
         if kind is ev.ConnectionClosed:
@@ -111,6 +116,9 @@ class OrderCheck:
     def check(self) -> None:
         """Raise OutOfOrder if any event came out of order or any connection lacks its last one."""
         still_open = sorted(number for (number, _, _), kind in self._last.items() if kind is not ev.ConnectionClosed)
-        problems = [*self.problems, *(f"connection {number}: no ConnectionClosed" for number in dict.fromkeys(still_open))]
+        problems = [
+            *self.problems,
+            *(f"connection {number}: no ConnectionClosed" for number in dict.fromkeys(still_open)),
+        ]
         if problems:
             raise OutOfOrder("\n".join(problems))

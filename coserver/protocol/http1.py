@@ -36,7 +36,7 @@ class Http1Reader:
         "_buffer", "_checked", "_codec", "_empty_lines", "_guard", "_left", "_limits", "_make_codec", "body_done", "trailers",
     )  # fmt: skip
 
-    def __init__(self, codec: str = "h11", limits: HeadLimits = HeadLimits()) -> None:  # noqa: B008 - frozen
+    def __init__(self, codec: str = "h11", limits: HeadLimits = HeadLimits()) -> None:
         self._make_codec = CODECS[codec]
         self._limits = limits
         self._buffer = b""

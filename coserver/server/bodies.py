@@ -52,7 +52,7 @@ async def _spool(connection: HttpConnection, exchange: Exchange, pieces: list[by
             pieces.append(piece)
             size += len(piece)
     assert exchange.request is not None
-    exchange.request.set_body_file(file)  # type: ignore[arg-type]
+    exchange.request.set_body_file(file)
 
 
 async def next_piece(connection: HttpConnection, exchange: Exchange) -> bytes:

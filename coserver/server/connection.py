@@ -196,7 +196,8 @@ class HttpConnection(Accepted):
             if watched:
                 self._tell_broken(error)
             if isinstance(error, NothingSent):
-                return await self._respond(exchange, error.instead)
+                await self._respond(exchange, error.instead)
+                return
             raise
         if watched:
             service.emitter.tell(ev.ResponseFinished(**self.facts(), size=size))

@@ -28,7 +28,9 @@ class Endpoint:
 
     __slots__ = ("call", "handler", "kind", "name", "stream")
 
-    def __init__(self, handler: Callable[..., Any], offered: str, params: tuple[str, ...], *, stream: bool = False) -> None:
+    def __init__(
+        self, handler: Callable[..., Any], offered: str, params: tuple[str, ...], *, stream: bool = False
+    ) -> None:
         """``offered`` is what every handler of this kind may ask for: "request" or "connection". Raises AppError."""
         self.handler = handler
         self.name = describe(handler)
@@ -62,7 +64,7 @@ def describe(handler: Callable[..., Any]) -> str:
 def annotated_types(handler: Callable[..., Any]) -> dict[str, str]:
     """The path types that a handler's annotations name, by parameter. Unknown annotations count as none."""
     try:
-        hints = get_type_hints(inspect.unwrap(handler) if inspect.isfunction(handler) else handler.__call__)
+        hints = get_type_hints(inspect.unwrap(handler) if inspect.isfunction(handler) else type(handler).__call__)
     except Exception:  # a forward reference that cannot be resolved here: the route decides then
         hints = {}
     return {name: ANNOTATIONS[hint] for name, hint in hints.items() if hint in ANNOTATIONS}

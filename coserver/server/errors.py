@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 
-class HTTPException(Exception):  # noqa: N818 - the field's standard name
+class HTTPException(Exception):
     """Raised by a handler: the answer is ``status`` with ``detail`` as text. ``headers`` go with it."""
 
     def __init__(self, status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         if not 400 <= status <= 599:
-            raise ValueError(f"an HTTPException's status is from 400 to 599; got {status}. Return a Response for others")
+            raise ValueError(
+                f"an HTTPException's status is from 400 to 599; got {status}. Return a Response for others"
+            )
         self.status = status
         self.detail = phrase(status) if detail is None else detail
         self.headers = dict(headers or {})
@@ -22,7 +24,7 @@ class AppError(Exception):
     """An app is put together wrongly: a route, a handler's parameter, a name. The message says where and the way out."""
 
 
-class ClientLeft(Exception):  # noqa: N818
+class ClientLeft(Exception):
     """The client left while its request's body was being read; nothing is owed to it any more."""
 
 

@@ -25,32 +25,50 @@ class Limits:
     """What a server takes from its clients, and how long it waits for them. Raises ValueError for what makes no sense."""
 
     head_size: int = _limit(
-        32 * KiB, "bytes", "request line and fields together; nginx 32 KiB, h11 16 KiB. Cookies fill it first. Beyond: 431"
+        32 * KiB,
+        "bytes",
+        "request line and fields together; nginx 32 KiB, h11 16 KiB. Cookies fill it first. Beyond: 431",
     )
     head_fields: int = _limit(100, "fields", "browsers send 20, proxies add 10; Apache 100. Beyond: 431")
     target_size: int = _limit(8 * KiB, "bytes", "the request target; RFC 9112 asks for 8,000 at least. Beyond: 414")
     trailer_size: int = _limit(8 * KiB, "bytes", "the trailer of a chunked request; as nginx. Beyond: 431")
-    body_size: int = _limit(100 * MiB, "bytes", "a request's body; an upload's size that fills no disk at once. Beyond: 413")
-    body_buffer: int = _limit(1 * MiB, "bytes", "a body's part kept in memory; the rest goes to a temporary file, as in nginx")
+    body_size: int = _limit(
+        100 * MiB, "bytes", "a request's body; an upload's size that fills no disk at once. Beyond: 413"
+    )
+    body_buffer: int = _limit(
+        1 * MiB, "bytes", "a body's part kept in memory; the rest goes to a temporary file, as in nginx"
+    )
     drain_size: int = _limit(
-        64 * KiB, "bytes", "of an unread body, read and thrown away to keep the connection; above it, it is closed. Go 256 KiB"
+        64 * KiB,
+        "bytes",
+        "of an unread body, read and thrown away to keep the connection; above it, it is closed. Go 256 KiB",
     )
     frame_size: int = _limit(16 * MiB, "bytes", "one message of a TCP framing; a length field may claim 2 GiB")
     max_connections: int = _limit(
-        10_000, "connections", "at once; above it clients wait in the backlog. 5 to 10 KB each, so 100 MB. nginx 512 a worker"
+        10_000,
+        "connections",
+        "at once; above it clients wait in the backlog. 5 to 10 KB each, so 100 MB. nginx 512 a worker",
     )
-    head_timeout: float = _limit(10.0, "seconds", "for the whole head, however it trickles; Apache 20, nginx 60. Then 408")
+    head_timeout: float = _limit(
+        10.0, "seconds", "for the whole head, however it trickles; Apache 20, nginx 60. Then 408"
+    )
     body_timeout: float = _limit(30.0, "seconds", "between two pieces of a body; nginx 60. Then 408")
     handler_timeout: float = _limit(
-        math.inf, "seconds", "from a handler's start to its return; off, since only the author knows. gunicorn 30. Then 503"
+        math.inf,
+        "seconds",
+        "from a handler's start to its return; off, since only the author knows. gunicorn 30. Then 503",
     )
-    write_timeout: float = _limit(30.0, "seconds", "without progress while the client does not read; nginx 60. Then closed")
+    write_timeout: float = _limit(
+        30.0, "seconds", "without progress while the client does not read; nginx 60. Then closed"
+    )
     idle_timeout: float = _limit(75.0, "seconds", "between two requests of a connection; as nginx. Then closed")
     linger_timeout: float = _limit(
         2.0, "seconds", "to read away what a refused client still sends, that it may read the answer; nginx 5"
     )
     cleanup_timeout: float = _limit(5.0, "seconds", "for the finally blocks of a response stream whose client has left")
-    grace: float = _limit(10.0, "seconds", "for running exchanges to end when the server stops; Kubernetes kills after 30")
+    grace: float = _limit(
+        10.0, "seconds", "for running exchanges to end when the server stops; Kubernetes kills after 30"
+    )
     on_half_close: Literal["cancel", "answer"] = _limit(
         "cancel", "", "what a client's FIN means while its handler runs: it left, or it waits for the answer"
     )

@@ -87,7 +87,9 @@ class Request:
     def body_file(self) -> IO[bytes]:
         """The body as a binary file, at its start; on disk if it was longer than ``Limits.body_buffer``."""
         if self._pieces is not None:
-            raise RuntimeError("this route has stream=True: read 'async for piece in request.stream()' (in a def: 'for')")
+            raise RuntimeError(
+                "this route has stream=True: read 'async for piece in request.stream()' (in a def: 'for')"
+            )
         if self._file is None:
             from io import BytesIO
 

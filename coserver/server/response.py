@@ -80,7 +80,7 @@ def as_body(body: Any) -> tuple[Body, str]:
         return body, BYTES if body else ""
     if isinstance(body, bytearray | memoryview):
         return bytes(body), BYTES
-    if hasattr(body, "__anext__") or hasattr(body, "__next__"):
+    if isinstance(body, AsyncIterator | Iterator):
         return body, TEXT
     raise TypeError(
         f"a response's body is str, bytes, or an iterator of them; got {type(body).__name__} (dict and list: Response.json)"
@@ -137,7 +137,7 @@ def to_response(value: Any) -> Response:
     for kind, convert in _BY_TYPE.items():  # a subclass: OrderedDict, a named tuple, a Response of one's own
         if isinstance(value, kind):
             return convert(value)
-    if hasattr(value, "__anext__") or hasattr(value, "__next__"):
+    if isinstance(value, AsyncIterator | Iterator):
         return Response(value)
     raise TypeError(
         f"a handler returns str, bytes, dict, list, None, (body, status[, headers]), a Response or an iterator of str or "

@@ -140,7 +140,9 @@ def split_route(path: str) -> list[tuple[str, str | None]]:
                 raise AppError(f"route {path!r} has two parameters named {match[1]!r}")
             segments.append((match[1], match[2] or ""))
         elif "{" in segment or "}" in segment:
-            raise AppError(f"route {path!r}: a parameter is a whole segment, {{name}} or {{name:type}}; got {segment!r}")
+            raise AppError(
+                f"route {path!r}: a parameter is a whole segment, {{name}} or {{name:type}}; got {segment!r}"
+            )
         elif "?" in segment or "#" in segment:
             raise AppError(f"route {path!r}: a route is a path only; the query is read from the request")
         else:

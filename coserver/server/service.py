@@ -147,7 +147,9 @@ class Service:
             with anyio.move_on_after(left):
                 await self._changed.wait()
         if self.connections:
-            log.warning("%d connections outlived the grace of %s s and are cancelled", len(self.connections), self._grace)
+            log.warning(
+                "%d connections outlived the grace of %s s and are cancelled", len(self.connections), self._grace
+            )
             assert self._tasks is not None
             self._tasks.cancel_scope.cancel()
 

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("coserver.server")
 
 
-class NothingSent(Exception):  # noqa: N818
+class NothingSent(Exception):
     """A stream failed before its first piece; ``instead`` is what the client gets."""
 
     def __init__(self, instead: Response) -> None:
         self.instead = instead
 
 
-class BrokenOff(Exception):  # noqa: N818
+class BrokenOff(Exception):
     """A stream failed after its first piece; it has been logged, and the connection must close."""
 
 
@@ -90,9 +90,9 @@ async def send_stream(
             await close_body(connection, body)
             await connection.send(head)
             return 0
-        if isinstance(body, AsyncIterator) or hasattr(body, "__anext__"):
-            await _pump_async(connection, sender, body)  # type: ignore[arg-type]
-        else:
+        if isinstance(body, AsyncIterator):
+            await _pump_async(connection, sender, body)
+        elif isinstance(body, Iterator):
             await run_blocking(_pump, sender, body)
         await sender.finish(response.trailers)
     except (anyio.BrokenResourceError, anyio.ClosedResourceError):

@@ -41,7 +41,11 @@ def encode_head(exchange: Exchange, response: Response, date: bytes) -> tuple[by
         fields += responses.CLOSE
     elif head.minor == 0:
         fields += responses.KEEP_ALIVE
-    return b"%b%b%bdate: %b\r\n\r\n" % (start, length, fields, date) if date else b"%b%b%b\r\n" % (start, length, fields), framing
+    return b"%b%b%bdate: %b\r\n\r\n" % (start, length, fields, date) if date else b"%b%b%b\r\n" % (
+        start,
+        length,
+        fields,
+    ), framing
 
 
 def _whole(size: int, given: int | None, silent: bool) -> tuple[bytes, int]:

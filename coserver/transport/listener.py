@@ -5,6 +5,7 @@ A server that is full, or out of descriptors, stops polling its listening socket
 
 from __future__ import annotations
 
+import _socket
 import errno
 import logging
 import os
@@ -13,7 +14,6 @@ import stat
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import _socket
 import anyio
 
 from .loop import Loop

@@ -6,11 +6,11 @@ there is nothing; by the time this task runs again the next request has mostly c
 
 from __future__ import annotations
 
+import _socket
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import _socket
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
 

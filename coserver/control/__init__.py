@@ -1,0 +1,1 @@
+"""Floor 5: the control socket and its client. Nothing yet."""

@@ -1,0 +1,1 @@
+"""Floor 3: subrequests to upstream servers. Nothing yet."""

@@ -1,0 +1,37 @@
+"""What every test shares: the backends, the codecs, and a server under the order check and the leak check."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from coserver.protocol.codecs import CODECS
+
+BACKENDS: list[Any] = [pytest.param(("asyncio", {}), id="asyncio")]
+if find_spec("uvloop"):
+    BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
+if find_spec("trio"):
+    BACKENDS.append(pytest.param(("trio", {}), id="trio"))
+
+
+@pytest.fixture(params=BACKENDS)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Every async test runs on each backend."""
+    return request.param
+
+
+@pytest.fixture(params=sorted(CODECS))
+def codec(request: pytest.FixtureRequest) -> str:
+    """A test that asks for it runs with each codec."""
+    return str(request.param)
+
+
+@pytest.fixture(params=["asyncio", "uvloop", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """For synchronous tests that start servers in threads: the word for ``backend=``."""
+    name = str(request.param)
+    if name != "asyncio" and not find_spec(name):
+        pytest.skip(f"{name} is not installed")
+    return name
