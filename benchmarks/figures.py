@@ -37,13 +37,20 @@ class Verdict:
     number: Spread | None  # None: not measured
     clean: bool = True  # no socket error, wrong status or failed server in what the number rests on
 
+    quiet: bool = True  # nobody else worked on the machine meanwhile
+
+    @property
+    def met(self) -> bool | None:
+        """None: not measured."""
+        return None if self.number is None else self.clean and self.number.median <= self.bar.at_most
+
     @property
     def word(self) -> str:
-        if self.number is None:
+        if self.met is None:
             return "not measured"
         if not self.clean:
             return "VOID (errors)"
-        return "pass" if self.number.median <= self.bar.at_most else "MISSED"
+        return ("pass" if self.met else "MISSED") + ("" if self.quiet else " (not quiet)")
 
 
 def pairs(runs: Sequence[Run], of: str, against: str) -> list[tuple[Run, Run]]:
@@ -77,5 +84,6 @@ def judge(bar: Bar, runs: Sequence[Run], failed: Container[str]) -> Verdict:
         return Verdict(bar, "", None)
     number, best = min(found, key=lambda one: one[0].median)
     rests_on = (best, bar.against)
-    wrong = errors_of(run for run in runs if run.server in rests_on)
-    return Verdict(bar, best, number, clean=not wrong and not any(name in failed for name in rests_on))
+    mine = [run for run in runs if run.server in rests_on]
+    clean = not errors_of(mine) and not any(name in failed for name in rests_on)
+    return Verdict(bar, best, number, clean, quiet=not any(run.disturbed for run in mine))

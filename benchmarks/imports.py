@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"of {', '.join(NOT_TO_LOAD)} it loaded: {', '.join(loaded) or 'none'}: {'MISSED' if loaded else 'pass'}")
     content = {"suite": "imports", "bars": [report.verdict_json(verdict)], "loaded": loaded, "bare": bare, "full": full}
     report.write_json(options.json, content)
-    return 0 if verdict.word == "pass" and not loaded else 1
+    return 0 if verdict.met and not loaded else 1
 
 
 def _seconds(statement: str) -> float:

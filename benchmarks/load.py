@@ -5,6 +5,7 @@ at 32 connections and some ten thousand requests they do not show.
 """
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.process import Cores, Failed, Running
+from benchmarks.process import Cores, Failed, Running, machine_cpu_seconds
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 WARM_SECONDS = 0.5  # a thousand requests or more: caches filled, lazy imports done
+QUIET_CORES = 0.15  # above a machine's own housekeeping; with one core of two taken, figures were off by a third
 SETTLE_SECONDS = 0.05  # the server sees wrk's connections close; that work belongs to the run that opened them
 
 
@@ -31,6 +33,11 @@ class Run:
     p99_us: int
     bytes_per_answer: float
     errors: dict[str, int]
+    others: float  # cores that neither server nor wrk kept busy, but somebody did
+
+    @property
+    def disturbed(self) -> bool:
+        return self.others > QUIET_CORES
 
     @property
     def per_second(self) -> float:
@@ -67,7 +74,7 @@ def warm(one: Running, connections: int, cores: Cores) -> None:
 
 def measure(one: Running, round_number: int, connections: int, seconds: int, cores: Cores) -> Run:
     time.sleep(SETTLE_SECONDS)
-    before = one.cpu_seconds()
+    before, others_before, begin = one.cpu_seconds(), _others(one), time.monotonic()
     finished = subprocess.run(
         wrk_command(one, connections, seconds, cores),
         capture_output=True,
@@ -77,6 +84,7 @@ def measure(one: Running, round_number: int, connections: int, seconds: int, cor
     )
     time.sleep(SETTLE_SECONDS)
     spent = one.cpu_seconds() - before
+    others = (_others(one) - others_before) / (time.monotonic() - begin)
     counted = _counted(finished)
     if not counted["requests"]:
         raise Failed(f"not one request answered: {counted['errors']}")
@@ -91,7 +99,21 @@ def measure(one: Running, round_number: int, connections: int, seconds: int, cor
         p99_us=counted["p99_us"],
         bytes_per_answer=counted["bytes"] / counted["requests"],
         errors={kind: count for kind, count in counted["errors"].items() if count},
+        others=max(others, 0.0),  # the kernel samples the machine's time and counts a process's: it may fall below
     )
+
+
+def others_now() -> float:
+    """How many cores are busy while none of our servers runs; takes half a second, some 50 of the kernel's samples."""
+    before, begin = machine_cpu_seconds(), time.monotonic()
+    time.sleep(0.5)
+    return (machine_cpu_seconds() - before) / (time.monotonic() - begin)
+
+
+def _others(one: Running) -> float:
+    """CPU seconds of everybody but the server and wrk; wrk is among our ended children, and alone of them in a run."""
+    ended = os.times()
+    return machine_cpu_seconds() - one.cpu_seconds() - ended.children_user - ended.children_system
 
 
 def _counted(finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:

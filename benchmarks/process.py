@@ -58,11 +58,12 @@ class Running:
         return sum(_ticks(pid) for pid in descendants(self.pid)) / TICKS
 
     def memory_kb(self) -> dict[str, int]:
-        """`uss` (what would be free if it ended), `pss`, `rss` of server and descendants, in kB as /proc counts."""
-        total = {"uss": 0, "pss": 0, "rss": 0}
+        """What server and descendants allocated (`anonymous`), and `uss`, `pss`, `rss`; in kB as /proc counts."""
+        total = {"anonymous": 0, "uss": 0, "pss": 0, "rss": 0}
         for pid in descendants(self.pid):
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
             kb = {key: int(rest.split()[0]) for key, rest in (line.split(":") for line in lines)}
+            total["anonymous"] += kb["Anonymous"]
             total["uss"] += kb["Private_Clean"] + kb["Private_Dirty"]
             total["pss"] += kb["Pss"]
             total["rss"] += kb["Rss"]
@@ -109,6 +110,16 @@ def running(server: Server, cores: Cores) -> Iterator[Running]:
         finally:
             if not stop(process):
                 print(f"{server.name} outlived SIGTERM by {STOP_SECONDS} s and was killed", file=sys.stderr)
+
+
+def machine_cpu_seconds() -> float:
+    """All the machine's cores have worked so far, for whomever, what a hypervisor took away included."""
+    user, nice, system, _idle, _iowait, irq, softirq, steal = _cpu_line()
+    return (user + nice + system + irq + softirq + steal) / TICKS
+
+
+def _cpu_line() -> list[int]:
+    return [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
 
 
 def free_port() -> int:

@@ -7,15 +7,17 @@ the spread instead of favouring one server through all rounds.
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from benchmarks import report
 from benchmarks.figures import Verdict, differences, errors_of, judge, ratios
-from benchmarks.load import Run, measure, warm
+from benchmarks.load import QUIET_CORES, Run, measure, others_now, warm
 from benchmarks.process import Cores, Failed, choose_cores, raise_open_files, running
 from benchmarks.rows import BARS, SERVERS, Server
 
@@ -29,6 +31,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=int, default=3, help="per run, whole seconds; default %(default)s")
     parser.add_argument("--connections", default="32", metavar="N,N", help="e.g. 1,32,256; default %(default)s")
     parser.add_argument("--pin", action="store_true", help="servers on one core, wrk on another (1 connection: always)")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=300,
+        metavar="SECONDS",
+        help="in all, to repeat runs during which other processes worked; default %(default)s",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
 
 
@@ -54,20 +63,20 @@ def run(options: argparse.Namespace) -> int:
         raise SystemExit("wrk is not in PATH; most distributions have a package of that name")
     raise_open_files()
     print(f"{report.machine_line()}\n{options.rounds} rounds of {options.seconds} s; ratios within a round, medians\n")
+    quiet = Quiet(options.patience)
     runs: list[Run] = []
     failures: Failures = {}
     verdicts: dict[int, list[Verdict]] = {}
     for count in connections:
-        cores = cores_for(count, options.pin)
-        runs += _rounds(names, count, options, cores, failures)
+        runs += _rounds(names, count, options, quiet, failures)
         here = [one for one in runs if one.connections == count]
         verdicts[count] = [judge(bar, here, failures) for bar in BARS if bar.suite == suite]
-        print(f"## Connections: {count}; {cores}\n")
+        print(f"## Connections: {count}; {cores_for(count, options.pin)}\n")
         print(_servers_table(names, here, options.against, failures), end="\n\n")
         print(report.bars_table(verdicts[count]), end="\n\n", flush=True)
     _write(options, runs, failures, verdicts)
-    judged = [verdict.word for of_count in verdicts.values() for verdict in of_count]
-    return 1 if failures or any(word not in ("pass", "not measured") for word in judged) else 0
+    judged = [verdict.met for of_count in verdicts.values() for verdict in of_count]
+    return 1 if failures or False in judged else 0
 
 
 def cores_for(connections: int, pin: bool) -> Cores:
@@ -79,16 +88,35 @@ def cores_for(connections: int, pin: bool) -> Cores:
     return choose_cores(pin or connections == 1)
 
 
+class Quiet:
+    """Repeats a run that others disturbed, once they are done; whatever its figures were, so it favours nobody."""
+
+    def __init__(self, patience: float) -> None:
+        self.left = patience
+
+    def run(self, once: Callable[[], Run]) -> Run:
+        while True:
+            one = once()
+            if not one.disturbed or self.left <= 0:
+                return one
+            begin = time.monotonic()
+            print(f"{one.server}: again, others took {one.others:.2f} cores", file=sys.stderr)
+            while self.left > time.monotonic() - begin and others_now() > QUIET_CORES:
+                pass
+            self.left -= time.monotonic() - begin + one.seconds
+
+
 def _rounds(
-    names: Sequence[str], connections: int, options: argparse.Namespace, cores: Cores, failures: Failures
+    names: Sequence[str], connections: int, options: argparse.Namespace, quiet: Quiet, failures: Failures
 ) -> list[Run]:
     runs = []
+    cores = cores_for(connections, options.pin)
     for number in range(1, options.rounds + 1):
         for name in names:
             if name in failures:
                 continue
             try:
-                one = _one(SERVERS[name], number, connections, options.seconds, cores)
+                one = quiet.run(partial(_one, SERVERS[name], number, connections, options.seconds, cores))
             except Failed as failed:
                 failures[name] = str(failed)
                 print(f"{name}: FAILED: {failed}", file=sys.stderr)
@@ -108,7 +136,12 @@ def _one(server: Server, number: int, connections: int, seconds: int, cores: Cor
 def _servers_table(names: Sequence[str], runs: Sequence[Run], against: str | None, failures: Failures) -> str:
     heads = ("server", "requests/s", "CPU µs", "against", "CPU ratio", "CPU µs more", "requests/s ratio", "errors")
     rows = [_row(name, runs, against or SERVERS[name].against, failures) for name in names]
-    return "\n".join([report.table(heads, rows), *(f"{name} failed: {why}" for name, why in failures.items())])
+    notes = [f"{name} failed: {why}" for name, why in failures.items()]
+    disturbed = [one for one in runs if one.disturbed]
+    if disturbed:
+        worst = max(one.others for one in disturbed)
+        notes.append(f"NOT QUIET: other processes took up to {worst:.2f} cores in {len(disturbed)} of {len(runs)} runs")
+    return "\n".join([report.table(heads, rows), *notes])
 
 
 def _row(name: str, runs: Sequence[Run], against: str, failures: Failures) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+import anyio
 import pytest
 
 from coserver.protocol.codecs import CODECS
@@ -35,3 +36,10 @@ def backend(request: pytest.FixtureRequest) -> str:
     if name != "asyncio" and not find_spec(name):
         pytest.skip(f"{name} is not installed")
     return name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _libuv_has_its_pipe() -> None:
+    """libuv opens a pipe for signals with its first loop and keeps it as long as the process lives: no leak of a test."""
+    if find_spec("uvloop"):
+        anyio.run(anyio.sleep, 0, backend_options={"use_uvloop": True})

@@ -171,14 +171,21 @@ class App:
             task_status.started(server)
             await server.wait()
 
-    def run(self, *, on_start: Callable[[Server], None] | None = None, **options: Unpack[Options]) -> int | None:
+    def run(
+        self,
+        *,
+        on_start: running.OnStart | None = None,
+        on_signal: running.OnSignal | None = None,
+        **options: Unpack[Options],
+    ) -> int | None:
         """Block until SIGINT or SIGTERM, then drain; a second signal stops at once. On port 8000 if none is given.
 
-        Returns the signal's number, None if ``server.stop()`` ended it. ``on_start`` is called when it listens.
+        Returns the signal's number, None if ``server.stop()`` ended it. ``on_start(server)`` is called when it listens,
+        ``on_signal(server, count)`` before each signal is heeded, ``count`` being 1 for the first.
         """
         if not options.get("uds"):
             options.setdefault("port", 8000)
-        return running.run(self, self.settings(options), on_start)
+        return running.run(self, self.settings(options), on_start, on_signal)
 
     # What the running server asks.
 

@@ -101,12 +101,10 @@ def _in_use(want: Wanted) -> str:
     return f"{where} is taken by another process: end it, or take another port (0 takes a free one)"
 
 
-def enter(server: Server, bound: list[Bound], old: Server | None) -> None:
-    """The server runs now, in place of ``old``. Its sockets are duplicated for a successor's sake."""
+def enter(server: Server, bound: list[Bound]) -> None:
+    """The server runs now. Its sockets are duplicated for a successor's sake."""
     _servers[server.name] = server
     _bound[server.name] = bound
-    if old is not None:
-        server.replaces(old)
 
 
 def leave(server: Server, bound: list[Bound]) -> None:

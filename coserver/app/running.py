@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio.abc import TaskStatus
 
 from ..server.connection import HttpConnection
 from ..server.service import Service, Story
@@ -22,6 +23,9 @@ from .settings import Settings, backend_arguments
 if TYPE_CHECKING:
     from .app import App
 
+OnStart = Callable[[Server], None]
+OnSignal = Callable[[Server, int], None]
+
 
 @asynccontextmanager
 async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
@@ -32,11 +36,13 @@ async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
         old = registry.running(app.name)
         bound = registry.bind(app.name, _wanted(app, settings))
         server = Server(app.name, settings, service, tuple(one.address for one in bound))
-        registry.enter(server, bound, old)
+        registry.enter(server, bound)
     listeners = [(Listener(sock.dup(), service.loop), stories[one.name]) for one in bound for sock in one.sockets]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_run, service, listeners, server, bound)
         try:
+            if old is not None:
+                await server.replace(old)
             yield server
         except BaseException:
             tasks.cancel_scope.cancel()
@@ -96,27 +102,32 @@ def start(app: App, settings: Settings) -> Server:
     return result[0]
 
 
-def run(app: App, settings: Settings, on_start: Callable[[Server], None] | None) -> int | None:
+def run(app: App, settings: Settings, on_start: OnStart | None, on_signal: OnSignal | None) -> int | None:
     """Run in the foreground until a signal or ``stop``; which signal it was."""
     ended_by: list[int] = []
 
     async def main() -> None:
-        async with serving(app, settings) as server:
+        async with serving(app, settings) as server, anyio.create_task_group() as tasks:
+            if threading.current_thread() is threading.main_thread():
+                # First of all: whoever reads that it has started may send a signal at once.
+                await tasks.start(_heed_signals, server, ended_by, on_signal)
             if on_start is not None:
                 on_start(server)
-            async with anyio.create_task_group() as tasks:
-                if threading.current_thread() is threading.main_thread():
-                    tasks.start_soon(_heed_signals, server, ended_by, tasks.cancel_scope)
-                await server.wait()
-                tasks.cancel_scope.cancel()
+            await server.wait()
+            tasks.cancel_scope.cancel()
 
     anyio.run(main, **backend_arguments(settings.backend))
     return ended_by[0] if ended_by else None
 
 
-async def _heed_signals(server: Server, ended_by: list[int], everything: anyio.CancelScope) -> None:
+async def _heed_signals(
+    server: Server, ended_by: list[int], on_signal: OnSignal | None, *, task_status: TaskStatus[None]
+) -> None:
     """The first signal drains, the second ends at once."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
         async for number in signals:
             ended_by.append(number)
+            if on_signal is not None:
+                on_signal(server, len(ended_by))
             server.stop(None if len(ended_by) == 1 else 0)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio import from_thread
 from anyio.lowlevel import current_token
 
 from ..lifecycle.emitter import Emitter
@@ -16,6 +16,10 @@ from .settings import Settings, seconds
 
 if TYPE_CHECKING:
     from ..server.service import Service
+
+
+#: Seconds to wait for a replaced server's last accept. It takes one turn of its loop; a loop that is stuck accepts nobody.
+_LAST_ACCEPT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class Server:
         self._thread = threading.get_ident()
         self._ended = threading.Event()
         self._ended_here = anyio.Event()
-        self._replaced: Server | None = None  # its predecessor, which may still be draining
+        self._draining: list[Server] = []  # its predecessors, as far as they have not ended
 
     def __repr__(self) -> str:
         state = "stopped" if self._ended.is_set() else f"{len(self._service.connections)} connections"
@@ -102,6 +106,11 @@ class Server:
         """How many connections are open now."""
         return len(self._service.connections)
 
+    @property
+    def exchanges(self) -> int:
+        """How many requests (for TCP, messages) are being served now."""
+        return sum(connection.exchange is not None for connection in list(self._service.connections.values()))
+
     def stop(self, grace: float | None = None) -> None:
         """Stop accepting, let what runs end within ``grace`` seconds (default: ``Limits.grace``), then cancel it.
 
@@ -109,20 +118,25 @@ class Server:
         is fine. Raises ValueError.
         """
         self.begin_stop(seconds(grace))
-        if threading.get_ident() != self._thread:
-            self._ended.wait()
-            if self._replaced is not None:
-                self._replaced._ended.wait()
+        here = threading.get_ident()
+        if here != self._thread:
+            for server in (self, *self._draining):
+                if here != server._thread:
+                    server._ended.wait()
 
     def begin_stop(self, grace: float | None = None) -> None:
         """Begin the drain and return."""
         if threading.get_ident() == self._thread:
             self._service.stop(grace)
             return
+        # Posted, not called: the loop may be busy, or wait for the registry's lock that the caller holds; and trio lets
+        # nobody who runs in a trio thread, a notebook's cell say, wait for another one.
+        native: Any = self._token.native_token
+        post = native.run_sync_soon if hasattr(native, "run_sync_soon") else native.call_soon_threadsafe
         try:
-            from_thread.run_sync(self._service.stop, grace, token=self._token)
-        except anyio.RunFinishedError:
-            pass  # it has ended already
+            post(self._service.stop, grace)
+        except RuntimeError:
+            pass  # the loop has ended, and the server with it
 
     async def wait(self) -> None:
         """On the server's own loop: wait until it has ended."""
@@ -132,11 +146,23 @@ class Server:
         """Called on the loop when nothing is left."""
         self._ended_here.set()
         self._ended.set()
+        self._forget_ended()
 
-    def replaces(self, predecessor: Server) -> None:
-        """Take the place of ``predecessor``: it drains in its own thread, and ``stop`` waits for it as well."""
-        self._replaced = predecessor
+    async def replace(self, predecessor: Server) -> None:
+        """Take the place of ``predecessor``, from whose listening sockets this server accepts already.
+
+        When this returns, no client comes to the predecessor any more; it drains in its own thread.
+        """
+        self._draining = [predecessor, *predecessor._draining]
         predecessor.begin_stop()
+        until = monotonic() + _LAST_ACCEPT
+        while not predecessor._service.draining and monotonic() < until:
+            await anyio.sleep(0.001)
+        self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        # A cell may run a hundred times: no server may keep all its predecessors alive.
+        self._draining = [server for server in self._draining if server.running]
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         links = "<br>".join(f'<a href="{a.url}">{a.url}</a> {a.name}' for a in self.addresses)

@@ -23,20 +23,16 @@ class Emitter:
     ``watched`` is true while there is any: test it before an event is built.
     """
 
-    __slots__ = ("_gates", "_observers", "watched")
+    __slots__ = ("_observers", "gates", "watched")
 
     def __init__(self) -> None:
         # Tuples, replaced whole: a loop over them never sees a change.
         self._observers: tuple[Observer, ...] = ()
-        self._gates: tuple[Gate, ...] = ()
+        self.gates: tuple[Gate, ...] = ()
         self.watched = False
 
     def __repr__(self) -> str:
-        return f"<Emitter {len(self._observers)} observers, {len(self._gates)} gates>"
-
-    @property
-    def gates(self) -> tuple[Gate, ...]:
-        return self._gates
+        return f"<Emitter {len(self._observers)} observers, {len(self.gates)} gates>"
 
     def add_observer(self, observer: Observer) -> None:
         self._observers = (*self._observers, observer)
@@ -48,11 +44,11 @@ class Emitter:
         self._count()
 
     def add_gate(self, gate: Gate) -> None:
-        self._gates = (*self._gates, gate)
+        self.gates = (*self.gates, gate)
         self._count()
 
     def remove_gate(self, gate: Gate) -> None:
-        self._gates = tuple(one for one in self._gates if one is not gate)
+        self.gates = tuple(one for one in self.gates if one is not gate)
         self._count()
 
     @contextmanager
@@ -75,7 +71,7 @@ class Emitter:
 
     def holds(self, event: Event) -> Iterator[Awaitable[None]]:
         """What is to be awaited before the story goes on, gate by gate. A gate that raises is logged and removed."""
-        for gate in self._gates:
+        for gate in self.gates:
             try:
                 hold = gate(event)
             except Exception:
@@ -86,4 +82,4 @@ class Emitter:
                 yield hold
 
     def _count(self) -> None:
-        self.watched = bool(self._observers or self._gates)
+        self.watched = bool(self._observers or self.gates)

@@ -34,8 +34,9 @@ FOLLOWS: dict[Kind, tuple[Kind, ...]] = {
     ev.ResponseStarted: (ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled),
     # TCP answers a message with any number of its own.
     ev.ResponseFinished: (ev.ResponseStarted,),
-    ev.ResponseFailed: (),
-    ev.ResponseCancelled: (),
+    # One that failed before its first byte is replaced by an error's; a TCP handler may try again.
+    ev.ResponseFailed: (ev.ResponseStarted,),
+    ev.ResponseCancelled: (ev.ResponseStarted,),
 }
 
 FIRST: dict[str, tuple[Kind, ...]] = {

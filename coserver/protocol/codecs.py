@@ -20,7 +20,12 @@ Parts = tuple[str, bytes, int, RawFields]  # method, target, minor version, fiel
 
 
 class Codec(Protocol):
-    """What ``Http1Reader`` asks of a parser. One object reads one request."""
+    """What ``Http1Reader`` asks of a parser. One object reads one request.
+
+    ``reusable``: after a request without a body it may read another's head, of any connection that is to stay open.
+    """
+
+    reusable: bool
 
     def head(self, raw: bytes) -> Parts:
         """Take a whole head apart. Raises RemoteProtocolError."""
@@ -39,6 +44,7 @@ class H11Codec:
     """The reference: h11's reading half."""
 
     __slots__ = ("_connection", "_trailers")
+    reusable = False  # its states go on only with a whole response: a new one is cheaper
 
     def __init__(self) -> None:
         # No second limit here: what is fed has been measured against Limits already.
@@ -88,14 +94,15 @@ def _judge(raw: bytes, fields: RawFields) -> None:
 class HttptoolsCodec:
     """Node's parser (llhttp) in C: 0.5 µs a head where h11 takes 10."""
 
-    __slots__ = ("_fields", "_parser", "_pieces", "_reference", "_target")
+    __slots__ = ("_fields", "_parser", "_pieces", "_reference", "_target", "reusable")
 
     def __init__(self) -> None:
         self._fields: RawFields = []
         self._pieces: list[bytes] = []
         self._target = b""
-        self._parser: Any = None
+        self._parser: Any = _request_parser(self)
         self._reference: H11Codec | None = None
+        self.reusable = True
 
     # The parser calls these four.
     def on_url(self, target: bytes) -> None:
@@ -108,17 +115,18 @@ class HttptoolsCodec:
         self._pieces.append(data)
 
     def head(self, raw: bytes) -> Parts:
-        parser = _request_parser(self)
+        parser = self._parser
         try:
             parser.feed_data(raw)
         except (_parser_upgrade, _parser_error):
             # llhttp stops at an upgrade, body unread, but one that nobody takes is an ordinary request (RFC 9110 §7.8);
             # and it knows a fixed list of methods, but a new one is no error (RFC 9110 §9.1). The reference judges.
             self._reference = H11Codec()
+            self.reusable = False
             return self._reference.head(raw)
         fields, self._fields = self._fields, []
-        self._parser = parser
-        return parser.get_method().decode("ascii"), self._target, int(parser.get_http_version() == "1.1"), fields
+        # The version's last digit stands before the first line's end: sparing get_http_version a string.
+        return parser.get_method().decode("ascii"), self._target, raw[raw.find(b"\r") - 1] - 48, fields
 
     def body(self, raw: bytes) -> bytes:
         if self._reference is not None:
@@ -145,6 +153,17 @@ if find_spec("httptools"):
     from httptools import HttpRequestParser as _request_parser
 
     CODECS["httptools"] = HttptoolsCodec
+
+
+class Parsers:
+    """Where the connections of one loop take their codecs from. ``idle`` is one that has read a head and no body: reading
+    a head waits for nothing, so one is enough for all, and an idle connection keeps none."""
+
+    __slots__ = ("idle", "make")
+
+    def __init__(self, codec: str) -> None:
+        self.make = CODECS[codec]
+        self.idle: Codec | None = None
 
 
 def choose_codec(name: str) -> str:

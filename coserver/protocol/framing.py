@@ -67,7 +67,8 @@ class Lines:
     def encode(self, message: bytes) -> bytes:
         if b"\n" in message:
             raise LocalProtocolError("a message of framing 'lines' must not hold a newline; send it as several")
-        return message + b"\n"
+        # A CR at the message's own end must not be the one that is dropped at the other end.
+        return message + (b"\r\n" if message.endswith(b"\r") else b"\n")
 
 
 class Length:

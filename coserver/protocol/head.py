@@ -11,6 +11,11 @@ from .syntax import is_host, show
 
 _is_length = re.compile(rb"[0-9]{1,19}").fullmatch  # 19 digits: all of 63 bits, and no integer attack
 _absolute_form = re.compile(rb"(?i:https?)://([^/?]*)(.*)").fullmatch
+# Hosts found sound before: clients say the same few again and again. Bounded in number and, with the longest name that
+# DNS knows, in size (together 256 KiB), for a client may say any.
+_sound_hosts: set[bytes] = set()
+_SOUND_HOSTS_MAX = 1024
+_HOST_MAX = 255
 # One dictionary lookup per field decides whether it means anything for the framing.
 _MEANINGFUL = {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"}
 
@@ -68,8 +73,8 @@ class RequestHead:
                 self.expect_continue = True
         if hosts != 1 and (hosts or self.minor == 1):
             raise RemoteProtocolError(f"a request must have one Host field (RFC 9112 §3.2); this one has {hosts}")
-        if hosts and not is_host(self.host):
-            raise RemoteProtocolError(f"Host must be a name or an address, with a port at most; got {show(self.host)}")
+        if hosts and self.host not in _sound_hosts:
+            _check_host(self.host)
         if lengths > 1:
             raise RemoteProtocolError(f"a request must have one Content-Length at most; this one has {lengths}")
         if options:
@@ -98,8 +103,9 @@ class RequestHead:
         if self.minor == 0:
             raise RemoteProtocolError("an HTTP/1.0 request must not have Transfer-Encoding")
         if len(codings) != 1 or codings[0].lower() != b"chunked":
-            known = len(codings) == 1 and codings[0].lower().endswith(b", chunked")
             given = show(b", ".join(codings))
+            coding = codings[0].lower()
+            known = len(codings) == 1 and coding.endswith(b", chunked") and coding.count(b"chunked") == 1
             raise RemoteProtocolError(f"the only transfer coding served here is 'chunked'; got {given}", 501 if known else 400)
         self.length = None
 
@@ -117,3 +123,10 @@ class RequestHead:
             self.path = self.path or "/"
         else:
             raise RemoteProtocolError(f"a request target must be a path, '*' for OPTIONS, or a http:// URL; got {show(target)}")
+
+
+def _check_host(host: bytes) -> None:
+    if not is_host(host):
+        raise RemoteProtocolError(f"Host must be a name or an address, with a port at most; got {show(host)}")
+    if len(_sound_hosts) < _SOUND_HOSTS_MAX and len(host) <= _HOST_MAX:
+        _sound_hosts.add(host)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .chunks import ChunkGuard
-from .codecs import CODECS, Codec
+from .codecs import Codec, Parsers
 from .errors import LocalProtocolError, RemoteProtocolError
 from .fields import RawFields
 from .head import RequestHead
-from .syntax import check_head, check_partial
+from .syntax import check_partial, explain, is_head
 
 # RFC 9112 §2.2 asks to ignore at least one empty line before a request; old clients sent one after a POST. More is a flood.
 _LEADING_LINES = 2
@@ -30,16 +30,21 @@ class HeadLimits:
 
 
 class Http1Reader:
-    """Reads the requests of one connection. ``body_done`` tells whether the current request has been read to its end."""
+    """Reads the requests of one connection.
+
+    ``body_done`` tells whether the current request has been read to its end; ``buffer`` holds received bytes that are
+    not read yet.
+    """
 
     __slots__ = (
-        "_buffer", "_checked", "_codec", "_empty_lines", "_guard", "_left", "_limits", "_make_codec", "body_done", "trailers",
+        "_checked", "_codec", "_empty_lines", "_guard", "_left", "_limits", "_parsers", "_small", "body_done", "buffer", "trailers",
     )  # fmt: skip
 
-    def __init__(self, codec: str = "h11", limits: HeadLimits = HeadLimits()) -> None:
-        self._make_codec = CODECS[codec]
+    def __init__(self, parsers: Parsers | str = "h11", limits: HeadLimits = HeadLimits()) -> None:
+        self._parsers = Parsers(parsers) if isinstance(parsers, str) else parsers
         self._limits = limits
-        self._buffer = b""
+        self._small = min(limits.target_size, limits.head_size)  # a head of this size breaks no limit of size
+        self.buffer = b""
         self._checked = 0  # up to here an unfinished head has been found sound
         self._empty_lines = 0  # that came before the next request
         self._codec: Codec | None = None
@@ -51,11 +56,11 @@ class Http1Reader:
     @property
     def buffered(self) -> int:
         """How many received bytes wait to be read."""
-        return len(self._buffer)
+        return len(self.buffer)
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the wire; what they are is found when they are read."""
-        self._buffer = self._buffer + data if self._buffer else data
+        self.buffer = self.buffer + data if self.buffer else data
 
     def read_head(self) -> RequestHead | None:
         """The next request's head; None if more bytes are needed.
@@ -65,28 +70,36 @@ class Http1Reader:
         """
         if not self.body_done:
             raise LocalProtocolError("read the request's body to its end, or close the connection, before the next head")
-        buffer = self._buffer
-        if buffer[:1] in (b"\r", b"\n") and not self._checked:
-            buffer = self._buffer = self._skip_empty_lines(buffer)
-        if not buffer:
-            return None
+        buffer = self.buffer
         end = buffer.find(b"\r\n\r\n") + 4
-        if end < 4:
-            self._check_unfinished(buffer)
-            return None
-        raw = buffer if end == len(buffer) else buffer[:end]
-        self._check_size(raw)
-        check_head(raw)
-        codec = self._make_codec()
-        head = RequestHead(*codec.head(raw))
-        if len(head.fields) > self._limits.head_fields:
+        if end < 5 or buffer[0] in b"\r\n":
+            return self._read_unfinished(buffer)
+        if end == len(buffer):
+            raw, rest = buffer, b""
+        else:
+            raw, rest = buffer[:end], buffer[end:]
+        if end > self._small:
+            self._check_size(raw)
+        if not is_head(raw):
+            explain(raw)
+        parsers = self._parsers
+        codec = parsers.idle or parsers.make()
+        parsers.idle = None
+        method, target, minor, fields = codec.head(raw)
+        if len(fields) > self._limits.head_fields:
             raise RemoteProtocolError(f"a request has at most {self._limits.head_fields} fields here", 431)
-        self._buffer = buffer[end:] if end != len(buffer) else b""
-        self._checked = self._empty_lines = 0
+        head = RequestHead(method, target, minor, fields)
+        self.buffer = rest
+        if self._checked or self._empty_lines:
+            self._checked = self._empty_lines = 0
+        if self.trailers:
+            self.trailers = []
         if head.length != 0:
             self._expect_body(codec, head.length)
+        elif codec.reusable and head.keep_alive:
+            parsers.idle = codec
         else:
-            self.trailers = codec.trailers()
+            codec.trailers()  # lets go of the parser
         return head
 
     def limit_body(self, size_max: int) -> None:
@@ -101,14 +114,14 @@ class Http1Reader:
 
         Raises RemoteProtocolError (400, 413, 431).
         """
-        buffer, codec = self._buffer, self._codec
+        buffer, codec = self.buffer, self._codec
         if codec is None or not buffer:
             return b""
         size = self._guard.approve(buffer) if self._guard else min(self._left, len(buffer))
         if not size:
             return b""
         whole = size == len(buffer)
-        self._buffer = b"" if whole else buffer[size:]
+        self.buffer = b"" if whole else buffer[size:]
         data = codec.body(buffer if whole else buffer[:size])
         if self._guard:
             self.body_done = self._guard.done
@@ -123,11 +136,20 @@ class Http1Reader:
     def _expect_body(self, codec: Codec, length: int | None) -> None:
         self._codec = codec
         self.body_done = False
-        self.trailers = []
         if length is None:
             self._guard = ChunkGuard(1 << 63, self._limits.trailer_size)
         else:
             self._left = length
+
+    def _read_unfinished(self, buffer: bytes) -> RequestHead | None:
+        """There is no whole head yet, or there are empty lines before it."""
+        if buffer[:1] in (b"\r", b"\n") and not self._checked:
+            self.buffer = self._skip_empty_lines(buffer)
+            if self.buffer != buffer:
+                return self.read_head()
+        if buffer:
+            self._check_unfinished(buffer)
+        return None
 
     def _skip_empty_lines(self, buffer: bytes) -> bytes:
         while self._empty_lines < _LEADING_LINES and buffer[:2] == b"\r\n":

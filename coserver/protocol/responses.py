@@ -20,6 +20,8 @@ _starts: dict[tuple[int, str], bytes] = {}
 _STARTS_MAX = 256
 # The server writes these; a handler that did would desynchronise the connection.
 _FRAMING = {"transfer-encoding", "keep-alive", "upgrade", "trailer"}
+# What a client must know before the body (RFC 9110 §6.5.1); one that finds it behind may act on it, or refuse all.
+_NOT_IN_TRAILERS = {"connection", "content-encoding", "content-length", "content-range", "content-type", "host"}
 
 
 def has_body(status: int) -> bool:
@@ -69,7 +71,11 @@ def encode_chunk(data: bytes) -> bytes:
 
 
 def encode_last_chunk(trailers: Iterable[tuple[str, str]]) -> bytes:
-    """The last chunk and the trailer section (RFC 9112 §7.1.2)."""
+    """The last chunk and the trailer section (RFC 9112 §7.1.2). Raises LocalProtocolError like ``encode_fields``."""
+    trailers = list(trailers)
+    for name, _ in trailers:
+        if name.lower() in _NOT_IN_TRAILERS:
+            raise LocalProtocolError(f"field {name!r} must not come in the trailer (RFC 9110 §6.5.1); set it in the head")
     return b"0\r\n%b\r\n" % encode_fields(trailers)
 
 

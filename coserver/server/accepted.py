@@ -7,9 +7,10 @@ still owed to the client is said after the scope has ended.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,16 @@ from ..lifecycle import events as ev
 from ..lifecycle import phases
 from ..transport.deadlines import TICK
 from ..transport.stream import SocketStream
+from .pace import Pace
 
 if TYPE_CHECKING:
     from .service import Service
+
+# Of the process: a server that replaces another must not give its numbers again.
+_ids = itertools.count(1)
+
+#: Seconds that a client which connects as the server stops has for its first byte; a round trip around the world is 0.3.
+_FIRST_WORD = 0.5
 
 log = logging.getLogger("coserver.server")
 
@@ -34,10 +42,10 @@ class Accepted:
     __slots__ = (
         "_context",
         "_fd",
-        "_progress",
         "_socket",
         "_watched",
         "deadline",
+        "emitter",
         "ended_by",
         "exchange",
         "held",
@@ -45,7 +53,9 @@ class Accepted:
         "peer",
         "phase",
         "reason",
+        "running",
         "scope",
+        "send_now",
         "served",
         "service",
         "since",
@@ -55,13 +65,16 @@ class Accepted:
 
     def __init__(self, service: Service, stream: ByteStream, peer: str) -> None:
         self.service = service
+        self.emitter = service.emitter
+        self.running = service.loop.sweeper.running
         self.stream = stream
         self.peer = peer
-        self.id: int = next(service.connection_ids)
+        self.id = next(_ids)
         self._socket = stream if isinstance(stream, SocketStream) else None
+        #: Sends what can be sent at once, without waiting; how many bytes that were.
+        self.send_now: Callable[[bytes], int] = self._socket.send_now if self._socket else _send_nothing
         self._fd = self._socket.fileno() if self._socket else -1
         self._watched = False
-        self._progress = 0  # bytes sent at the last look at a write deadline
         self._context = copy_context()
         self.scope = anyio.CancelScope()
         self.phase = phases.ACCEPT
@@ -81,7 +94,7 @@ class Accepted:
         handed_over = False
         try:
             with self.scope:
-                if self.phase == phases.ACCEPT and self.service.emitter.watched:
+                if self.phase == phases.ACCEPT and self.emitter.watched:
                     await self.reach(ev.ConnectionOpened(**self.facts(), peer=self.peer, protocol=self.protocol))
                 handed_over = await self.story()
             if not handed_over:
@@ -121,8 +134,8 @@ class Accepted:
         service.left(self)
         reason = self.reason or "cancelled by the server"
         log.debug("%r closed: %s", self, reason)
-        if service.emitter.watched:
-            service.emitter.tell(ev.ConnectionClosed(**self.facts(), reason=reason))
+        if self.emitter.watched:
+            self.emitter.tell(ev.ConnectionClosed(**self.facts(), reason=reason))
 
     # What ends a connection from outside: called between its steps, on its own loop, and must not wait.
 
@@ -130,13 +143,13 @@ class Accepted:
         """The deadline of the current phase has passed."""
         limits = self.service.limits
         self.deadline = math.inf
-        if self.phase == phases.RESPONSE and self._made_progress(now):
+        if self.phase == phases.ACCEPT and self.service.draining:
+            self.drain()
             return
         seconds, status, what = {
             phases.HEAD: (limits.head_timeout, 408, "the request head took longer than {} s (head_timeout)"),
             phases.BODY: (limits.body_timeout, 408, "nothing of the body came for {} s (body_timeout)"),
             phases.HANDLER: (limits.handler_timeout, 503, "the handler took longer than {} s (handler_timeout)"),
-            phases.RESPONSE: (limits.write_timeout, 0, "the client read nothing for {} s (write_timeout)"),
             phases.ACCEPT: (limits.head_timeout, 0, "nothing was sent for {} s (head_timeout)"),
         }.get(self.phase, (limits.idle_timeout, 0, "idle for {} s (idle_timeout)"))
         self.end(what.format(round(seconds, 3)))
@@ -167,6 +180,10 @@ class Accepted:
         """The server stops: an idle connection ends now, but what has arrived on it is still served."""
         if self.exchange is not None or self.phase not in (phases.ACCEPT, phases.RECYCLE):
             return
+        first_word = self.since + _FIRST_WORD
+        if self.phase == phases.ACCEPT and monotonic() < first_word:
+            self.deadline = first_word  # it has just come, and what it came for is on the way
+            return
         self.end("the server stops")
         if self._socket is not None:
             self._socket.end_receiving()
@@ -175,9 +192,9 @@ class Accepted:
 
     # What the stories share.
 
-    def facts(self) -> dict[str, Any]:
-        """What every event says."""
-        exchange = self.exchange
+    def facts(self, of: Any = None) -> dict[str, Any]:
+        """What every event says, ``of`` the exchange under way unless another is named."""
+        exchange = self.exchange if of is None else of
         source = self if exchange is None else exchange
         return {
             "at": monotonic(),
@@ -188,7 +205,7 @@ class Accepted:
 
     async def reach(self, event: ev.Event) -> None:
         """Tell ``event``, then wait as long as gates hold it. Only between steps of the story, never in a ``finally``."""
-        emitter = self.service.emitter
+        emitter = self.emitter
         emitter.tell(event)
         if emitter.gates:
             for hold in emitter.holds(event):
@@ -196,7 +213,7 @@ class Accepted:
 
     async def _hold(self, hold: Awaitable[None], event: ev.Event) -> None:
         """Held: no deadline runs, and a client that leaves ends it."""
-        running = self.service.loop.sweeper.running
+        running = self.running
         was_running = self in running
         left, self.deadline = self.deadline - monotonic(), math.inf
         running.add(self)
@@ -214,19 +231,18 @@ class Accepted:
 
     async def send(self, data: bytes) -> None:
         """Send all; a client that does not read is cut at ``Limits.write_timeout`` without progress."""
-        taken = self._socket.send_now(data) if self._socket is not None else 0
+        taken = self.send_now(data)
         if taken < len(data):
-            before, self.deadline = self.deadline, monotonic() + self.service.limits.write_timeout
-            await self.stream.send(memoryview(data)[taken:])  # type: ignore[arg-type]
-            self.deadline = before
+            await self.send_rest(data, taken)
 
-    def _made_progress(self, now: float) -> bool:
-        """Whether the client took bytes since the last look; then the write deadline starts anew."""
-        if self._socket is None or self._socket.sent == self._progress:
-            return False
-        self._progress = self._socket.sent
-        self.deadline = now + self.service.limits.write_timeout
-        return True
+    async def send_rest(self, data: bytes, taken: int) -> None:
+        """Send what ``send_now`` left."""
+        sweeper, pace = self.service.loop.sweeper, Pace(self, self._socket)
+        sweeper.add(pace)
+        try:
+            await self.stream.send(memoryview(data)[taken:])  # type: ignore[arg-type]
+        finally:
+            sweeper.discard(pace)
 
     def _hand_over(self) -> None:
         """Go on in a new task with a fresh copy of the first one's context.
@@ -243,14 +259,20 @@ class Accepted:
             return True
 
 
+def _send_nothing(_: bytes) -> int:
+    return 0
+
+
 def is_cancellation(error: BaseException) -> bool:
     """Whether ``error`` must go on its way: a cancellation that somebody asked for, or the end of the interpreter.
 
     A handler that merely raises the backend's cancellation exception (it awaited a future that somebody cancelled) has
     failed like any other.
     """
-    if isinstance(error, Exception | SystemExit):
+    if isinstance(error, Exception):
         return False
+    if isinstance(error, BaseExceptionGroup):  # of a handler's own task group
+        return any(is_cancellation(each) for each in error.exceptions)
     if isinstance(error, anyio.get_cancelled_exc_class()):
         return anyio.current_effective_deadline() == -math.inf
-    return True
+    return isinstance(error, KeyboardInterrupt | GeneratorExit)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tempfile import SpooledTemporaryFile
+import logging
+from tempfile import TemporaryFile
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ from .errors import ClientLeft
 if TYPE_CHECKING:
     from .connection import HttpConnection
     from .exchange import Exchange
+
+
+log = logging.getLogger("coserver.server")
 
 
 async def read_body(connection: HttpConnection, exchange: Exchange) -> None:
@@ -42,10 +46,14 @@ async def read_body(connection: HttpConnection, exchange: Exchange) -> None:
 
 async def _spool(connection: HttpConnection, exchange: Exchange, pieces: list[bytes]) -> None:
     """The rest goes to a temporary file. Its writes are a thread's: a slow disk must not stop the loop."""
-    file = SpooledTemporaryFile(max_size=0)  # noqa: SIM115 - the request owns it; closed with the exchange
+    file = TemporaryFile()  # noqa: SIM115 - the exchange owns it and closes it
     exchange.spooled = file
     while pieces:
-        await anyio.to_thread.run_sync(file.writelines, pieces)
+        try:
+            await anyio.to_thread.run_sync(file.writelines, pieces)
+        except OSError as error:
+            log.error("%r: its body cannot be kept: %s", exchange, error)
+            raise RemoteProtocolError("The server has no room for this body", 507) from error
         pieces, size = [], 0
         # 1 MiB a trip: a thread's 100 µs are then nothing beside the writing.
         while size < 1 << 20 and (piece := await next_piece(connection, exchange)):
@@ -97,6 +105,7 @@ async def _receive(connection: HttpConnection, exchange: Exchange) -> None:
         data = await connection.stream.receive()
     except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
         exchange.broken = True
+        connection.phase, connection.since, connection.deadline = phase, since, deadline  # the handler may go on
         raise ClientLeft("the client left in the middle of a body") from error
     if connection.scope.cancel_called:
         await anyio.lowlevel.checkpoint()

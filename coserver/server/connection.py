@@ -10,25 +10,26 @@ import logging
 import math
 from time import monotonic
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import ByteStream
 
 from ..hooks.workers import run_blocking
 from ..lifecycle import events as ev
-from ..lifecycle import phases
-from ..protocol.errors import LocalProtocolError, RemoteProtocolError
+from ..lifecycle.phases import HANDLER, HEAD, RECYCLE, RESPONSE
+from ..protocol.errors import RemoteProtocolError
+from ..protocol.head import RequestHead
 from ..protocol.http1 import Http1Reader
 from . import wire
 from .accepted import Accepted, is_cancellation
 from .bodies import discard_body, next_piece, read_body
-from .endpoint import AWAIT, WORKER, Endpoint
+from .endpoint import AWAIT, WORKER
 from .errors import ClientLeft, HTTPException
-from .exchange import Exchange
+from .exchange import Exchange, next_exchange_id
 from .request import Request
 from .response import Response, error_response, to_response
-from .streaming import NothingSent, close_body, send_stream
+from .streaming import BrokenOff, NothingSent, close_body, send_stream
 
 if TYPE_CHECKING:
     from .service import Service
@@ -45,112 +46,129 @@ class HttpConnection(Accepted):
 
     def __init__(self, service: Service, stream: ByteStream, peer: str) -> None:
         super().__init__(service, stream, peer)
-        self.reader = Http1Reader(service.codec, service.limits.head)
+        self.reader = Http1Reader(service.parsers, service.limits.head)
 
     def close(self) -> None:
         if self.exchange is not None:
             self.exchange.close()
+            if self.exchange.until_close and self._socket is not None:
+                self._socket.reset()
         super().close()
 
     async def story(self) -> bool:
-        """accept → (read request → dispatch → write response → recycle)*."""
+        """accept → (read head → route → read body → run the handler → respond → recycle)*."""
+        reader = self.reader
         try:
-            while exchange := await self._read_head():
-                response = await self._dispatch(exchange)
-                await self._respond(exchange, response)
-                if not await self._recycle(exchange):
+            while True:
+                head = reader.read_head() if reader.buffer else None
+                while head is None:
+                    if reader.buffer:
+                        self._await_head()
+                    data = await self.stream.receive()
+                    if self.scope.cancel_called:
+                        await anyio.lowlevel.checkpoint()  # data and a deadline in one tick: the deadline came first
+                    reader.receive(data)
+                    head = reader.read_head()
+                exchange = self._begin(head)
+                if self.emitter.watched:
+                    await self.reach(ev.RequestHead(**self.facts(), method=head.method, target=head.target))
+                response = self._route(exchange)
+                if response is None and not reader.body_done:
+                    await self._read_body(exchange)
+                if self.emitter.watched and reader.body_done:
+                    await self.request_read(exchange)
+                if response is None:
+                    response = await self._run(exchange)
+                rest = self._respond_at_once(exchange, response)
+                if rest is None:
+                    await self._respond(exchange, response)
+                elif rest:
+                    await self._send_rest(rest, response)
+                if not self._recycle_at_once(exchange) and not await self._recycle(exchange):
                     return False
                 if self.context_changed():
                     return True
+        except anyio.EndOfStream:
+            self.end("the client left in the middle of a head" if reader.buffer else "the client closed it")
         except RemoteProtocolError as error:
             await self._refuse(error)
-        except ClientLeft as error:
+        except (ClientLeft, BrokenOff) as error:
             self.end(str(error))
         return False
 
-    async def _read_head(self) -> Exchange | None:
-        """The next request, as far as its head; None when the client has no more."""
-        reader = self.reader
-        while (head := reader.read_head()) is None:
-            if self.phase is not phases.HEAD and reader.buffered:
-                self.since = monotonic()
-                self.deadline = self.since + self.service.limits.head_timeout
-                self.phase = phases.HEAD
-            try:
-                data = await self.stream.receive()
-            except anyio.EndOfStream:
-                self.end("the client left in the middle of a head" if reader.buffered else "the client closed it")
-                return None
-            if self.scope.cancel_called:
-                await anyio.lowlevel.checkpoint()  # data and a deadline in one tick: the deadline came first
-            reader.receive(data)
-        service = self.service
-        self.phase = phases.HEAD
-        exchange = self.exchange = Exchange(next(service.exchange_ids), self, head)
-        if service.emitter.watched:
-            await self.reach(ev.RequestHead(**self.facts(), method=head.method, target=head.target))
+    def _await_head(self) -> None:
+        """A head has begun to come: from now on it has ``Limits.head_timeout``, however it trickles."""
+        if self.phase is not HEAD:
+            self.since = monotonic()
+            self.deadline = self.since + self.service.limits.head_timeout
+            self.phase = HEAD
+
+    def _begin(self, head: RequestHead) -> Exchange:
+        self.phase = HEAD
+        self.since = now = monotonic()
+        exchange = self.exchange = Exchange(next_exchange_id(), self, head, now)
         return exchange
 
-    async def _dispatch(self, exchange: Exchange) -> Response:
-        """Find the handler, read the body that it wants, run it. Whatever goes wrong in it becomes a response."""
-        head, service = exchange.head, self.service
+    def _route(self, exchange: Exchange) -> Response | None:
+        """Find the handler, and refuse what needs none of the body: 404, 405, 413. None if all is well."""
+        head, reader = exchange.head, self.reader
         try:
-            endpoint, params = service.router.find(head.method, head.path)
+            endpoint, params = self.service.router.find(head.method, head.path)
             exchange.endpoint = endpoint
-            request = exchange.request = Request(head, exchange.id, self.peer, params)
-            if not self.reader.body_done:
-                self._check_body(exchange)
-                if endpoint.stream:
-                    request.set_pieces(lambda: next_piece(self, exchange))
-                else:
-                    await read_body(self, exchange)
-            if service.emitter.watched and self.reader.body_done:
-                await self.request_read(exchange)
-            return await self._run(exchange, endpoint, request, params)
+            exchange.request = Request(head, exchange.id, self.peer, params)
+            if not reader.body_done:
+                reader.limit_body(self.service.limits.body_size)
         except HTTPException as error:
             return error_response(error)
-
-    def _check_body(self, exchange: Exchange) -> None:
-        """A body that is too long is refused before the client has sent it, and with it the 100 Continue."""
-        try:
-            self.reader.limit_body(self.service.limits.body_size)
         except RemoteProtocolError as error:
             log.warning("%r: %s (body_size)", self, error.reason)
-            raise HTTPException(error.status) from error
+            return error_response(HTTPException(error.status))
+        return None
+
+    async def _read_body(self, exchange: Exchange) -> None:
+        """Read the body that the handler wants to have whole; a streaming one reads for itself."""
+        assert exchange.endpoint is not None
+        assert exchange.request is not None
+        if exchange.endpoint.stream:
+            exchange.request.set_pieces(lambda: next_piece(self, exchange))
+        else:
+            await read_body(self, exchange)
 
     async def request_read(self, exchange: Exchange) -> None:
         """The request has been read to its end."""
         await self.reach(ev.RequestRead(**self.facts(), size=exchange.body_size))
 
-    async def _run(self, exchange: Exchange, endpoint: Endpoint, request: Request, params: dict[str, Any]) -> Response:
+    async def _run(self, exchange: Exchange) -> Response:
         """Run the handler, on the loop or in a worker, and make a response of what it returns."""
-        service = self.service
+        endpoint, request = exchange.endpoint, exchange.request
+        assert endpoint is not None
+        assert request is not None
         self.since = now = monotonic()
-        self.phase = phases.HANDLER
-        self.deadline = now + service.limits.handler_timeout
-        service.loop.sweeper.running.add(self)
-        exchange.watched = service.emitter.watched
+        self.phase = HANDLER
+        self.deadline = now + self.service.limits.handler_timeout
+        self.running.add(self)
+        watched = exchange.watched = self.emitter.watched
         try:
-            if exchange.watched:
+            if watched:
                 await self.reach(ev.HandlerStarted(**self.facts(), handler=endpoint.name))
             if endpoint.kind is AWAIT:
-                value = await endpoint.call(request, params)
+                value = await endpoint.call(request, request.params)
             elif endpoint.kind is WORKER:
-                value = await run_blocking(endpoint.call, request, params)
+                value = await run_blocking(endpoint.call, request, request.params)
                 if type(value) is CoroutineType:  # a lambda or a decorator that hides an async def
                     value = await value
             else:
-                value = endpoint.call(request, params)
+                value = endpoint.call(request, request.params)
             response = to_response(value)
         except BaseException as error:
             return self._handler_raised(exchange, error)
-        if exchange.watched:
-            service.emitter.tell(ev.HandlerFinished(**self.facts()))
+        if watched:
+            self.emitter.tell(ev.HandlerFinished(**self.facts()))
         return response
 
     def _handler_raised(self, exchange: Exchange, error: BaseException) -> Response:
         """An answer for what a handler raised; a cancellation of the connection goes on its way."""
-        emitter = self.service.emitter
+        emitter = self.emitter
         if is_cancellation(error):
             if exchange.watched:
                 emitter.tell(ev.HandlerCancelled(**self.facts()))
@@ -164,49 +182,111 @@ class HttpConnection(Accepted):
         log.error("handler %s failed on %r", exchange.endpoint_name, exchange, exc_info=error)
         return error_response(HTTPException(500))
 
+    def _respond_at_once(self, exchange: Exchange, response: Response) -> bytes | None:
+        """Write the usual response, whole and small, in one go and without waiting; what the socket did not take of it.
+
+        None for any other kind, and for one that a gate might hold: nothing has been done then.
+        """
+        head, body, emitter = exchange.head, response.body, self.emitter
+        if type(body) is not bytes or response.fields or len(body) > wire.ONE_WRITE or emitter.gates:
+            return None
+        if (
+            not (head.keep_alive and head.minor and self.reader.body_done)
+            or head.method == "HEAD"
+            or self.service.draining
+        ):
+            return None
+        self.since = now = monotonic()
+        data = wire.encode_usual(response, body, self.service.date(now))
+        if data is None:
+            return None
+        self.phase = RESPONSE
+        exchange.keep_alive = True
+        exchange.status = response.status
+        if emitter.watched:
+            emitter.tell(ev.ResponseStarted(**self.facts(), status=response.status))
+        try:
+            taken = self.send_now(data)
+        except Exception as error:
+            self._tell_broken(error)
+            raise
+        if emitter.watched and taken == len(data):
+            emitter.tell(ev.ResponseFinished(**self.facts(), size=len(body)))
+        return data[taken:]
+
+    async def _send_rest(self, rest: bytes, response: Response) -> None:
+        """Wait until the socket takes the rest of a usual response."""
+        try:
+            await self.send(rest)
+        except BaseException as error:
+            self._tell_broken(error)
+            raise
+        if self.emitter.watched:
+            self.emitter.tell(ev.ResponseFinished(**self.facts(), size=len(response.body)))  # type: ignore[arg-type]
+
+    def _recycle_at_once(self, exchange: Exchange) -> bool:
+        """Make ready for the next request where nothing is left of this one; else False, and nothing has been done."""
+        if not exchange.keep_alive or not self.reader.body_done or exchange.spooled is not None:
+            return False
+        if self._watched or self.emitter.gates or self.service.draining:
+            return False
+        self.running.discard(self)
+        self.served += 1
+        self.phase = RECYCLE
+        self.deadline = self.since + self.service.limits.idle_timeout
+        if self.emitter.watched:
+            self.emitter.tell(ev.ConnectionRecycled(**self.facts()))
+        self.exchange = None
+        return True
+
     async def _respond(self, exchange: Exchange, response: Response) -> None:
         """Write the response: in one go when it is small and whole."""
-        service = self.service
-        exchange.keep_alive = not service.draining and self._may_go_on(exchange)
+        self.since = now = monotonic()
+        exchange.keep_alive = not self.service.draining and self._may_go_on(exchange)
         try:
-            head, framing = wire.encode_head(exchange, response, service.date())
-        except LocalProtocolError as error:
-            log.error("handler %s: %s", exchange.endpoint_name, error)
-            await close_body(self, response.body)
-            response = error_response(HTTPException(500))
-            head, framing = wire.encode_head(exchange, response, service.date())
-        self.phase = phases.RESPONSE
+            head, framing = wire.encode_head(exchange, response, self.service.date(now))
+        except Exception as error:  # a handler's fields may be anything, numbers and None among them
+            response = await self._cannot_be_sent(exchange, response, error)
+            head, framing = wire.encode_head(exchange, response, self.service.date(now))
+        self.phase = RESPONSE
         self.deadline = math.inf
         body = response.body
-        watched = service.emitter.watched
+        watched = self.emitter.watched
         try:
             if watched:
                 await self.reach(ev.ResponseStarted(**self.facts(), status=response.status))
             exchange.status = response.status
             if type(body) is not bytes:
                 size = await send_stream(self, exchange, response, head, framing)
-            elif framing > wire.ONE_WRITE:
-                size = framing
-                await self.send(head)
-                await self.send(body)
             else:
                 size = max(framing, 0)
-                await self.send(head + body if framing > 0 else head)
+                data = head if not size or size > wire.ONE_WRITE else head + body
+                taken = self.send_now(data)
+                if taken < len(data):
+                    await self.send_rest(data, taken)
+                if size > wire.ONE_WRITE:
+                    await self.send(body)
         except BaseException as error:
-            if watched:
-                self._tell_broken(error)
+            self._tell_broken(error)
             if isinstance(error, NothingSent):
                 await self._respond(exchange, error.instead)
                 return
             raise
         if watched:
-            service.emitter.tell(ev.ResponseFinished(**self.facts(), size=size))
+            self.emitter.tell(ev.ResponseFinished(**self.facts(), size=size))
+
+    async def _cannot_be_sent(self, exchange: Exchange, response: Response, error: Exception) -> Response:
+        log.error("handler %s: a response that cannot be sent: %r", exchange.endpoint_name, error)
+        await close_body(self, response.body)
+        return error_response(HTTPException(500))
 
     def _tell_broken(self, error: BaseException) -> None:
+        if not self.emitter.watched:
+            return
         if isinstance(error, Exception):
-            self.service.emitter.tell(ev.ResponseFailed(**self.facts(), error=error))
+            self.emitter.tell(ev.ResponseFailed(**self.facts(), error=error))
         else:
-            self.service.emitter.tell(ev.ResponseCancelled(**self.facts()))
+            self.emitter.tell(ev.ResponseCancelled(**self.facts()))
 
     def _may_go_on(self, exchange: Exchange) -> bool:
         """Whether the connection may live on: the client wants it, and the unread rest of the body can be read away."""
@@ -222,23 +302,26 @@ class HttpConnection(Accepted):
     async def _recycle(self, exchange: Exchange) -> bool:
         """Make ready for the next request; False if there is to be none."""
         service, reader = self.service, self.reader
-        service.loop.sweeper.running.discard(self)
+        self.running.discard(self)
         if self._watched:
             self.unwatch()
         if not exchange.keep_alive or (not reader.body_done and not await discard_body(self, exchange)):
             self.end("the response said close")
-            if reader.buffered or not reader.body_done:
-                await self._linger()
+            limits = service.limits
+            await self._linger(
+                limits.linger_timeout if reader.buffer or not reader.body_done else limits.linger_timeout / 8
+            )
             return False
         self.served += 1
-        exchange.close()
+        if exchange.spooled is not None:
+            exchange.close()
         self.since = now = monotonic()
         self.deadline = now + service.limits.idle_timeout
-        self.phase = phases.RECYCLE
-        if service.emitter.watched:
+        self.phase = RECYCLE
+        if self.emitter.watched:
             await self.reach(ev.ConnectionRecycled(**self.facts()))
         self.exchange = None
-        if service.draining and not reader.buffered:
+        if service.draining and not reader.buffer:
             self.end("the server stops")
             return False
         return True
@@ -249,15 +332,15 @@ class HttpConnection(Accepted):
         log.warning("%r: refused with %d: %s", self, error.status, error.reason)
         service = self.service
         exchange = self._broken_exchange()
-        if service.emitter.watched:
-            service.emitter.tell(ev.RequestRefused(**self.facts(), status=error.status, reason=error.reason))
+        if self.emitter.watched:
+            self.emitter.tell(ev.RequestRefused(**self.facts(), status=error.status, reason=error.reason))
         if not exchange.status:
             await self._respond(exchange, error_response(HTTPException(error.status, error.reason)))
-        await self._linger()
+        await self._linger(service.limits.linger_timeout)
 
     def _broken_exchange(self) -> Exchange:
         """The exchange that can only be answered and ended; a new one if the request had no sound head."""
-        exchange = self.exchange = self.exchange or Exchange(next(self.service.exchange_ids), self, None)
+        exchange = self.exchange = self.exchange or Exchange(next_exchange_id(), self, None, self.since)
         exchange.broken = True
         return exchange
 
@@ -269,11 +352,14 @@ class HttpConnection(Accepted):
         status, self.ended_by = self.ended_by, 0
         with anyio.move_on_after(self.service.limits.linger_timeout):
             await self._respond(self._broken_exchange(), error_response(HTTPException(status)))
-            await self._linger()
+            await self._linger(self.service.limits.linger_timeout)
 
-    async def _linger(self) -> None:
-        """Let the client read the answer before the close: unread bytes would make the close a reset (RFC 9112 §9.6)."""
-        with anyio.move_on_after(self.service.limits.linger_timeout):
+    async def _linger(self, seconds: float) -> None:
+        """Let the client read the answer before the close: unread bytes would make the close a reset (RFC 9112 §9.6).
+
+        Short where the client owes us nothing: it may still be sending what it should not.
+        """
+        with anyio.move_on_after(seconds):
             try:
                 if self._socket is not None:
                     await self._socket.send_eof()

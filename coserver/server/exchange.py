@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import monotonic
+import itertools
 from typing import IO, TYPE_CHECKING
 
 from ..protocol.head import RequestHead
@@ -12,50 +12,40 @@ from .request import Request
 if TYPE_CHECKING:
     from .accepted import Accepted
 
+#: Of the process: a server that replaces another must not give its numbers again.
+next_exchange_id = itertools.count(1).__next__
+
 
 class Exchange:
-    """``status`` is 0 until the response begins; ``head`` is None for a request that was refused before it had one."""
+    """``started`` is monotonic seconds; ``head`` is None for a request that was refused before it had one."""
 
-    __slots__ = (
-        "body_size",
-        "broken",
-        "connection",
-        "continued",
-        "endpoint",
-        "head",
-        "id",
-        "keep_alive",
-        "request",
-        "spooled",
-        "started",
-        "status",
-        "watched",
-    )
+    # Defaults of the class, not set one by one: most exchanges never change them.
+    endpoint: Endpoint | None = None
+    request: Request | None = None
+    status = 0  # until the response begins
+    body_size = 0  # bytes of body read so far
+    keep_alive = False
+    continued = False  # the client was told 100 Continue, or needs it no more
+    broken = False  # nothing more can be read: answer and end
+    watched = False  # somebody was told that the handler started, so he is told how it ends
+    until_close = False  # a body that only the close ends is being sent: cut short, it must end in a reset
+    spooled: IO[bytes] | None = None  # the body's temporary file
 
-    def __init__(self, number: int, connection: Accepted, head: RequestHead | None) -> None:
+    def __init__(self, number: int, connection: Accepted, head: RequestHead | None, started: float) -> None:
         self.id = number
         self.connection = connection
         self.head: RequestHead = head  # type: ignore[assignment]  # None only on the way to a refusal
-        self.started = monotonic()
-        self.endpoint: Endpoint | None = None
-        self.request: Request | None = None
-        self.status = 0
-        self.body_size = 0
-        self.keep_alive = False
-        self.continued = False
-        self.broken = False  # nothing more can be read: answer and end
-        self.watched = False  # somebody was told that the handler started, so he is told how it ends
-        self.spooled: IO[bytes] | None = None
+        self.started = started
 
     def __repr__(self) -> str:
         what = f"{self.head.method} {self.head.target}" if self.head else "no request"
         return f"<Exchange {self.id} {what} {self.status or 'unanswered'}>"
 
+    @property
+    def endpoint_name(self) -> str:
+        return self.endpoint.name if self.endpoint else "none"
+
     def close(self) -> None:
         """Let go of the body's temporary file."""
         if self.spooled is not None:
             self.spooled.close()
-
-    @property
-    def endpoint_name(self) -> str:
-        return self.endpoint.name if self.endpoint else "none"

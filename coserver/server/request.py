@@ -19,18 +19,18 @@ class Request:
     is asked for.
     """
 
-    __slots__ = ("_body", "_file", "_headers", "_pieces", "head", "id", "params", "peer", "trailers_raw")
+    # Defaults of the class, not set one by one: most requests never change them.
+    _body: bytes | None = b""
+    _file: IO[bytes] | None = None
+    _headers: Headers | None = None
+    _pieces: Callable[[], Awaitable[bytes]] | None = None
+    trailers_raw: RawFields = []  # noqa: RUF012 - replaced, never changed
 
     def __init__(self, head: RequestHead, number: int, peer: str, params: dict[str, Any]) -> None:
         self.head = head
         self.id = number
         self.peer = peer
         self.params = params
-        self._body: bytes | None = b""
-        self._file: IO[bytes] | None = None
-        self._headers: Headers | None = None
-        self._pieces: Callable[[], Awaitable[bytes]] | None = None
-        self.trailers_raw: RawFields = []
 
     def __repr__(self) -> str:
         return f"<Request {self.id} {self.method} {self.target} from {self.peer}>"
@@ -139,7 +139,7 @@ class Request:
         self._file, self._body = file, None
 
     def set_pieces(self, pieces: Callable[[], Awaitable[bytes]]) -> None:
-        self._pieces = pieces
+        self._pieces, self._body = pieces, None
 
 
 class RequestStream:

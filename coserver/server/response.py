@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from importlib.util import find_spec
 from typing import Any
@@ -21,11 +21,18 @@ if find_spec("orjson"):
     import orjson
 
     def encode_json(value: Any) -> bytes:
-        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+        try:
+            return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+        except TypeError:  # it stops at 64-bit integers, which JSON does not
+            return encode_json_slowly(value)
 else:
 
     def encode_json(value: Any) -> bytes:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return encode_json_slowly(value)
+
+
+def encode_json_slowly(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 class Response:
@@ -35,7 +42,12 @@ class Response:
     ``content_type`` defaults to text for str and to bytes for the rest; "" leaves it out.
     """
 
-    __slots__ = ("body", "content_type", "fields", "status", "trailers")
+    # Defaults of the class: what a handler's plain str needs is then its body alone.
+    body: Body = b""
+    status = 200
+    content_type = TEXT
+    fields: Sequence[tuple[str, str]] = ()
+    trailers: Mapping[str, str] | None = None
 
     def __init__(
         self,
@@ -47,7 +59,6 @@ class Response:
         trailers: Mapping[str, str] | None = None,
     ) -> None:
         self.status = status
-        self.fields: list[tuple[str, str]] = []
         if headers:
             self.fields = list(headers.items() if isinstance(headers, Mapping) else headers)
             content_type = self._take_content_type(content_type)
@@ -67,7 +78,7 @@ class Response:
     def _take_content_type(self, given: str | None) -> str | None:
         for field in self.fields:
             if field[0].lower() == "content-type":
-                self.fields.remove(field)
+                self.fields = [other for other in self.fields if other is not field]
                 return field[1] if given is None else given
         return given
 
@@ -76,8 +87,8 @@ def as_body(body: Any) -> tuple[Body, str]:
     """What can be sent of ``body``, and the content type natural to it. Raises TypeError."""
     if isinstance(body, str):
         return body.encode(), TEXT
-    if isinstance(body, bytes):
-        return body, BYTES if body else ""
+    if isinstance(body, bytes):  # a subclass's too: what is sent whole is bytes and nothing else
+        return bytes(body), BYTES if body else ""
     if isinstance(body, bytearray | memoryview):
         return bytes(body), BYTES
     if isinstance(body, AsyncIterator | Iterator):
@@ -88,7 +99,9 @@ def as_body(body: Any) -> tuple[Body, str]:
 
 
 def _from_text(value: str) -> Response:
-    return Response(value)
+    response = Response.__new__(Response)
+    response.body = value.encode()
+    return response
 
 
 def _from_bytes(value: bytes) -> Response:

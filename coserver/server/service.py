@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -14,6 +13,7 @@ from anyio.abc import ByteStream, TaskGroup
 
 from ..hooks.workers import close_idle
 from ..lifecycle.emitter import Emitter
+from ..protocol.codecs import Parsers
 from ..transport.listener import Listener
 from ..transport.loop import Loop
 from ..transport.stream import Socket, SocketStream
@@ -22,10 +22,6 @@ from .limits import Limits
 from .routes import Router
 
 log = logging.getLogger("coserver.server")
-
-# Of the process: a server that replaces another must not give its numbers again.
-_connection_ids = itertools.count(1)
-_exchange_ids = itertools.count(1)
 
 Story = Callable[["Service", ByteStream, str], Accepted]
 
@@ -36,12 +32,10 @@ class Service:
     def __init__(self, router: Router, limits: Limits, codec: str, emitter: Emitter) -> None:
         self.router = router
         self.limits = limits
-        self.codec = codec
+        self.parsers = Parsers(codec)
         self.emitter = emitter
         self.loop = Loop.current()
         self.connections: dict[int, Accepted] = {}
-        self.connection_ids = _connection_ids
-        self.exchange_ids = _exchange_ids
         self.draining = False
         self.accepted = 0
         self._tasks: TaskGroup | None = None
@@ -100,9 +94,8 @@ class Service:
         if self.draining or len(self.connections) == self.limits.max_connections - 1:
             self._changed.set()
 
-    def date(self) -> bytes:
-        """Now, as the Date field says it (RFC 9110 §6.6.1); made once a second."""
-        now = monotonic()
+    def date(self, now: float) -> bytes:
+        """The Date field's value (RFC 9110 §6.6.1) at ``now``, monotonic seconds; made once a second."""
         if now >= self._date_until:
             self._date = formatdate(usegmt=True).encode()
             self._date_until = now + 1
@@ -113,6 +106,8 @@ class Service:
             await self.loop.run()
 
     async def _accept(self, listener: Listener, story: Story) -> None:
+        if self._stop.is_set():
+            return  # stopped before this task's first turn: the listening socket may be closed already
         with anyio.CancelScope() as scope:
             self._accepting.append(scope)
             await listener.run(self._accepted_by(story), self._room)
@@ -147,9 +142,9 @@ class Service:
             with anyio.move_on_after(left):
                 await self._changed.wait()
         if self.connections:
-            log.warning(
-                "%d connections outlived the grace of %s s and are cancelled", len(self.connections), self._grace
-            )
+            # An idle connection that had no time to notice the drain is no loss, and no news.
+            if cut := sum(connection.exchange is not None for connection in self.connections.values()):
+                log.warning("the grace of %s s is over; requests still running, now cancelled: %d", self._grace, cut)
             assert self._tasks is not None
             self._tasks.cancel_scope.cancel()
 

@@ -14,10 +14,10 @@ import anyio
 
 from ..hooks.workers import await_, run_blocking
 from ..protocol import responses
-from ..protocol.errors import LocalProtocolError
+from ..protocol.errors import LocalProtocolError, RemoteProtocolError
 from . import wire
 from .accepted import is_cancellation
-from .errors import HTTPException
+from .errors import ClientLeft, HTTPException
 from .response import Response, encode_piece, error_response
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ class BrokenOff(Exception):
 class Sender:
     """Writes one streamed body: pieces in, framed bytes out. ``size`` counts the body's bytes."""
 
-    def __init__(self, connection: HttpConnection, head: bytes, framing: int) -> None:
+    def __init__(self, connection: HttpConnection, exchange: Exchange, head: bytes, framing: int) -> None:
         self._connection = connection
+        self._exchange = exchange
         self._head = head
         self._framing = framing
         self.size = 0
@@ -71,6 +72,7 @@ class Sender:
     async def _write(self, data: bytes) -> None:
         if not self.started:
             self.started = True
+            self._exchange.continued = True  # no 100 may follow a final status, even if the handler reads on
             data = self._head + data
         if data:
             await self._connection.send(data)
@@ -81,24 +83,34 @@ async def send_stream(
 ) -> int:
     """Send the head and all that ``response.body`` yields; how many bytes of body that were. Closes the iterator.
 
-    Raises NothingSent, BrokenOff.
+    Raises NothingSent, BrokenOff, ClientLeft, RemoteProtocolError.
     """
     body = response.body
-    sender = Sender(connection, head, framing)
+    sender = Sender(connection, exchange, head, framing)
     try:
         if framing == wire.NO_BODY:
             await close_body(connection, body)
             await connection.send(head)
             return 0
+        exchange.until_close = framing == wire.UNTIL_CLOSE
         if isinstance(body, AsyncIterator):
             await _pump_async(connection, sender, body)
         elif isinstance(body, Iterator):
             await run_blocking(_pump, sender, body)
+        else:
+            raise LocalProtocolError(
+                f"a response's body is bytes or an iterator; got {type(body).__name__}: {body!r:.60}"
+            )
         await sender.finish(response.trailers)
+        exchange.until_close = False
     except (anyio.BrokenResourceError, anyio.ClosedResourceError):
         raise
     except BaseException as error:
         if is_cancellation(error):
+            raise
+        if isinstance(error, ClientLeft | RemoteProtocolError):  # the stream reads the request's body as it goes
+            if not sender.started:
+                exchange.status = 0
             raise
         raise _failed(exchange, sender, error) from error
     return sender.size

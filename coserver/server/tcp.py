@@ -5,11 +5,13 @@ Each received message opens an exchange, and the next ``receive`` closes it. One
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -21,7 +23,9 @@ from ..lifecycle import phases
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.framing import Framing
 from .accepted import Accepted, is_cancellation
-from .endpoint import WORKER, Endpoint
+from .endpoint import DIRECT, WORKER, Endpoint
+from .errors import AppError
+from .exchange import next_exchange_id
 
 if TYPE_CHECKING:
     from .service import Service
@@ -47,7 +51,7 @@ class TcpConnection(Accepted):
     the handler's own, are there too.
     """
 
-    __slots__ = ("_broken", "_buffer", "_endpoint", "_framing", "_sending", "state")
+    __slots__ = ("_broken", "_buffer", "_cut_short", "_endpoint", "_framing", "_sending", "state")
     protocol = "tcp"
     exchange: Message | None
 
@@ -59,6 +63,7 @@ class TcpConnection(Accepted):
         self._framing = framing
         self._buffer = bytearray()
         self._broken: RemoteProtocolError | None = None
+        self._cut_short = False
         self._sending = anyio.Lock()
 
     async def story(self) -> bool:
@@ -66,7 +71,10 @@ class TcpConnection(Accepted):
         endpoint = self._endpoint
         try:
             if endpoint.kind is WORKER:
-                await run_blocking(endpoint.call, BlockingTcpConnection(self), {})
+                value = await run_blocking(endpoint.call, BlockingTcpConnection(self), {})
+                if type(value) is CoroutineType:  # a lambda or a decorator that hides an async def
+                    value.close()
+                    raise TypeError(f"{endpoint.name} is a def that returned a coroutine; make it an async def")
             else:
                 await endpoint.call(self, {})
             self.end("the handler returned")
@@ -81,7 +89,7 @@ class TcpConnection(Accepted):
             facts = self.facts()
             cancelled = is_cancellation(error)
             closing = ev.HandlerCancelled(**facts) if cancelled else ev.HandlerFailed(**facts, error=error)
-            self.service.emitter.tell(closing)
+            self.emitter.tell(closing)
         self.exchange = None
         if is_cancellation(error):
             raise error
@@ -119,22 +127,33 @@ class TcpConnection(Accepted):
         Raises anyio.BrokenResourceError when the client has left, LocalProtocolError for what the framing cannot carry.
         """
         data = self._framing.encode(message.encode() if isinstance(message, str) else message)
-        exchange = self.exchange
-        emitter = self.service.emitter
+        exchange = self.exchange  # the one it answers, though the next may have begun before all is sent
+        emitter = self.emitter
         async with self._sending:
             if exchange is None or not exchange.watched:
-                await super().send(data)
+                await self._send_whole(data)
                 await anyio.lowlevel.checkpoint()
                 return
             try:
-                await self.reach(ev.ResponseStarted(**self.facts(), status=0))
-                await super().send(data)
+                await self.reach(ev.ResponseStarted(**self.facts(exchange), status=0))
+                await self._send_whole(data)
             except BaseException as error:
                 cancelled = is_cancellation(error)
-                facts = self.facts()
+                facts = self.facts(exchange)
                 emitter.tell(ev.ResponseCancelled(**facts) if cancelled else ev.ResponseFailed(**facts, error=error))
                 raise
-            emitter.tell(ev.ResponseFinished(**self.facts(), size=len(message)))
+            emitter.tell(ev.ResponseFinished(**self.facts(exchange), size=len(message)))
+
+    async def _send_whole(self, data: bytes) -> None:
+        """After a message that was cut short no other may follow: it would be taken for the rest of the first."""
+        if self._cut_short:
+            raise anyio.BrokenResourceError("a message before this one was cut short")
+        before = self._socket.sent if self._socket else -1
+        try:
+            await super().send(data)
+        except BaseException:
+            self._cut_short = self._socket is None or self._socket.sent > before
+            raise
 
     def __aiter__(self) -> TcpConnection:
         """Messages until the client has no more."""
@@ -176,9 +195,9 @@ class TcpConnection(Accepted):
         self.since = now = monotonic()
         self.phase = phases.HANDLER
         self.deadline = now + service.limits.handler_timeout
-        exchange = self.exchange = Message(next(service.exchange_ids), self, message, now)
-        service.loop.sweeper.running.add(self)
-        if service.emitter.watched:
+        exchange = self.exchange = Message(next_exchange_id(), self, message, now)
+        self.running.add(self)
+        if self.emitter.watched:
             await self.reach(ev.RequestRead(**self.facts(), size=len(message)))
             exchange.watched = True
             await self.reach(ev.HandlerStarted(**self.facts(), handler=self._endpoint.name))
@@ -188,14 +207,15 @@ class TcpConnection(Accepted):
         if exchange is None:
             return
         service = self.service
-        service.loop.sweeper.running.discard(self)
+        self.running.discard(self)
         self.unwatch()
         self.served += 1
         self.since = monotonic()
         self.phase = phases.RECYCLE
         self.deadline = math.inf
         if exchange.watched:
-            service.emitter.tell(ev.HandlerFinished(**self.facts()))
+            exchange.watched = False  # its end is told once, even if the hold below is cancelled
+            self.emitter.tell(ev.HandlerFinished(**self.facts()))
             await self.reach(ev.ConnectionRecycled(**self.facts()))
         self.exchange = None
         if service.draining:
@@ -249,7 +269,9 @@ class BlockingTcpConnection:
 
 
 def tcp_story(endpoint: Endpoint, framing: Callable[[int], Framing]) -> Callable[..., TcpConnection]:
-    """The story of one listener: this handler, with a framing of its own for each connection."""
+    """The story of one listener: this handler, with a framing of its own for each connection. Raises AppError."""
+    if endpoint.kind is DIRECT or inspect.isgeneratorfunction(endpoint.handler):
+        raise AppError(f"{endpoint.name} is a generator, and a TCP handler is none: connection.send() instead of yield")
 
     def story(service: Service, stream: ByteStream, peer: str) -> TcpConnection:
         return TcpConnection(service, stream, peer, endpoint, framing(service.limits.frame_size))

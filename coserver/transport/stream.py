@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _socket
 import socket
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from .loop import Loop
 
 #: Bytes asked for at once: what asyncio, trio and nginx's largest default buffers come to.
 RECEIVE_SIZE = 64 * 1024
+
+_NO_LINGER = struct.pack("ii", 1, 0)  # the C library's struct linger: on, 0 seconds
 
 # The C type itself: no shim of blocking calls ever reaches the server's own sockets, and it is smaller.
 Socket = _socket.socket
@@ -96,6 +99,12 @@ class SocketStream(ByteStream):
             self._socket.shutdown(socket.SHUT_RD)
         except OSError:
             pass  # the peer was faster
+
+    def reset(self) -> None:
+        """Close at once, and so that the peer cannot take it for an orderly end: what it has not read yet may be lost."""
+        if self._socket.fileno() >= 0:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self.close()
 
     def close(self) -> None:
         """Close at once; a task that waits in this stream gets ClosedResourceError. Twice is fine."""

@@ -14,19 +14,25 @@ MEANINGFUL = {"host", "content-length", "transfer-encoding", "connection", "expe
 tokens = st.text(TCHAR, min_size=1, max_size=12)
 field_names = tokens.filter(lambda name: name.lower() not in MEANINGFUL)
 # Visible ASCII and the upper half, blanks within.
-field_values = st.text([chr(c) for c in (*range(0x20, 0x7F), 9, *range(0x80, 0x100))], max_size=20).map(lambda v: v.strip(" \t"))
-fields = st.tuples(field_names, st.sampled_from(["", " ", "\t ", "  "]), field_values, st.sampled_from(["", " ", "\t"]))
-methods = st.sampled_from(["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PLAY", "PRI", "get", "M-SEARCH"]) | tokens.filter(
-    lambda method: method != "CONNECT"
+field_values = st.text([chr(c) for c in (*range(0x20, 0x7F), 9, *range(0x80, 0x100))], max_size=20).map(
+    lambda v: v.strip(" \t")
 )
+fields = st.tuples(field_names, st.sampled_from(["", " ", "\t ", "  "]), field_values, st.sampled_from(["", " ", "\t"]))
+methods = st.sampled_from(
+    ["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PLAY", "PRI", "get", "M-SEARCH"]
+) | tokens.filter(lambda method: method != "CONNECT")
 targets = st.one_of(
-    st.sampled_from(["/", "/a?b=c", "//x", "/%41", "http://h/p?q", "HTTPS://[::1]:8", "/a?b?c", "/\"<>\\^`{|}"]),
+    st.sampled_from(["/", "/a?b=c", "//x", "/%41", "http://h/p?q", "HTTPS://[::1]:8", "/a?b?c", '/"<>\\^`{|}']),
     st.text([chr(c) for c in range(0x21, 0x7F) if c != 0x23], max_size=20).map("/".__add__),
 )
 hosts = st.sampled_from(["t.example", "", "h:80", "[::1]:80", "1.2.3.4", "h:", "%41"])
-bodies = st.binary(max_size=40) | st.sampled_from([b"GET /SMUGGLED HTTP/1.1\r\nHost: t\r\n\r\n", b"0\r\n\r\n", b"\r\n", b"\n"])
+bodies = st.binary(max_size=40) | st.sampled_from(
+    [b"GET /SMUGGLED HTTP/1.1\r\nHost: t\r\n\r\n", b"0\r\n\r\n", b"\r\n", b"\n"]
+)
 QUOTABLE = "\t !#$%&'()*+,-./0129:;<=>?@AZ[]^_`az{|}~\x80\xff"
-quoted = st.text(QUOTABLE, max_size=6).map(lambda text: f'"{text}"') | st.sampled_from(['"\\""', '"a\\\\"', '""', '"\\\t\\\xff"'])
+quoted = st.text(QUOTABLE, max_size=6).map(lambda text: f'"{text}"') | st.sampled_from(
+    ['"\\""', '"a\\\\"', '""', '"\\\t\\\xff"']
+)
 extensions = st.lists(st.tuples(tokens, st.one_of(st.none(), tokens, quoted)), max_size=2)
 
 
@@ -80,7 +86,11 @@ def requests(draw: st.DrawFn) -> Sound:
     elif framing == "chunked":
         wire, data, trailers = draw(chunked_bodies())
         lines.append(("Transfer-Encoding", " ", draw(st.sampled_from(["chunked", "Chunked"])), ""))
-    for name, values in (("Connection", ["keep-alive", "Upgrade", "close"]), ("Upgrade", ["h2c"]), ("Expect", ["100-continue"])):
+    for name, values in (
+        ("Connection", ["keep-alive", "Upgrade", "close"]),
+        ("Upgrade", ["h2c"]),
+        ("Expect", ["100-continue"]),
+    ):
         if draw(st.integers(0, 3)) == 0:
             lines.append((name, " ", draw(st.sampled_from(values)), ""))
     lines = draw(st.permutations(lines))
@@ -97,10 +107,13 @@ seeds = st.one_of(
 
 # What desynchronises parsers when it stands where it should not.
 SPOILERS = [
-    b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\n\n", b"\r\r\n", b"\0", b" ", b"\t", b"\x0b", b"\x0c", b"\x7f", b"\x80", b"\xa0", b"\xff",
-    b":", b";", b",", b"=", b'"', b"\\", b"/", b"#", b"?", b"@", b"%", b"0", b"5", b"f", b"-", b"+", b"_", b"0x", b"1.0", b"HTTP/1.1",
+    b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\n\n", b"\r\r\n", b"\0", b" ", b"\t", b"\x0b", b"\x0c", b"\x7f", b"\x80",
+    b"\xa0", b"\xff",
+    b":", b";", b",", b"=", b'"', b"\\", b"/", b"#", b"?", b"@", b"%", b"0", b"5", b"f", b"-", b"+", b"_", b"0x",
+    b"1.0", b"HTTP/1.1",
     b"chunked", b"close", b"gzip, ", b"Host: t\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n",
-    b"Connection: upgrade\r\n", b"Upgrade: x\r\n", b"0\r\n\r\n", b"\r\n 1", b"GET /SMUGGLED HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"Connection: upgrade\r\n", b"Upgrade: x\r\n", b"0\r\n\r\n", b"\r\n 1",
+    b"GET /SMUGGLED HTTP/1.1\r\nHost: t\r\n\r\n",
 ]  # fmt: skip
 
 

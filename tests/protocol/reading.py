@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,11 @@ def _read_on(reader: Http1Reader, reading: Reading) -> None:
             reading.messages[-1].trailers = list(reader.trailers)
 
 
+def served(reading: Reading) -> list[str]:
+    """The targets that a server would have answered."""
+    return [message.target for message in reading.messages if message.whole]
+
+
 def pieces_of(raw: bytes, size: int) -> list[bytes]:
     """``raw`` in pieces of ``size`` bytes."""
     return [raw[at : at + size] for at in range(0, len(raw), size)]
@@ -112,7 +118,7 @@ def pieces_of(raw: bytes, size: int) -> list[bytes]:
 def cut(raw: bytes, places: Iterable[int]) -> list[bytes]:
     """``raw`` cut at ``places`` (taken modulo its length)."""
     edges = sorted({0, len(raw), *(place % (len(raw) + 1) for place in places)})
-    return [raw[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [raw[start:end] for start, end in pairwise(edges)]
 
 
 def request(*fields: str, line: str = "GET / HTTP/1.1", body: bytes = b"", host: bool = True) -> bytes:

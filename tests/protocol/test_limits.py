@@ -32,7 +32,7 @@ BODIES = {
     "extension": (chunked(b"5;" + b"a" * 32_768 + b"\r\nhello\r\n0\r\n\r\n"), 400, LINE_MAX),
     "extensions": (chunked(b"1;%b\r\nx\r\n" % (b"a" * 4000) * 60 + b"0\r\n\r\n"), 400, LINE_MAX),
     "size": (chunked(b"0" * 100_000), 400, LINE_MAX),
-    "size line": (chunked(b"5;a=\"" + b" " * 100_000), 400, LINE_MAX),
+    "size line": (chunked(b'5;a="' + b" " * 100_000), 400, LINE_MAX),
     "trailer": (chunked(b"0\r\nX: " + b"a" * 200_000 + b"\r\n\r\n"), 431, LIMITS.trailer_size),
     "trailers": (chunked(b"0\r\n" + b"X: y\r\n" * 40_000 + b"\r\n"), 431, LIMITS.trailer_size),
     "endless trailer": (chunked(b"0\r\n" + b"a" * 200_000), 431, LIMITS.trailer_size),

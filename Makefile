@@ -1,0 +1,55 @@
+# The two commands that do everything: `make demo` and `make test`. Python 3.11 or newer and a package index are enough.
+# `make check` is what CI runs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# More for pytest: make test PYTEST_ARGS="-k drain -x"
+PYTEST_ARGS ?=
+
+.PHONY: help demo test check lint types imports coverage clean
+
+help:
+	@echo "make demo    a small shop with traffic of its own, on port 8000"
+	@echo "make test    all tests"
+	@echo "make check   what CI runs: lint, types, imports, tests with coverage"
+	@echo "make clean   remove the environment and all caches"
+	@echo "PYTHON=python3.12 make ...   takes another Python for the environment"
+
+demo: $(VENV)/.installed
+	@exec $(BIN)/python -m demo
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint types imports coverage
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.installed-dev
+	$(BIN)/lint-imports
+
+coverage:
+	$(MAKE) test PYTEST_ARGS="--cov $(PYTEST_ARGS)"
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov site dist
+
+# The environment, made once, and again when pyproject.toml changes. pip learned --group in 25.1.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "coserver needs Python 3.11 or newer, this is " \
+	  + sys.version.split()[0] + "; name another: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) \
+	  || { echo "no venv could be made; on Debian and Ubuntu: apt install python3-venv"; rm -rf $(VENV); exit 1; }
+	@echo "making the environment in $(VENV): a minute the first time"
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet -e ".[fast,trio]"
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --group test --group lint
+	@touch $@

@@ -1,0 +1,5 @@
+"""``python -m coserver_cli``, for where no script can be installed."""
+
+from . import main
+
+main()

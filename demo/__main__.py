@@ -1,0 +1,68 @@
+"""``make demo``: serves the shop with some traffic of its own, and says what to try. Ctrl+C stops it."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from coserver import Server
+from coserver_cli import lines
+
+from .shop import app, counter
+from .traffic import CUSTOMERS, Traffic
+
+HTTP_PORT = 8000
+TCP_PORT = 9000
+
+
+def free_port(wanted: int) -> int:
+    """``wanted`` if nobody listens there, else 0: the system chooses."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            print(f"port {wanted} is taken, so a free one is used")
+            return 0
+    return wanted
+
+
+def tell(server: Server) -> None:
+    """What to try next, as lines that can be pasted into another terminal."""
+    url, tcp = server.url, server.port_of("counter")
+    print(f"""
+The shop is open, with {CUSTOMERS} customers at a request a second each.
+Try, in another terminal:
+
+  curl {url}/items/1
+  curl -d '{{"item": 1, "count": 2}}' {url}/orders
+  curl -N {url}/ticker
+  curl -i {url}/items/9
+  nc 127.0.0.1 {tcp}
+
+Its code is in demo/shop.py.
+""")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    app.tcp(port=free_port(TCP_PORT), framing="lines")(counter)
+    traffic: list[Traffic] = []
+
+    def on_start(server: Server) -> None:
+        tell(server)
+        lines.started(app, server)
+        traffic.append(Traffic(server.url))
+        traffic[0].start()
+
+    def on_signal(server: Server, count: int) -> None:
+        traffic[0].stop()
+        lines.stopping(server, count)
+
+    app.run(port=free_port(HTTP_PORT), on_start=on_start, on_signal=on_signal)
+    traffic[0].join()
+    print(f"stopped; the customers got {traffic[0].answered} answers")
+
+
+if __name__ == "__main__":
+    main()

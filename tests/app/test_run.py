@@ -1,0 +1,107 @@
+"""``app.run()``: in the foreground, ended by a signal or by ``stop``; and what ``import coserver`` loads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import anyio
+import pytest
+
+from coserver import App, Server
+
+from .asking import get
+
+LOADED = """
+import sys
+import coserver
+print([name for name in ("rich", "typer", "IPython", "trio", "uvloop", "asyncio") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_drains(app: App, backend: str, number: signal.Signals) -> None:
+    answers: list[tuple[int, str]] = []
+    clients: list[threading.Thread] = []
+
+    @app.get("/while")
+    async def for_a_while() -> str:
+        os.kill(os.getpid(), number)
+        await anyio.sleep(0.1)
+        return "finished"
+
+    def on_start(server: Server) -> None:
+        clients.append(threading.Thread(target=lambda: answers.append(get(server, "/while"))))
+        clients[0].start()
+
+    seen: list[tuple[int, int]] = []
+    ended_by = app.run(
+        port=0,
+        backend=backend,
+        on_start=on_start,
+        on_signal=lambda server, count: seen.append((server.exchanges, count)),
+    )
+    clients[0].join()
+    assert ended_by == number
+    assert answers == [(200, "finished")]
+    assert seen == [(1, 1)]
+
+
+def test_a_second_signal_ends_at_once(app: App, backend: str) -> None:
+    cancelled = threading.Event()
+    clients: list[threading.Thread] = []
+
+    @app.get("/slow")
+    async def slow() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await anyio.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGINT)
+            await anyio.sleep(30)
+        finally:
+            cancelled.set()
+
+    def ask(server: Server) -> None:
+        with pytest.raises(Exception, match=""):
+            get(server, "/slow")
+
+    def on_start(server: Server) -> None:
+        clients.append(threading.Thread(target=ask, args=(server,)))
+        clients[0].start()
+
+    counts: list[int] = []
+    ended_by = app.run(port=0, backend=backend, on_start=on_start, on_signal=lambda _, count: counts.append(count))
+    clients[0].join()
+    assert ended_by == signal.SIGTERM
+    assert counts == [1, 2]
+    assert cancelled.is_set()
+
+
+def test_stop_ends_it_without_a_signal(app: App, backend: str) -> None:
+    assert app.run(port=0, backend=backend, on_start=lambda server: server.stop()) is None
+
+
+def test_off_the_main_thread_no_signals_are_heeded(app: App) -> None:
+    started: list[Server] = []
+    thread = threading.Thread(target=app.run, kwargs={"port": 0, "on_start": lambda server: server.stop()})
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert started == []
+
+
+def test_an_error_in_on_start_ends_it(app: App) -> None:
+    def on_start(server: Server) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - in groups, whose depth is nobody's business
+        app.run(port=0, on_start=on_start)
+    assert caught.group_contains(ZeroDivisionError)
+
+
+def test_importing_loads_no_screen_and_no_backend() -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", LOADED], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

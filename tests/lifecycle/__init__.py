@@ -1,0 +1,1 @@
+"""Tests of the order table and the emitter."""

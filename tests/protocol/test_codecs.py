@@ -1,0 +1,230 @@
+"""The table of parsers, and each parser by itself: what the reader counts on."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+
+from coserver.protocol import codecs
+from coserver.protocol.codecs import CODECS, H11Codec, choose_codec
+from coserver.protocol.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from coserver.protocol.http1 import Http1Reader
+
+from .generating import spoiled
+from .reading import CODEC_NAMES, chunked, examples, read, request
+
+fast = pytest.mark.skipif("httptools" not in CODECS, reason="httptools is not installed")
+WITHOUT = {"h11": H11Codec}
+
+
+def test_errors_say_whose_fault_it_was() -> None:
+    remote = RemoteProtocolError("why", 431)
+    assert (remote.reason, remote.status, str(remote)) == ("why", 431, "why")
+    assert RemoteProtocolError("why").status == 400
+    assert issubclass(RemoteProtocolError, ProtocolError)
+    assert issubclass(LocalProtocolError, ProtocolError)
+    assert not issubclass(LocalProtocolError, RemoteProtocolError)
+
+
+def test_auto_takes_the_fast_one_if_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codecs, "CODECS", WITHOUT)
+    assert choose_codec("auto") == "h11"
+    monkeypatch.setattr(codecs, "CODECS", WITHOUT | {"httptools": H11Codec})
+    assert choose_codec("auto") == "httptools"
+    assert choose_codec("httptools") == "httptools"
+    assert choose_codec("h11") == "h11"
+
+
+def test_what_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codecs, "CODECS", WITHOUT)
+    with pytest.raises(LocalProtocolError, match=r"pip install 'coserver\[fast\]'"):
+        choose_codec("httptools")
+    for name in ("", "H11", "llhttp"):
+        with pytest.raises(LocalProtocolError, match="must be 'auto', 'h11' or 'httptools'"):
+            choose_codec(name)
+
+
+def test_without_httptools_there_is_h11(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module as it would be loaded without httptools, beside the real one."""
+    spec = importlib.util.find_spec("coserver.protocol.codecs")
+    assert spec is not None
+    assert spec.loader is not None
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    spec.loader.exec_module(module)
+    assert list(module.CODECS) == ["h11"]
+    assert module.choose_codec("auto") == "h11"
+
+
+@pytest.mark.parametrize("name", CODEC_NAMES)
+def test_a_codec_reads_one_request(name: str) -> None:
+    codec = CODECS[name]()
+    parts = codec.head(chunked(b"", "X-A:  b\t"))
+    fields = [(b"host", b"t.example"), (b"transfer-encoding", b"chunked"), (b"x-a", b"b")]
+    assert parts == ("POST", b"/p", 1, fields)
+    assert codec.body(b"2\r\nhe") == b"he"
+    assert codec.body(b"\r\n3;a=b\r\nllo\r\n1\r\n!\r\n") == b"llo!"
+    assert codec.body(b"0\r\n") == b""
+    assert codec.body(b"T: 1\r\nt:2\r\n\r\n") == b""
+    assert codec.trailers() == [(b"t", b"1"), (b"t", b"2")]
+
+
+@pytest.mark.parametrize("name", CODEC_NAMES)
+def test_a_codec_is_a_second_guard(name: str) -> None:
+    """The checks before it let none of these through; a codec by itself refuses them as well."""
+    for head in (
+        request("X\x00: y"),
+        request("X: \x00"),
+        request("Content-Length: x"),
+        request("Content-Length: 5", "Content-Length: 6"),
+        request("Transfer-Encoding: gzip"),
+    ):
+        with pytest.raises(RemoteProtocolError):
+            CODECS[name]().head(head)
+    codec = CODECS[name]()
+    codec.head(chunked(b""))
+    with pytest.raises(RemoteProtocolError):
+        codec.body(b"xyz\r\n")
+
+
+def test_the_reference_takes_whole_heads_only() -> None:
+    with pytest.raises(RemoteProtocolError, match="expected a request head"):
+        H11Codec().head(b"GET / HTTP/1.1\r\nHost: t\r\n")
+
+
+@pytest.mark.parametrize("name", CODEC_NAMES)
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (["Content-Length: 5", "Content-Length: 5"], 400),
+        (["Content-Length: 5, 5"], 400),
+        (["Content-Length: 5", "Content-Length: 6"], 400),
+        (["Content-Length: 99999999999999999999"], 400),
+        (["Transfer-Encoding: gzip"], 400),
+        (["Transfer-Encoding: gzip, chunked"], 501),
+        (["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"], 400),
+        (["Transfer-Encoding: chunked", "Content-Length: 5"], 400),
+        (["Host: t.example"], 400),
+        (["Upgrade: x", "Connection: upgrade", "Content-Length: 5, 5"], 400),
+    ],
+)
+def test_words_and_status_do_not_depend_on_the_codec(name: str, fields: list[str], status: int) -> None:
+    raw = request(*fields, line="POST / HTTP/1.1")
+    reading = read(name, [raw])
+    assert reading.status == status
+    assert str(reading.error) == str(read("h11", [raw]).error)
+
+
+@pytest.mark.parametrize("name", CODEC_NAMES)
+def test_fields_are_as_they_were_sent(name: str) -> None:
+    """h11's own list has values in lower case and lengths without their zeros."""
+    sent = ["Transfer-Encoding: ChunKed", "Connection: Keep-Alive"]
+    assert (b"transfer-encoding", b"ChunKed") in read(name, [request(*sent)]).messages[0].fields
+    assert (b"content-length", b"000") in read(name, [request("Content-Length: 000")]).messages[0].fields
+
+
+# Parsers that are used again.
+
+
+@fast
+@pytest.mark.parametrize(
+    "before",
+    [
+        request(),
+        request("Content-Length: 0", line="POST /p HTTP/1.1"),
+        request("Connection: close"),
+        request("Proxy-Connection: close"),
+        request("Connection: Upgrade", "Upgrade: h2c"),
+        request("Connection: keep-alive", line="GET / HTTP/1.0"),
+        request(line="GET / HTTP/1.0"),
+        request(line="PLAY / HTTP/1.1"),
+        request(line="BREW / HTTP/1.1"),
+        request(line="CONNECT h:1 HTTP/1.1"),
+        request("Content-Length: 5", body=b"hello"),
+        request("Content-Length: 5", body=b"hel"),
+        chunked(b"1\r\nx\r\n0\r\nA: b\r\n\r\n"),
+        chunked(b"1\r\n"),
+        request("Host: other"),
+        request("Content-Length: x"),
+        request("Transfer-Encoding: gzip"),
+        request(host=False),
+        request(*(f"X-{n}: v" for n in range(101))),
+    ],
+    ids=lambda raw: repr(raw[:50]),
+)
+def test_a_parser_carries_nothing_over(monkeypatch: pytest.MonkeyPatch, before: bytes) -> None:
+    """What one client sent must not be seen in the next one's request."""
+    spare: list[object] = []
+    monkeypatch.setattr(codecs, "_spare", spare)
+    after = chunked(b"2\r\nhi\r\n0\r\nT: u\r\n\r\n") + request("X: y", line="GET /2 HTTP/1.0")
+    expected = read("h11", [after])
+    for _ in range(3):
+        read("httptools", [before])
+        assert len(spare) <= 1
+        assert read("httptools", [after]).seen() == expected.seen()
+
+
+@fast
+@examples(200)
+@given(spoiled(), spoiled())
+def test_whatever_came_before_means_nothing(before: bytes, raw: bytes) -> None:
+    codecs._spare.clear()
+    read("httptools", [before])
+    assert read("httptools", [raw]).seen() == read("h11", [raw]).seen()
+
+
+@fast
+def test_a_refused_request_gives_no_parser_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    spare: list[object] = []
+    monkeypatch.setattr(codecs, "_spare", spare)
+    for fields in (["Host: twice"], ["Content-Length: x"], ["Content-Length: 1"], ["Connection: close"]):
+        read("httptools", [request(*fields)])
+        assert spare == []
+    read("httptools", [request()])
+    assert len(spare) == 1
+
+
+@fast
+def test_spare_parsers_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    spare: list[object] = []
+    monkeypatch.setattr(codecs, "_spare", spare)
+    taken = [CODECS["httptools"]() for _ in range(codecs._SPARE_MAX + 10)]
+    for codec in taken:
+        codec.head(request())
+        codec.end(clean=True)
+    assert len(spare) == len({id(codec) for codec in spare}) == codecs._SPARE_MAX
+
+
+@fast
+def test_threads_share_spare_parsers() -> None:
+    def serve(name: int) -> bool:
+        raw = [request(f"X: {name}", line=f"GET /{name}/{n} HTTP/1.1") for n in range(300)]
+        seen = read("httptools", raw).messages
+        return [message.target for message in seen] == [f"/{name}/{n}" for n in range(300)]
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(serve, range(16)))
+
+
+@fast
+def test_leaves_no_cycles_for_the_collector() -> None:
+    """Parser and callbacks hold each other: left to themselves, each request would be seven objects of garbage."""
+    raw = request() + chunked(b"1\r\nx\r\n0\r\n\r\n") + request("Content-Length: 1", "Connection: close", body=b"x")
+    raw += request("Connection: close")
+    reader = Http1Reader("httptools")
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            reader.receive(raw)
+            while reader.buffered:
+                assert reader.read_head() is not None
+                reader.read_body()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

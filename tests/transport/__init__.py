@@ -1,0 +1,1 @@
+"""Tests of the second floor: stream, listener, deadlines, poller, loop."""
