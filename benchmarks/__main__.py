@@ -33,9 +33,12 @@ def main() -> int:
     for name, command in COMMANDS.items():
         command.add_options(commands.add_parser(name, help=command.about, description=command.about, epilog=EPILOG))
     options = parser.parse_args()
-    # SIGTERM and SIGHUP unwind like Ctrl-C does, so that no server is left behind.
+    # SIGTERM and SIGHUP unwind like Ctrl-C does, so that no server is left behind; nohup's wish is respected.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _leave)
+    if options.json:
+        options.json.unlink(missing_ok=True)  # a run that breaks off must not leave the last one's figures as its own
     try:
         return COMMANDS[options.suite].run(options)
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from benchmarks.process import Cores, Failed, Running, machine_cpu_seconds
 SCRIPT = Path(__file__).with_name("wrk.lua")
 WARM_SECONDS = 0.5  # a thousand requests or more: caches filled, lazy imports done
 QUIET_CORES = 0.15  # above a machine's own housekeeping; with one core of two taken, figures were off by a third
+OVERDUE_SECONDS = 30  # wrk ends on time whatever the server does, unless it is paused or the machine is stuck
 SETTLE_SECONDS = 0.05  # the server sees wrk's connections close; that work belongs to the run that opened them
 
 
@@ -65,7 +66,10 @@ def warm(one: Running, connections: int, cores: Cores) -> None:
         process.wait(WARM_SECONDS)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
-        process.wait(2)
+        try:
+            process.wait(OVERDUE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"wrk was {OVERDUE_SECONDS} s overdue while warming up") from None
     finally:
         if process.poll() is None:
             process.kill()
@@ -75,13 +79,16 @@ def warm(one: Running, connections: int, cores: Cores) -> None:
 def measure(one: Running, round_number: int, connections: int, seconds: int, cores: Cores) -> Run:
     time.sleep(SETTLE_SECONDS)
     before, others_before, begin = one.cpu_seconds(), _others(one), time.monotonic()
-    finished = subprocess.run(
-        wrk_command(one, connections, seconds, cores),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds + 30,  # wrk itself ends on time; this is for a machine that does not
-    )
+    try:
+        finished = subprocess.run(
+            wrk_command(one, connections, seconds, cores),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds + OVERDUE_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"wrk was {OVERDUE_SECONDS} s overdue; did something pause it?") from None
     time.sleep(SETTLE_SECONDS)
     spent = one.cpu_seconds() - before
     others = (_others(one) - others_before) / (time.monotonic() - begin)

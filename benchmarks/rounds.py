@@ -22,6 +22,7 @@ from benchmarks.process import Cores, Failed, choose_cores, raise_open_files, ru
 from benchmarks.rows import BARS, SERVERS, Server
 
 Failures = dict[str, str]
+LONGEST_WAIT = 30  # seconds for one run; after more, its neighbours in the round would be too long ago
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -95,15 +96,16 @@ class Quiet:
         self.left = patience
 
     def run(self, once: Callable[[], Run]) -> Run:
-        while True:
-            one = once()
-            if not one.disturbed or self.left <= 0:
-                return one
-            begin = time.monotonic()
+        one = once()
+        begin = time.monotonic()
+        until = begin + min(self.left, LONGEST_WAIT)
+        while one.disturbed and time.monotonic() < until:
             print(f"{one.server}: again, others took {one.others:.2f} cores", file=sys.stderr)
-            while self.left > time.monotonic() - begin and others_now() > QUIET_CORES:
+            while time.monotonic() < until and others_now() > QUIET_CORES:
                 pass
-            self.left -= time.monotonic() - begin + one.seconds
+            one = once()
+        self.left -= time.monotonic() - begin
+        return one
 
 
 def _rounds(

@@ -6,6 +6,7 @@ rich leaves colours out of pipes, of dumb terminals, and where NO_COLOR is set.
 from __future__ import annotations
 
 import importlib
+import sys
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -80,7 +81,11 @@ def _from_user_code(trace: TracebackType | None) -> TracebackType | None:
 def _say(text: Text) -> None:
     # Made anew each time: sys.stderr may have been replaced since.
     console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-    try:
+    with console.capture() as rendered:
         console.print(text)
+    try:
+        # Not by rich, which ends the process when nobody reads stderr any more: that is no reason to stop serving.
+        sys.stderr.write(rendered.get())
+        sys.stderr.flush()
     except OSError:
-        pass  # nobody reads stderr any more; no reason to stop serving
+        pass

@@ -24,11 +24,11 @@ def find_app(target: str) -> App:
     """The App that ``module:attribute`` names, ``module`` alone meaning ``module:app``. Raises TargetError."""
     name, _, attribute = target.partition(":")
     attribute = attribute or "app"
-    if not name or name.startswith("."):
-        raise TargetError(f"{target!r} names no module", "name it in full: coserver serve module:app")
     if name.endswith(".py") or "/" in name:
         stem = name.removesuffix(".py").strip("./").replace("/", ".")
         raise TargetError(f"{name!r} is a file, not a module", f"name the module: coserver serve {stem}:{attribute}")
+    if not name or name.startswith("."):
+        raise TargetError(f"{target!r} names no module", "name it in full: coserver serve module:app")
     module = _import(name)
     app = getattr(module, attribute, None)
     if isinstance(app, App):

@@ -107,12 +107,12 @@ def enter(server: Server, bound: list[Bound]) -> None:
     _bound[server.name] = bound
 
 
-def leave(server: Server, bound: list[Bound]) -> None:
-    """The server has ended."""
+def close_door(server: Server, bound: list[Bound]) -> None:
+    """The server accepts no more: who comes now must be refused at once, not left waiting for a reset. Twice is fine."""
+    server.accepting = False
     with lock:
-        last = _servers.get(server.name) is server
+        last = _bound.get(server.name) is bound
         if last:
-            del _servers[server.name]
             del _bound[server.name]
         for one in bound:
             one.close()
@@ -121,6 +121,14 @@ def leave(server: Server, bound: list[Bound]) -> None:
                     os.unlink(one.path)
                 except FileNotFoundError:
                     pass
+
+
+def leave(server: Server, bound: list[Bound]) -> None:
+    """The server has ended."""
+    with lock:
+        close_door(server, bound)
+        if _servers.get(server.name) is server:
+            del _servers[server.name]
 
 
 @atexit.register

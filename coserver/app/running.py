@@ -38,21 +38,27 @@ async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
         server = Server(app.name, settings, service, tuple(one.address for one in bound))
         registry.enter(server, bound)
     listeners = [(Listener(sock.dup(), service.loop), stories[one.name]) for one in bound for sock in one.sockets]
+    failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_run, service, listeners, server, bound)
         try:
             if old is not None:
                 await server.replace(old)
             yield server
+        except Exception as error:
+            failure = error  # the block's own, raised below: a task group would wrap it in an ExceptionGroup
+            tasks.cancel_scope.cancel()
         except BaseException:
             tasks.cancel_scope.cancel()
             raise
         service.stop()
+    if failure is not None:
+        raise failure
 
 
 async def _run(service: Service, listeners: list[tuple[Listener, Story]], server: Server, bound: list[Bound]) -> None:
     try:
-        await service.run(listeners)
+        await service.run(listeners, lambda: registry.close_door(server, bound))
     finally:
         registry.leave(server, bound)
         server.ended()

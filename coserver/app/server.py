@@ -53,6 +53,7 @@ class Server:
         self._thread = threading.get_ident()
         self._ended = threading.Event()
         self._ended_here = anyio.Event()
+        self.accepting = True  # until its listening sockets are closed, at the beginning of the drain
         self._draining: list[Server] = []  # its predecessors, as far as they have not ended
 
     def __repr__(self) -> str:
@@ -109,7 +110,7 @@ class Server:
     @property
     def exchanges(self) -> int:
         """How many requests (for TCP, messages) are being served now."""
-        return sum(connection.exchange is not None for connection in list(self._service.connections.values()))
+        return sum(connection.busy for connection in list(self._service.connections.values()))
 
     def stop(self, grace: float | None = None) -> None:
         """Stop accepting, let what runs end within ``grace`` seconds (default: ``Limits.grace``), then cancel it.
@@ -156,7 +157,7 @@ class Server:
         self._draining = [predecessor, *predecessor._draining]
         predecessor.begin_stop()
         until = monotonic() + _LAST_ACCEPT
-        while not predecessor._service.draining and monotonic() < until:
+        while predecessor.accepting and monotonic() < until:
             await anyio.sleep(0.001)
         self._forget_ended()
 

@@ -26,6 +26,7 @@ class Emitter:
     __slots__ = ("_observers", "gates", "watched")
 
     def __init__(self) -> None:
+        # Removed by equality: a bound method is a new object each time it is named.
         # Tuples, replaced whole: a loop over them never sees a change.
         self._observers: tuple[Observer, ...] = ()
         self.gates: tuple[Gate, ...] = ()
@@ -40,7 +41,7 @@ class Emitter:
 
     def remove_observer(self, observer: Observer) -> None:
         """Remove it; one that is not there is no error, since a raising observer is removed by itself."""
-        self._observers = tuple(one for one in self._observers if one is not observer)
+        self._observers = tuple(one for one in self._observers if one != observer)
         self._count()
 
     def add_gate(self, gate: Gate) -> None:
@@ -48,7 +49,7 @@ class Emitter:
         self._count()
 
     def remove_gate(self, gate: Gate) -> None:
-        self.gates = tuple(one for one in self.gates if one is not gate)
+        self.gates = tuple(one for one in self.gates if one != gate)
         self._count()
 
     @contextmanager

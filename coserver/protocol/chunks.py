@@ -31,7 +31,7 @@ _SIZE, _DATA, _DATA_END, _TRAILER, _DONE = range(5)
 class ChunkGuard:
     """Follows one chunked body. ``size`` counts the data bytes announced so far, in bytes."""
 
-    __slots__ = ("_extensions", "_left", "_size_max", "_state", "_trailer", "_trailer_max", "size")
+    __slots__ = ("_extensions", "_left", "_refused", "_size_max", "_state", "_trailer", "_trailer_max", "size")
 
     def __init__(self, size_max: int, trailer_max: int) -> None:
         self._state = _SIZE
@@ -39,6 +39,7 @@ class ChunkGuard:
         self._size_max = size_max
         self._trailer_max = trailer_max
         self._extensions = self._trailer = 0
+        self._refused: tuple[str, int] | None = None
         self.size = 0
 
     @property
@@ -54,22 +55,29 @@ class ChunkGuard:
     def approve(self, data: bytes) -> int:
         """How many leading bytes of ``data`` are sound, complete and part of this body.
 
-        Raises RemoteProtocolError (400, 413 or 431) on the first byte that is not.
+        Raises RemoteProtocolError (400, 413 or 431) on the first byte that is not, and from then on always: the place
+        in the framing is lost, and data may look like framing.
         """
+        if self._refused:
+            raise RemoteProtocolError(*self._refused)
         at, end = 0, len(data)
-        while at < end and self._state != _DONE:
-            if self._state == _DATA:
-                step = min(self._left, end - at)
-                self._left -= step
-                at += step
-                if not self._left:
-                    self._state = _DATA_END
-                continue
-            after = self._approve_line(data, at)
-            if not after:
-                break
-            at = after
+        try:
+            while at < end and self._state != _DONE:
+                after = self._approve_data(end, at) if self._state == _DATA else self._approve_line(data, at)
+                if not after:
+                    break
+                at = after
+        except RemoteProtocolError as error:
+            self._refused = error.reason, error.status
+            raise
         return at
+
+    def _approve_data(self, end: int, at: int) -> int:
+        step = min(self._left, end - at)
+        self._left -= step
+        if not self._left:
+            self._state = _DATA_END
+        return at + step
 
     def _approve_line(self, data: bytes, at: int) -> int:
         """Approve the framing line at ``at``; returns where it ends, 0 when it is not complete yet."""
@@ -81,7 +89,9 @@ class ChunkGuard:
             return self._approve_size(data, at, newline + 1)
         if self._state == _DATA_END:
             if data[at : newline + 1] != b"\r\n":
-                raise RemoteProtocolError(f"a chunk's data must be followed by CRLF; got {show(data[at : newline + 1])}")
+                raise RemoteProtocolError(
+                    f"a chunk's data must be followed by CRLF; got {show(data[at : newline + 1])}"
+                )
             self._state = _SIZE
             return newline + 1
         if data[at : newline + 1] == b"\r\n":
@@ -100,7 +110,9 @@ class ChunkGuard:
             )
         self._extensions += len(line[2])
         if self._extensions > EXTENSIONS_MAX or end - at > LINE_MAX:
-            raise RemoteProtocolError(f"chunk extensions are longer than {LINE_MAX} bytes a line, {EXTENSIONS_MAX} in all")
+            raise RemoteProtocolError(
+                f"chunk extensions are longer than {LINE_MAX} bytes a line, {EXTENSIONS_MAX} in all"
+            )
         self._left = int(line[1], 16)
         self.size += self._left
         self._check_total()
@@ -126,4 +138,6 @@ class ChunkGuard:
         if len(data) - at > longest and pending != b"\r":  # the empty line at the end does not count
             if self._state == _TRAILER:
                 raise RemoteProtocolError(f"the trailer is longer than {self._trailer_max} bytes", 431)
-            raise RemoteProtocolError(f"chunk extensions are longer than {LINE_MAX} bytes a line, {EXTENSIONS_MAX} in all")
+            raise RemoteProtocolError(
+                f"chunk extensions are longer than {LINE_MAX} bytes a line, {EXTENSIONS_MAX} in all"
+            )

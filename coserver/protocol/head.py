@@ -20,6 +20,9 @@ _HOST_MAX = 255
 _MEANINGFUL = {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"}
 
 
+_SLASH = ord("/")
+
+
 class RequestHead:
     """One request head, read and judged.
 
@@ -27,20 +30,24 @@ class RequestHead:
     ``target`` is the request-target as sent (RFC 9112 §3.2), ``path`` and ``query`` its parts, still percent-encoded.
     """
 
-    __slots__ = ("expect_continue", "fields", "host", "keep_alive", "length", "method", "minor", "path", "query", "target")
+    # Defaults of the class, not set one by one: most heads never change them.
+    expect_continue = False
+    length: int | None = 0
+    host = b""
+    query = ""
 
     def __init__(self, method: str, target: bytes, minor: int, fields: RawFields) -> None:
         self.method = method
-        self.target = target.decode("ascii")
+        self.target = text = target.decode("ascii")
         self.minor = minor
         self.fields = fields
         self.keep_alive = minor == 1
-        self.expect_continue = False
-        self.length: int | None = 0
-        self.host = b""
         self._read_fields(fields)
-        if target[:1] == b"/" and method != "CONNECT":
-            self.path, _, self.query = self.target.partition("?")
+        if target[0] == _SLASH and method != "CONNECT":
+            if "?" in text:
+                self.path, _, self.query = text.partition("?")
+            else:
+                self.path = text
         else:
             self._read_other_form(target)
 
@@ -106,7 +113,9 @@ class RequestHead:
             given = show(b", ".join(codings))
             coding = codings[0].lower()
             known = len(codings) == 1 and coding.endswith(b", chunked") and coding.count(b"chunked") == 1
-            raise RemoteProtocolError(f"the only transfer coding served here is 'chunked'; got {given}", 501 if known else 400)
+            raise RemoteProtocolError(
+                f"the only transfer coding served here is 'chunked'; got {given}", 501 if known else 400
+            )
         self.length = None
 
     def _read_other_form(self, target: bytes) -> None:
@@ -117,12 +126,16 @@ class RequestHead:
         elif form := _absolute_form(target):
             authority, rest = form.groups()
             if not authority or not is_host(authority):
-                raise RemoteProtocolError(f"the target's authority must be a host, with a port at most; got {show(authority)}")
+                raise RemoteProtocolError(
+                    f"the target's authority must be a host, with a port at most; got {show(authority)}"
+                )
             self.host = authority  # RFC 9112 §3.2.2: it overrides Host
             self.path, _, self.query = rest.decode("ascii").partition("?")
             self.path = self.path or "/"
         else:
-            raise RemoteProtocolError(f"a request target must be a path, '*' for OPTIONS, or a http:// URL; got {show(target)}")
+            raise RemoteProtocolError(
+                f"a request target must be a path, '*' for OPTIONS, or a http:// URL; got {show(target)}"
+            )
 
 
 def _check_host(host: bytes) -> None:

@@ -62,17 +62,21 @@ class Http1Reader:
         """Take bytes from the wire; what they are is found when they are read."""
         self.buffer = self.buffer + data if self.buffer else data
 
-    def read_head(self) -> RequestHead | None:
-        """The next request's head; None if more bytes are needed.
+    def read_head(self, data: bytes = b"") -> RequestHead | None:
+        """The next request's head, with ``data`` received as well; None if more bytes are needed.
 
         Raises RemoteProtocolError (400, 414, 431, 501, 505): the connection is of no use after that. Raises
         LocalProtocolError while the last request's body is unread, for it would be taken for a request.
         """
         if not self.body_done:
-            raise LocalProtocolError("read the request's body to its end, or close the connection, before the next head")
+            raise LocalProtocolError(
+                "read the request's body to its end, or close the connection, before the next head"
+            )
+        if data:
+            self.buffer = self.buffer + data if self.buffer else data
         buffer = self.buffer
         end = buffer.find(b"\r\n\r\n") + 4
-        if end < 5 or buffer[0] in b"\r\n":
+        if end < 5 or buffer[0] <= 13:  # 13 is CR: empty lines, or no request line
             return self._read_unfinished(buffer)
         if end == len(buffer):
             raw, rest = buffer, b""
@@ -86,9 +90,9 @@ class Http1Reader:
         codec = parsers.idle or parsers.make()
         parsers.idle = None
         method, target, minor, fields = codec.head(raw)
+        head = RequestHead(method, target, minor, fields)  # first, for h11 judges as much before: one status for both
         if len(fields) > self._limits.head_fields:
             raise RemoteProtocolError(f"a request has at most {self._limits.head_fields} fields here", 431)
-        head = RequestHead(method, target, minor, fields)
         self.buffer = rest
         if self._checked or self._empty_lines:
             self._checked = self._empty_lines = 0
@@ -156,7 +160,9 @@ class Http1Reader:
             self._empty_lines += 1
             buffer = buffer[2:]
         if buffer[:1] == b"\n" or buffer[:2] == b"\r\n":
-            raise RemoteProtocolError(f"a request starts with its request line; at most {_LEADING_LINES} empty lines may precede it")
+            raise RemoteProtocolError(
+                f"a request starts with its request line; at most {_LEADING_LINES} empty lines may precede it"
+            )
         return buffer
 
     def _check_size(self, head: bytes) -> None:

@@ -16,7 +16,7 @@ KEEP_ALIVE = b"connection: keep-alive\r\n"  # said to HTTP/1.0 clients, who woul
 
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 # Heads of the usual kind, ready made. Bounded, since content types may come from data: 256 are more than any app names.
-_starts: dict[tuple[int, str], bytes] = {}
+starts: dict[tuple[int, str], bytes] = {}
 _STARTS_MAX = 256
 # The server writes these; a handler that did would desynchronise the connection.
 _FRAMING = {"transfer-encoding", "keep-alive", "upgrade", "trailer"}
@@ -31,13 +31,13 @@ def has_body(status: int) -> bool:
 
 def encode_start(status: int, content_type: str) -> bytes:
     """Status line and, unless it is empty, Content-Type. Raises LocalProtocolError for what may not be sent."""
-    start = _starts.get((status, content_type))
+    start = starts.get((status, content_type))
     if start is None:
         start = _status_line(status)
         if content_type:
             start += encode_fields((("content-type", content_type),))
-        if len(_starts) < _STARTS_MAX:
-            _starts[status, content_type] = start
+        if len(starts) < _STARTS_MAX:
+            starts[status, content_type] = start
     return start
 
 
@@ -51,6 +51,8 @@ def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
             raise LocalProtocolError(
                 f"field {name!r}: names are ASCII and values ISO-8859-1 (RFC 9110 §5.5); encode {value!r} first"
             ) from error
+        except AttributeError as error:
+            raise LocalProtocolError(f"field {name!r}: names and values are str; got {value!r}") from error
         if not is_token(raw_name):
             raise LocalProtocolError(f"a field's name must be a token (RFC 9110 §5.1); got {name!r}")
         if not is_value(raw_value):
@@ -73,10 +75,13 @@ def encode_chunk(data: bytes) -> bytes:
 def encode_last_chunk(trailers: Iterable[tuple[str, str]]) -> bytes:
     """The last chunk and the trailer section (RFC 9112 §7.1.2). Raises LocalProtocolError like ``encode_fields``."""
     trailers = list(trailers)
+    lines = encode_fields(trailers)
     for name, _ in trailers:
         if name.lower() in _NOT_IN_TRAILERS:
-            raise LocalProtocolError(f"field {name!r} must not come in the trailer (RFC 9110 §6.5.1); set it in the head")
-    return b"0\r\n%b\r\n" % encode_fields(trailers)
+            raise LocalProtocolError(
+                f"field {name!r} must not come in the trailer (RFC 9110 §6.5.1); set it in the head"
+            )
+    return b"0\r\n%b\r\n" % lines
 
 
 def _status_line(status: int) -> bytes:

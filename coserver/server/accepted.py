@@ -33,6 +33,8 @@ _ids = itertools.count(1)
 #: Seconds that a client which connects as the server stops has for its first byte; a round trip around the world is 0.3.
 _FIRST_WORD = 0.5
 
+_NOTHING_OWED = (0, None)
+
 log = logging.getLogger("coserver.server")
 
 
@@ -84,10 +86,15 @@ class Accepted:
         self.held = False
         self.served = 0
         self.reason = ""  # why it ends; the first word counts
-        self.ended_by = 0  # the status still owed when a deadline ended the exchange
+        self.ended_by: tuple[int, Any] = _NOTHING_OWED  # the status, and the exchange that a deadline ended
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.peer} {self.phase}, {self.served} served>"
+
+    @property
+    def busy(self) -> bool:
+        """Whether an exchange is under way and nothing has ended it yet. May be read from any thread."""
+        return self.exchange is not None and not self.reason
 
     async def live(self) -> None:
         """The whole life, as a task of the server's group. Nothing but a cancellation from outside leaves it."""
@@ -153,7 +160,7 @@ class Accepted:
             phases.ACCEPT: (limits.head_timeout, 0, "nothing was sent for {} s (head_timeout)"),
         }.get(self.phase, (limits.idle_timeout, 0, "idle for {} s (idle_timeout)"))
         self.end(what.format(round(seconds, 3)))
-        self.ended_by = status
+        self.ended_by = (status, self.exchange)
         if status:
             log.warning("%r: %s", self, self.reason)
         self.scope.cancel()

@@ -29,7 +29,6 @@ async def read_body(connection: HttpConnection, exchange: Exchange) -> None:
     """
     first = await next_piece(connection, exchange)
     request = exchange.request
-    assert request is not None
     if connection.reader.body_done:
         request.set_body(first)
         return
@@ -59,7 +58,6 @@ async def _spool(connection: HttpConnection, exchange: Exchange, pieces: list[by
         while size < 1 << 20 and (piece := await next_piece(connection, exchange)):
             pieces.append(piece)
             size += len(piece)
-    assert exchange.request is not None
     exchange.request.set_body_file(file)
 
 
@@ -86,7 +84,7 @@ async def next_piece(connection: HttpConnection, exchange: Exchange) -> bytes:
 
 
 async def _finish(connection: HttpConnection, exchange: Exchange) -> None:
-    if exchange.request is not None:
+    if connection.reader.trailers:
         exchange.request.trailers_raw = connection.reader.trailers
     if exchange.endpoint is not None and exchange.endpoint.stream and connection.service.emitter.watched:
         await connection.request_read(exchange)

@@ -19,7 +19,6 @@ from ..hooks.workers import run_blocking
 from ..lifecycle import events as ev
 from ..lifecycle.phases import HANDLER, HEAD, RECYCLE, RESPONSE
 from ..protocol.errors import RemoteProtocolError
-from ..protocol.head import RequestHead
 from ..protocol.http1 import Http1Reader
 from . import wire
 from .accepted import Accepted, is_cancellation
@@ -27,7 +26,6 @@ from .bodies import discard_body, next_piece, read_body
 from .endpoint import AWAIT, WORKER
 from .errors import ClientLeft, HTTPException
 from .exchange import Exchange, next_exchange_id
-from .request import Request
 from .response import Response, error_response, to_response
 from .streaming import BrokenOff, NothingSent, close_body, send_stream
 
@@ -67,9 +65,10 @@ class HttpConnection(Accepted):
                     data = await self.stream.receive()
                     if self.scope.cancel_called:
                         await anyio.lowlevel.checkpoint()  # data and a deadline in one tick: the deadline came first
-                    reader.receive(data)
-                    head = reader.read_head()
-                exchange = self._begin(head)
+                    head = reader.read_head(data)
+                self.phase = HEAD
+                self.since = now = monotonic()
+                exchange = self.exchange = Exchange(next_exchange_id(), self, head, now)
                 if self.emitter.watched:
                     await self.reach(ev.RequestHead(**self.facts(), method=head.method, target=head.target))
                 response = self._route(exchange)
@@ -84,7 +83,7 @@ class HttpConnection(Accepted):
                     await self._respond(exchange, response)
                 elif rest:
                     await self._send_rest(rest, response)
-                if not self._recycle_at_once(exchange) and not await self._recycle(exchange):
+                if self.exchange is not None and not await self._recycle(exchange):
                     return False
                 if self.context_changed():
                     return True
@@ -103,19 +102,13 @@ class HttpConnection(Accepted):
             self.deadline = self.since + self.service.limits.head_timeout
             self.phase = HEAD
 
-    def _begin(self, head: RequestHead) -> Exchange:
-        self.phase = HEAD
-        self.since = now = monotonic()
-        exchange = self.exchange = Exchange(next_exchange_id(), self, head, now)
-        return exchange
-
     def _route(self, exchange: Exchange) -> Response | None:
         """Find the handler, and refuse what needs none of the body: 404, 405, 413. None if all is well."""
         head, reader = exchange.head, self.reader
         try:
             endpoint, params = self.service.router.find(head.method, head.path)
             exchange.endpoint = endpoint
-            exchange.request = Request(head, exchange.id, self.peer, params)
+            exchange.params = params
             if not reader.body_done:
                 reader.limit_body(self.service.limits.body_size)
         except HTTPException as error:
@@ -127,8 +120,6 @@ class HttpConnection(Accepted):
 
     async def _read_body(self, exchange: Exchange) -> None:
         """Read the body that the handler wants to have whole; a streaming one reads for itself."""
-        assert exchange.endpoint is not None
-        assert exchange.request is not None
         if exchange.endpoint.stream:
             exchange.request.set_pieces(lambda: next_piece(self, exchange))
         else:
@@ -140,9 +131,8 @@ class HttpConnection(Accepted):
 
     async def _run(self, exchange: Exchange) -> Response:
         """Run the handler, on the loop or in a worker, and make a response of what it returns."""
-        endpoint, request = exchange.endpoint, exchange.request
-        assert endpoint is not None
-        assert request is not None
+        endpoint, params = exchange.endpoint, exchange.params
+        request = exchange.request if endpoint.takes_subject else None
         self.since = now = monotonic()
         self.phase = HANDLER
         self.deadline = now + self.service.limits.handler_timeout
@@ -152,13 +142,13 @@ class HttpConnection(Accepted):
             if watched:
                 await self.reach(ev.HandlerStarted(**self.facts(), handler=endpoint.name))
             if endpoint.kind is AWAIT:
-                value = await endpoint.call(request, request.params)
+                value = await endpoint.call(request, params)
             elif endpoint.kind is WORKER:
-                value = await run_blocking(endpoint.call, request, request.params)
+                value = await run_blocking(endpoint.call, request, params)
                 if type(value) is CoroutineType:  # a lambda or a decorator that hides an async def
                     value = await value
             else:
-                value = endpoint.call(request, request.params)
+                value = endpoint.call(request, params)
             response = to_response(value)
         except BaseException as error:
             return self._handler_raised(exchange, error)
@@ -183,7 +173,7 @@ class HttpConnection(Accepted):
         return error_response(HTTPException(500))
 
     def _respond_at_once(self, exchange: Exchange, response: Response) -> bytes | None:
-        """Write the usual response, whole and small, in one go and without waiting; what the socket did not take of it.
+        """Write the usual response, whole and small, and recycle, all without waiting; what the socket did not take of it.
 
         None for any other kind, and for one that a gate might hold: nothing has been done then.
         """
@@ -210,9 +200,13 @@ class HttpConnection(Accepted):
         except Exception as error:
             self._tell_broken(error)
             raise
-        if emitter.watched and taken == len(data):
+        if taken < len(data):
+            return data[taken:]
+        if emitter.watched:
             emitter.tell(ev.ResponseFinished(**self.facts(), size=len(body)))
-        return data[taken:]
+        if not self._watched and exchange.spooled is None:
+            self._recycled(now)
+        return b""
 
     async def _send_rest(self, rest: bytes, response: Response) -> None:
         """Wait until the socket takes the rest of a usual response."""
@@ -224,20 +218,16 @@ class HttpConnection(Accepted):
         if self.emitter.watched:
             self.emitter.tell(ev.ResponseFinished(**self.facts(), size=len(response.body)))  # type: ignore[arg-type]
 
-    def _recycle_at_once(self, exchange: Exchange) -> bool:
-        """Make ready for the next request where nothing is left of this one; else False, and nothing has been done."""
-        if not exchange.keep_alive or not self.reader.body_done or exchange.spooled is not None:
-            return False
-        if self._watched or self.emitter.gates or self.service.draining:
-            return False
+    def _recycled(self, now: float) -> None:
+        """Nothing is left of the exchange; the next request may come."""
         self.running.discard(self)
         self.served += 1
         self.phase = RECYCLE
-        self.deadline = self.since + self.service.limits.idle_timeout
+        self.since = now
+        self.deadline = now + self.service.limits.idle_timeout
         if self.emitter.watched:
             self.emitter.tell(ev.ConnectionRecycled(**self.facts()))
         self.exchange = None
-        return True
 
     async def _respond(self, exchange: Exchange, response: Response) -> None:
         """Write the response: in one go when it is small and whole."""
@@ -321,9 +311,8 @@ class HttpConnection(Accepted):
         if self.emitter.watched:
             await self.reach(ev.ConnectionRecycled(**self.facts()))
         self.exchange = None
-        if service.draining and not reader.buffer:
-            self.end("the server stops")
-            return False
+        if service.draining:
+            self.drain()
         return True
 
     async def _refuse(self, error: RemoteProtocolError) -> None:
@@ -346,10 +335,10 @@ class HttpConnection(Accepted):
 
     async def last_words(self) -> None:
         """A deadline ended the exchange before its response began: 408 or 503, under a deadline of its own."""
-        exchange = self.exchange
-        if not self.ended_by or (exchange is not None and exchange.status):
+        status, exchange = self.ended_by
+        # Its handler may have answered after all: a second answer would be taken for the next request's.
+        if not status or exchange is not self.exchange or (exchange is not None and exchange.status):
             return
-        status, self.ended_by = self.ended_by, 0
         with anyio.move_on_after(self.service.limits.linger_timeout):
             await self._respond(self._broken_exchange(), error_response(HTTPException(status)))
             await self._linger(self.service.limits.linger_timeout)

@@ -6,9 +6,9 @@ Whatever is wrong with a handler's signature is said when the app starts, never 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, get_type_hints
+from typing import Any
 from uuid import UUID
 
 from .errors import AppError
@@ -22,11 +22,11 @@ AWAIT, WORKER, DIRECT = "on the loop", "in a worker", "as an async generator"
 class Endpoint:
     """One handler of one route or listener.
 
-    ``call(subject, params)`` starts it. ``kind`` is AWAIT (an ``async def``), WORKER (a ``def``), or DIRECT (an async
+    ``call(subject, params)`` starts it; the subject may be None unless ``takes_subject``. ``kind`` is AWAIT (an ``async def``), WORKER (a ``def``), or DIRECT (an async
     generator function, whose call runs nothing yet).
     """
 
-    __slots__ = ("call", "handler", "kind", "name", "stream")
+    __slots__ = ("call", "handler", "kind", "name", "stream", "takes_subject")
 
     def __init__(
         self, handler: Callable[..., Any], offered: str, params: tuple[str, ...], *, stream: bool = False
@@ -37,6 +37,7 @@ class Endpoint:
         self.stream = stream
         self.kind = kind_of(handler)
         self.call = _bind(handler, self.name, offered, params)
+        self.takes_subject = offered in inspect.signature(handler).parameters
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name} {self.kind}>"
@@ -63,16 +64,23 @@ def describe(handler: Callable[..., Any]) -> str:
 
 def annotated_types(handler: Callable[..., Any]) -> dict[str, str]:
     """The path types that a handler's annotations name, by parameter. Unknown annotations count as none."""
-    try:
-        hints = get_type_hints(inspect.unwrap(handler) if inspect.isfunction(handler) else type(handler).__call__)
-    except Exception:  # a forward reference that cannot be resolved here: the route decides then
-        hints = {}
-    return {name: ANNOTATIONS[hint] for name, hint in hints.items() if hint in ANNOTATIONS}
+    while isinstance(handler, partial):
+        handler = handler.func
+    function = inspect.unwrap(handler if inspect.isroutine(handler) else type(handler).__call__)
+    namespace = getattr(function, "__globals__", {})
+    found: dict[str, str] = {}
+    for name, hint in getattr(function, "__annotations__", {}).items():
+        try:
+            # One by one: a name imported for type checkers only must not cost the others their types.
+            found[name] = ANNOTATIONS[eval(hint, namespace) if isinstance(hint, str) else hint]
+        except Exception:  # unknown, unresolved or unhashable: the route decides then
+            continue
+    return found
 
 
 def _bind(
     handler: Callable[..., Any], name: str, offered: str, params: tuple[str, ...]
-) -> Callable[[Any, dict[str, Any]], Any]:
+) -> Callable[[Any, Mapping[str, Any]], Any]:
     """A function (subject, params) -> whatever the handler returns, doing only what this signature needs."""
     try:
         signature = inspect.signature(handler)
@@ -82,9 +90,13 @@ def _bind(
     if not takes_any and (missing := set(params) - set(wanted)):
         raise AppError(f"{name}: the route has {_list(missing)}, but the handler takes no such parameter; add it")
     if positional:
+
+        def named(values: Mapping[str, Any]) -> Iterable[str]:
+            return {**dict.fromkeys(wanted), **values} if takes_any else wanted
+
         return lambda subject, values: handler(
             *(subject if each == offered else values[each] for each in positional),
-            **{each: subject if each == offered else values[each] for each in wanted if each not in positional},
+            **{each: subject if each == offered else values[each] for each in named(values) if each not in positional},
         )
     if takes_any or set(wanted) - {offered}:
         if offered in wanted:

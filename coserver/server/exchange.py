@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import IO, TYPE_CHECKING
+from collections.abc import Mapping
+from typing import IO, TYPE_CHECKING, Any
 
 from ..protocol.head import RequestHead
 from .endpoint import Endpoint
@@ -20,8 +21,9 @@ class Exchange:
     """``started`` is monotonic seconds; ``head`` is None for a request that was refused before it had one."""
 
     # Defaults of the class, not set one by one: most exchanges never change them.
-    endpoint: Endpoint | None = None
-    request: Request | None = None
+    endpoint: Endpoint = None  # type: ignore[assignment]  # None until a route is found, which comes first
+    params: Mapping[str, Any] = {}  # noqa: RUF012 - replaced, never changed
+    _request: Request | None = None
     status = 0  # until the response begins
     body_size = 0  # bytes of body read so far
     keep_alive = False
@@ -44,6 +46,14 @@ class Exchange:
     @property
     def endpoint_name(self) -> str:
         return self.endpoint.name if self.endpoint else "none"
+
+    @property
+    def request(self) -> Request:
+        """What the handler sees; made when somebody asks for it."""
+        request = self._request
+        if request is None:
+            request = self._request = Request(self.head, self.id, self.connection.peer, self.params)
+        return request
 
     def close(self) -> None:
         """Let go of the body's temporary file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import IO, Any
 
 from ..hooks.workers import await_
@@ -26,7 +26,7 @@ class Request:
     _pieces: Callable[[], Awaitable[bytes]] | None = None
     trailers_raw: RawFields = []  # noqa: RUF012 - replaced, never changed
 
-    def __init__(self, head: RequestHead, number: int, peer: str, params: dict[str, Any]) -> None:
+    def __init__(self, head: RequestHead, number: int, peer: str, params: Mapping[str, Any]) -> None:
         self.head = head
         self.id = number
         self.peer = peer
@@ -104,7 +104,7 @@ class Request:
         charset = charset.split(";")[0].strip(" \"'") or "utf-8"
         try:
             return self.body.decode(charset)
-        except (LookupError, UnicodeDecodeError) as error:
+        except (LookupError, ValueError) as error:  # Python knows codecs that raise more than UnicodeDecodeError
             raise HTTPException(400, f"The body is not text in {charset}: {error}") from error
 
     def json(self) -> Any:

@@ -144,6 +144,8 @@ _BY_TYPE: dict[type, Callable[[Any], Response]] = {
 
 def to_response(value: Any) -> Response:
     """What a handler returned, as a Response. Raises TypeError for any other kind, and for what JSON cannot say."""
+    if type(value) is str:
+        return _from_text(value)
     convert = _BY_TYPE.get(type(value))
     if convert is not None:
         return convert(value)

@@ -20,7 +20,7 @@ from .response import Response
 CONVERTERS: dict[str, tuple[Callable[[str], object], Callable[[str], Any]]] = {
     "str": (lambda text: text, str),
     "int": (re.compile(r"-?[0-9]{1,4000}", re.ASCII).fullmatch, int),  # CPython refuses longer integers
-    "float": (re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII).fullmatch, float),
+    "float": (re.compile(r"-?[0-9]{1,300}(?:\.[0-9]+)?", re.ASCII).fullmatch, float),  # more would be infinity
     "uuid": (re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII).fullmatch, UUID),
     "path": (lambda text: True, str),
 }

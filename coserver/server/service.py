@@ -49,8 +49,11 @@ class Service:
     def __repr__(self) -> str:
         return f"<Service {len(self.connections)} connections{', draining' if self.draining else ''}>"
 
-    async def run(self, listeners: list[tuple[Listener, Story]]) -> None:
-        """Serve until ``stop`` or a cancellation; then drain, or with a cancellation end at once."""
+    async def run(self, listeners: list[tuple[Listener, Story]], closed: Callable[[], None]) -> None:
+        """Serve until ``stop`` or a cancellation; then drain, or with a cancellation end at once.
+
+        ``closed`` is called when the drain begins and the listeners are closed.
+        """
         loop_tasks = anyio.CancelScope()
         try:
             async with anyio.create_task_group() as tasks:
@@ -59,7 +62,9 @@ class Service:
                     for listener, story in listeners:
                         self._tasks.start_soon(self._accept, listener, story)
                     await self._stop.wait()
-                    await self._drain(listeners)
+                    self._close_listeners(listeners)
+                    closed()
+                    await self._drain()
                 loop_tasks.cancel()
         finally:
             self.draining = True
@@ -71,6 +76,7 @@ class Service:
         """Begin to drain; on the loop's own thread. A second call may shorten the grace, in seconds."""
         if grace is not None:
             self._grace = min(grace, self._grace) if self._stop.is_set() else grace
+        self.draining = True
         self._stop.set()
         self._changed.set()
 
@@ -123,17 +129,20 @@ class Service:
 
     async def _wait_for_room(self) -> None:
         while len(self.connections) >= self.limits.max_connections:
-            self._changed = anyio.Event()
+            if self._changed.is_set():  # one event for all that wait: each listener may be among them
+                self._changed = anyio.Event()
             await self._changed.wait()
 
-    async def _drain(self, listeners: list[tuple[Listener, Story]]) -> None:
-        """Stop accepting, let what runs end within the grace, then cancel it."""
+    def _close_listeners(self, listeners: list[tuple[Listener, Story]]) -> None:
+        """Stop accepting; who waits in the backlog comes in first."""
         for scope in self._accepting:
             scope.cancel()
         for listener, story in listeners:
             listener.accept_waiting(self._accepted_by(story))
             listener.close()
-        self.draining = True
+
+    async def _drain(self) -> None:
+        """Let what runs end within the grace, then cancel it."""
         for connection in tuple(self.connections.values()):
             connection.drain()
         started = monotonic()
@@ -143,7 +152,7 @@ class Service:
                 await self._changed.wait()
         if self.connections:
             # An idle connection that had no time to notice the drain is no loss, and no news.
-            if cut := sum(connection.exchange is not None for connection in self.connections.values()):
+            if cut := sum(connection.busy for connection in self.connections.values()):
                 log.warning("the grace of %s s is over; requests still running, now cancelled: %d", self._grace, cut)
             assert self._tasks is not None
             self._tasks.cancel_scope.cancel()

@@ -24,7 +24,9 @@ def encode_usual(response: Response, body: bytes, date: bytes) -> bytes | None:
     if status == 204 or status == 304:
         return None
     try:
-        start = responses.encode_start(status, response.content_type)
+        start = responses.starts.get((status, response.content_type))
+        if start is None:
+            start = responses.encode_start(status, response.content_type)
     except Exception:
         return None  # it cannot be sent as it is; ``encode_head`` says why
     return b"%bcontent-length: %d\r\ndate: %b\r\n\r\n%b" % (start, len(body), date, body)

@@ -26,6 +26,12 @@ _EXHAUSTED_PAUSE = 0.1
 #: Accepted in one go before other tasks get a turn.
 _BATCH = 64
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+#: What accept(2) hands over of the connection that was to be accepted, on Linux; the next one may be sound.
+_OF_ONE_CLIENT = {
+    getattr(errno, name)
+    for name in "ECONNABORTED ECONNRESET EPROTO ENOPROTOOPT ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH ENONET".split()
+    if hasattr(errno, name)
+}
 
 log = logging.getLogger("coserver.transport")
 
@@ -157,8 +163,12 @@ class Listener:
         """Accept one; False if none waits."""
         try:
             fd, address = self._socket._accept()  # type: ignore[attr-defined]  # spares a second socket object
-        except (BlockingIOError, ConnectionAbortedError):
+        except BlockingIOError:
             return False
+        except OSError as error:
+            if error.errno in _OF_ONE_CLIENT:
+                return False
+            raise
         sock = _socket.socket(self._family, socket.SOCK_STREAM, 0, fd)
         sock.setblocking(False)
         if self._family != socket.AF_UNIX:

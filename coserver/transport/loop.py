@@ -6,7 +6,9 @@ So every task has a parent, and no server depends on which of them came first.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from types import coroutine
+from typing import Any
 
 import anyio
 from anyio.abc import AsyncBackend
@@ -23,8 +25,12 @@ class Loop:
     __slots__ = ("_turn", "checkpoint", "poller", "sweeper", "wait_readable", "wait_writable")
 
     def __init__(self) -> None:
-        backend: type[AsyncBackend] = current_token().backend_class
-        self.checkpoint: Callable[[], Awaitable[None]] = backend.checkpoint
+        token = current_token()
+        backend: type[AsyncBackend] = token.backend_class
+        # The one place that asks which backend it is: asyncio's loops take a bare yield for what anyio's checkpoint
+        # says through three coroutines, at every receive (0.3 µs of 11 a request).
+        bare = hasattr(token.native_token, "call_soon")
+        self.checkpoint: Callable[[], Any] = _yield_once if bare else backend.checkpoint
         self.wait_readable: Callable[..., Awaitable[None]] = backend.wait_readable
         self.wait_writable: Callable[..., Awaitable[None]] = backend.wait_writable
         self.sweeper = Sweeper()
@@ -51,6 +57,12 @@ class Loop:
             finally:
                 if not self._turn.statistics().tasks_waiting:
                     self.poller.close()
+
+
+@coroutine
+def _yield_once() -> Generator[None, None, None]:
+    """Let other tasks run, and a cancellation strike, as ``asyncio.sleep(0)`` does."""
+    yield
 
 
 _current: RunVar[Loop] = RunVar("coserver_loop")

@@ -48,14 +48,15 @@ class Poller(ABC):
     def close(self) -> None:
         """Let go of what the operating system lent. It may be run again."""
 
-    def _tell(self, fd: int) -> None:
-        call = self._calls.pop(fd, None)
-        if call is None:
-            return
-        try:
-            call()
-        except Exception:
-            log.exception("hang-up of descriptor %d: %r raised", fd, call)
+
+def _tell(fd: int, call: Callable[[], None] | None) -> None:
+    """``call`` is None for one that another's call has forgotten meanwhile."""
+    if call is None:
+        return
+    try:
+        call()
+    except Exception:
+        log.exception("hang-up of descriptor %d: %r raised", fd, call)
 
 
 class EpollPoller(Poller):
@@ -86,8 +87,9 @@ class EpollPoller(Poller):
             await anyio.wait_readable(epoll.fileno())
             for fd, _ in epoll.poll(0):
                 # Disarmed by now; taken out as well, so that the descriptor may be watched again.
-                epoll.unregister(fd)
-                self._tell(fd)
+                call = self._calls.get(fd)
+                self.forget(fd)
+                _tell(fd, call)
 
     def close(self) -> None:
         if self._epoll is not None:
@@ -119,13 +121,17 @@ class PeekPoller(Poller):
         while True:
             await anyio.sleep(_PEEK_PERIOD)
             for fd in [fd for fd in self._calls if self._has_left(fd)]:
-                self._half_close.pop(fd, None)
-                self._tell(fd)
+                call = self._calls.get(fd)
+                self.forget(fd)
+                _tell(fd, call)
 
     def _has_left(self, fd: int) -> bool:
         sock = socket.socket(fileno=fd)
         try:
-            return not sock.recv(1, socket.MSG_PEEK) and self._half_close[fd]
+            if sock.recv(1, socket.MSG_PEEK):
+                return False
+            # A reset that comes after the FIN shows only as the socket's error.
+            return self._half_close[fd] or sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
         except BlockingIOError:
             return False
         except OSError:

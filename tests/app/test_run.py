@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import subprocess
@@ -65,8 +66,10 @@ def test_a_second_signal_ends_at_once(app: App, backend: str) -> None:
             cancelled.set()
 
     def ask(server: Server) -> None:
-        with pytest.raises(Exception, match=""):
+        try:
             get(server, "/slow")
+        except (OSError, http.client.HTTPException):
+            pass  # cut off
 
     def on_start(server: Server) -> None:
         clients.append(threading.Thread(target=ask, args=(server,)))

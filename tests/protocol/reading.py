@@ -13,11 +13,12 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
-from coserver.protocol.codecs import CODECS
+from coserver.protocol.codecs import CODECS, Parsers
 from coserver.protocol.errors import RemoteProtocolError
 from coserver.protocol.http1 import HeadLimits, Http1Reader
 
 CODEC_NAMES = sorted(CODECS)
+DEFAULT = HeadLimits()
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "vectors" / "http11.json").read_text())
 for _vector in VECTORS:
     _vector["raw"] = base64.b64decode(_vector["raw"])
@@ -74,35 +75,40 @@ class Reading:
             last = Message(last.method, last.target, last.minor, last.fields)
         return self.messages[:-1], last, self.status
 
+    def take(self, reader: Http1Reader) -> bool:
+        """Read as far as the received bytes go; whether they were refused."""
+        try:
+            self._take(reader)
+        except RemoteProtocolError as error:
+            self.error = error
+        return self.error is not None
 
-def read(codec: str, pieces: Iterable[bytes], limits: HeadLimits = HeadLimits()) -> Reading:  # noqa: B008 - frozen
+    def _take(self, reader: Http1Reader) -> None:
+        while True:
+            if reader.body_done:
+                head = reader.read_head()
+                if head is None:
+                    return
+                self.messages.append(Message(head.method, head.target, head.minor, head.fields))
+            else:
+                data = reader.read_body()
+                self.messages[-1].body += data
+                if not data and not reader.body_done:
+                    return
+            if reader.body_done:
+                self.messages[-1].trailers = list(reader.trailers)
+
+
+def read(codec: str | Parsers, pieces: Iterable[bytes], limits: HeadLimits = DEFAULT) -> Reading:
     """Read all that ``pieces`` hold. Lets every exception through but RemoteProtocolError."""
     reader = Http1Reader(codec, limits)
     reading = Reading()
-    try:
-        for piece in pieces:
-            reader.receive(piece)
-            _read_on(reader, reading)
-            reading.buffered = max(reading.buffered, reader.buffered)
-    except RemoteProtocolError as error:
-        reading.error = error
+    for piece in pieces:
+        reader.receive(piece)
+        if reading.take(reader):
+            break
+        reading.buffered = max(reading.buffered, reader.buffered)
     return reading
-
-
-def _read_on(reader: Http1Reader, reading: Reading) -> None:
-    while True:
-        if reader.body_done:
-            head = reader.read_head()
-            if head is None:
-                return
-            reading.messages.append(Message(head.method, head.target, head.minor, head.fields))
-        else:
-            data = reader.read_body()
-            reading.messages[-1].body += data
-            if not data and not reader.body_done:
-                return
-        if reader.body_done:
-            reading.messages[-1].trailers = list(reader.trailers)
 
 
 def served(reading: Reading) -> list[str]:

@@ -137,6 +137,18 @@ def test_refuses_trailers_that_frame(name: bytes) -> None:
     assert "trailer" in str(refusal(b"0\r\nX: y\r\n" + name + b": 5\r\n\r\n"))
 
 
+def test_a_refusal_is_for_good() -> None:
+    """Data that looks like framing: who asked again would be told that the body ends within it."""
+    each = guard()
+    assert each.approve(b"7\r\n") == 3
+    data = b"\r\n0\r\n\r\n"
+    first = refusal(data + b"X", each)
+    for more in (data + b"X", data, b"\r\n", b"0\r\n\r\n"):
+        again = refusal(more, each)
+        assert (str(again), again.status) == (str(first), first.status)
+        assert not each.done
+
+
 def test_counts_data_when_it_is_announced() -> None:
     each = guard(size_max=10)
     assert each.approve(b"a\r\n") == 3

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gc
 import importlib.util
-from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
 import pytest
 from hypothesis import given
 
 from coserver.protocol import codecs
-from coserver.protocol.codecs import CODECS, H11Codec, choose_codec
+from coserver.protocol.codecs import CODECS, H11Codec, Parsers, choose_codec
 from coserver.protocol.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from coserver.protocol.http1 import Http1Reader
 
@@ -111,6 +110,8 @@ def test_the_reference_takes_whole_heads_only() -> None:
         (["Transfer-Encoding: chunked", "Content-Length: 5"], 400),
         (["Host: t.example"], 400),
         (["Upgrade: x", "Connection: upgrade", "Content-Length: 5, 5"], 400),
+        (["Host: t.example", *("X: y" for _ in range(100))], 400),
+        ([*("X: y" for _ in range(100))], 431),
     ],
 )
 def test_words_and_status_do_not_depend_on_the_codec(name: str, fields: list[str], status: int) -> None:
@@ -157,58 +158,74 @@ def test_fields_are_as_they_were_sent(name: str) -> None:
     ],
     ids=lambda raw: repr(raw[:50]),
 )
-def test_a_parser_carries_nothing_over(monkeypatch: pytest.MonkeyPatch, before: bytes) -> None:
+def test_a_parser_carries_nothing_over(before: bytes) -> None:
     """What one client sent must not be seen in the next one's request."""
-    spare: list[object] = []
-    monkeypatch.setattr(codecs, "_spare", spare)
+    parsers = Parsers("httptools")
     after = chunked(b"2\r\nhi\r\n0\r\nT: u\r\n\r\n") + request("X: y", line="GET /2 HTTP/1.0")
     expected = read("h11", [after])
     for _ in range(3):
-        read("httptools", [before])
-        assert len(spare) <= 1
-        assert read("httptools", [after]).seen() == expected.seen()
+        read(parsers, [before])
+        assert read(parsers, [after]).seen() == expected.seen()
 
 
 @fast
 @examples(200)
 @given(spoiled(), spoiled())
 def test_whatever_came_before_means_nothing(before: bytes, raw: bytes) -> None:
-    codecs._spare.clear()
-    read("httptools", [before])
-    assert read("httptools", [raw]).seen() == read("h11", [raw]).seen()
+    parsers = Parsers("httptools")
+    read(parsers, [before])
+    assert read(parsers, [raw]).seen() == read("h11", [raw]).seen()
+
+
+@pytest.mark.parametrize("name", CODEC_NAMES)
+def test_connections_in_turns(name: str) -> None:
+    """Many connections on one loop, each byte of each in turn: all read as if they were alone."""
+    wires = [
+        request(f"X: {n}", line=f"GET /{n} HTTP/1.1")
+        + request(f"Content-Length: {n}", line=f"PUT /{n} HTTP/1.1", body=b"x" * n)
+        for n in range(20)
+    ]
+    parsers = Parsers(name)
+    readers = [Http1Reader(parsers) for _ in wires]
+    seen: list[list[tuple[str, int | None]]] = [[] for _ in wires]
+    bodies = [b""] * len(wires)
+    for at in range(max(map(len, wires))):
+        for n, reader in enumerate(readers):
+            reader.receive(wires[n][at : at + 1])
+            bodies[n] += reader.read_body()
+            head = reader.read_head() if reader.body_done else None
+            if head is not None:
+                assert (b"x", f"{n}".encode()) in head.fields or head.method == "PUT"
+                seen[n].append((head.target, head.length))
+    assert seen == [[(f"/{n}", 0), (f"/{n}", n)] for n in range(20)]
+    assert bodies == [b"x" * n for n in range(20)]
 
 
 @fast
-def test_a_refused_request_gives_no_parser_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    spare: list[object] = []
-    monkeypatch.setattr(codecs, "_spare", spare)
-    for fields in (["Host: twice"], ["Content-Length: x"], ["Content-Length: 1"], ["Connection: close"]):
-        read("httptools", [request(*fields)])
-        assert spare == []
-    read("httptools", [request()])
-    assert len(spare) == 1
+def test_only_a_parser_that_is_done_is_used_again() -> None:
+    parsers = Parsers("httptools")
+    for fields in (
+        ["Host: twice"],
+        ["Content-Length: x"],
+        ["Content-Length: 1"],
+        ["Connection: close"],
+        ["Upgrade: x", "Connection: upgrade"],
+    ):
+        read(parsers, [request(*fields)])
+        assert parsers.idle is None
+    read(parsers, [request()])
+    first = parsers.idle
+    assert first is not None
+    read(parsers, [request(line="GET /2 HTTP/1.1")])
+    assert parsers.idle is first
+    read(parsers, [request("Content-Length: 1", body=b"x")])
+    assert parsers.idle is None
 
 
-@fast
-def test_spare_parsers_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    spare: list[object] = []
-    monkeypatch.setattr(codecs, "_spare", spare)
-    taken = [CODECS["httptools"]() for _ in range(codecs._SPARE_MAX + 10)]
-    for codec in taken:
-        codec.head(request())
-        codec.end(clean=True)
-    assert len(spare) == len({id(codec) for codec in spare}) == codecs._SPARE_MAX
-
-
-@fast
-def test_threads_share_spare_parsers() -> None:
-    def serve(name: int) -> bool:
-        raw = [request(f"X: {name}", line=f"GET /{name}/{n} HTTP/1.1") for n in range(300)]
-        seen = read("httptools", raw).messages
-        return [message.target for message in seen] == [f"/{name}/{n}" for n in range(300)]
-
-    with ThreadPoolExecutor(8) as threads:
-        assert all(threads.map(serve, range(16)))
+def test_the_reference_is_made_anew_each_time() -> None:
+    parsers = Parsers("h11")
+    read(parsers, [request()])
+    assert parsers.idle is None
 
 
 @fast

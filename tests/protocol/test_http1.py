@@ -155,6 +155,22 @@ def test_a_length_beyond_the_limit_is_refused_before_the_body(codec: str) -> Non
     assert caught.value.status == 413
 
 
+@pytest.mark.parametrize("length", [2**31, 2**32 + 5, 2**63 - 1, 2**63 + 5, 10**19 - 1])
+def test_great_lengths_do_not_wrap(codec: str, length: int) -> None:
+    reading = read(codec, [request(f"Content-Length: {length}", body=request(line="GET /SMUGGLED HTTP/1.1") * 3)])
+    assert (reading.status, len(reading.messages), reading.messages[0].whole) == (None, 1, False)
+    assert reading.messages[0].body == request(line="GET /SMUGGLED HTTP/1.1") * 3
+    assert read(codec, [request(f"Content-Length: {length + 10**19}")]).status == 400
+
+
+@pytest.mark.parametrize("size", [2**31, 2**32 + 5, 2**63 - 1])
+def test_great_chunks_do_not_wrap(codec: str, size: int) -> None:
+    reading = read(codec, [chunked(b"%x\r\nhello\r\n0\r\n\r\n" % size)])
+    assert (reading.status, reading.messages[0].whole) == (None, False)
+    assert reading.messages[0].body == b"hello\r\n0\r\n\r\n"
+    assert read(codec, [chunked(b"%x\r\nhello" % (size + 2**64))]).status == 400
+
+
 def test_a_chunked_body_is_counted(codec: str) -> None:
     for size_max, status in ((6, None), (5, 413)):
         reader = Http1Reader(codec)

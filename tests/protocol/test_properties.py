@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -76,6 +78,26 @@ def test_what_follows_a_refusal_is_never_served(raw: bytes) -> None:
         if first.error:
             assert again.messages[: len(first.messages) - 1] == first.messages[: len(first.messages) - 1]
             assert not any(message.target == "/AFTER" for message in again.messages)
+
+
+@examples(150)
+@given(spoiled(), st.integers(1, 9))
+def test_a_refusal_is_for_good(raw: bytes, size: int) -> None:
+    """Who asks again hears the same, and gets nothing: not even from what came in the same piece before the error."""
+    for codec in CODEC_NAMES:
+        reader = Http1Reader(codec)
+        reading = Reading()
+        for piece in pieces_of(raw, size * 10):
+            reader.receive(piece)
+            if reading.take(reader):
+                break
+        if reading.error:
+            for more in (b"", b"\r\n", b"0\r\n\r\n", b"\r\n\r\nGET /AFTER HTTP/1.1\r\nHost: t\r\n\r\n"):
+                reader.receive(more)
+                again = Reading(deepcopy(reading.messages))
+                assert again.take(reader)
+                assert again.status == reading.status
+                assert again.messages == reading.messages
 
 
 @examples(200)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from http import HTTPStatus
 from http.client import HTTPResponse
+from typing import Any
 
 import h11
 import pytest
@@ -182,6 +183,13 @@ def test_what_bytes_cannot_say(name: str, value: str) -> None:
         encode_fields([(name, value)])
 
 
+@pytest.mark.parametrize(("name", "value"), [("X", 5), ("X", b"y"), ("X", None), (b"X", "y"), (5, "y")])
+def test_names_and_values_are_text(name: Any, value: Any) -> None:
+    for write in (encode_fields, encode_last_chunk):
+        with pytest.raises(LocalProtocolError, match="are str"):
+            write([("Y", "z"), (name, value)])
+
+
 def test_values_of_iso_8859_1_and_blanks_around_them() -> None:
     assert encode_fields([("X", " \tcafé\t "), ("Y", ""), ("Z", "a\tb c")]) == b"X: caf\xe9\r\nY: \r\nZ: a\tb c\r\n"
     assert encode_fields([]) == b""
@@ -224,7 +232,7 @@ def test_has_body() -> None:
 
 def test_starts_are_kept_but_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: dict[tuple[int, str], bytes] = {}
-    monkeypatch.setattr(responses, "_starts", kept)
+    monkeypatch.setattr(responses, "starts", kept)
     first = encode_start(200, "a/0")
     assert encode_start(200, "a/0") is first
     for number in range(1000):

@@ -17,7 +17,7 @@ from coserver import App, Server, testing
 
 GET = b"GET / HTTP/1.1\r\nHost: t.example\r\n\r\n"
 #: Long enough for any machine, short enough that a hung test says where.
-PATIENCE = 20
+PATIENCE = 8
 
 
 def get(path: str = "/", *fields: str, method: str = "GET", minor: int = 1) -> bytes:
@@ -142,7 +142,7 @@ class Client:
     async def answer(self, method: str = "GET") -> Answer:
         """The next final answer. Raises AssertionError if the server closes before it is whole."""
         with anyio.fail_after(PATIENCE):
-            while (answer := self._parser.next(method)) is None:
+            while (answer := self._next(method)) is None:
                 assert not self.ended, "the server closed the connection before the answer was whole"
                 try:
                     self._parser.feed(await self.stream.receive())
@@ -150,6 +150,14 @@ class Client:
                     self.ended = True
                     self._parser.feed(b"")
         return answer
+
+    def _next(self, method: str) -> Answer | None:
+        try:
+            return self._parser.next(method)
+        except h11.RemoteProtocolError as error:
+            if self.ended:
+                raise AssertionError("the server closed the connection before the answer was whole") from error
+            raise
 
     async def ask(self, request: bytes, method: str | None = None) -> Answer:
         await self.send(request)

@@ -1,0 +1,143 @@
+"""A folder with modules to serve, and the real command run in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+#: Seconds that no test needs, unless something hangs.
+TIMEOUT = 20.0
+COMMAND = [sys.executable, "-W", "error", "-m", "coserver_cli"]
+
+APP = """
+import anyio
+from coserver import App
+
+app = App("shop")
+other = App("other")
+number = 7
+
+@app.get("/")
+async def index():
+    return "ok"
+
+@app.get("/slow/{seconds}")
+async def slow(seconds: float):
+    await anyio.sleep(seconds)
+    return "finished"
+
+@app.tcp(framing="lines")
+async def echo(connection):
+    async for line in connection:
+        await connection.send(line)
+"""
+
+
+class Running:
+    """A ``coserver serve`` process. Its lines are collected as they come."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip("\n"))
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        until = time.monotonic() + TIMEOUT
+        while time.monotonic() < until:
+            for line in list(self.lines):
+                if match := re.search(pattern, line):
+                    return match
+            if self.process.poll() is not None and not self._reader.is_alive():
+                break
+            time.sleep(0.005)
+        raise AssertionError(f"no line matches {pattern!r}: {self.lines}")
+
+    @property
+    def port(self) -> int:
+        port = int(self.wait_for(r"http://\S+:(\d+)")[1])
+        self.wait_for("Press Ctrl")
+        return port
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ended(self) -> int:
+        """Wait for the end; the exit code."""
+        code = self.process.wait(TIMEOUT)
+        self._reader.join(TIMEOUT)
+        return code
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """Nothing of the terminal that the tests were started from."""
+    left_out = (
+        "NO_COLOR",
+        "FORCE_COLOR",
+        "TTY_COMPATIBLE",
+        "TTY_INTERACTIVE",
+        "COLUMNS",
+        "LINES",
+        "CI",
+        "GITHUB_ACTIONS",
+    )
+    return {**{k: v for k, v in os.environ.items() if k not in left_out}, "TERM": "xterm-256color"}
+
+
+@pytest.fixture
+def coserver(folder: Path, environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command that ends by itself."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def serve(folder: Path, environment: dict[str, str]) -> Iterator[Callable[..., Running]]:
+    """Start ``coserver serve`` on a free port; whatever still runs at the end is killed."""
+    started: list[Running] = []
+
+    def start(*arguments: str, port: bool = True) -> Running:
+        command = [*COMMAND, "serve", *arguments, *(["--port", "0"] if port else [])]
+        process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+        started.append(Running(process))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.ended()
+        assert one.process.stderr is not None
+        one.process.stderr.close()

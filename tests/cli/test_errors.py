@@ -1,0 +1,166 @@
+"""What goes wrong before anything is served: the message, the way out, the exit code."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coserver import __version__
+
+Coserver = Callable[..., subprocess.CompletedProcess[str]]
+
+MODULES = {
+    "needs.py": "def load():\n    import not_installed_at_all\nload()\n",
+    "wrong.py": "x = 1\nx.append(2)\n",
+    "syntax.py": "x = (\n",
+    "leaves.py": "import sys\nsys.exit('not today')\n",
+    "empty.py": "",
+    "unknown.py": "from coserver import App\napp = App()\napp.get('/{a}')(lambda b: '')\n",
+}
+
+
+@pytest.fixture
+def folder(folder: Path) -> Path:
+    for name, text in MODULES.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+LOOKED = "  it was looked for in {folder} and among the installed packages"
+HOLDS = "  it holds app and other: coserver serve app:app"
+TARGETS = {
+    "ap": ("error: there is no module 'ap'", LOOKED + "; did you mean 'app'?"),
+    "shop.web:app": ("error: there is no module 'shop.web'", LOOKED),
+    "app:shop": ("error: module 'app' ({folder}/app.py) has no 'shop'", HOLDS),
+    "app:number": ("error: 'number' of module 'app' ({folder}/app.py) is no App; it is of type int", HOLDS),
+    "empty": (
+        "error: module 'empty' ({folder}/empty.py) has no 'app'",
+        "  it holds no App at all; make one: app = coserver.App()",
+    ),
+    "app.py": ("error: 'app.py' is a file, not a module", "  name the module: coserver serve app:app"),
+    "./web/app.py:site": (
+        "error: './web/app.py' is a file, not a module",
+        "  name the module: coserver serve web.app:site",
+    ),
+    ":app": ("error: ':app' names no module", "  name it in full: coserver serve module:app"),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_target_that_is_none(coserver: Coserver, folder: Path, target: str) -> None:
+    done = coserver("serve", target)
+    assert done.stderr.splitlines() == [line.format(folder=folder) for line in TARGETS[target]]
+    assert (done.stdout, done.returncode) == ("", 1)
+
+
+FAILING = {
+    "needs": (
+        "ModuleNotFoundError: No module named 'not_installed_at_all'",
+        "install not_installed_at_all, or mend the import",
+    ),
+    "wrong": ("AttributeError: 'int' object has no attribute 'append'", "mend it; the traceback says where"),
+    "leaves": ("SystemExit: not today", "mend it; the traceback says where"),
+}
+
+
+@pytest.mark.parametrize("module", FAILING)
+def test_a_module_that_fails_shows_its_own_traceback(coserver: Coserver, folder: Path, module: str) -> None:
+    done = coserver("serve", module)
+    lines = done.stderr.splitlines()
+    what, way_out = FAILING[module]
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1].startswith(f'  File "{folder}/{module}.py"'), "frames of nobody's interest come first"
+    assert lines[-2:] == [f"error: module {module!r} failed on import: {what}", f"  {way_out}"]
+    assert done.returncode == 1
+
+
+def test_a_syntax_error(coserver: Coserver, folder: Path) -> None:
+    done = coserver("serve", "syntax")
+    assert done.stderr.startswith(f'  File "{folder}/syntax.py", line 1\n')
+    assert "error: module 'syntax' failed on import: SyntaxError: '(' was never closed" in done.stderr
+    assert done.returncode == 1
+
+
+def test_a_handler_that_asks_for_too_much(coserver: Coserver) -> None:
+    done = coserver("serve", "unknown", "--port", "0")
+    assert re.fullmatch(r"error: <lambda> asks for 'b', which nothing provides; .*\n", done.stderr)
+    assert done.returncode == 1
+
+
+def test_a_busy_port(coserver: Coserver) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = coserver("serve", "app", "--port", str(port))
+    assert done.stderr == (
+        f"error: 127.0.0.1:{port} is taken by another process: end it, or take another port (0 takes a free one)\n"
+    )
+    assert done.returncode == 1
+
+
+def test_an_address_of_another_machine(coserver: Coserver) -> None:
+    done = coserver("serve", "app", "--host", "192.0.2.1")
+    assert done.stderr.startswith("error: cannot listen on 192.0.2.1:8000 for 'http': ")
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["app", "--backend", "gevent"], "'--backend': it may be asyncio, uvloop, trio; got 'gevent'"),
+        (["app", "--codec", "pico"], "'--codec': it may be auto, h11, httptools; got 'pico'"),
+        (["app", "--port", "70000"], "--port"),
+        (["app", "--port", "http"], "--port"),
+        (["app", "--uds", "x", "--port", "1"], "a server listens on one of them: give --uds, or --host and --port"),
+        ([], "MODULE:APP"),
+        (["app", "--reload"], "--reload"),
+    ],
+)
+def test_wrong_usage(coserver: Coserver, arguments: list[str], message: str) -> None:
+    done = coserver("serve", *arguments)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(("arguments", "extra"), [(["--backend", "trio"], "trio"), (["--backend", "uvloop"], "fast"),
+                                                  (["--codec", "httptools"], "fast")])  # fmt: skip
+def test_a_missing_extra(folder: Path, environment: dict[str, str], arguments: list[str], extra: str) -> None:
+    """As if they were not installed: their names find nothing."""
+    import sys
+
+    code = (
+        "import importlib.machinery as m, sys\n"
+        "find = m.PathFinder.find_spec\n"
+        "hidden = {'trio', 'uvloop', 'httptools'}\n"
+        "m.PathFinder.find_spec = lambda name, *rest: None if name in hidden else find(name, *rest)\n"
+        "sys.argv[0] = 'coserver'\n"
+        "from coserver_cli import main\nmain()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "serve", "app", "--port", "0", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert re.fullmatch(rf"error: .* is not installed; pip install 'coserver\[{extra}\]', or take '\w+'\n", done.stderr)
+    assert done.returncode == 1
+
+
+def test_version(coserver: Coserver) -> None:
+    done = coserver("--version")
+    assert (done.stdout, done.stderr, done.returncode) == (f"coserver {__version__}\n", "", 0)
+
+
+def test_help_can_be_read(coserver: Coserver) -> None:
+    done = coserver("serve", "--help")
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for word in ("--host", "--port", "--uds", "--backend", "--codec", "Example:", "asyncio, uvloop or trio"):
+        assert word in done.stdout
+    assert "serve" in coserver("--help").stdout
+    assert "Usage:" in (done := coserver()).stdout + done.stderr

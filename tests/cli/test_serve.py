@@ -1,0 +1,176 @@
+"""``coserver serve`` while it serves: what it says, what it takes, how it ends."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coserver import __version__
+
+from .conftest import TIMEOUT, Running
+
+
+def get(port: int, path: str = "/", host: str = "127.0.0.1") -> str:
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def later(port: int, path: str) -> tuple[threading.Thread, list[str]]:
+    """A request under way: it is there when this returns, or will be within a moment."""
+    answers: list[str] = []
+
+    def ask() -> None:
+        try:
+            answers.append(get(port, path))
+        except (OSError, http.client.HTTPException):
+            answers.append("cut off")
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread, answers
+
+
+@pytest.mark.parametrize("codec", ["auto", "h11"])
+def test_it_serves_and_says_where(serve: Callable[..., Running], backend: str, codec: str) -> None:
+    running = serve("app:app", "--backend", backend, "--codec", codec)
+    port = running.port
+    assert get(port) == "ok"
+    assert running.lines[0] == f"coserver {__version__} serves shop"
+    assert re.fullmatch(rf"  http://127\.0\.0\.1:{port}  HTTP, 2 routes", running.lines[1])
+    assert re.fullmatch(r"  tcp://127\.0\.0\.1:\d+\s+echo, framing lines", running.lines[2])
+    assert re.fullmatch(rf"  backend {backend}, codec (h11|httptools)", running.lines[3])
+    assert running.lines[4:] == ["Press Ctrl+C to stop"]
+    with socket.create_connection(
+        ("127.0.0.1", int(running.lines[2].split()[0].rpartition(":")[2])), TIMEOUT
+    ) as client:
+        client.sendall(b"hello\n")
+        assert client.recv(100) == b"hello\n"
+    running.signal(signal.SIGINT)
+    assert running.ended() == 130
+    assert running.lines[5] == "stopping"
+
+
+def test_the_module_alone(serve: Callable[..., Running]) -> None:
+    assert get(serve("app").port) == "ok"
+
+
+def test_sigterm_ends_well(serve: Callable[..., Running], backend: str) -> None:
+    running = serve("app", "--backend", backend)
+    assert get(running.port) == "ok"
+    running.signal(signal.SIGTERM)
+    assert running.ended() == 0
+    assert running.lines[5:] == ["stopping"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_drain_finishes_what_runs(serve: Callable[..., Running], number: signal.Signals, code: int) -> None:
+    running = serve("app")
+    client, answers = later(running.port, "/slow/0.6")
+    while not _busy(running):
+        pass
+    running.signal(number)
+    assert running.wait_for("stopping: finishing 1 request, Ctrl\\+C again to stop at once")
+    assert running.ended() == code
+    client.join()
+    assert answers == ["finished"]
+
+
+def test_a_second_signal_stops_at_once(serve: Callable[..., Running], backend: str) -> None:
+    running = serve("app", "--backend", backend)
+    client, answers = later(running.port, "/slow/60")
+    while not _busy(running):
+        pass
+    running.signal(signal.SIGINT)
+    running.wait_for("stopping: finishing 1 request")
+    running.signal(signal.SIGINT)
+    assert running.ended() == 130
+    running.wait_for("stopping at once")
+    client.join()
+    assert answers == ["cut off"]
+
+
+def _busy(running: Running) -> bool:
+    """Whether the client's connection is open: its request comes with it."""
+    connections = Path(f"/proc/{running.process.pid}/net/tcp")
+    if not connections.exists():
+        threading.Event().wait(0.3)
+        return True
+    port = f":{running.port:04X}"
+    rows = [line.split() for line in connections.read_text().splitlines()[1:]]
+    if any(row[1].endswith(port) and row[3] == "01" for row in rows):
+        threading.Event().wait(0.1)  # from the accept to the handler
+        return True
+    return False
+
+
+def test_a_unix_socket(serve: Callable[..., Running], tmp_path: Path) -> None:
+    path = tmp_path / "shop.sock"
+    running = serve("app", "--uds", str(path), port=False)
+    running.wait_for(re.escape(f"http+unix:{path}") + r"\s+HTTP, 2 routes$")
+    running.wait_for("Press")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(TIMEOUT)
+        client.connect(str(path))
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(1000).endswith(b"ok")
+    running.signal(signal.SIGTERM)
+    assert running.ended() == 0
+    assert not path.exists()
+
+
+def test_every_address(serve: Callable[..., Running]) -> None:
+    running = serve("app", "--host", "0.0.0.0")
+    assert get(running.port) == "ok"
+    running.wait_for(r"http://127\.0\.0\.1:\d+\s+HTTP, 2 routes, on all addresses$")
+
+
+def test_a_handlers_error_is_logged_and_it_goes_on(serve: Callable[..., Running], folder: Path) -> None:
+    (folder / "broken.py").write_text(
+        "from coserver import App\napp = App()\napp.get('/')(lambda: 1 / 0)\napp.get('/x')(lambda: 'x')\n"
+    )
+    running = serve("broken")
+    assert get(running.port).startswith("500 ")
+    assert get(running.port, "/x") == "x"
+    running.wait_for(r"^\S+ \S+ ERROR coserver\.server: handler <lambda> failed")
+    running.wait_for("ZeroDivisionError")
+
+
+def test_stop_from_a_handler_ends_it_well(serve: Callable[..., Running], folder: Path) -> None:
+    (folder / "ending.py").write_text(
+        "import os, signal\nfrom coserver import App\napp = App()\n"
+        "@app.get('/end')\nasync def end():\n    os.kill(os.getpid(), signal.SIGTERM)\n    return 'bye'\n"
+    )
+    running = serve("ending")
+    assert get(running.port, "/end") == "bye"
+    assert running.ended() == 0
+
+
+def test_stderr_that_nobody_reads_stops_nothing(folder: Path, environment: dict[str, str]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "coserver_cli", "serve", "app", "--port", str(port)],
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.stderr.close()
+    assert get(port) == "ok"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(TIMEOUT) == 130

@@ -1,0 +1,85 @@
+"""The sweeper: one task for every deadline."""
+
+from __future__ import annotations
+
+import math
+from time import monotonic
+
+import anyio
+import pytest
+
+from coserver.transport.deadlines import TICK, Sweeper
+
+
+class Subject:
+    def __init__(self, deadline: float = math.inf, *, fails: bool = False) -> None:
+        self.deadline = deadline
+        self.expired = self.outlived = 0
+        self.fails = fails
+
+    def expire(self, now: float) -> None:
+        self.expired += 1
+        self.deadline = math.inf
+        if self.fails:
+            raise ValueError("at its deadline")
+
+    def outlive(self, now: float) -> None:
+        self.outlived += 1
+        if self.fails:
+            raise ValueError("at the sweep")
+
+
+def test_only_the_late_expire() -> None:
+    sweeper, early, late = Sweeper(), Subject(5.0), Subject(10.0)
+    sweeper.add(early)
+    sweeper.add(late)
+    sweeper.sweep(7.0)
+    assert (early.expired, late.expired) == (1, 0)
+    sweeper.sweep(20.0)
+    assert (early.expired, late.expired) == (1, 1)
+    assert repr(sweeper) == "<Sweeper 2 subjects, 0 running>"
+
+
+def test_those_that_run_are_looked_at_each_time() -> None:
+    sweeper, runs, rests = Sweeper(), Subject(5.0), Subject(5.0)
+    for subject in (runs, rests):
+        sweeper.add(subject)
+    sweeper.running.add(runs)
+    sweeper.sweep(7.0, every=False)
+    assert (runs.expired, runs.outlived, rests.expired, rests.outlived) == (1, 1, 0, 0)
+    sweeper.discard(runs)
+    sweeper.discard(runs)
+    assert not sweeper.running
+    sweeper.sweep(7.0)
+    assert (runs.expired, rests.expired) == (1, 1)
+
+
+def test_one_that_raises_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    sweeper, bad, good = Sweeper(), Subject(5.0, fails=True), Subject(5.0)
+    for subject in (bad, good):
+        sweeper.add(subject)
+        sweeper.running.add(subject)
+    sweeper.sweep(7.0)
+    assert (bad.expired, good.expired, good.outlived) == (1, 1, 1)
+    assert "at its deadline" in caplog.text
+    assert "at the sweep" in caplog.text
+
+
+async def test_running() -> None:
+    sweeper = Sweeper()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sweeper.run)
+        await anyio.sleep(0.02)  # it sleeps: there is nothing to look at
+        subject = Subject(monotonic() + 0.05)
+        sweeper.add(subject)
+        with anyio.fail_after(2):
+            while not subject.expired:
+                await anyio.sleep(TICK)
+        sweeper.discard(subject)
+        await anyio.sleep(0.05)
+        again = Subject(monotonic())
+        sweeper.add(again)
+        with anyio.fail_after(2):
+            while not again.expired:
+                await anyio.sleep(TICK)
+        tasks.cancel_scope.cancel()

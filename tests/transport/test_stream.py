@@ -1,0 +1,218 @@
+"""The socket stream: every way it can end, and that it behaves as anyio's ByteStream on each backend."""
+
+from __future__ import annotations
+
+import _socket
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from anyio.abc import ByteStream, SocketAttribute
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from coserver.transport.loop import Loop
+from coserver.transport.stream import SocketStream
+
+
+def wrap(sock: socket.socket) -> SocketStream:
+    sock.setblocking(False)
+    return SocketStream(_socket.socket(sock.family, sock.type, 0, sock.detach()), Loop.current())
+
+
+@asynccontextmanager
+async def pair(family: int = socket.AF_UNIX) -> AsyncIterator[tuple[SocketStream, socket.socket]]:
+    """A stream and the socket at its other end."""
+    if family == socket.AF_UNIX:
+        near, far = socket.socketpair()
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            far = socket.create_connection(server.getsockname())
+            near, _ = server.accept()
+    stream = wrap(near)
+    try:
+        yield stream, far
+    finally:
+        stream.close()
+        far.close()
+
+
+def reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+async def test_there_and_back() -> None:
+    async with pair() as (stream, far):
+        far.sendall(b"hello")
+        assert await stream.receive() == b"hello"
+        await stream.send(b"world")
+        assert far.recv(100) == b"world"
+        assert (stream.received, stream.sent) == (5, 5)
+        assert f"fd={stream.fileno()} received=5 sent=5" in repr(stream)
+        assert isinstance(stream, ByteStream)
+
+
+async def test_receive_waits() -> None:
+    async with pair() as (stream, far), anyio.create_task_group() as tasks:
+
+        async def later() -> None:
+            await anyio.sleep(0.01)
+            far.sendall(b"late")
+
+        tasks.start_soon(later)
+        assert await stream.receive(2) == b"la"
+        assert await stream.receive() == b"te"
+
+
+async def test_send_more_than_fits() -> None:
+    data = bytes(range(256)) * 20_000
+    async with pair(socket.AF_INET) as (stream, far):
+        got = bytearray()
+
+        async def read() -> None:
+            far.setblocking(False)
+            while len(got) < len(data):
+                await anyio.wait_readable(far)
+                got.extend(far.recv(100_000))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await stream.send(data)
+        assert got == data
+        assert stream.sent == len(data)
+
+
+async def test_send_now_says_how_much_it_took() -> None:
+    async with pair() as (stream, _):
+        total = 0
+        while taken := stream.send_now(b"x" * 100_000):
+            total += taken
+        assert stream.sent == total > 0
+
+
+async def test_end_of_stream() -> None:
+    async with pair() as (stream, far):
+        far.sendall(b"last")
+        far.close()
+        assert await stream.receive() == b"last"
+        with pytest.raises(anyio.EndOfStream):
+            await stream.receive()
+
+
+async def test_half_close() -> None:
+    async with pair() as (stream, far):
+        await stream.send_eof()
+        assert far.recv(1) == b""
+        far.sendall(b"still")
+        assert await stream.receive() == b"still"
+        with pytest.raises(anyio.BrokenResourceError):
+            await stream.send(b"no more")
+
+
+async def test_reset_by_the_peer() -> None:
+    async with pair(socket.AF_INET) as (stream, far):
+        reset(far)
+        with pytest.raises(anyio.BrokenResourceError):
+            await stream.receive()
+        with pytest.raises(anyio.BrokenResourceError):
+            await stream.send(b"x")
+        with pytest.raises(anyio.BrokenResourceError):
+            await stream.send_eof()
+        stream.end_receiving()
+
+
+async def test_our_reset() -> None:
+    async with pair(socket.AF_INET) as (stream, far):
+        stream.reset()
+        with pytest.raises(ConnectionResetError):
+            far.recv(1)
+        stream.reset()
+
+
+async def test_end_receiving() -> None:
+    async with pair(socket.AF_INET) as (stream, far):
+        far.sendall(b"arrived")
+        await anyio.wait_readable(stream)
+        stream.end_receiving()
+        assert await stream.receive() == b"arrived"
+        with pytest.raises(anyio.EndOfStream):
+            await stream.receive()
+        await stream.send(b"still")
+        assert far.recv(10) == b"still"
+
+
+@pytest.mark.parametrize("how", ["end_receiving", "close"])
+async def test_waking_who_waits(how: str) -> None:
+    async with pair(socket.AF_INET) as (stream, _):
+        caught: list[type[BaseException]] = []
+
+        async def wait() -> None:
+            try:
+                await stream.receive()
+            except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
+                caught.append(type(error))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.sleep(0.02)
+            getattr(stream, how)()
+        assert caught == [anyio.EndOfStream if how == "end_receiving" else anyio.ClosedResourceError]
+
+
+async def test_after_the_close() -> None:
+    async with pair() as (stream, far):
+        await stream.aclose()
+        await stream.aclose()
+        stream.close()
+        assert stream.fileno() == -1
+        for call in (stream.receive(), stream.send(b"x"), stream.send_eof()):
+            with pytest.raises(anyio.ClosedResourceError):
+                await call
+        assert far.recv(1) == b""
+
+
+async def test_two_receivers() -> None:
+    async with pair() as (stream, far), anyio.create_task_group() as tasks:
+        tasks.start_soon(stream.receive)
+        await anyio.sleep(0.01)
+        with pytest.raises(anyio.BusyResourceError):
+            await stream.receive()
+        far.sendall(b"x")
+
+
+async def test_cancellation_loses_nothing() -> None:
+    async with pair() as (stream, far):
+        with anyio.move_on_after(0.01) as scope:
+            await stream.receive()
+        assert scope.cancelled_caught
+        far.sendall(b"x")
+        assert await stream.receive() == b"x"
+
+
+async def test_receive_yields_even_when_data_is_there() -> None:
+    async with pair() as (stream, far):
+        far.sendall(b"xy")
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await stream.receive(1)
+        assert scope.cancelled_caught
+        assert await stream.receive() == b"xy"
+
+
+async def test_attributes() -> None:
+    async with pair(socket.AF_INET) as (stream, far):
+        assert stream.extra(SocketAttribute.family) == socket.AF_INET
+        assert stream.extra(SocketAttribute.remote_address) == far.getsockname()
+        assert stream.extra(SocketAttribute.local_address) == far.getpeername()
+        assert stream.extra(SocketAttribute.raw_socket).fileno() == stream.fileno()
+
+
+async def test_other_streams_compose() -> None:
+    async with pair() as (stream, far):
+        buffered = BufferedByteReceiveStream(stream)
+        far.sendall(b"one\ntwo\n")
+        assert await buffered.receive_until(b"\n", 100) == b"one"
+        assert await buffered.receive_exactly(4) == b"two\n"
