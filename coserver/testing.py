@@ -62,7 +62,7 @@ def leak_check() -> Iterator[None]:
 
 @asynccontextmanager
 async def serving(app: App, **options: Unpack[Options]) -> AsyncIterator[Server]:
-    """``app.serving(**options)`` under both checks; the loop's tasks are counted as well. Raises LeakError, OutOfOrder."""
+    """``app.serving(**options)`` under both checks, the loop's tasks counted as well. Raises LeakError, OutOfOrder."""
     before = _tasks()
     with leak_check(), order_check(app):
         async with app.serving(**options) as server:

@@ -73,7 +73,7 @@ class App:
         """Decorator: serve ``path`` by this handler. ``{name}`` or ``{name:type}`` is a parameter; types are str, int,
         float, uuid and, as the last segment, path. With ``stream`` the handler starts before the body is there.
 
-        Raises AppError for a malformed route, and at start (or at once, if the app runs) for a parameter nobody provides.
+        Raises AppError for a malformed route, and at start (at once, if the app runs) for a parameter nobody provides.
         """
         if isinstance(methods, str):
             raise AppError(f"methods is a list: methods=[{methods!r}]")
@@ -160,7 +160,7 @@ class App:
         return running.start(self, self.settings(options))
 
     def serving(self, **options: Unpack[Options]) -> AbstractAsyncContextManager[Server]:
-        """``async with app.serving() as server:`` runs it in the caller's loop, and drains it at the end of the block."""
+        """``async with app.serving() as server:`` runs it in the caller's loop, and drains it at the block's end."""
         return running.serving(self, self.settings(options))
 
     async def serve(

@@ -95,8 +95,8 @@ def _in_use(want: Wanted) -> str:
     for server in _servers.values():
         if server.running and any((a.port, a.path) == (want.port, want.path) for a in server.addresses):
             return (
-                f"{where} is taken by server {server.name!r} of this process: stop it, or give both apps the same name so "
-                f"that the new one replaces it"
+                f"{where} is taken by server {server.name!r} of this process: stop it, or give both apps the same name "
+                f"so that the new one replaces it"
             )
     return f"{where} is taken by another process: end it, or take another port (0 takes a free one)"
 
@@ -108,7 +108,7 @@ def enter(server: Server, bound: list[Bound]) -> None:
 
 
 def close_door(server: Server, bound: list[Bound]) -> None:
-    """The server accepts no more: who comes now must be refused at once, not left waiting for a reset. Twice is fine."""
+    """The server accepts no more: who comes now is refused at once, not left waiting for a reset. Twice is fine."""
     server.accepting = False
     with lock:
         last = _bound.get(server.name) is bound

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..server.service import Service
 
 
-#: Seconds to wait for a replaced server's last accept. It takes one turn of its loop; a loop that is stuck accepts nobody.
+#: Seconds to wait for a replaced server's last accept. It takes one turn of its loop; a stuck loop accepts nobody.
 _LAST_ACCEPT = 1.0
 
 
@@ -157,7 +157,7 @@ class Server:
         self._draining = [predecessor, *predecessor._draining]
         predecessor.begin_stop()
         until = monotonic() + _LAST_ACCEPT
-        while predecessor.accepting and monotonic() < until:
+        while predecessor.accepting and monotonic() < until:  # noqa: ASYNC110 - an event would be of another loop
             await anyio.sleep(0.001)
         self._forget_ended()
 

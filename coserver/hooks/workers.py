@@ -39,20 +39,27 @@ class _Idle(threading.local):
 _idle = _Idle()
 
 
-def _live(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    """The life of a worker: run, hand over the outcome, wait for the next function."""
+def _live() -> None:
+    """The life of a worker: wait for a function, run it, hand over the outcome."""
     worker = getcurrent()
     assert isinstance(worker, Worker)
     while True:
+        parent = worker.parent
+        assert parent is not None
+        function, args = parent.switch(_DONE)
         try:
             worker.result = function(*args)
         except BaseException as error:
             worker.failure = error
         # Nothing of the last call may stay alive while the worker idles.
         del function, args
-        parent = worker.parent
-        assert parent is not None
-        function, args = parent.switch(_DONE)
+
+
+def _new() -> Worker:
+    """A worker that waits for its first function: what a greenlet is started with it would keep for all its life."""
+    worker = Worker(_live)
+    worker.switch()
+    return worker
 
 
 def in_worker() -> bool:
@@ -83,7 +90,7 @@ async def run_blocking(function: Callable[[*Args], T], *args: *Args) -> T:
     Contextvars are shared both ways. Raises what the function raises.
     """
     workers = _idle.workers
-    worker = workers.pop() if workers else Worker(_live)
+    worker = workers.pop() if workers else _new()
     owner = getcurrent()
     worker.parent = owner
     worker.gr_context = owner.gr_context

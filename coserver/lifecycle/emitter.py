@@ -62,7 +62,7 @@ class Emitter:
             self.remove_observer(observer)
 
     def tell(self, event: Event) -> None:
-        """Tell every observer. One that raises is logged and removed: what it does is no business of the connection's."""
+        """Tell every observer. One that raises is logged and removed: its trouble is not the connection's."""
         for observer in self._observers:
             try:
                 observer(event)

@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """``connection`` and ``exchange`` are numbers that no other of this server bears; ``exchange`` is None between two."""
+    """``connection`` and ``exchange`` are numbers, each given once in a process; ``exchange`` is None between two."""
 
     at: float
     connection: int

@@ -49,7 +49,7 @@ FIRST: dict[str, tuple[Kind, ...]] = {
 #: Every one of these must have been closed by the time its connection is: exactly one Finished, Failed or Cancelled.
 OPENING: tuple[Kind, ...] = (ev.HandlerStarted, ev.ResponseStarted)
 
-#: Where a gate may hold, by the phase that ``at=`` names. The others are told only: nothing may be lost by waiting there.
+#: Where a gate may hold, by the phase that ``at=`` names. The others are told only: waiting there could lose something.
 HOLDABLE: dict[str, Kind] = {
     phases.ACCEPT: ev.ConnectionOpened,
     phases.HEAD: ev.RequestHead,

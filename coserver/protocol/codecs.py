@@ -100,7 +100,7 @@ class HttptoolsCodec:
         self._fields: RawFields = []
         self._pieces: list[bytes] = []
         self._target = b""
-        self._parser: Any = _request_parser(self)
+        self._parser: Any = _RequestParser(self)
         self._reference: H11Codec | None = None
         self.reusable = True
 
@@ -118,7 +118,7 @@ class HttptoolsCodec:
         parser = self._parser
         try:
             parser.feed_data(raw)
-        except (_parser_upgrade, _parser_error):
+        except (_ParserUpgrade, _ParserError):
             # llhttp stops at an upgrade, body unread, but one that nobody takes is an ordinary request (RFC 9110 §7.8);
             # and it knows a fixed list of methods, but a new one is no error (RFC 9110 §9.1). The reference judges.
             self._reference = H11Codec()
@@ -133,7 +133,7 @@ class HttptoolsCodec:
             return self._reference.body(raw)
         try:
             self._parser.feed_data(raw)
-        except _parser_error as error:
+        except _ParserError as error:
             raise RemoteProtocolError(f"not HTTP/1.1: {error}") from error
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -148,16 +148,19 @@ class HttptoolsCodec:
 CODECS: dict[str, Callable[[], Codec]] = {"h11": H11Codec}
 
 if find_spec("httptools"):
-    from httptools import HttpParserError as _parser_error
-    from httptools import HttpParserUpgrade as _parser_upgrade
-    from httptools import HttpRequestParser as _request_parser
+    from httptools import HttpParserError as _ParserError
+    from httptools import HttpParserUpgrade as _ParserUpgrade
+    from httptools import HttpRequestParser as _RequestParser
 
     CODECS["httptools"] = HttptoolsCodec
 
 
 class Parsers:
-    """Where the connections of one loop take their codecs from. ``idle`` is one that has read a head and no body: reading
-    a head waits for nothing, so one is enough for all, and an idle connection keeps none."""
+    """Where the connections of one loop take their codecs from.
+
+    ``idle`` is one that has read a head and no body: reading a head waits for nothing, so one is enough for all, and an
+    idle connection keeps none.
+    """
 
     __slots__ = ("idle", "make")
 

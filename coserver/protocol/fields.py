@@ -8,7 +8,10 @@ RawFields = list[tuple[bytes, bytes]]
 
 
 class Headers(Mapping[str, str]):
-    """Fields of a message. ``headers["accept"]`` joins repeated ones with ", " (RFC 9110 §5.2); ``get_all`` keeps them apart."""
+    """Fields of a message.
+
+    ``headers["accept"]`` joins repeated ones with ", " (RFC 9110 §5.2); ``get_all`` keeps them apart.
+    """
 
     __slots__ = ("_pairs",)
 

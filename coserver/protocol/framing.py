@@ -13,7 +13,7 @@ from .errors import LocalProtocolError, RemoteProtocolError
 
 
 class Framing(Protocol):
-    """Cuts messages out of bytes. One object serves one connection; ``decode`` may change ``buffer``, nothing else does."""
+    """Cuts messages out of bytes. One object serves one connection; only ``decode`` may change ``buffer``."""
 
     def decode(self, buffer: bytearray) -> bytes | None:
         """Take the first whole message off ``buffer``; None if there is none yet. Raises RemoteProtocolError."""

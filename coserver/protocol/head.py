@@ -1,4 +1,4 @@
-"""What the fields of a request head mean for the connection: where the body ends, whether it lives on (RFC 9112 §6, §9)."""
+"""What a request's fields mean for the connection: where the body ends, whether it lives on (RFC 9112 §6, §9)."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class RequestHead:
             self.keep_alive = True
 
     def _read_transfer_encoding(self, codings: list[bytes], lengths: int) -> None:
-        """RFC 9112 §6.1: only ``chunked``, alone. Both it and a length, or it in HTTP/1.0, is how requests are smuggled."""
+        """RFC 9112 §6.1: only ``chunked``, alone. With a length beside it, or in HTTP/1.0, it is how one smuggles."""
         if lengths:
             raise RemoteProtocolError("a request must not have both Content-Length and Transfer-Encoding")
         if self.minor == 0:

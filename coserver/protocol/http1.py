@@ -15,7 +15,8 @@ from .fields import RawFields
 from .head import RequestHead
 from .syntax import check_partial, explain, is_head
 
-# RFC 9112 §2.2 asks to ignore at least one empty line before a request; old clients sent one after a POST. More is a flood.
+# RFC 9112 §2.2 asks to ignore at least one empty line before a request; old clients sent one after a POST. More is a
+# flood.
 _LEADING_LINES = 2
 
 
@@ -37,7 +38,8 @@ class Http1Reader:
     """
 
     __slots__ = (
-        "_checked", "_codec", "_empty_lines", "_guard", "_left", "_limits", "_parsers", "_small", "body_done", "buffer", "trailers",
+        "_checked", "_codec", "_empty_lines", "_guard", "_left", "_limits", "_parsers", "_small",
+        "body_done", "buffer", "trailers",
     )  # fmt: skip
 
     def __init__(self, parsers: Parsers | str = "h11", limits: HeadLimits = HeadLimits()) -> None:

@@ -15,7 +15,8 @@ _TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110 §5.6.2
 TOKEN = _TCHAR + rb"++"
 # 24 is far beyond the longest registered method (UPDATEREDIRECTREF, 17 letters).
 METHOD = _TCHAR + rb"{1,24}+"
-# Visible ASCII without "#": a fragment is never sent (RFC 9112 §3.2), and raw 8-bit bytes mean different paths to different parties.
+# Visible ASCII without "#": a fragment is never sent (RFC 9112 §3.2), and raw 8-bit bytes mean different paths to
+# different parties.
 TARGET = rb"[\x21\x22\x24-\x7e]++"
 VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"  # RFC 9110 §5.5: no control characters; a bare CR or LF never
 FIELD = TOKEN + rb":" + VALUE + rb"\r\n"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Of the process: a server that replaces another must not give its numbers again.
 _ids = itertools.count(1)
 
-#: Seconds that a client which connects as the server stops has for its first byte; a round trip around the world is 0.3.
+#: Seconds for the first byte of a client that connects as the server stops; a round trip around the world is 0.3.
 _FIRST_WORD = 0.5
 
 _NOTHING_OWED = (0, None)
@@ -211,7 +211,7 @@ class Accepted:
         }
 
     async def reach(self, event: ev.Event) -> None:
-        """Tell ``event``, then wait as long as gates hold it. Only between steps of the story, never in a ``finally``."""
+        """Tell ``event``, then wait while gates hold it. Only between steps of the story, never in a ``finally``."""
         emitter = self.emitter
         emitter.tell(event)
         if emitter.gates:

@@ -173,7 +173,7 @@ class HttpConnection(Accepted):
         return error_response(HTTPException(500))
 
     def _respond_at_once(self, exchange: Exchange, response: Response) -> bytes | None:
-        """Write the usual response, whole and small, and recycle, all without waiting; what the socket did not take of it.
+        """Write the usual response, whole and small, and recycle, without waiting; what the socket did not take of it.
 
         None for any other kind, and for one that a gate might hold: nothing has been done then.
         """

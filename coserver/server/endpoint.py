@@ -22,8 +22,8 @@ AWAIT, WORKER, DIRECT = "on the loop", "in a worker", "as an async generator"
 class Endpoint:
     """One handler of one route or listener.
 
-    ``call(subject, params)`` starts it; the subject may be None unless ``takes_subject``. ``kind`` is AWAIT (an ``async def``), WORKER (a ``def``), or DIRECT (an async
-    generator function, whose call runs nothing yet).
+    ``call(subject, params)`` starts it; the subject may be None unless ``takes_subject``. ``kind`` is AWAIT (an
+    ``async def``), WORKER (a ``def``), or DIRECT (an async generator function, whose call runs nothing yet).
     """
 
     __slots__ = ("call", "handler", "kind", "name", "stream", "takes_subject")

@@ -21,7 +21,7 @@ class HTTPException(Exception):
 
 
 class AppError(Exception):
-    """An app is put together wrongly: a route, a handler's parameter, a name. The message says where and the way out."""
+    """An app is put together wrongly: a route, a parameter, a name. The message says where and the way out."""
 
 
 class ClientLeft(Exception):

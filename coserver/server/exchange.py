@@ -22,7 +22,7 @@ class Exchange:
 
     # Defaults of the class, not set one by one: most exchanges never change them.
     endpoint: Endpoint = None  # type: ignore[assignment]  # None until a route is found, which comes first
-    params: Mapping[str, Any] = {}  # noqa: RUF012 - replaced, never changed
+    params: Mapping[str, Any] = {}
     _request: Request | None = None
     status = 0  # until the response begins
     body_size = 0  # bytes of body read so far

@@ -22,7 +22,7 @@ def _limit(default: Any, unit: str, why: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a server takes from its clients, and how long it waits for them. Raises ValueError for what makes no sense."""
+    """What a server takes from clients, and how long it waits for them. Raises ValueError, TypeError for nonsense."""
 
     head_size: int = _limit(
         32 * KiB,

@@ -94,7 +94,8 @@ def as_body(body: Any) -> tuple[Body, str]:
     if isinstance(body, AsyncIterator | Iterator):
         return body, TEXT
     raise TypeError(
-        f"a response's body is str, bytes, or an iterator of them; got {type(body).__name__} (dict and list: Response.json)"
+        f"a response's body is str, bytes, or an iterator of them; got {type(body).__name__} "
+        f"(dict and list: Response.json)"
     )
 
 
@@ -155,8 +156,8 @@ def to_response(value: Any) -> Response:
     if isinstance(value, AsyncIterator | Iterator):
         return Response(value)
     raise TypeError(
-        f"a handler returns str, bytes, dict, list, None, (body, status[, headers]), a Response or an iterator of str or "
-        f"bytes; got {type(value).__name__}: {value!r:.60}"
+        f"a handler returns str, bytes, dict, list, None, (body, status[, headers]), a Response or an iterator of str "
+        f"or bytes; got {type(value).__name__}: {value!r:.60}"
     )
 
 

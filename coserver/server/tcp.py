@@ -47,7 +47,7 @@ class Message:
 class TcpConnection(Accepted):
     """One TCP connection, as the server sees it and as an ``async def`` handler does.
 
-    ``async for message in connection`` and ``await connection.send(message)``; ``id``, ``peer`` and ``state``, a dict of
+    ``async for message in connection``, ``await connection.send(message)``; ``id``, ``peer`` and ``state``, a dict of
     the handler's own, are there too.
     """
 

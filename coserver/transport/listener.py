@@ -19,18 +19,23 @@ import anyio
 from .loop import Loop
 from .stream import Socket
 
-#: Connections that may wait to be accepted. Linux caps it at net.core.somaxconn, 4096; trio and Go ask for the most too.
+#: Connections that may wait to be accepted. Linux caps it at net.core.somaxconn, 4096; trio, Go ask for the most too.
 BACKLOG = 4096
-#: Out of descriptors or memory: how long to leave the socket alone, in seconds. nginx waits 0.5; connections that end free some.
+#: Out of descriptors or memory: seconds to leave the socket alone. nginx waits 0.5; connections that end free some.
 _EXHAUSTED_PAUSE = 0.1
 #: Accepted in one go before other tasks get a turn.
 _BATCH = 64
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 #: What accept(2) hands over of the connection that was to be accepted, on Linux; the next one may be sound.
 _OF_ONE_CLIENT = {
-    getattr(errno, name)
-    for name in "ECONNABORTED ECONNRESET EPROTO ENOPROTOOPT ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH ENONET".split()
-    if hasattr(errno, name)
+    errno.ECONNABORTED,
+    errno.ECONNRESET,
+    errno.EPROTO,
+    errno.ENOPROTOOPT,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
 }
 
 log = logging.getLogger("coserver.transport")

@@ -66,7 +66,7 @@ class SocketStream(ByteStream):
         return data
 
     def send_now(self, data: bytes | memoryview) -> int:
-        """Send what the socket takes at once; how many bytes that were. Raises BrokenResourceError, ClosedResourceError."""
+        """Send what the socket takes at once; how many bytes. Raises BrokenResourceError, ClosedResourceError."""
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
@@ -101,7 +101,7 @@ class SocketStream(ByteStream):
             pass  # the peer was faster
 
     def reset(self) -> None:
-        """Close at once, and so that the peer cannot take it for an orderly end: what it has not read yet may be lost."""
+        """Close at once, so that the peer cannot take it for an orderly end; what it has not read yet may be lost."""
         if self._socket.fileno() >= 0:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self.close()

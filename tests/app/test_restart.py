@@ -41,6 +41,11 @@ class Hammer:
         for thread in self._threads:
             thread.join()
 
+    def wait_for(self, answer: str) -> None:
+        until = time.monotonic() + 5
+        while answer not in self.answers and not self.errors and time.monotonic() < until:
+            time.sleep(0.001)
+
     def _ask(self) -> None:
         while not self._stop.is_set():
             try:
@@ -63,11 +68,10 @@ def test_the_port_is_taken_over(backend: str) -> None:
 def test_no_client_notices_twenty_restarts(backend: str) -> None:
     server = make("cell", "0").start(backend=backend)
     with Hammer(server.port) as hammer:
+        hammer.wait_for("0")
         for number in range(1, RESTARTS + 1):
             server = make("cell", str(number)).start(backend=backend)
-            until = time.monotonic() + 5
-            while str(number) not in hammer.answers and not hammer.errors and time.monotonic() < until:
-                time.sleep(0.001)
+            hammer.wait_for(str(number))
     server.stop()
     assert hammer.errors == []
     assert set(map(str, range(RESTARTS + 1))) <= set(hammer.answers)

@@ -18,7 +18,10 @@ import pytest
 TIMEOUT = 20.0
 COMMAND = [sys.executable, "-W", "error", "-m", "coserver_cli"]
 
+#: /slow makes a file when it has begun, and ends when another file is there.
 APP = """
+from pathlib import Path
+
 import anyio
 from coserver import App
 
@@ -30,9 +33,11 @@ number = 7
 async def index():
     return "ok"
 
-@app.get("/slow/{seconds}")
-async def slow(seconds: float):
-    await anyio.sleep(seconds)
+@app.get("/slow")
+async def slow():
+    Path("begun").touch()
+    while not Path("go on").exists():
+        await anyio.sleep(0.01)
     return "finished"
 
 @app.tcp(framing="lines")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,18 +29,22 @@ def get(port: int, path: str = "/", host: str = "127.0.0.1") -> str:
         connection.close()
 
 
-def later(port: int, path: str) -> tuple[threading.Thread, list[str]]:
-    """A request under way: it is there when this returns, or will be within a moment."""
+def under_way(port: int, folder: Path) -> tuple[threading.Thread, list[str]]:
+    """A request whose handler has begun, and where its answer will be."""
     answers: list[str] = []
 
     def ask() -> None:
         try:
-            answers.append(get(port, path))
+            answers.append(get(port, "/slow"))
         except (OSError, http.client.HTTPException):
             answers.append("cut off")
 
     thread = threading.Thread(target=ask)
     thread.start()
+    until = time.monotonic() + TIMEOUT
+    while not (folder / "begun").exists():
+        assert time.monotonic() < until, answers
+        time.sleep(0.005)
     return thread, answers
 
 
@@ -76,23 +81,22 @@ def test_sigterm_ends_well(serve: Callable[..., Running], backend: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_a_drain_finishes_what_runs(serve: Callable[..., Running], number: signal.Signals, code: int) -> None:
+def test_a_drain_finishes_what_runs(
+    serve: Callable[..., Running], folder: Path, number: signal.Signals, code: int
+) -> None:
     running = serve("app")
-    client, answers = later(running.port, "/slow/0.6")
-    while not _busy(running):
-        pass
+    client, answers = under_way(running.port, folder)
     running.signal(number)
-    assert running.wait_for("stopping: finishing 1 request, Ctrl\\+C again to stop at once")
+    running.wait_for("stopping: finishing 1 request, Ctrl\\+C again to stop at once")
+    (folder / "go on").touch()
     assert running.ended() == code
     client.join()
     assert answers == ["finished"]
 
 
-def test_a_second_signal_stops_at_once(serve: Callable[..., Running], backend: str) -> None:
+def test_a_second_signal_stops_at_once(serve: Callable[..., Running], folder: Path, backend: str) -> None:
     running = serve("app", "--backend", backend)
-    client, answers = later(running.port, "/slow/60")
-    while not _busy(running):
-        pass
+    client, answers = under_way(running.port, folder)
     running.signal(signal.SIGINT)
     running.wait_for("stopping: finishing 1 request")
     running.signal(signal.SIGINT)
@@ -100,20 +104,6 @@ def test_a_second_signal_stops_at_once(serve: Callable[..., Running], backend: s
     running.wait_for("stopping at once")
     client.join()
     assert answers == ["cut off"]
-
-
-def _busy(running: Running) -> bool:
-    """Whether the client's connection is open: its request comes with it."""
-    connections = Path(f"/proc/{running.process.pid}/net/tcp")
-    if not connections.exists():
-        threading.Event().wait(0.3)
-        return True
-    port = f":{running.port:04X}"
-    rows = [line.split() for line in connections.read_text().splitlines()[1:]]
-    if any(row[1].endswith(port) and row[3] == "01" for row in rows):
-        threading.Event().wait(0.1)  # from the accept to the handler
-        return True
-    return False
 
 
 def test_a_unix_socket(serve: Callable[..., Running], tmp_path: Path) -> None:
@@ -159,18 +149,16 @@ def test_stop_from_a_handler_ends_it_well(serve: Callable[..., Running], folder:
 
 
 def test_stderr_that_nobody_reads_stops_nothing(folder: Path, environment: dict[str, str]) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "coserver_cli", "serve", "app", "--port", str(port)],
-        cwd=folder,
-        env=environment,
-        stderr=subprocess.PIPE,
-    )
+    command = [sys.executable, "-m", "coserver_cli", "serve", "app", "--port", "0"]
+    process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     process.stderr.readline()
+    port = int(process.stderr.readline().split()[0].rpartition(":")[2])
     process.stderr.close()
-    assert get(port) == "ok"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(TIMEOUT) == 130
+    try:
+        assert get(port) == "ok"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT) == 130
+    finally:
+        process.kill()
+        process.wait()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import greenlet
 import pytest
 
@@ -84,7 +85,7 @@ async def test_errors(error: BaseException) -> None:
         raise error
 
     def after_a_wait() -> None:
-        await_(anyio.sleep(0))
+        await_(anyio.lowlevel.checkpoint())
         raise error
 
     for function in (blocking, after_a_wait):
@@ -101,7 +102,7 @@ async def test_stop_iteration_becomes_an_error() -> None:
 
 async def test_errors_of_what_is_awaited() -> None:
     async def fail() -> None:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         raise ValueError("inside")
 
     def blocking() -> str:
@@ -143,7 +144,7 @@ async def test_contextvars_of_side_by_side_workers_do_not_mix() -> None:
     def blocking(name: str) -> None:
         VAR.set(name)
         for _ in range(5):
-            await_(anyio.sleep(0))
+            await_(anyio.lowlevel.checkpoint())
             assert VAR.get() == name
 
     async with anyio.create_task_group() as tasks:
@@ -193,7 +194,7 @@ async def test_a_cancellation_may_be_caught_and_the_rest_shielded() -> None:
 
 async def test_cancel_scopes_inside_a_worker() -> None:
     def blocking() -> str:
-        with anyio.move_on_after(0.01) as scope:
+        with anyio.move_on_after(0.01) as scope:  # noqa: ASYNC100
             await_(anyio.sleep(60))
         return "timed out" if scope.cancelled_caught else "no"
 
@@ -202,7 +203,7 @@ async def test_cancel_scopes_inside_a_worker() -> None:
 
 async def test_nested() -> None:
     def innermost() -> str:
-        await_(anyio.sleep(0))
+        await_(anyio.lowlevel.checkpoint())
         return "innermost"
 
     def inner() -> str:
@@ -232,7 +233,7 @@ async def test_tasks_started_from_a_worker() -> None:
 async def test_a_generator_in_one_worker() -> None:
     def numbers() -> Iterator[int]:
         for n in range(3):
-            await_(anyio.sleep(0))
+            await_(anyio.lowlevel.checkpoint())
             yield n
 
     assert await run_blocking(lambda: [*numbers()]) == [0, 1, 2]
@@ -243,7 +244,7 @@ async def test_a_generator_resumed_from_another_task() -> None:
 
     async def agen() -> Any:
         for n in range(3):
-            yield await run_blocking(lambda n=n: (await_(anyio.sleep(0)), n)[1])
+            yield await run_blocking(lambda n=n: (await_(anyio.lowlevel.checkpoint()), n)[1])
 
     stream = agen()
 
@@ -273,12 +274,12 @@ def test_outside_of_everything() -> None:
 
 async def test_on_the_loop_and_in_a_foreign_thread() -> None:
     with pytest.raises(RuntimeError, match="use 'await' here"):
-        await_(anyio.sleep(0))
+        await_(anyio.lowlevel.checkpoint())
     caught: list[BaseException] = []
 
     def thread() -> None:
         try:
-            await_(anyio.sleep(0))
+            await_(anyio.lowlevel.checkpoint())
         except RuntimeError as error:
             caught.append(error)
 
@@ -291,7 +292,7 @@ async def test_in_a_greenlet_of_somebody_else() -> None:
 
     def body() -> None:
         try:
-            await_(anyio.sleep(0))
+            await_(anyio.lowlevel.checkpoint())
         except RuntimeError as error:
             found.append(error)
 
@@ -311,7 +312,7 @@ async def test_nothing_of_the_last_call_stays_alive() -> None:
     refs = [weakref.ref(thing), weakref.ref(result), weakref.ref(error)]
 
     def returns(argument: Thing) -> Thing:
-        await_(anyio.sleep(0))
+        await_(anyio.lowlevel.checkpoint())
         return result
 
     def raises(argument: Thing) -> None:
@@ -328,7 +329,7 @@ async def test_nothing_of_the_last_call_stays_alive() -> None:
         except Failure:
             pass
         VAR.set("unset")
-        del thing, result, returns, raises, error
+        thing = result = returns = raises = error = None  # type: ignore[assignment]
         await anyio.sleep(0.01)
         assert [ref() for ref in refs[:2]] == [None, None]
     finally:
@@ -358,7 +359,7 @@ async def test_workers_are_used_again_and_bounded(monkeypatch: pytest.MonkeyPatc
 
 def test_each_thread_has_its_own() -> None:
     async def main() -> None:
-        await run_blocking(lambda: await_(anyio.sleep(0)))
+        await run_blocking(lambda: await_(anyio.lowlevel.checkpoint()))
         counts.append(len(workers._idle.workers))
         close_idle()
 

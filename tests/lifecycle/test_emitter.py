@@ -46,7 +46,7 @@ def test_observers_in_order_and_removed_twice() -> None:
 
 def test_observing_for_a_while() -> None:
     emitter, seen = Emitter(), []
-    with pytest.raises(ValueError, match="x"), emitter.observing(seen.append) as observer:
+    with pytest.raises(ValueError, match="x"), emitter.observing(seen.append) as observer:  # noqa: PT012
         emitter.tell(EVENT)
         assert observer
         raise ValueError("x")

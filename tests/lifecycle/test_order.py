@@ -10,7 +10,9 @@ from coserver.lifecycle import events as ev
 from coserver.lifecycle import phases
 from coserver.lifecycle.order import FIRST, FOLLOWS, HOLDABLE, OPENING, TRACKS, OrderCheck, OutOfOrder
 
-KINDS = [kind for kind in vars(ev).values() if isinstance(kind, type) and issubclass(kind, ev.Event) and kind is not ev.Event]
+KINDS = [
+    kind for kind in vars(ev).values() if isinstance(kind, type) and issubclass(kind, ev.Event) and kind is not ev.Event
+]
 
 FACTS: dict[type, dict[str, Any]] = {
     ev.ConnectionOpened: {"peer": "p", "protocol": "tcp"},

@@ -85,6 +85,15 @@ def test_reads_a_request_and_then_nothing(codec: str) -> None:
     assert reader.buffered == 0
 
 
+@pytest.mark.parametrize("size", [1, 10, 1000])
+def test_bytes_may_come_with_the_question(codec: str, size: int) -> None:
+    reader = Http1Reader(codec)
+    raw = b"\r\n" + request(line="GET /1 HTTP/1.1") + request(line="GET /2 HTTP/1.1")
+    heads = [reader.read_head(piece) for piece in pieces_of(raw, size)]
+    heads += [reader.read_head(), reader.read_head()]
+    assert [head.target for head in heads if head] == ["/1", "/2"]
+
+
 def test_keeps_pipelined_bytes_until_they_are_asked_for(codec: str) -> None:
     reader = Http1Reader(codec)
     second = request(line="GET /2 HTTP/1.1")

@@ -211,5 +211,5 @@ async def talking(app: App, **options: Any) -> AsyncIterator[tuple[Server, Clien
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     """Wait until something is true; fails the test if it never is."""
     with anyio.fail_after(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await anyio.sleep(0.005)

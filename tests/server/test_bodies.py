@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from coserver import App, ClientLeft, HTTPException, Limits, Request, Response, testing
@@ -51,7 +52,10 @@ async def test_sizes_around_the_buffer(app: App, codec: str, size: int) -> None:
     limits = Limits(body_buffer=1000)
     async with talking(app, codec=codec, limits=limits) as (_, client):
         body = b"x" * size
-        for request in (post("/size", body), chunked("/size", body[: size // 2], body[size // 2 :]) if size > 1 else b""):
+        for request in (
+            post("/size", body),
+            chunked("/size", body[: size // 2], body[size // 2 :]) if size > 1 else b"",
+        ):
             if request:
                 answer = await client.ask(request)
                 assert f'"size":{size},"same":true' in answer.text
@@ -64,7 +68,7 @@ async def test_a_body_in_small_pieces(app: App, codec: str) -> None:
         request = post("/size", b"x" * 100)
         for at in range(0, len(request), 7):
             await client.send(request[at : at + 7])
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
         assert '"size":100' in (await client.answer()).text
 
 
@@ -178,7 +182,11 @@ async def test_trailers(app: App, codec: str) -> None:
     @app.post("/trailers/stream", stream=True)
     async def trailers_stream(request: Request) -> dict[str, Any]:
         before = dict(request.trailers)
-        return {"before": before, "body": b"".join([piece async for piece in request.stream()]).decode(), **request.trailers}
+        return {
+            "before": before,
+            "body": b"".join([piece async for piece in request.stream()]).decode(),
+            **request.trailers,
+        }
 
     async with talking(app, codec=codec) as (_, client):
         fields = b"X-Sum: 7\r\nX-Other: a\r\n"
@@ -324,13 +332,13 @@ async def test_drained_while_it_comes(app: App) -> None:
         assert "connection" not in answer.headers
         for _ in range(10):
             await client.send(b"x" * 100)
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
         assert (await client.ask(get())).body == b"ok"
 
 
 @pytest.mark.parametrize("path", ["/none", "/unread"])
 async def test_a_large_unread_body_closes(app: App, codec: str, path: str) -> None:
-    async with talking(app, codec=codec, limits=Limits(drain_size=100, linger_timeout=0.3)) as (server, client):
+    async with talking(app, codec=codec, limits=Limits(drain_size=100, linger_timeout=0.3)) as (_, client):
         await client.send(post(path, b"x" * 101) + get())
         answer = await client.answer()
         assert answer.headers["connection"] == "close"
@@ -371,7 +379,9 @@ async def test_a_body_that_breaks_the_protocol_while_it_is_drained(app: App, cod
 
 @pytest.mark.parametrize("kind", ["whole", "stream", "def"])
 @pytest.mark.parametrize("reset", [False, True])
-async def test_the_client_leaves_in_the_middle(app: App, kind: str, reset: bool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_client_leaves_in_the_middle(
+    app: App, kind: str, reset: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     caught: list[BaseException] = []
 
     @app.post("/whole")
@@ -457,7 +467,7 @@ async def test_a_handler_that_goes_on_after_its_client_left(app: App) -> None:
         return "nobody hears it"
 
     limits = Limits(body_timeout=0.1, on_half_close="answer")
-    async with talking(app, limits=limits) as (server, client):
+    async with talking(app, limits=limits) as (_, client):
         await client.send(get("/on", "Content-Length: 100", method="POST") + b"x")
         await client.stream.send_eof()
         await until(lambda: done)

@@ -9,6 +9,7 @@ from collections import OrderedDict, namedtuple
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from coserver import App, HTTPException, Limits, Request, Response, await_, run_blocking, testing
@@ -378,7 +379,9 @@ async def test_custom_methods(app: App, codec: str, method: str) -> None:
     async with talking(app, codec=codec) as (_, client):
         upper = method.upper()
         assert (await client.ask(post("/pot", b"mild", method=upper))).text == f"{upper} mild"
-        assert (await client.ask(chunked("/pot", b"mi", b"ld").replace(b"POST", upper.encode(), 1))).text == f"{upper} mild"
+        assert (
+            await client.ask(chunked("/pot", b"mi", b"ld").replace(b"POST", upper.encode(), 1))
+        ).text == f"{upper} mild"
         assert (await client.ask(get("/", method=upper))).status == 405
         assert (await client.ask(get("/pot"))).headers["allow"] == "BREW, BREW-2, OPTIONS"
 
@@ -441,7 +444,7 @@ async def test_handler_error(app: App, codec: str, caplog: pytest.LogCaptureFixt
 
     @app.get("/fail/suspended")
     def fail_suspended() -> None:
-        await_(anyio.sleep(0))
+        await_(anyio.lowlevel.checkpoint())
         raise error
 
     async with talking(app, codec=codec) as (_, client):
@@ -535,7 +538,7 @@ class Bytes(bytes):
 
 @pytest.mark.parametrize(
     "value",
-    [5, 1.5, True, object(), {1, 2}, range(3), ("x",), ("x", "200"), ("x", True), ("x", 200, {}, 1), (1, 200), {"x": object()},
+    [5, 1.5, True, object(), {1, 2}, range(3), ("x",), ("x", "200"), ("x", True), ("x", 200, {}, 1), (1, 200), {"x": object()},  # noqa: E501
      ("x", 200, 5), ("x", 200, [("a",)]), lambda: "x"],
     ids=repr,
 )  # fmt: skip
@@ -579,7 +582,7 @@ async def test_wrong_return_values(app: App, caplog: pytest.LogCaptureFixture, v
     ],
 )
 async def test_what_may_not_be_sent_is_a_500(app: App, codec: str, caplog: pytest.LogCaptureFixture, make: Any) -> None:
-    app.get("/fail")(lambda: make())
+    app.get("/fail")(lambda: make())  # noqa: PLW0108
 
     async with talking(app, codec=codec) as (_, client):
         await fails(app, client, caplog)
@@ -659,7 +662,9 @@ async def test_a_bad_header_of_an_http_exception(app: App, caplog: pytest.LogCap
     ],
     ids=lambda value: repr(value)[:30],
 )
-async def test_return_kinds(app: App, codec: str, value: Any, status: int, body: bytes, content_type: str | None) -> None:
+async def test_return_kinds(
+    app: App, codec: str, value: Any, status: int, body: bytes, content_type: str | None
+) -> None:
     @app.get("/async")
     async def kind() -> Any:
         return value
@@ -679,7 +684,14 @@ async def test_fields_of_the_handler(app: App) -> None:
     @app.get("/fields")
     async def fields() -> Response:
         return Response(
-            "x", headers=[("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Date", "today"), ("X-Latin", "é"), ("X-Empty", "")]
+            "x",
+            headers=[
+                ("Set-Cookie", "a=1"),
+                ("Set-Cookie", "b=2"),
+                ("Date", "today"),
+                ("X-Latin", "é"),
+                ("X-Empty", ""),
+            ],
         )
 
     async with talking(app) as (_, client):
@@ -706,10 +718,10 @@ async def test_a_shared_response_is_not_changed(app: App) -> None:
 
 async def test_a_def_that_hides_an_async_def(app: App) -> None:
     async def hidden() -> str:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return "found"
 
-    app.get("/hidden")(lambda: hidden())
+    app.get("/hidden")(lambda: hidden())  # noqa: PLW0108
     async with talking(app) as (_, client):
         assert (await client.ask(get("/hidden"))).text == "found"
 
@@ -794,7 +806,7 @@ async def test_contextvars_flow_through_workers(app: App) -> None:
     @app.get("/def")
     def outer_def() -> list[str]:
         VAR.set("def")
-        await_(anyio.sleep(0))
+        await_(anyio.lowlevel.checkpoint())
         return [VAR.get()]
 
     async with talking(app) as (_, client):

@@ -48,14 +48,13 @@ class Held:
 
 async def test_idle_connections_are_closed_at_once() -> None:
     held = Held()
-    async with testing.serving(held.app) as server:
-        async with connect(server.port) as used, connect(server.port) as unused:
-            await used.ask(get())
-            await until(lambda: server.connections == 2)
-            server.stop()
-            await used.closed()
-            await unused.closed()
-            await until(lambda: not server.running, 2)
+    async with testing.serving(held.app) as server, connect(server.port) as used, connect(server.port) as unused:
+        await used.ask(get())
+        await until(lambda: server.connections == 2)
+        server.stop()
+        await used.closed()
+        await unused.closed()
+        await until(lambda: not server.running, 2)
 
 
 @pytest.mark.parametrize("kind", ["async", "def"])
@@ -66,7 +65,7 @@ async def test_what_runs_may_end(kind: str) -> None:
         await until(lambda: held.events)
         server.stop()
         await anyio.sleep(0.05)
-        with pytest.raises(OSError, match="."):
+        with pytest.raises(OSError, match=r"."):
             await anyio.connect_tcp("127.0.0.1", server.port)
         assert server.running
         held.go_on.set()
@@ -142,19 +141,18 @@ async def test_stop_from_a_handler() -> None:
 
 async def test_a_request_already_sent_is_served() -> None:
     held = Held()
-    async with testing.serving(held.app) as server:
-        async with connect(server.port) as used, connect(server.port) as unused:
-            await used.ask(get())
-            await until(lambda: server.connections == 2)
-            # On the wire before the stop; the server has had no turn to read it.
-            os.write(used.socket.fileno(), get())
-            os.write(unused.socket.fileno(), get() * 3)
-            server.stop()
-            answer = await used.answer()
-            assert (answer.text, answer.headers["connection"]) == ("ok", "close")
-            await used.closed()
-            assert (await unused.answer()).text == "ok"
-            await unused.closed()
+    async with testing.serving(held.app) as server, connect(server.port) as used, connect(server.port) as unused:
+        await used.ask(get())
+        await until(lambda: server.connections == 2)
+        # On the wire before the stop; the server has had no turn to read it.
+        os.write(used.socket.fileno(), get())
+        os.write(unused.socket.fileno(), get() * 3)
+        server.stop()
+        answer = await used.answer()
+        assert (answer.text, answer.headers["connection"]) == ("ok", "close")
+        await used.closed()
+        assert (await unused.answer()).text == "ok"
+        await unused.closed()
 
 
 async def test_pipelined_behind_what_runs() -> None:
@@ -174,17 +172,16 @@ async def test_pipelined_behind_what_runs() -> None:
 
 async def test_the_backlog_is_served() -> None:
     held = Held()
-    async with testing.serving(held.app) as server:
-        async with connect(server.port) as first:
-            await first.ask(get())
-            streams = [await anyio.connect_tcp("127.0.0.1", server.port) for _ in range(5)]
-            for stream in streams:
-                await stream.send(get())
-            server.stop()
-            for stream in streams:
-                assert (await stream.receive()).endswith(b"ok")
-                await stream.aclose()
-            await first.closed()
+    async with testing.serving(held.app) as server, connect(server.port) as first:
+        await first.ask(get())
+        streams = [await anyio.connect_tcp("127.0.0.1", server.port) for _ in range(5)]
+        for stream in streams:
+            await stream.send(get())
+        server.stop()
+        for stream in streams:
+            assert (await stream.receive()).endswith(b"ok")
+            await stream.aclose()
+        await first.closed()
 
 
 async def test_a_stop_in_the_middle_of_a_head() -> None:
@@ -257,7 +254,7 @@ async def test_a_stream_until_close_that_is_cut_ends_in_a_reset() -> None:
 
 async def test_an_error_in_the_block_ends_at_once() -> None:
     held = Held()
-    with pytest.raises(ValueError, match="in the block"):
+    with pytest.raises(ValueError, match="in the block"):  # noqa: PT012
         async with testing.serving(held.app) as server, connect(server.port) as client:
             await client.send(get("/async"))
             await until(lambda: held.events)
@@ -322,7 +319,7 @@ def test_stop_from_another_thread(backend: str) -> None:
     @app.get("/wait")
     async def wait() -> Response:
         events.append("started")
-        while not release.is_set():
+        while not release.is_set():  # noqa: ASYNC110
             await anyio.sleep(0.01)
         return Response("waited")
 

@@ -18,7 +18,7 @@ def call(handler: Any, *params: str) -> Any:
     return Endpoint(handler, "request", params).call(SUBJECT, {name: VALUES[name] for name in params})
 
 
-class Callable_:
+class Thing:
     def __call__(self, request: Any, a: Any = None) -> Any:
         return request, a
 
@@ -76,7 +76,7 @@ def test_positional_only_and_anything_else() -> None:
 
 
 def test_callables() -> None:
-    thing = Callable_()
+    thing = Thing()
     assert call(thing) == (SUBJECT, None)
     assert call(thing, "a") == (SUBJECT, 1)
     assert call(functools.partial(lambda x, request: (x, request), "x")) == ("x", SUBJECT)
@@ -96,19 +96,19 @@ def test_kinds() -> None:
     assert kind_of(functools.partial(coroutine)) is AWAIT
     assert kind_of(functools.partial(functools.partial(coroutine))) is AWAIT
     assert kind_of(AsyncCallable()) is AWAIT
-    assert kind_of(Callable_().method) is AWAIT
+    assert kind_of(Thing().method) is AWAIT
     assert kind_of(agen) is DIRECT
     assert kind_of(AgenCallable()) is DIRECT
     assert kind_of(gen) is WORKER
-    assert kind_of(Callable_()) is WORKER
+    assert kind_of(Thing()) is WORKER
     assert kind_of(functools.partial(gen)) is WORKER
 
 
 def test_names() -> None:
     assert describe(kind_of) == "kind_of"
     assert describe(functools.partial(kind_of)) == "kind_of"
-    assert describe(Callable_()) == "Callable_"
-    assert describe(Callable_().method) == "Callable_.method"
+    assert describe(Thing()) == "Thing"
+    assert describe(Thing().method) == "Thing.method"
     endpoint = Endpoint(functools.partial(kind_of, 5), "request", ())
     assert repr(endpoint) == "<Endpoint kind_of in a worker>"
 

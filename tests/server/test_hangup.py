@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from coserver import App, Limits, await_, testing
@@ -180,7 +181,7 @@ async def test_many_at_once(poller: str) -> None:
                     await client.send(get("/async"))
                     await anyio.sleep(0.1)
                     await leave(client, how)
-                    await anyio.sleep(0)
+                    await anyio.lowlevel.checkpoint()
 
             for n in range(60):
                 tasks.start_soon(one, ("close", "reset", "half-close")[n % 3])

@@ -250,7 +250,7 @@ async def test_response_cancelled(app: App) -> None:
         return b"x" * 30_000_000
 
     record = Record(app)
-    async with talking(app, limits=Limits(write_timeout=0.1)) as (server, client):
+    async with talking(app, limits=Limits(write_timeout=0.1)) as (_, client):
         await client.send(get("/large"))
         await until(lambda: record.of(ev.ConnectionClosed))
         await client.gone()
@@ -267,7 +267,7 @@ async def test_response_to_a_client_that_left(app: App) -> None:
         return b"x" * 30_000_000
 
     record = Record(app)
-    async with talking(app, limits=Limits(on_half_close="answer")) as (server, client):
+    async with talking(app, limits=Limits(on_half_close="answer")) as (_, client):
         await client.send(get("/large"))
         await until(lambda: record.of(ev.HandlerStarted))
         await client.stream.aclose()

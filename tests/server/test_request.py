@@ -66,7 +66,7 @@ def test_a_charset_that_is_none_is_the_clients_fault(codec: str) -> None:
     try:
         assert isinstance(request.text(), str)
     except HTTPException as error:
-        assert error.status == 400
+        assert error.status == 400  # noqa: PT017
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b'{"a": }', b"1" * 5000])

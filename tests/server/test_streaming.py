@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from coserver import App, HTTPException, Limits, Response, await_, testing
@@ -45,7 +46,7 @@ class Async(Iterating):
     async def __anext__(self) -> Any:
         if not self.pieces:
             raise StopAsyncIteration
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return self.pieces.pop(0)
 
 
@@ -82,12 +83,12 @@ def serve(app: App, kind: str, pieces: list[Any], path: str = "/stream") -> Any:
 
     async def agen() -> Any:
         for piece in pieces:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             yield piece
 
     def gen() -> Any:
         for piece in pieces:
-            await_(anyio.sleep(0))
+            await_(anyio.lowlevel.checkpoint())
             yield piece
 
     if kind == "async generator":
@@ -199,14 +200,14 @@ async def test_a_generator_keeps_its_contextvars(app: App) -> None:
     def pieces_def() -> Any:
         for n in range(3):
             var.set(var.get() + 1)
-            await_(anyio.sleep(0))
+            await_(anyio.lowlevel.checkpoint())
             yield f"{n}{var.get()} "
 
     @app.get("/async")
     async def pieces() -> Any:
         for n in range(3):
             var.set(var.get() + 1)
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             yield f"{n}{var.get()} "
 
     async with talking(app) as (_, client):
@@ -300,7 +301,7 @@ async def test_the_finally_of_a_stream_may_wait(app: App) -> None:
         return Slow(["first"])
 
     class Slow(Async):
-        async def __anext__(self) -> Any:
+        async def __anext__(self) -> Any:  # noqa: RET503
             if self.pieces:
                 return self.pieces.pop(0)
             await anyio.sleep(60)
@@ -369,10 +370,12 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 @pytest.mark.parametrize("kind", ["async", "def"])
-async def test_failing_before_the_first_piece(app: App, codec: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_before_the_first_piece(
+    app: App, codec: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     @app.get("/async")
     async def pieces() -> Any:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         yield ""
         raise ValueError("too early")
 

@@ -105,7 +105,7 @@ async def test_what_breaks_the_framing_is_closed(
     reasons: list[str] = []
     app.emitter.add_observer(lambda event: reasons.append(getattr(event, "reason", "")))
     good = frame(framing, b"good")
-    async with testing.serving(app, limits=Limits(frame_size=1000)) as server:
+    async with testing.serving(app, limits=Limits(frame_size=1000)) as server:  # noqa: SIM117
         async with connect(server.port) as client, connect(server.port) as other:
             await client.send(good)
             assert await read(client, len(good)) == good
@@ -119,7 +119,7 @@ async def test_what_breaks_the_framing_is_closed(
 
 
 async def test_the_largest_frame() -> None:
-    async with testing.serving(echoing("length", "async"), limits=Limits(frame_size=1000)) as server:
+    async with testing.serving(echoing("length", "async"), limits=Limits(frame_size=1000)) as server:  # noqa: SIM117
         async with connect(server.port) as client:
             data = frame("length", b"x" * 1000)
             await client.send(data)
@@ -409,7 +409,7 @@ async def test_a_def_that_hides_an_async_def(caplog: pytest.LogCaptureFixture) -
     async def hidden(connection: Any) -> None:
         await connection.send("found")
 
-    app.tcp(framing="lines", name="hidden")(lambda connection: hidden(connection))
+    app.tcp(framing="lines", name="hidden")(lambda connection: hidden(connection))  # noqa: PLW0108
     async with testing.serving(app) as server, connect(server.port) as client:
         await client.closed()
     assert "make it an async def" in caplog.text
@@ -472,7 +472,7 @@ async def test_a_client_that_leaves_while_it_is_sent_to() -> None:
 
 async def test_a_half_message_has_a_deadline_and_silence_has_none() -> None:
     app = echoing("length", "async")
-    async with testing.serving(app, limits=Limits(body_timeout=0.1, head_timeout=0.1, idle_timeout=0.1)) as server:
+    async with testing.serving(app, limits=Limits(body_timeout=0.1, head_timeout=0.1, idle_timeout=0.1)) as server:  # noqa: SIM117
         async with connect(server.port) as client, connect(server.port) as silent:
             await client.send(b"\0\0")
             assert await client.gone() == b""

@@ -73,13 +73,13 @@ async def test_running() -> None:
         subject = Subject(monotonic() + 0.05)
         sweeper.add(subject)
         with anyio.fail_after(2):
-            while not subject.expired:
+            while not subject.expired:  # noqa: ASYNC110
                 await anyio.sleep(TICK)
         sweeper.discard(subject)
         await anyio.sleep(0.05)
         again = Subject(monotonic())
         sweeper.add(again)
         with anyio.fail_after(2):
-            while not again.expired:
+            while not again.expired:  # noqa: ASYNC110
                 await anyio.sleep(TICK)
         tasks.cancel_scope.cancel()

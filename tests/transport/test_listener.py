@@ -67,9 +67,9 @@ def test_a_port_that_is_taken() -> None:
 
 
 def test_hosts_that_are_none() -> None:
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r"."):
         bind_tcp("no-such-host.invalid", 0)
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r"."):
         bind_tcp("192.0.2.1", 0)  # reserved for documents: no machine has it
 
 
@@ -88,12 +88,17 @@ def test_a_second_address_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) ->
     finally:
         close(sockets)
     _resolve(monkeypatch, *reversed(rows))
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r"."):
         bind_tcp("some-host", 0)
 
 
 def test_the_second_address_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    _resolve(monkeypatch, (socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET, ("0.0.0.0", 0)))
+    _resolve(
+        monkeypatch,
+        (socket.AF_INET, ("127.0.0.1", 0)),
+        (socket.AF_INET, ("127.0.0.1", 0)),
+        (socket.AF_INET, ("0.0.0.0", 0)),
+    )
     with pytest.raises(OSError, match="in use"):
         bind_tcp("some-host", 0)
 
@@ -111,7 +116,7 @@ def test_unix(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="no socket"):
         bind_unix(str(tmp_path / "file"))
     assert (tmp_path / "file").read_text() == "precious"
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r"."):
         bind_unix(str(tmp_path / "none" / "s"))
     with pytest.raises(OSError, match="too long"):
         bind_unix(str(tmp_path / ("x" * 200)))
@@ -145,7 +150,7 @@ class Door:
 
 async def until(condition: Any) -> None:
     with anyio.fail_after(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await anyio.sleep(0.005)
 
 

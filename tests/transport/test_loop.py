@@ -96,5 +96,5 @@ async def test_a_server_on_a_unix_socket(tmp_path: Path) -> None:
         async with app.serving(uds=path), await anyio.connect_unix(path) as client:
             await client.send(get())
             assert (await client.receive()).endswith(b"ok")
-        assert not Path(path).exists()
+        assert not Path(path).exists()  # noqa: ASYNC240
     assert peers == ["unix", "unix"]

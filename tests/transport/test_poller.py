@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from coserver.transport.poller import EpollPoller, PeekPoller, Poller, has_epoll
@@ -25,7 +26,7 @@ async def running(kind: type[Poller]) -> AsyncIterator[Poller]:
     poller = kind()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(poller.run)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         try:
             yield poller
         finally:
@@ -44,7 +45,7 @@ def connected() -> tuple[socket.socket, socket.socket]:
 
 async def told(seen: list[str], count: int = 1) -> None:
     with anyio.fail_after(2):
-        while len(seen) < count:
+        while len(seen) < count:  # noqa: ASYNC110
             await anyio.sleep(0.005)
 
 
@@ -147,7 +148,7 @@ async def test_a_call_that_raises(kind: type[Poller], caplog: pytest.LogCaptureF
 async def test_it_may_run_again(kind: type[Poller]) -> None:
     near, far = connected()
     poller, seen = kind(), []
-    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0  # noqa: ASYNC240
     for _ in range(3):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(poller.run)
