@@ -17,7 +17,9 @@ from benchmarks.process import Cores, Failed, Running, machine_cpu_seconds
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 WARM_SECONDS = 0.5  # a thousand requests or more: caches filled, lazy imports done
-QUIET_CORES = 0.15  # above a machine's own housekeeping; with one core of two taken, figures were off by a third
+QUIET_CORES = (
+    0.15  # above a machine's own housekeeping; with one core of two taken, figures were off by a third and more
+)
 OVERDUE_SECONDS = 30  # wrk ends on time whatever the server does, unless it is paused or the machine is stuck
 SETTLE_SECONDS = 0.05  # the server sees wrk's connections close; that work belongs to the run that opened them
 

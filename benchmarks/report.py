@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.figures import Verdict
 
-FORMS = {"ratio": ".2f", "microseconds": "+.1f", "kilobytes": ".2f", "milliseconds": ".0f"}
+FORMS = {"ratio": ".3f", "microseconds": "+.1f", "kilobytes": ".2f", "milliseconds": ".0f"}
 UNITS = {"ratio": "", "microseconds": " µs", "kilobytes": " KB", "milliseconds": " ms"}
 PACKAGES = ("coserver", "anyio", "trio", "h11", "httptools", "uvloop", "uvicorn", "hypercorn", "granian", "gevent",
             "aiohttp")  # fmt: skip
@@ -58,6 +58,7 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
         "at_most": bar.at_most,
         "measure": bar.measure,
         "number": None if number is None else {"median": number.median, "min": number.low, "max": number.high},
+        "quiet_rounds": verdict.quiet,
         "verdict": verdict.word,
     }
 

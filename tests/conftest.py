@@ -40,6 +40,6 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _libuv_has_its_pipe() -> None:
-    """libuv opens a pipe for signals with its first loop and keeps it as long as the process lives: no leak of a test."""
+    """libuv opens a pipe for signals with its first loop and keeps it until the process ends: no leak of a test."""
     if find_spec("uvloop"):
         anyio.run(anyio.sleep, 0, backend_options={"use_uvloop": True})

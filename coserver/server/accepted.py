@@ -236,6 +236,20 @@ class Accepted:
                 running.discard(self)
                 self.unwatch()
 
+    def tell_broken(self, error: BaseException, of: Any = None) -> None:
+        """Say that a response was broken off, by a failure or a cancellation."""
+        if not self.emitter.watched:
+            return
+        if isinstance(error, Exception):
+            self.emitter.tell(ev.ResponseFailed(**self.facts(of), error=error))
+        else:
+            self.emitter.tell(ev.ResponseCancelled(**self.facts(of)))
+
+    async def end_sending(self) -> None:
+        """Half-close, where the stream can: the client reads the end of what was sent."""
+        if self._socket is not None:
+            await self._socket.send_eof()
+
     async def send(self, data: bytes) -> None:
         """Send all; a client that does not read is cut at ``Limits.write_timeout`` without progress."""
         taken = self.send_now(data)

@@ -23,6 +23,7 @@ from ..protocol.http1 import Http1Reader
 from . import wire
 from .accepted import Accepted, is_cancellation
 from .bodies import discard_body, next_piece, read_body
+from .endings import last_words, linger, refuse
 from .endpoint import AWAIT, WORKER
 from .errors import ClientLeft, HTTPException
 from .exchange import Exchange, next_exchange_id
@@ -80,7 +81,7 @@ class HttpConnection(Accepted):
                     response = await self._run(exchange)
                 rest = self._respond_at_once(exchange, response)
                 if rest is None:
-                    await self._respond(exchange, response)
+                    await self.respond(exchange, response)
                 elif rest:
                     await self._send_rest(rest, response)
                 if self.exchange is not None and not await self._recycle(exchange):
@@ -90,7 +91,7 @@ class HttpConnection(Accepted):
         except anyio.EndOfStream:
             self.end("the client left in the middle of a head" if reader.buffer else "the client closed it")
         except RemoteProtocolError as error:
-            await self._refuse(error)
+            await refuse(self, error)
         except (ClientLeft, BrokenOff) as error:
             self.end(str(error))
         return False
@@ -198,7 +199,7 @@ class HttpConnection(Accepted):
         try:
             taken = self.send_now(data)
         except Exception as error:
-            self._tell_broken(error)
+            self.tell_broken(error)
             raise
         if taken < len(data):
             return data[taken:]
@@ -213,7 +214,7 @@ class HttpConnection(Accepted):
         try:
             await self.send(rest)
         except BaseException as error:
-            self._tell_broken(error)
+            self.tell_broken(error)
             raise
         if self.emitter.watched:
             self.emitter.tell(ev.ResponseFinished(**self.facts(), size=len(response.body)))  # type: ignore[arg-type]
@@ -229,7 +230,7 @@ class HttpConnection(Accepted):
             self.emitter.tell(ev.ConnectionRecycled(**self.facts()))
         self.exchange = None
 
-    async def _respond(self, exchange: Exchange, response: Response) -> None:
+    async def respond(self, exchange: Exchange, response: Response) -> None:
         """Write the response: in one go when it is small and whole."""
         self.since = now = monotonic()
         exchange.keep_alive = not self.service.draining and self._may_go_on(exchange)
@@ -257,9 +258,9 @@ class HttpConnection(Accepted):
                 if size > wire.ONE_WRITE:
                     await self.send(body)
         except BaseException as error:
-            self._tell_broken(error)
+            self.tell_broken(error)
             if isinstance(error, NothingSent):
-                await self._respond(exchange, error.instead)
+                await self.respond(exchange, error.instead)
                 return
             raise
         if watched:
@@ -269,14 +270,6 @@ class HttpConnection(Accepted):
         log.error("handler %s: a response that cannot be sent: %r", exchange.endpoint_name, error)
         await close_body(self, response.body)
         return error_response(HTTPException(500))
-
-    def _tell_broken(self, error: BaseException) -> None:
-        if not self.emitter.watched:
-            return
-        if isinstance(error, Exception):
-            self.emitter.tell(ev.ResponseFailed(**self.facts(), error=error))
-        else:
-            self.emitter.tell(ev.ResponseCancelled(**self.facts()))
 
     def _may_go_on(self, exchange: Exchange) -> bool:
         """Whether the connection may live on: the client wants it, and the unread rest of the body can be read away."""
@@ -297,10 +290,7 @@ class HttpConnection(Accepted):
             self.unwatch()
         if not exchange.keep_alive or (not reader.body_done and not await discard_body(self, exchange)):
             self.end("the response said close")
-            limits = service.limits
-            await self._linger(
-                limits.linger_timeout if reader.buffer or not reader.body_done else limits.linger_timeout / 8
-            )
+            await linger(self, service.limits, owed=bool(reader.buffer) or not reader.body_done)
             return False
         self.served += 1
         if exchange.spooled is not None:
@@ -315,44 +305,5 @@ class HttpConnection(Accepted):
             self.drain()
         return True
 
-    async def _refuse(self, error: RemoteProtocolError) -> None:
-        """The client broke the protocol: answer, and read no request from it again."""
-        self.end(f"refused: {error.reason}")
-        log.warning("%r: refused with %d: %s", self, error.status, error.reason)
-        service = self.service
-        exchange = self._broken_exchange()
-        if self.emitter.watched:
-            self.emitter.tell(ev.RequestRefused(**self.facts(), status=error.status, reason=error.reason))
-        if not exchange.status:
-            await self._respond(exchange, error_response(HTTPException(error.status, error.reason)))
-        await self._linger(service.limits.linger_timeout)
-
-    def _broken_exchange(self) -> Exchange:
-        """The exchange that can only be answered and ended; a new one if the request had no sound head."""
-        exchange = self.exchange = self.exchange or Exchange(next_exchange_id(), self, None, self.since)
-        exchange.broken = True
-        return exchange
-
     async def last_words(self) -> None:
-        """A deadline ended the exchange before its response began: 408 or 503, under a deadline of its own."""
-        status, exchange = self.ended_by
-        # Its handler may have answered after all: a second answer would be taken for the next request's.
-        if not status or exchange is not self.exchange or (exchange is not None and exchange.status):
-            return
-        with anyio.move_on_after(self.service.limits.linger_timeout):
-            await self._respond(self._broken_exchange(), error_response(HTTPException(status)))
-            await self._linger(self.service.limits.linger_timeout)
-
-    async def _linger(self, seconds: float) -> None:
-        """Let the client read the answer before the close: unread bytes would make the close a reset (RFC 9112 §9.6).
-
-        Short where the client owes us nothing: it may still be sending what it should not.
-        """
-        with anyio.move_on_after(seconds):
-            try:
-                if self._socket is not None:
-                    await self._socket.send_eof()
-                while True:
-                    await self.stream.receive()
-            except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-                pass
+        await last_words(self)

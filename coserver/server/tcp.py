@@ -128,7 +128,6 @@ class TcpConnection(Accepted):
         """
         data = self._framing.encode(message.encode() if isinstance(message, str) else message)
         exchange = self.exchange  # the one it answers, though the next may have begun before all is sent
-        emitter = self.emitter
         async with self._sending:
             if exchange is None or not exchange.watched:
                 await self._send_whole(data)
@@ -138,11 +137,9 @@ class TcpConnection(Accepted):
                 await self.reach(ev.ResponseStarted(**self.facts(exchange), status=0))
                 await self._send_whole(data)
             except BaseException as error:
-                cancelled = is_cancellation(error)
-                facts = self.facts(exchange)
-                emitter.tell(ev.ResponseCancelled(**facts) if cancelled else ev.ResponseFailed(**facts, error=error))
+                self.tell_broken(error, exchange)
                 raise
-            emitter.tell(ev.ResponseFinished(**self.facts(exchange), size=len(message)))
+            self.emitter.tell(ev.ResponseFinished(**self.facts(exchange), size=len(message)))
 
     async def _send_whole(self, data: bytes) -> None:
         """After a message that was cut short no other may follow: it would be taken for the rest of the first."""

@@ -1,0 +1,71 @@
+"""How an HTTP connection ends when it does not end well: a refusal, a deadline, a client that is still sending."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ..lifecycle import events as ev
+from ..protocol.errors import RemoteProtocolError
+from .errors import HTTPException
+from .exchange import Exchange, next_exchange_id
+from .limits import Limits
+from .response import error_response
+
+if TYPE_CHECKING:
+    from .connection import HttpConnection
+
+log = logging.getLogger("coserver.server")
+
+#: A client that owes nothing is given this part of ``Limits.linger_timeout``: it may be sending what it should not.
+_NOT_OWED = 1 / 8
+
+
+async def refuse(connection: HttpConnection, error: RemoteProtocolError) -> None:
+    """The client broke the protocol: answer, and read no request from it again."""
+    connection.end(f"refused: {error.reason}")
+    log.warning("%r: refused with %d: %s", connection, error.status, error.reason)
+    exchange = _broken_exchange(connection)
+    if connection.emitter.watched:
+        told = ev.RequestRefused(**connection.facts(), status=error.status, reason=error.reason)
+        connection.emitter.tell(told)
+    if not exchange.status:
+        await connection.respond(exchange, error_response(HTTPException(error.status, error.reason)))
+    await linger(connection, connection.service.limits, owed=True)
+
+
+async def last_words(connection: HttpConnection) -> None:
+    """A deadline ended the exchange before its response began: 408 or 503, under a deadline of its own."""
+    status, exchange = connection.ended_by
+    # Its handler may have answered after all: a second answer would be taken for the next request's.
+    if not status or exchange is not connection.exchange or (exchange is not None and exchange.status):
+        return
+    limits = connection.service.limits
+    with anyio.move_on_after(limits.linger_timeout):
+        await connection.respond(_broken_exchange(connection), error_response(HTTPException(status)))
+        await linger(connection, limits, owed=True)
+
+
+async def linger(connection: HttpConnection, limits: Limits, *, owed: bool) -> None:
+    """Let the client read the answer before the close: unread bytes would make the close a reset (RFC 9112 §9.6).
+
+    ``owed``: the client has sent, or is still to send, what nobody will read.
+    """
+    with anyio.move_on_after(limits.linger_timeout * (1 if owed else _NOT_OWED)):
+        try:
+            await connection.end_sending()
+            while True:
+                await connection.stream.receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            pass
+
+
+def _broken_exchange(connection: HttpConnection) -> Exchange:
+    """The exchange that can only be answered and ended; a new one if the request had no sound head."""
+    exchange = connection.exchange
+    if exchange is None:
+        exchange = connection.exchange = Exchange(next_exchange_id(), connection, None, connection.since)
+    exchange.broken = True
+    return exchange
