@@ -6,7 +6,7 @@ rich leaves colours out of pipes, of dumb terminals, and where NO_COLOR is set.
 from __future__ import annotations
 
 import importlib
-import sys
+import os
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -78,14 +78,18 @@ def _from_user_code(trace: TracebackType | None) -> TracebackType | None:
     return trace
 
 
+class _Stderr(Console):
+    def on_broken_pipe(self) -> None:
+        """rich would end the process; that nobody reads stderr any more is no reason to stop serving."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)  # or Python fails at its end to flush what it holds, and says so with code 120
+        os.close(nowhere)
+
+
 def _say(text: Text) -> None:
     # Made anew each time: sys.stderr may have been replaced since.
-    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-    with console.capture() as rendered:
-        console.print(text)
+    console = _Stderr(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     try:
-        # Not by rich, which ends the process when nobody reads stderr any more: that is no reason to stop serving.
-        sys.stderr.write(rendered.get())
-        sys.stderr.flush()
+        console.print(text)
     except OSError:
-        pass
+        pass  # the terminal is gone

@@ -24,9 +24,13 @@ _FRAMING = {"transfer-encoding", "keep-alive", "upgrade", "trailer"}
 _NOT_IN_TRAILERS = {"connection", "content-encoding", "content-length", "content-range", "content-type", "host"}
 
 
+#: Statuses whose responses have no body, beside the interim ones (RFC 9110 §6.4.1).
+NO_BODY = frozenset({204, 304})
+
+
 def has_body(status: int) -> bool:
     """Whether a response of this status may have a body (RFC 9110 §6.4.1)."""
-    return status >= 200 and status not in (204, 304)
+    return status >= 200 and status not in NO_BODY
 
 
 def encode_start(status: int, content_type: str) -> bytes:

@@ -20,6 +20,7 @@ from ..lifecycle import events as ev
 from ..lifecycle.phases import HANDLER, HEAD, RECYCLE, RESPONSE
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.http1 import Http1Reader
+from ..protocol.responses import NO_BODY, starts
 from . import wire
 from .accepted import Accepted, is_cancellation
 from .bodies import discard_body, next_piece, read_body
@@ -178,19 +179,21 @@ class HttpConnection(Accepted):
 
         None for any other kind, and for one that a gate might hold: nothing has been done then.
         """
-        head, body, emitter = exchange.head, response.body, self.emitter
+        head, body, emitter, service = exchange.head, response.body, self.emitter, self.service
         if type(body) is not bytes or response.fields or len(body) > wire.ONE_WRITE or emitter.gates:
             return None
-        if (
-            not (head.keep_alive and head.minor and self.reader.body_done)
-            or head.method == "HEAD"
-            or self.service.draining
-        ):
+        if not (head.keep_alive and head.minor and self.reader.body_done) or head.method == "HEAD" or service.draining:
+            return None
+        try:
+            start = starts.get((response.status, response.content_type))
+        except TypeError:  # a handler's content type may be anything
+            return None
+        if start is None or response.status in NO_BODY:
             return None
         self.since = now = monotonic()
-        data = wire.encode_usual(response, body, self.service.date(now))
-        if data is None:
-            return None
+        if now >= service.date_until:
+            service.date(now)
+        data = b"%bcontent-length: %d\r\n%b%b" % (start, len(body), service.head_end, body)
         self.phase = RESPONSE
         exchange.keep_alive = True
         exchange.status = response.status

@@ -43,8 +43,8 @@ class Service:
         self._changed = anyio.Event()
         self._stop = anyio.Event()
         self._grace = limits.grace
-        self._date = b""
-        self._date_until = 0.0
+        self._date = self.head_end = b""  # the Date field, and with it the end of a usual response's head
+        self.date_until = 0.0
 
     def __repr__(self) -> str:
         return f"<Service {len(self.connections)} connections{', draining' if self.draining else ''}>"
@@ -102,9 +102,10 @@ class Service:
 
     def date(self, now: float) -> bytes:
         """The Date field's value (RFC 9110 §6.6.1) at ``now``, monotonic seconds; made once a second."""
-        if now >= self._date_until:
+        if now >= self.date_until:
             self._date = formatdate(usegmt=True).encode()
-            self._date_until = now + 1
+            self.date_until = now + 1
+            self.head_end = b"date: %b\r\n\r\n" % self._date
         return self._date
 
     async def _run_loop(self, scope: anyio.CancelScope) -> None:

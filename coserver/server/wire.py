@@ -18,20 +18,6 @@ ONE_WRITE = 64 * 1024
 NO_BODY, CHUNKED, UNTIL_CLOSE = -1, -2, -3
 
 
-def encode_usual(response: Response, body: bytes, date: bytes) -> bytes | None:
-    """Head and body of a response without fields of its own, on a connection that lives on; None if it has no body."""
-    status = response.status
-    if status == 204 or status == 304:
-        return None
-    try:
-        start = responses.starts.get((status, response.content_type))
-        if start is None:
-            start = responses.encode_start(status, response.content_type)
-    except Exception:
-        return None  # it cannot be sent as it is; ``encode_head`` says why
-    return b"%bcontent-length: %d\r\ndate: %b\r\n\r\n%b" % (start, len(body), date, body)
-
-
 def encode_head(exchange: Exchange, response: Response, date: bytes) -> tuple[bytes, int]:
     """The head's bytes, and the body's framing: its length, NO_BODY, CHUNKED or UNTIL_CLOSE (sets ``keep_alive``).
 

@@ -106,6 +106,7 @@ def environment() -> dict[str, str]:
         "LINES",
         "CI",
         "GITHUB_ACTIONS",
+        "PYTHONUNBUFFERED",
     )
     return {**{k: v for k, v in os.environ.items() if k not in left_out}, "TERM": "xterm-256color"}
 
