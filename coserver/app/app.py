@@ -142,7 +142,7 @@ class App:
 
         def register(handler: Handler) -> Handler:
             # A handler defined again (a cell run again) takes its predecessor's place.
-            route = TcpRoute(name or describe(handler), port, host, handler, make)
+            route = TcpRoute(name or describe(handler).rpartition(".")[2], port, host, handler, make)
             self.tcp_routes = [one for one in self.tcp_routes if one.name != route.name]
             self.tcp_routes.append(route)
             return handler

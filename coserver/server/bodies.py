@@ -118,3 +118,15 @@ async def discard_body(connection: HttpConnection, exchange: Exchange) -> bool:
     while left >= 0 and not connection.reader.body_done:
         left -= len(await next_piece(connection, exchange))
     return connection.reader.body_done
+
+
+def may_go_on(connection: HttpConnection, exchange: Exchange) -> bool:
+    """Whether the connection may live on: the client wants it, and the unread rest of the body can be read away."""
+    head = exchange.head
+    if exchange.broken or not head.keep_alive:
+        return False
+    if connection.reader.body_done:
+        return True
+    if head.expect_continue and not exchange.continued:
+        return False  # the client may send the body now or not: nobody knows what comes next (RFC 9110 §10.1.1)
+    return head.length is None or head.length <= connection.service.limits.drain_size

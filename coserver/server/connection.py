@@ -20,15 +20,14 @@ from ..lifecycle import events as ev
 from ..lifecycle.phases import HANDLER, HEAD, RECYCLE, RESPONSE
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.http1 import Http1Reader
-from ..protocol.responses import NO_BODY, starts
 from . import wire
 from .accepted import Accepted, is_cancellation
-from .bodies import discard_body, next_piece, read_body
+from .bodies import discard_body, may_go_on, next_piece, read_body
 from .endings import last_words, linger, refuse
 from .endpoint import AWAIT, WORKER
 from .errors import ClientLeft, HTTPException
 from .exchange import Exchange, next_exchange_id
-from .response import Response, error_response, to_response
+from .response import TEXT, Response, error_response, to_response
 from .streaming import BrokenOff, NothingSent, close_body, send_stream
 
 if TYPE_CHECKING:
@@ -73,18 +72,18 @@ class HttpConnection(Accepted):
                 exchange = self.exchange = Exchange(next_exchange_id(), self, head, now)
                 if self.emitter.watched:
                     await self.reach(ev.RequestHead(**self.facts(), method=head.method, target=head.target))
-                response = self._route(exchange)
-                if response is None and not reader.body_done:
+                answer = self._route(exchange)
+                if answer is None and not reader.body_done:
                     await self._read_body(exchange)
                 if self.emitter.watched and reader.body_done:
                     await self.request_read(exchange)
-                if response is None:
-                    response = await self._run(exchange)
-                rest = self._respond_at_once(exchange, response)
+                if answer is None:
+                    answer = await self._run(exchange)
+                rest = self._respond_at_once(exchange, answer)
                 if rest is None:
-                    await self.respond(exchange, response)
+                    await self.respond(exchange, answer)
                 elif rest:
-                    await self._send_rest(rest, response)
+                    await self._send_rest(rest, exchange)
                 if self.exchange is not None and not await self._recycle(exchange):
                     return False
                 if self.context_changed():
@@ -104,7 +103,7 @@ class HttpConnection(Accepted):
             self.deadline = self.since + self.service.limits.head_timeout
             self.phase = HEAD
 
-    def _route(self, exchange: Exchange) -> Response | None:
+    def _route(self, exchange: Exchange) -> Response | bytes | None:
         """Find the handler, and refuse what needs none of the body: 404, 405, 413. None if all is well."""
         head, reader = exchange.head, self.reader
         try:
@@ -131,8 +130,11 @@ class HttpConnection(Accepted):
         """The request has been read to its end."""
         await self.reach(ev.RequestRead(**self.facts(), size=exchange.body_size))
 
-    async def _run(self, exchange: Exchange) -> Response:
-        """Run the handler, on the loop or in a worker, and make a response of what it returns."""
+    async def _run(self, exchange: Exchange) -> Response | bytes:
+        """Run the handler, on the loop or in a worker, and make a response of what it returns.
+
+        Of a plain str it takes the bytes: the commonest answer needs no Response of its own.
+        """
         endpoint, params = exchange.endpoint, exchange.params
         request = exchange.request if endpoint.takes_subject else None
         self.since = now = monotonic()
@@ -151,12 +153,12 @@ class HttpConnection(Accepted):
                     value = await value
             else:
                 value = endpoint.call(request, params)
-            response = to_response(value)
+            answer = value.encode() if type(value) is str else to_response(value)
         except BaseException as error:
             return self._handler_raised(exchange, error)
         if watched:
             self.emitter.tell(ev.HandlerFinished(**self.facts()))
-        return response
+        return answer
 
     def _handler_raised(self, exchange: Exchange, error: BaseException) -> Response:
         """An answer for what a handler raised; a cancellation of the connection goes on its way."""
@@ -174,36 +176,33 @@ class HttpConnection(Accepted):
         log.error("handler %s failed on %r", exchange.endpoint_name, exchange, exc_info=error)
         return error_response(HTTPException(500))
 
-    def _respond_at_once(self, exchange: Exchange, response: Response) -> bytes | None:
+    def _respond_at_once(self, exchange: Exchange, answer: Response | bytes) -> bytes | None:
         """Write the usual response, whole and small, and recycle, without waiting; what the socket did not take of it.
 
         None for any other kind, and for one that a gate might hold: nothing has been done then.
         """
-        head, body, emitter, service = exchange.head, response.body, self.emitter, self.service
-        if type(body) is not bytes or response.fields or len(body) > wire.ONE_WRITE or emitter.gates:
+        head, emitter, service = exchange.head, self.emitter, self.service
+        usual = wire.usual_start(answer)
+        if usual is None or emitter.gates or service.draining or head.method == "HEAD":
             return None
-        if not (head.keep_alive and head.minor and self.reader.body_done) or head.method == "HEAD" or service.draining:
+        if not (head.keep_alive and head.minor and self.reader.body_done):
             return None
-        try:
-            start = starts.get((response.status, response.content_type))
-        except TypeError:  # a handler's content type may be anything
-            return None
-        if start is None or response.status in NO_BODY:
-            return None
+        status, start, body = usual
         self.since = now = monotonic()
         if now >= service.date_until:
             service.date(now)
         data = b"%bcontent-length: %d\r\n%b%b" % (start, len(body), service.head_end, body)
         self.phase = RESPONSE
         exchange.keep_alive = True
-        exchange.status = response.status
+        exchange.status = status
         if emitter.watched:
-            emitter.tell(ev.ResponseStarted(**self.facts(), status=response.status))
+            emitter.tell(ev.ResponseStarted(**self.facts(), status=status))
         try:
             taken = self.send_now(data)
         except Exception as error:
             self.tell_broken(error)
             raise
+        exchange.size = len(body)
         if taken < len(data):
             return data[taken:]
         if emitter.watched:
@@ -212,7 +211,7 @@ class HttpConnection(Accepted):
             self._recycled(now)
         return b""
 
-    async def _send_rest(self, rest: bytes, response: Response) -> None:
+    async def _send_rest(self, rest: bytes, exchange: Exchange) -> None:
         """Wait until the socket takes the rest of a usual response."""
         try:
             await self.send(rest)
@@ -220,7 +219,7 @@ class HttpConnection(Accepted):
             self.tell_broken(error)
             raise
         if self.emitter.watched:
-            self.emitter.tell(ev.ResponseFinished(**self.facts(), size=len(response.body)))  # type: ignore[arg-type]
+            self.emitter.tell(ev.ResponseFinished(**self.facts(), size=exchange.size))
 
     def _recycled(self, now: float) -> None:
         """Nothing is left of the exchange; the next request may come."""
@@ -233,10 +232,11 @@ class HttpConnection(Accepted):
             self.emitter.tell(ev.ConnectionRecycled(**self.facts()))
         self.exchange = None
 
-    async def respond(self, exchange: Exchange, response: Response) -> None:
-        """Write the response: in one go when it is small and whole."""
+    async def respond(self, exchange: Exchange, answer: Response | bytes) -> None:
+        """Write any response, and be held at its start if a gate says so."""
+        response = Response(answer, content_type=TEXT) if isinstance(answer, bytes) else answer
         self.since = now = monotonic()
-        exchange.keep_alive = not self.service.draining and self._may_go_on(exchange)
+        exchange.keep_alive = not self.service.draining and may_go_on(self, exchange)
         try:
             head, framing = wire.encode_head(exchange, response, self.service.date(now))
         except Exception as error:  # a handler's fields may be anything, numbers and None among them
@@ -273,17 +273,6 @@ class HttpConnection(Accepted):
         log.error("handler %s: a response that cannot be sent: %r", exchange.endpoint_name, error)
         await close_body(self, response.body)
         return error_response(HTTPException(500))
-
-    def _may_go_on(self, exchange: Exchange) -> bool:
-        """Whether the connection may live on: the client wants it, and the unread rest of the body can be read away."""
-        head = exchange.head
-        if exchange.broken or not head.keep_alive:
-            return False
-        if self.reader.body_done:
-            return True
-        if head.expect_continue and not exchange.continued:
-            return False  # the client may send the body now or not: nobody knows what comes next (RFC 9110 §10.1.1)
-        return head.length is None or head.length <= self.service.limits.drain_size
 
     async def _recycle(self, exchange: Exchange) -> bool:
         """Make ready for the next request; False if there is to be none."""

@@ -15,6 +15,7 @@ from .limits import Limits
 from .response import error_response
 
 if TYPE_CHECKING:
+    from .accepted import Accepted
     from .connection import HttpConnection
 
 log = logging.getLogger("coserver.server")
@@ -48,7 +49,7 @@ async def last_words(connection: HttpConnection) -> None:
         await linger(connection, limits, owed=True)
 
 
-async def linger(connection: HttpConnection, limits: Limits, *, owed: bool) -> None:
+async def linger(connection: Accepted, limits: Limits, *, owed: bool) -> None:
     """Let the client read the answer before the close: unread bytes would make the close a reset (RFC 9112 §9.6).
 
     ``owed``: the client has sent, or is still to send, what nobody will read.

@@ -25,7 +25,8 @@ class Exchange:
     params: Mapping[str, Any] = {}
     _request: Request | None = None
     status = 0  # until the response begins
-    body_size = 0  # bytes of body read so far
+    body_size = 0  # bytes of the request's body read so far
+    size = 0  # bytes of the response's body
     keep_alive = False
     continued = False  # the client was told 100 Continue, or needs it no more
     broken = False  # nothing more can be read: answer and end

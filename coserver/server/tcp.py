@@ -23,6 +23,7 @@ from ..lifecycle import phases
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.framing import Framing
 from .accepted import Accepted, is_cancellation
+from .endings import linger
 from .endpoint import DIRECT, WORKER, Endpoint
 from .errors import AppError
 from .exchange import next_exchange_id
@@ -69,6 +70,7 @@ class TcpConnection(Accepted):
     async def story(self) -> bool:
         """(receive → handle → send*)*, all of it inside the handler."""
         endpoint = self._endpoint
+        self.running.add(self)  # until it receives: a handler that never does must not outlive its client
         try:
             if endpoint.kind is WORKER:
                 value = await run_blocking(endpoint.call, BlockingTcpConnection(self), {})
@@ -78,9 +80,10 @@ class TcpConnection(Accepted):
             else:
                 await endpoint.call(self, {})
             self.end("the handler returned")
+            await self._close_exchange()
+            await linger(self, self.service.limits, owed=bool(self._buffer))
         except BaseException as error:
             self._handler_raised(error)
-        await self._close_exchange()
         return False
 
     def _handler_raised(self, error: BaseException) -> None:
@@ -109,6 +112,8 @@ class TcpConnection(Accepted):
         A client that breaks the framing raises coserver's RemoteProtocolError here, and its connection ends.
         """
         await self._close_exchange()
+        self.running.discard(self)
+        self.unwatch()
         if self._broken is not None:
             raise self._broken
         try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..protocol import responses
 from ..protocol.errors import LocalProtocolError
-from .response import Response
+from .response import TEXT, Response
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -16,6 +16,23 @@ ONE_WRITE = 64 * 1024
 
 #: Framings of a body that are no length.
 NO_BODY, CHUNKED, UNTIL_CLOSE = -1, -2, -3
+
+
+def usual_start(answer: Response | bytes) -> tuple[int, bytes, bytes] | None:
+    """Status, start of the head and body of a usual response: small, whole, without fields of its own. Else None."""
+    if isinstance(answer, bytes):
+        status, body, content_type = 200, answer, TEXT
+    elif type(answer.body) is not bytes or answer.fields or answer.status in responses.NO_BODY:
+        return None
+    else:
+        status, body, content_type = answer.status, answer.body, answer.content_type
+    if len(body) > ONE_WRITE:
+        return None
+    try:
+        start = responses.starts.get((status, content_type)) or responses.encode_start(status, content_type)
+    except Exception:  # it cannot be sent as it is; ``encode_head`` says why
+        return None
+    return status, start, body
 
 
 def encode_head(exchange: Exchange, response: Response, date: bytes) -> tuple[bytes, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from coserver import Server
 
 #: Seconds that no test needs, unless something hangs.
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 
 
 def get(server: Server, path: str = "/", method: str = "GET", body: bytes | None = None) -> tuple[int, str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 #: Seconds that no test needs, unless something hangs.
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 COMMAND = [sys.executable, "-W", "error", "-m", "coserver_cli"]
 
 #: /slow makes a file when it has begun, and ends when another file is there.

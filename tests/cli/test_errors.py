@@ -145,7 +145,7 @@ def test_a_missing_extra(folder: Path, environment: dict[str, str], arguments: l
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "serve", "app", "--port", "0", *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=20, check=False,
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert re.fullmatch(rf"error: .* is not installed; pip install 'coserver\[{extra}\]', or take '\w+'\n", done.stderr)
     assert done.returncode == 1

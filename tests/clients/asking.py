@@ -9,4 +9,4 @@ BIG = bytes(range(256)) * 12_000
 DIGEST = {"size": len(BIG), "sha256": sha256(BIG).hexdigest()}
 LINES = "".join(f"line {number}\n" for number in range(100))
 #: Seconds that no test needs, unless something hangs.
-TIMEOUT = 15.0
+TIMEOUT = 60.0

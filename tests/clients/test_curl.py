@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not in
 
 
 def curl(*arguments: str, input: bytes | None = None) -> bytes:
-    command = ["curl", "--silent", "--show-error", "--max-time", "15", *arguments]
+    command = ["curl", "--silent", "--show-error", "--max-time", "60", *arguments]
     done = subprocess.run(command, capture_output=True, input=input, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout

@@ -73,6 +73,6 @@ def test_the_whole_demo() -> None:
                 ).stdout
                 assert "lamp" in out
                 process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert re.search(r"nc 127\.0\.0\.1 \d+", said)
     assert re.search(r"stopped; the customers got \d+ answers\n$", said)

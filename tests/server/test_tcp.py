@@ -652,3 +652,50 @@ async def test_peer_and_repr() -> None:
         await client.gone()
         assert seen[0] == f"{host}:{port}"
         assert f"{host}:{port} handler, 0 served" in seen[1]
+
+
+@pytest.mark.parametrize("kind", ["async", "def"])
+async def test_a_handler_that_never_receives_ends_with_its_client(kind: str) -> None:
+    ended = anyio.Event()
+    app = App()
+
+    if kind == "async":
+
+        @app.tcp()
+        async def clock(connection: object) -> None:
+            try:
+                await anyio.sleep(60)
+            finally:
+                ended.set()
+    else:
+
+        @app.tcp(name="clock")
+        def blocking_clock(connection: object) -> None:
+            try:
+                await_(anyio.sleep(60))
+            finally:
+                ended.set()
+
+    async with testing.serving(app) as server:
+        async with await anyio.connect_tcp("127.0.0.1", server.port_of("clock")):
+            await anyio.sleep(0.05)
+        with anyio.fail_after(5):
+            await ended.wait()
+
+
+async def test_the_last_message_arrives_though_the_client_sent_more() -> None:
+    app = App()
+
+    @app.tcp(framing="lines", name="bye")
+    async def bye(connection) -> None:  # type: ignore[no-untyped-def]
+        await connection.receive()
+        await anyio.sleep(0.05)  # what the client goes on sending is there now, and nobody will read it
+        await connection.send("bye")
+
+    async with testing.serving(app) as server, await anyio.connect_tcp("127.0.0.1", server.port_of("bye")) as client:
+        await client.send(b"first\n")
+        await anyio.sleep(0.02)
+        await client.send(b"more\n" * 1000)
+        assert await client.receive() == b"bye\n"
+        with pytest.raises(anyio.EndOfStream):
+            await client.receive()
