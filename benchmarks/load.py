@@ -24,6 +24,10 @@ OVERDUE_SECONDS = 30  # wrk ends on time whatever the server does, unless it is 
 SETTLE_SECONDS = 0.05  # the server sees wrk's connections close; that work belongs to the run that opened them
 
 
+class Overdue(Failed):
+    """wrk did not end: the server's doing or not, one cannot tell from one run."""
+
+
 @dataclass(frozen=True)
 class Run:
     server: str
@@ -71,7 +75,7 @@ def warm(one: Running, connections: int, cores: Cores) -> None:
         try:
             process.wait(OVERDUE_SECONDS)
         except subprocess.TimeoutExpired:
-            raise Failed(f"wrk was {OVERDUE_SECONDS} s overdue while warming up") from None
+            raise Overdue(f"wrk was {OVERDUE_SECONDS} s overdue while warming up") from None
     finally:
         if process.poll() is None:
             process.kill()
@@ -90,7 +94,7 @@ def measure(one: Running, round_number: int, connections: int, seconds: int, cor
             timeout=seconds + OVERDUE_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise Failed(f"wrk was {OVERDUE_SECONDS} s overdue; did something pause it?") from None
+        raise Overdue(f"wrk was {OVERDUE_SECONDS} s overdue; did something pause it?") from None
     time.sleep(SETTLE_SECONDS)
     spent = one.cpu_seconds() - before
     others = (_others(one) - others_before) / (time.monotonic() - begin)

@@ -246,12 +246,12 @@ def test_tcp_only(backend: str) -> None:
 
     with order_check(app), app.start(backend=backend) as server:
         assert [address.name for address in server.addresses] == [
-            "test_tcp_only.<locals>.echo",
-            "test_tcp_only.<locals>.shout",
+            "echo",
+            "shout",
         ]
         assert server.url.startswith("tcp://127.0.0.1:")
         assert say(server.addresses[0].port, b"hello") == b"hello"
-        assert say(server.port_of("test_tcp_only.<locals>.shout"), b"hello") == b"HELLO"
+        assert say(server.port_of("shout"), b"hello") == b"HELLO"
         with pytest.raises(KeyError, match="no listener is named 'http'"):
             server.port_of("http")
 
