@@ -71,19 +71,14 @@ class Http1Reader:
         LocalProtocolError while the last request's body is unread, for it would be taken for a request.
         """
         if not self.body_done:
-            raise LocalProtocolError(
-                "read the request's body to its end, or close the connection, before the next head"
-            )
+            raise LocalProtocolError("the last request's body must be read to its end before the next head")
         if data:
             self.buffer = self.buffer + data if self.buffer else data
         buffer = self.buffer
         end = buffer.find(b"\r\n\r\n") + 4
         if end < 5 or buffer[0] <= 13:  # 13 is CR: empty lines, or no request line
             return self._read_unfinished(buffer)
-        if end == len(buffer):
-            raw, rest = buffer, b""
-        else:
-            raw, rest = buffer[:end], buffer[end:]
+        raw, rest = (buffer, b"") if end == len(buffer) else (buffer[:end], buffer[end:])
         if end > self._small:
             self._check_size(raw)
         if not is_head(raw):

@@ -92,4 +92,4 @@ class Limits:
     @staticmethod
     def _least(name: str) -> int:
         # A server that accepts nobody, or no head at all, is a mistake; no body and no waiting may be meant.
-        return 1 if name in ("head_size", "head_fields", "target_size", "max_connections") else 0
+        return 1 if name in ("head_size", "head_fields", "target_size", "frame_size", "max_connections") else 0
