@@ -11,11 +11,11 @@ import re
 from .errors import RemoteProtocolError
 from .syntax import TOKEN, check_field, show
 
-_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]++|\\[\t\x20-\x7e\x80-\xff])*+"'  # RFC 9110 §5.6.4
-_EXTENSION = rb";" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + _QUOTED + rb"))?+"
+_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]++|\\[\t\x20-\x7e\x80-\xff])*"'  # RFC 9110 §5.6.4
+_EXTENSION = rb";" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + _QUOTED + rb"))?"
 # 16 hexadecimal digits are 64 bits. No blanks around size, names and values: RFC 9112 would have us take them, but
 # nobody sends them, llhttp refuses them, and parsers have been made to disagree by what stands in extensions.
-_match_size = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*+)\r\n").match
+_match_size = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)\r\n").match
 
 # Fields by which one parser might find another end of the body than we do (RFC 9110 §6.5.1). llhttp refuses them too.
 _FRAMING = {b"content-length", b"transfer-encoding"}

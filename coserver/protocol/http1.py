@@ -20,6 +20,9 @@ from .syntax import check_partial, explain, is_head
 _LEADING_LINES = 2
 
 
+_NONE: RawFields = []  # shared, never changed: a list of its own for each connection would be 56 bytes
+
+
 @dataclass(frozen=True, slots=True)
 class HeadLimits:
     """What a reader takes, in bytes and in fields; the reasons for the numbers stand in ``server/limits.py``."""
@@ -53,7 +56,7 @@ class Http1Reader:
         self._guard: ChunkGuard | None = None
         self._left = 0
         self.body_done = True
-        self.trailers: RawFields = []
+        self.trailers: RawFields = _NONE
 
     @property
     def buffered(self) -> int:
@@ -94,7 +97,7 @@ class Http1Reader:
         if self._checked or self._empty_lines:
             self._checked = self._empty_lines = 0
         if self.trailers:
-            self.trailers = []
+            self.trailers = _NONE
         if head.length != 0:
             self._expect_body(codec, head.length)
         elif codec.reusable and head.keep_alive:

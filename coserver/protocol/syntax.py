@@ -22,7 +22,9 @@ VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"  # RFC 9110 §5.5: no control characters; a
 FIELD = TOKEN + rb":" + VALUE + rb"\r\n"
 REQUEST_LINE = METHOD + rb" " + TARGET + rb" HTTP/1\.[01]\r\n"
 
-is_head = re.compile(REQUEST_LINE + rb"(?:" + FIELD + rb")*+\r\n").fullmatch
+# Groups are repeated greedily: CPython before 3.11.5 matches possessive groups wrongly (gh-106052), and each of these
+# can match in one way only, so that there is nothing to try again.
+is_head = re.compile(REQUEST_LINE + rb"(?:" + FIELD + rb")*\r\n").fullmatch
 is_token = re.compile(TOKEN).fullmatch
 is_value = re.compile(VALUE).fullmatch
 match_field = re.compile(FIELD).match
@@ -34,7 +36,7 @@ _may_become_request_line = re.compile(
 ).fullmatch
 _match_other_version = re.compile(METHOD + rb" " + TARGET + rb" (HTTP/[02-9]\.\d)\r\n").fullmatch
 # Host (RFC 9110 §7.2): a name, an IPv4 address or a bracketed IPv6 one, and a port. No user, no path, no list.
-_NAME = rb"[0-9A-Za-z\-._~!$&'()*+;=]*+(?:%[0-9A-Fa-f]{2}[0-9A-Za-z\-._~!$&'()*+;=]*+)*+"
+_NAME = rb"[0-9A-Za-z\-._~!$&'()*+;=]*+(?:%[0-9A-Fa-f]{2}[0-9A-Za-z\-._~!$&'()*+;=]*+)*"
 is_host = re.compile(rb"(?:\[[0-9A-Fa-f:.]++\]|" + _NAME + rb")(?::[0-9]{0,5}+)?").fullmatch
 
 
