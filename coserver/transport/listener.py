@@ -69,12 +69,17 @@ def bind_tcp(host: str, port: int) -> list[socket.socket]:
 
 
 def _bind_one(family: int, address: tuple[Any, ...]) -> socket.socket:
+    options = [(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)] if os.name == "posix" else []
+    if family == socket.AF_INET6:
+        options.append((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1))
+    return _listen(family, address, options)
+
+
+def _listen(family: int, address: Any, options: list[tuple[int, int, int]]) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if os.name == "posix":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        for option in options:
+            sock.setsockopt(*option)
         sock.bind(address)
         sock.listen(BACKLOG)
         sock.setblocking(False)
@@ -100,15 +105,7 @@ def bind_unix(path: str) -> socket.socket:
                 os.unlink(path)
     except FileNotFoundError:
         pass
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.bind(path)
-        sock.listen(BACKLOG)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    return _listen(socket.AF_UNIX, path, [])
 
 
 class Listener:
