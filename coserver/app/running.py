@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -65,10 +66,15 @@ async def _run(service: Service, listeners: list[tuple[Listener, Story]], server
 
 
 def _wanted(app: App, settings: Settings) -> list[Wanted]:
-    """HTTP, unless the app has nothing but TCP handlers, and each of those."""
+    """HTTP, unless the app has nothing but TCP handlers, and each of those.
+
+    Without HTTP the port that was asked for is the first handler's, if that names none of its own.
+    """
     wanted = [Wanted(route.name, route.host or settings.host, route.port) for route in app.tcp_routes]
     if app.routes or not wanted:
         wanted.insert(0, Wanted("http", settings.host, settings.port, settings.uds or ""))
+    elif not wanted[0].port:
+        wanted[0] = replace(wanted[0], port=settings.port)
     return wanted
 
 

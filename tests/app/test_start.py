@@ -259,3 +259,18 @@ def test_tcp_only(backend: str) -> None:
 def test_an_app_without_anything_answers_404() -> None:
     with App().start() as server:
         assert get_from(server.port)[0] == 404
+
+
+def test_without_http_the_port_is_the_first_handlers(backend: str) -> None:
+    app = App()
+
+    @app.tcp(framing="lines")
+    async def echo(connection):  # type: ignore[no-untyped-def]
+        async for line in connection:
+            await connection.send(line)
+
+    with app.start(backend=backend) as server:
+        port = server.port
+    with app.start(port=port, backend=backend) as server:
+        assert server.port == port
+        assert say(port, b"hello") == b"hello"
