@@ -175,6 +175,8 @@ class TcpConnection(Accepted):
     # The steps in between.
 
     async def _next_message(self) -> bytes:
+        if self._buffer:
+            await self.service.loop.checkpoint()  # a flood of messages must not starve the others
         while (message := self._framing.decode(self._buffer)) is None:
             if self._buffer:
                 self.phase = phases.BODY

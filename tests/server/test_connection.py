@@ -876,3 +876,20 @@ async def test_live_table(app: App) -> None:
         await until(lambda: connection.phase == "recycle")
         assert connection.served == 1
         assert connection.exchange is None
+
+
+async def test_a_pipelined_flood_does_not_starve_others(codec: str) -> None:
+    """Between two requests of one client, every other that waits has its turn."""
+    order: list[str] = []
+    app = App()
+
+    @app.get("/{name}")
+    async def index(name: str) -> str:
+        order.append(name)
+        return name
+
+    async with testing.serving(app, codec=codec) as server, connect(server.port) as flood, connect(server.port) as other:
+        await flood.send(get("/flood") * 500)
+        await other.send(get("/other"))
+        assert (await other.answer()).body == b"other"
+        assert order.index("other") < 400
