@@ -13,7 +13,7 @@ from .codecs import Codec, Parsers
 from .errors import LocalProtocolError, RemoteProtocolError
 from .fields import RawFields
 from .head import RequestHead
-from .syntax import check_partial, explain, is_head
+from .syntax import check_head, check_partial
 
 # RFC 9112 §2.2 asks to ignore at least one empty line before a request; old clients sent one after a POST. More is a
 # flood.
@@ -84,8 +84,7 @@ class Http1Reader:
         raw, rest = (buffer, b"") if end == len(buffer) else (buffer[:end], buffer[end:])
         if end > self._small:
             self._check_size(raw)
-        if not is_head(raw):
-            explain(raw)
+        check_head(raw)
         parsers = self._parsers
         codec = parsers.idle or parsers.make()
         parsers.idle = None

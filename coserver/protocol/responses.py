@@ -25,12 +25,12 @@ _NOT_IN_TRAILERS = {"connection", "content-encoding", "content-length", "content
 
 
 #: Statuses whose responses have no body, beside the interim ones (RFC 9110 §6.4.1).
-NO_BODY = frozenset({204, 304})
+BODILESS = frozenset({204, 304})
 
 
 def has_body(status: int) -> bool:
     """Whether a response of this status may have a body (RFC 9110 §6.4.1)."""
-    return status >= 200 and status not in NO_BODY
+    return status >= 200 and status not in BODILESS
 
 
 def encode_start(status: int, content_type: str) -> bytes:

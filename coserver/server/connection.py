@@ -212,7 +212,11 @@ class HttpConnection(Accepted):
         if emitter.watched:
             emitter.tell(ev.ResponseFinished(**self.facts(), size=len(body)))
         if not self._watched and exchange.spooled is None:
-            self._recycled(now)
+            self.running.discard(self)
+            self._make_ready(now)
+            if emitter.watched:
+                emitter.tell(ev.ConnectionRecycled(**self.facts()))
+            self.exchange = None
         return b""
 
     async def _send_rest(self, rest: bytes, exchange: Exchange) -> None:
@@ -225,16 +229,12 @@ class HttpConnection(Accepted):
         if self.emitter.watched:
             self.emitter.tell(ev.ResponseFinished(**self.facts(), size=exchange.size))
 
-    def _recycled(self, now: float) -> None:
-        """Nothing is left of the exchange; the next request may come."""
-        self.running.discard(self)
+    def _make_ready(self, now: float) -> None:
+        """Nothing is left of the exchange; the next request may come, within ``Limits.idle_timeout``."""
         self.served += 1
         self.phase = RECYCLE
         self.since = now
         self.deadline = now + self.service.limits.idle_timeout
-        if self.emitter.watched:
-            self.emitter.tell(ev.ConnectionRecycled(**self.facts()))
-        self.exchange = None
 
     async def respond(self, exchange: Exchange, answer: Response | bytes) -> None:
         """Write any response, and be held at its start if a gate says so."""
@@ -284,11 +284,8 @@ class HttpConnection(Accepted):
             self.end("the response said close")
             await linger(self, service.limits, owed=bool(reader.buffer) or not reader.body_done)
             return False
-        self.served += 1
         exchange.close()
-        self.since = now = monotonic()
-        self.deadline = now + service.limits.idle_timeout
-        self.phase = RECYCLE
+        self._make_ready(monotonic())
         if self.emitter.watched:
             await self.reach(ev.ConnectionRecycled(**self.facts()))
         self.exchange = None

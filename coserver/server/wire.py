@@ -22,7 +22,7 @@ def usual_start(answer: Response | bytes) -> tuple[int, bytes, bytes] | None:
     """Status, start of the head and body of a usual response: small, whole, without fields of its own. Else None."""
     if isinstance(answer, bytes):
         status, body, content_type = 200, answer, TEXT
-    elif type(answer.body) is not bytes or answer.fields or answer.status in responses.NO_BODY:
+    elif type(answer.body) is not bytes or answer.fields or answer.status in responses.BODILESS:
         return None
     else:
         status, body, content_type = answer.status, answer.body, answer.content_type
