@@ -17,7 +17,7 @@ help:
 	@echo "PYTHON=python3.12 make ...   takes another Python for the environment"
 
 demo: $(VENV)/.installed
-	@exec $(BIN)/python -m demo
+	@$(BIN)/coserver demo || test $$? = 130
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -47,7 +47,7 @@ $(VENV)/.installed: pyproject.toml
 	  || { echo "no venv could be made; on Debian and Ubuntu: apt install python3-venv"; rm -rf $(VENV); exit 1; }
 	@echo "making the environment in $(VENV): a minute the first time"
 	@$(BIN)/python -m pip install -qq --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install -qq -e ".[fast,trio]"
+	@$(BIN)/python -m pip install -qq -e ".[fast,trio,dev]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

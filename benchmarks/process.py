@@ -23,6 +23,7 @@ from benchmarks.rows import LOADS, Load, Server
 ROOT = Path(__file__).parent.parent  # the commands name modules and files from here
 START_SECONDS = 15  # importing everything from a cold disk takes some
 STOP_SECONDS = 5
+TREE = "BENCHMARK_TREE"  # tells a server of ours which checkout its coserver must be from
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -90,8 +91,9 @@ def running(server: Server, cores: Cores) -> Iterator[Running]:
     port = free_port()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            [*cores.server, sys.executable, "-m", *server.command.format(port=port).split()],
+            [*cores.server, sys.executable, *_arguments(server, port)],
             cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": server.tree, TREE: server.tree} if server.tree else None,
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
@@ -110,6 +112,14 @@ def running(server: Server, cores: Cores) -> Iterator[Running]:
         finally:
             if not stop(process):
                 print(f"{server.name} outlived SIGTERM by {STOP_SECONDS} s and was killed", file=sys.stderr)
+
+
+def _arguments(server: Server, port: int) -> list[str]:
+    command = server.command.format(port=port).split()
+    if not server.tree:
+        return ["-m", *command]
+    # By its path, and that not in sys.path: nothing but PYTHONPATH says where coserver comes from.
+    return ["-P", str(ROOT.joinpath(*command[0].split(".")).with_suffix(".py")), *command[1:]]
 
 
 def machine_cpu_seconds() -> float:

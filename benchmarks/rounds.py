@@ -8,7 +8,7 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from functools import partial
@@ -19,13 +19,20 @@ from benchmarks import report
 from benchmarks.figures import Verdict, differences, errors_of, judge, ratios
 from benchmarks.load import QUIET_CORES, Overdue, Run, measure, others_now, warm
 from benchmarks.process import Cores, Failed, choose_cores, raise_open_files, running
-from benchmarks.rows import BARS, SERVERS, Server
+from benchmarks.rows import BARS, LOADS, SERVERS, Server, beside
 
 Failures = dict[str, str]
 LONGEST_WAIT = 30  # seconds for one run; after more, its neighbours in the round would be too long ago
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--load", metavar="NAME,NAME", help=f"of {', '.join(LOADS)}; default all of them")
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="DIR",
+        help="another checkout: compare coserver's rows with its coserver, and leave the peers out",
+    )
     parser.add_argument("--only", metavar="NAME,NAME", help="these servers only; * matches as in a shell")
     parser.add_argument("--against", metavar="NAME", help="compare every row with this server (default: by row)")
     parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
@@ -54,11 +61,8 @@ def chosen(only: str | None, among: Sequence[str]) -> list[str]:
 
 
 def run(options: argparse.Namespace) -> int:
-    suite: str = options.suite
-    names = chosen(options.only, [name for name, server in SERVERS.items() if server.suite == suite])
-    names = [name for name in names if SERVERS[name].suite == suite]
-    if options.against and options.against not in names:
-        raise SystemExit(f"--against {options.against}: not among the servers measured: {', '.join(names)}")
+    servers = measured(options)
+    loads = list(dict.fromkeys(server.load for server in servers.values()))
     connections = [int(count) for count in options.connections.split(",")]
     if not shutil.which("wrk"):
         raise SystemExit("wrk is not in PATH; most distributions have a package of that name")
@@ -69,15 +73,43 @@ def run(options: argparse.Namespace) -> int:
     failures: Failures = {}
     verdicts: dict[int, list[Verdict]] = {}
     for count in connections:
-        runs += _rounds(names, count, options, quiet, failures)
-        here = [one for one in runs if one.connections == count]
-        verdicts[count] = [judge(bar, here, failures) for bar in BARS if bar.suite == suite]
-        print(f"## Connections: {count}; {cores_for(count, options.pin)}\n")
-        print(_servers_table(names, here, options.against, failures), end="\n\n")
-        print(report.bars_table(verdicts[count]), end="\n\n", flush=True)
-    _write(options, runs, failures, verdicts)
+        verdicts[count] = []
+        for load in loads:
+            mine = {name: server for name, server in servers.items() if server.load == load}
+            here = _rounds(mine, count, options, quiet, failures)
+            runs += here
+            print(f"## {load.capitalize()}; connections: {count}; {cores_for(count, options.pin)}\n")
+            print(_servers_table(mine, here, options.against, failures), end="\n\n", flush=True)
+            # The bars are of rows with this load; against another version of coserver none is set.
+            bars = [bar for bar in BARS if bar.suite == options.suite and SERVERS[bar.of[0]].load == load]
+            if bars and not options.baseline:
+                judged = [judge(bar, here, failures) for bar in bars]
+                verdicts[count] += judged
+                print(report.bars_table(judged), end="\n\n", flush=True)
+    _write(options, servers, runs, failures, verdicts)
     judged = [verdict.met for of_count in verdicts.values() for verdict in of_count]
     return 1 if failures or False in judged else 0
+
+
+def measured(options: argparse.Namespace) -> dict[str, Server]:
+    """The servers that the options ask for, by name, in the order of the table."""
+    suite: str = options.suite
+    names = chosen(options.only, [name for name, server in SERVERS.items() if server.suite == suite])
+    loads = options.load.split(",") if options.load else list(LOADS)
+    for load in loads:
+        if load not in LOADS:
+            raise SystemExit(f"no load {load!r}; there are: {', '.join(LOADS)}")
+    names = [name for name in names if SERVERS[name].suite == suite and SERVERS[name].load in loads]
+    servers = {name: SERVERS[name] for name in names}
+    if options.baseline:
+        if not (options.baseline / "coserver" / "__init__.py").is_file():
+            raise SystemExit(f"--baseline {options.baseline}: no checkout of coserver is there")
+        servers = beside(names, options.baseline.resolve())
+    if not servers:
+        raise SystemExit("no server is left to measure: --only, --load and --baseline exclude each other's")
+    if options.against and options.against not in servers:
+        raise SystemExit(f"--against {options.against}: not among the servers measured: {', '.join(servers)}")
+    return servers
 
 
 def cores_for(connections: int, pin: bool) -> Cores:
@@ -113,16 +145,17 @@ class Quiet:
 
 
 def _rounds(
-    names: Sequence[str], connections: int, options: argparse.Namespace, quiet: Quiet, failures: Failures
+    servers: Mapping[str, Server], connections: int, options: argparse.Namespace, quiet: Quiet, failures: Failures
 ) -> list[Run]:
     runs = []
     cores = cores_for(connections, options.pin)
     for number in range(1, options.rounds + 1):
-        for name in names:
+        # Of two versions that differ by a few percent neither may always be the first.
+        for name in reversed(servers) if options.baseline and number % 2 == 0 else servers:
             if name in failures:
                 continue
             try:
-                one = quiet.run(partial(_one, SERVERS[name], number, connections, options.seconds, cores))
+                one = quiet.run(partial(_one, servers[name], number, connections, options.seconds, cores))
             except Failed as failed:
                 failures[name] = str(failed)
                 print(f"{name}: FAILED: {failed}", file=sys.stderr)
@@ -139,10 +172,10 @@ def _one(server: Server, number: int, connections: int, seconds: int, cores: Cor
         return measure(process, number, connections, seconds, cores)
 
 
-def _servers_table(names: Sequence[str], runs: Sequence[Run], against: str | None, failures: Failures) -> str:
+def _servers_table(servers: Mapping[str, Server], runs: Sequence[Run], against: str | None, failures: Failures) -> str:
     heads = ("server", "requests/s", "CPU µs", "against", "CPU ratio", "CPU µs more", "requests/s ratio", "errors")
-    rows = [_row(name, runs, against or SERVERS[name].against, failures) for name in names]
-    notes = [f"{name} failed: {why}" for name, why in failures.items()]
+    rows = [_row(server, runs, against or server.against, failures) for server in servers.values()]
+    notes = [f"{name} failed: {why}" for name, why in failures.items() if name in servers]
     disturbed = [one for one in runs if one.disturbed]
     if disturbed:
         worst = max(one.others for one in disturbed)
@@ -150,7 +183,8 @@ def _servers_table(names: Sequence[str], runs: Sequence[Run], against: str | Non
     return "\n".join([report.table(heads, rows), *notes])
 
 
-def _row(name: str, runs: Sequence[Run], against: str, failures: Failures) -> tuple[str, ...]:
+def _row(server: Server, runs: Sequence[Run], against: str, failures: Failures) -> tuple[str, ...]:
+    name = server.name
     mine = [one for one in runs if one.server == name]
     errors = [f"{count} {kind}" for kind, count in errors_of(mine).items()]
     if name in failures:
@@ -162,12 +196,14 @@ def _row(name: str, runs: Sequence[Run], against: str, failures: Failures) -> tu
     speed = ratios(runs, name, against, "per_second")
     if name == against or not (ratio and difference and speed):
         return (name, *figures, "", "", "", "", ", ".join(errors) or "none")
-    compared = (against, ratio.text(".2f"), difference.text("+.1f"), speed.text(".2f"))
+    # Between two versions a few percent are the question.
+    compared = (against, ratio.text(".3f" if server.tree else ".2f"), difference.text("+.1f"), speed.text(".2f"))
     return (name, *figures, *compared, ", ".join(errors) or "none")
 
 
 def _write(
     options: argparse.Namespace,
+    servers: Mapping[str, Server],
     runs: Sequence[Run],
     failures: Failures,
     verdicts: dict[int, list[Verdict]],
@@ -178,7 +214,8 @@ def _write(
             "suite": options.suite,
             "seconds": options.seconds,
             "cores": {count: str(cores_for(count, options.pin)) for count in verdicts},
-            "commands": {name: f"python -m {SERVERS[name].command}" for name in {one.server for one in runs}},
+            "commands": {name: f"python -m {servers[name].command}" for name in {one.server for one in runs}},
+            "trees": {name: server.tree for name, server in servers.items() if server.tree},
             "bars": {count: [report.verdict_json(one) for one in of_count] for count, of_count in verdicts.items()},
             "failures": failures,
             "runs": [{**asdict(one), "per_second": one.per_second, "cpu_us": one.cpu_us} for one in runs],

@@ -5,7 +5,9 @@ The peers stay as their own command line starts them, but for the access log (of
 the number of workers (one).
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 Measure = Literal["ratio", "microseconds", "kilobytes", "milliseconds"]
@@ -24,11 +26,14 @@ class Load:
 
 @dataclass(frozen=True)
 class Server:
+    """``tree`` is the checkout that `import coserver` is to find, for servers in ``benchmarks.servers``; "": ours."""
+
     name: str
     command: str
     against: str
     suite: str = "http"
     load: str = "ok"
+    tree: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,27 @@ class Bar:
     suite: str = "http"
 
 
+# 1 KB as a client of an API sends it: compact, as every encoder here writes it again.
+_ORDER = json.dumps(
+    {
+        "order": 4711,
+        "customer": {"name": "Ada Lovelace", "mail": "ada@example.org", "since": "2019-05-01", "rating": 4.75},
+        "paid": True,
+        "coupon": None,
+        "note": "ring twice, it is loud in here",
+        "items": [
+            {"id": 100 + n, "name": f"kettle no. {n}", "price": 19.95 + n, "tags": ["kitchen", "steel"], "left": n * 3}
+            for n in range(10)
+        ],
+    },
+    separators=(",", ":"),
+)
+PAGE = Path(__file__).with_name("servers") / "page.txt"
+
 LOADS: dict[str, Load] = {
     "ok": Load(),
+    "json": Load("/json", "POST", _ORDER, "application/json", _ORDER.encode()),  # parsed, and written again
+    "file": Load("/file", answer=PAGE.read_bytes()),  # 10 KB from the disk, with a type and validators
 }
 
 _COSERVER = "benchmarks.servers.coserver_http"
@@ -54,6 +78,25 @@ _GRANIAN = (
     "granian benchmarks.servers.asgi_ok:app --host 127.0.0.1 --port {port} --interface asgi --workers 1"
     " --loop uvloop --no-access-log --log-level warning"
 )
+
+_STARLETTE = "benchmarks.servers.starlette_app:app --host 127.0.0.1 --port {port}"
+_UVICORN_APP = f"uvicorn {_STARLETTE} --no-access-log --log-level warning"
+_GRANIAN_APP = f"granian {_STARLETTE} --interface asgi --workers 1 --loop uvloop --no-access-log --log-level warning"
+
+
+def _applied(load: str) -> tuple[Server, ...]:
+    """The rows of a load that takes more than a bare server: the peers with the framework that people run on them."""
+    rows = (
+        Server("coserver-h11-asyncio", f"{_COSERVER} asyncio h11 {load} {{port}}", "uvicorn-h11"),
+        Server("uvicorn-h11", f"{_UVICORN_APP} --http h11 --loop asyncio", "uvicorn-httptools"),
+        Server("aiohttp", "benchmarks.servers.aiohttp_ok {port}", "uvicorn-httptools"),
+        Server("coserver-httptools-uvloop", f"{_COSERVER} uvloop httptools {load} {{port}}", "uvicorn-httptools"),
+        Server("uvicorn-httptools", f"{_UVICORN_APP} --http httptools --loop uvloop", "uvicorn-h11"),
+        Server("coserver-httptools-asyncio", f"{_COSERVER} asyncio httptools {load} {{port}}", "uvicorn-httptools"),
+        Server("granian", _GRANIAN_APP, "uvicorn-httptools"),
+    )
+    return tuple(replace(row, name=f"{row.name}-{load}", against=f"{row.against}-{load}", load=load) for row in rows)
+
 
 # Neighbours here are neighbours in a round: those compared with each other stand together, so that the machine
 # has the least time to drift between the two.
@@ -77,8 +120,27 @@ SERVERS: dict[str, Server] = {
             f"{_COSERVER} asyncio httptools def {{port}}",
             "coserver-httptools-asyncio",
         ),
+        *_applied("json"),
+        *_applied("file"),
     )
 }
+
+
+def beside(names: list[str], baseline: Path) -> dict[str, Server]:
+    """coserver's rows among ``names``, each beside the same row on the coserver of another checkout.
+
+    Both are started in the same way, and differ in nothing but the tree.
+    """
+    ours = str(Path(__file__).parent.parent)
+    found: dict[str, Server] = {}
+    for name in names:
+        row = SERVERS[name]
+        if row.command.startswith(_COSERVER):
+            other = f"{name} (baseline)"
+            found[name] = replace(row, against=other, tree=ours)
+            found[other] = replace(row, name=other, against="", tree=str(baseline))
+    return found
+
 
 BARS: tuple[Bar, ...] = (
     Bar("h11, asyncio", ("coserver-h11-asyncio",), "uvicorn-h11", 0.70),

@@ -1,1 +1,1 @@
-"""The programs under load: each answers "ok" as text/plain to GET / and does nothing else."""
+"""The programs under load: each answers "ok" as text/plain to GET /, or what its load asks for."""

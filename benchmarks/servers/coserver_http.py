@@ -1,11 +1,17 @@
 """coserver's side: `python -m benchmarks.servers.coserver_http BACKEND CODEC KIND PORT`.
 
-KIND is `async` for an `async def` handler, `def` for a plain one.
+KIND is `async` for an `async def` handler that answers "ok", `def` for a plain one, `json` for an echo of JSON, `file`
+for a file of 10 KB.
 """
 
+import os
 import sys
+from pathlib import Path
 
+import coserver
 from coserver import App
+
+PAGE = Path(__file__).with_name("page.txt")
 
 
 def build(kind: str) -> App:
@@ -22,11 +28,32 @@ def build(kind: str) -> App:
         def plain_index() -> str:
             return "ok"
 
+    elif kind == "json":
+
+        @app.post("/json")
+        async def echo(request: coserver.Request) -> object:
+            return request.json()
+
+    elif kind == "file":
+
+        @app.get("/file")
+        async def page() -> coserver.Response:
+            return coserver.Response.file(PAGE)
+
     else:
-        raise SystemExit(f"KIND is async or def, not {kind!r}")
+        raise SystemExit(f"KIND is async, def, json or file, not {kind!r}")
     return app
+
+
+def check_tree() -> None:
+    """A comparison of two checkouts that ran the same one twice would say that nothing has changed."""
+    wanted = os.environ.get("BENCHMARK_TREE")
+    found = Path(coserver.__file__).parent.parent
+    if wanted and found != Path(wanted).resolve():
+        raise SystemExit(f"coserver was to come from {wanted}, and comes from {found}")
 
 
 if __name__ == "__main__":
     backend, codec, kind, port = sys.argv[1:]
+    check_tree()
     build(kind).run(host="127.0.0.1", port=int(port), backend=backend, codec=codec)

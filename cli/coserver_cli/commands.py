@@ -1,31 +1,27 @@
 """The commands and their options. A new command is a function here and nothing else.
 
-Exit codes: 0 ended well (SIGTERM included), 1 failed, 2 wrong usage, 130 ended by Ctrl+C.
+A command parses, calls and renders. Exit codes: 0 ended well (SIGTERM included), 1 failed, 2 wrong usage, 130 ended by
+Ctrl+C.
 """
 
 from __future__ import annotations
 
-import logging
-import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from coserver import App, AppError, Server, __version__
+from coserver import __version__
 
-from . import lines
-from .target import TargetError, find_app
-
-#: Ended by SIGINT, as shells say it: 128 and the signal's number.
-INTERRUPTED = 128 + signal.SIGINT
+from . import serving
+from .child import join_parent
+from .options import DEVELOPMENT, Sectioned, with_flags
+from .serving import INTERRUPTED, Asked
 
 cli = typer.Typer(
     name="coserver",
     help="Serve HTTP and TCP on coroutines, on asyncio or trio.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,48 +42,51 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _one_of(*names: str) -> Callable[[str], str]:
-    def check(value: str) -> str:
-        if value not in names:
-            raise typer.BadParameter(f"it may be {', '.join(names)}; got {value!r}")
-        return value
-
-    return check
-
-
 Version = Annotated[
     bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
 ]
-Target = Annotated[str, typer.Argument(metavar="MODULE:APP", help="Where the App is; MODULE alone means MODULE:app.")]
-Host = Annotated[
+Target = Annotated[
     str | None,
-    typer.Option(metavar="ADDRESS", show_default=False, help="Listen on this address; 127.0.0.1 if not given."),
-]
-Port = Annotated[
-    int | None,
-    typer.Option(
-        metavar="NUMBER",
+    typer.Argument(
+        metavar="MODULE:APP",
         show_default=False,
-        min=0,
-        max=65535,
-        help="On this port, 8000 if not given; 0: a free one.",
+        help="Where the App is; MODULE alone means MODULE:app. It may be left out if coserver.toml names it.",
     ),
 ]
-Uds = Annotated[
-    Path | None, typer.Option(metavar="PATH", show_default=False, help="Listen on this UNIX socket instead.")
-]
-Backend = Annotated[
-    str,
+Config = Annotated[
+    Path | None,
     typer.Option(
-        metavar="NAME", callback=_one_of("asyncio", "uvloop", "trio"), help="The event loop: asyncio, uvloop or trio."
+        "--config",
+        "-c",
+        metavar="FILE",
+        show_default=False,
+        help="Read this file; ./coserver.toml is read if no MODULE:APP is given.",
     ),
 ]
-Codec = Annotated[
-    str,
+EnvFile = Annotated[
+    Path | None,
     typer.Option(
-        metavar="NAME",
-        callback=_one_of("auto", "h11", "httptools"),
-        help="The HTTP parser: h11, httptools, or auto for the faster one that is installed.",
+        metavar="FILE", show_default=False, help="Set the environment variables of this file that are not set yet."
+    ),
+]
+Factory = Annotated[bool, typer.Option("--factory", help="MODULE:APP is a function that returns the App.")]
+AppDir = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", show_default=False, help="Look for the module here, not in the current folder."),
+]
+Reload = Annotated[
+    bool, typer.Option("--reload", rich_help_panel=DEVELOPMENT, help="Serve anew after each change of a file.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ReloadDir = Annotated[
+    list[Path] | None,
+    typer.Option(
+        exists=True,
+        file_okay=False,
+        metavar="FOLDER",
+        show_default=False,
+        rich_help_panel=DEVELOPMENT,
+        help="Watch this folder instead of the current one; may be given again.",
     ),
 ]
 
@@ -97,56 +96,153 @@ def top(version: Version = False) -> None:
     """Serve HTTP and TCP on coroutines, on asyncio or trio."""
 
 
-@cli.command()
+@cli.command(cls=Sectioned)
+@with_flags
 def serve(
-    target: Target,
-    host: Host = None,
-    port: Port = None,
-    uds: Uds = None,
-    backend: Backend = "asyncio",
-    codec: Codec = "auto",
+    target: Target = None,
+    config: Config = None,
+    env_file: EnvFile = None,
+    factory: Factory = False,
+    app_dir: AppDir = None,
+    reload: Reload = False,
+    reload_dir: ReloadDir = None,
+    *,
+    flags: dict[str, Any],
 ) -> None:
     """Serve the App that a module defines, until Ctrl+C.
 
     The module is looked for in the current folder first. The first Ctrl+C (or SIGTERM) lets running requests end, the
     second one stops at once.
 
+    A flag wins over an environment variable (COSERVER_PORT), and that over a key of coserver.toml (port);
+    'coserver config reference' describes them all.
+
     Example: coserver serve shop:app --port 8080
     """
-    if uds is not None and (host is not None or port is not None):
-        raise typer.BadParameter(
-            "a server listens on one of them: give --uds, or --host and --port", param_hint="'--uds'"
-        )
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        app = find_app(target)
-    except TargetError as error:
-        lines.trouble(str(error), error.way_out, error.cause)
-        raise typer.Exit(1) from None
-    number = _run(app, host or "127.0.0.1", 8000 if port is None else port, uds, backend, codec)
-    raise typer.Exit(INTERRUPTED if number == signal.SIGINT else 0)
+    child = join_parent()
+    if (reload or reload_dir) and child is None:
+        from .dev import watched
+        from .reload import supervise
+
+        raise typer.Exit(supervise(watched(reload_dir or [], app_dir), shows_errors=False))
+    raise typer.Exit(serving.serve(Asked(target, flags, config, env_file, factory, app_dir), child))
 
 
-def _run(app: App, host: str, port: int, uds: Path | None, backend: str, codec: str) -> int | None:
-    """Serve until a signal; its number."""
-    begun: list[Server] = []
+@cli.command(cls=Sectioned, short_help="Serve while the app is being written.")
+@with_flags
+def dev(
+    target: Target = None,
+    config: Config = None,
+    env_file: EnvFile = None,
+    factory: Factory = False,
+    app_dir: AppDir = None,
+    reload_dir: ReloadDir = None,
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Serve while the app is being written: anew after each change of a file, errors shown to whoever asks.
 
-    def on_start(server: Server) -> None:
-        begun.append(server)
-        lines.started(app, server)
+    Without MODULE:APP the app is what coserver.toml names, else the one that a module of this folder defines. It takes
+    the flags of 'coserver serve'. Not for production: an error's page shows the program's variables.
 
-    try:
-        return app.run(
-            on_start=on_start,
-            on_signal=lines.stopping,
-            host=host,
-            port=port,
-            uds=None if uds is None else str(uds),
-            backend=backend,
-            codec=codec,
-        )
-    except (AppError, OSError) as error:
-        if begun:
-            raise
-        lines.trouble(getattr(error, "strerror", None) or str(error))
-        raise typer.Exit(1) from None
+    Example: coserver dev
+    """
+    from .dev import run
+
+    raise typer.Exit(run(Asked(target, flags, config, env_file, factory, app_dir), reload_dir or [], join_parent()))
+
+
+@cli.command(short_help="Show what an app answers to.")
+def routes(
+    target: Target = None, config: Config = None, factory: Factory = False, app_dir: AppDir = None, json: AsJson = False
+) -> None:
+    """Show what an app answers to: each route, its handler, and where that is written. Nothing is served.
+
+    Without MODULE:APP the app is what coserver.toml names, else the one that a module of this folder defines.
+
+    Example: coserver routes shop:app
+    """
+    from .routes import run
+
+    raise typer.Exit(run(Asked(target, {}, config, None, factory, app_dir), as_json=json))
+
+
+@cli.command(short_help="Tell what is missing here.")
+def doctor(json: AsJson = False) -> None:
+    """Tell what is here and what is missing, and the command that brings it. Ends with code 1 if there is a problem."""
+    from .doctor import show as examined
+
+    raise typer.Exit(examined(as_json=json))
+
+
+@cli.command(short_help="Serve a small shop to try it on.")
+def demo(
+    port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="NUMBER",
+            min=0,
+            max=65535,
+            show_default=False,
+            help="Listen on this port; on 8000 or a free one if not given.",
+        ),
+    ] = None,
+) -> None:
+    """Serve a small shop with some traffic of its own, and say what to try. Ctrl+C stops it."""
+    from .demo.show import run
+
+    raise typer.Exit(run(port))
+
+
+config_commands = typer.Typer(
+    help="Check and show the configuration, or print its reference.", no_args_is_help=True, rich_markup_mode=None
+)
+cli.add_typer(config_commands, name="config")
+NoImport = Annotated[bool, typer.Option("--no-import", help="Do not import the apps.")]
+
+
+@config_commands.command(cls=Sectioned, short_help="Check coserver.toml and the environment.")
+def check(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", show_default=False, help="The file; ./coserver.toml if not given."),
+    ] = None,
+    env_file: EnvFile = None,
+    app_dir: AppDir = None,
+    no_import: NoImport = False,
+) -> None:
+    """Check a configuration file and the environment: every key, every value, and that what is named can be imported.
+
+    All that is wrong is told at once, each with its line. Ends with code 1 if anything is.
+    """
+    from . import configuration
+
+    raise typer.Exit(configuration.check(Asked(config=file, env_file=env_file, app_dir=app_dir), not no_import))
+
+
+@config_commands.command(cls=Sectioned, short_help="Show each value and where it comes from.")
+@with_flags(hidden=True)
+def show(
+    target: Target = None,
+    config: Config = None,
+    env_file: EnvFile = None,
+    factory: Factory = False,
+    app_dir: AppDir = None,
+    no_import: NoImport = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Show the values that 'coserver serve' would take, each with its origin. It takes the flags of serve as well."""
+    from . import configuration
+
+    asked = Asked(target, flags, config, env_file, factory, app_dir)
+    raise typer.Exit(configuration.show(asked, imports=not no_import, as_json=json))
+
+
+@config_commands.command(cls=Sectioned, short_help="Print the reference as Markdown.")
+def reference() -> None:
+    """Print all settings, flags, variables and keys as Markdown."""
+    from .reference import reference as written
+
+    typer.echo(written(), nl=False)

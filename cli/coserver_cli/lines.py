@@ -6,26 +6,32 @@ rich leaves colours out of pipes, of dumb terminals, and where NO_COLOR is set.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
 from rich.text import Text
 
-from coserver import App, Server, __version__
+from coserver import Server, __version__
+from coserver.app import logs
 from coserver.app.server import Address
-from coserver.protocol.framing import FRAMINGS
+
+log = logging.getLogger("coserver.cli")
+#: Everything goes to the log: where that is JSON, a line that is none would stop whoever reads it.
+as_records = False
 
 
-def started(app: App, server: Server) -> None:
+def started(server: Server) -> None:
     """Name and version, each listener's URL with what answers there, and how to stop it."""
     width = max(len(address.url) for address in server.addresses)
     _say(Text.assemble(("coserver", "bold"), f" {__version__} serves ", (server.name, "bold")))
     for address in server.addresses:
         url = Text(address.url.ljust(width), "cyan")
-        _say(Text.assemble("  ", url, "  ", _what(app, address)))
+        _say(Text.assemble("  ", url, "  ", _what(address)))
     settings = server.settings
     _say(Text(f"  backend {settings.backend}, codec {settings.codec}", "dim"))
     _say(Text("Press Ctrl+C to stop"))
@@ -43,31 +49,86 @@ def stopping(server: Server, signals: int) -> None:
         _say(Text("stopping"))
 
 
+def stopped() -> None:
+    """Nothing served any more when the signal came."""
+    _say(Text("stopping"))
+
+
+def found(target: str, others: Sequence[str]) -> None:
+    """The app that nobody named, and those that it was preferred to."""
+    beside = f"; there are {', '.join(others)} too" if others else ""
+    _say(Text.assemble("found ", (target, "bold"), beside))
+
+
+def again(server: Server) -> None:
+    """A reload's next child listens where the one before did."""
+    _say(Text.assemble("serving ", (server.name, "bold"), " again"))
+
+
+def watching(folders: Sequence[Path]) -> None:
+    """What a reload watches."""
+    _say(Text(f"watching {', '.join(map(_short, folders))} for changes", "dim"))
+
+
+def changed(files: Mapping[Path, str]) -> None:
+    """Why it reloads: the first file, and how many more."""
+    file, what = min(files.items())
+    # An editor that writes a new file over the old one has added it, to the system's mind.
+    what = "deleted" if what == "deleted" and len(files) == 1 and not file.exists() else "changed"
+    more = f" and {_count(len(files) - 1, 'more file')}" if len(files) > 1 else ""
+    _say(Text.assemble((_short(file), "cyan"), f"{more} {what}: reloading"))
+
+
+def waiting(code: int) -> None:
+    """The child has ended by itself."""
+    what = "the app has ended" if not code else "nothing is served"
+    by = f" (signal {-code})" if code < 0 else ""
+    _say(Text(f"{what}{by}: waiting for a change", "yellow"))
+
+
+def warning(message: str) -> None:
+    """Something that was asked for, it seems, and means nothing."""
+    if as_records:
+        return log.warning("%s", message)
+    return _say(Text.assemble(("warning: ", "bold yellow"), message))
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback of an error in the user's own module, as Python writes it."""
+    return "".join(traceback.format_exception(type(error), error, _from_user_code(error.__traceback__))).rstrip()
+
+
 def trouble(message: str, way_out: str = "", cause: BaseException | None = None) -> None:
     """What went wrong and the way out; for an error in the user's own module, its traceback first."""
+    if as_records:
+        return log.error("%s", f"{message}: {way_out}" if way_out else message, exc_info=cause)
     if cause is not None:
-        _say(
-            Text("".join(traceback.format_exception(type(cause), cause, _from_user_code(cause.__traceback__))).rstrip())
-        )
+        _say(Text(traceback_of(cause)))
     _say(Text.assemble(("error: ", "bold red"), message))
     if way_out:
         _say(Text(f"  {way_out}"))
+    return None
 
 
-def _what(app: App, address: Address) -> str:
-    """Which handlers answer at an address."""
-    if address.name == "http":
-        what = f"HTTP, {_count(len(app.routes), 'route')}"
-    else:
-        route = next(route for route in app.tcp_routes if route.name == address.name)
-        framing = next((name for name, make in FRAMINGS.items() if make is route.framing), "of its own")
-        what = f"{route.name}, framing {framing}"
+def _what(address: Address) -> str:
+    """What answers at an address."""
+    # A TCP listener's handler says it already.
+    name = f"{address.name}: " if address.protocol == "http" and not address.name.startswith("http") else ""
     # The URL is one that can be opened; a wildcard address says more than it.
-    return f"{what}, on all addresses" if address.host in ("", "0.0.0.0", "::") and not address.path else what
+    everywhere = ", on all addresses" if address.host in ("", "0.0.0.0", "::") and not address.path else ""
+    return f"{name}{address.serves}{everywhere}"
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _short(path: Path) -> str:
+    """A path as it is said from the current folder."""
+    try:
+        return str(path.relative_to(Path.cwd())) if path != Path.cwd() else str(path)
+    except ValueError:
+        return str(path)
 
 
 def _from_user_code(trace: TracebackType | None) -> TracebackType | None:
@@ -87,9 +148,17 @@ class _Stderr(Console):
 
 
 def _say(text: Text) -> None:
+    if as_records:
+        return log.info("%s", text.plain.strip())
     # Made anew each time: sys.stderr may have been replaced since.
     console = _Stderr(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     try:
-        console.print(text)
+        if (writer := logs.writer()) is not None:  # in line with the log, and without a wait for a slow reader
+            with console.capture() as said:
+                console.print(text)
+            writer.write(said.get())
+        else:
+            console.print(text)
     except OSError:
         pass  # the terminal is gone
+    return None

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from coserver import App
+
+#: The folders that were put in front of the others.
+_looked_in: list[str] = []
 
 
 class TargetError(Exception):
@@ -20,32 +25,88 @@ class TargetError(Exception):
         self.cause = cause
 
 
-def find_app(target: str) -> App:
-    """The App that ``module:attribute`` names, ``module`` alone meaning ``module:app``. Raises TargetError."""
+def look_in(folder: Path | None) -> None:
+    """Modules are looked for in this folder first, or in the current one. Raises TargetError."""
+    if folder is not None and not folder.is_dir():
+        raise TargetError(f"--app-dir: {str(folder)!r} is no folder", "name the folder in which the module lies")
+    here = str((folder or Path.cwd()).resolve())
+    _looked_in.append(here)
+    if sys.path[0] not in ("", here) or folder is not None:
+        sys.path.insert(0, here)
+
+
+def find_app(target: str, *, factory: bool = False) -> App:
+    """The App that ``module:attribute`` names, ``module`` alone meaning ``module:app``. Raises TargetError.
+
+    With ``factory`` the attribute is a function that makes it.
+    """
+    module, attribute, found = _find(target, "app")
+    if factory:
+        return _made(module, attribute, found)
+    if isinstance(found, App):
+        return found
+    raise TargetError(_why_not(module, attribute), _which_apps(module, attribute, found))
+
+
+def find_object(kind: str, reference: str) -> Any:
+    """What a listener's key names: its app, its handler, or a framing's class. Raises TargetError."""
+    if kind == "app":
+        return find_app(reference)
+    module, attribute, found = _find(reference, "app")
+    if found is None:
+        raise TargetError(_why_not(module, attribute), f"mend {kind} = {reference!r}, or define it there")
+    if not callable(found):
+        what = "function" if kind == "handler" else "class"
+        raise TargetError(f"{reference!r} is no {what}; it is of type {type(found).__name__}", f"name a {what}")
+    return found
+
+
+def _find(target: str, usual: str) -> tuple[ModuleType, str, Any]:
+    """The module, the attribute's name, and what it is; None if there is none."""
     name, _, attribute = target.partition(":")
-    attribute = attribute or "app"
+    attribute = attribute or usual
     if name.endswith(".py") or "/" in name:
         stem = name.removesuffix(".py").strip("./").replace("/", ".")
         raise TargetError(f"{name!r} is a file, not a module", f"name the module: coserver serve {stem}:{attribute}")
     if not name or name.startswith("."):
         raise TargetError(f"{target!r} names no module", "name it in full: coserver serve module:app")
     module = _import(name)
-    app = getattr(module, attribute, None)
+    found: Any = module
+    for step in attribute.split("."):
+        found = getattr(found, step, None)
+    return module, attribute, found
+
+
+def _made(module: ModuleType, attribute: str, make: Any) -> App:
+    """What the factory returns."""
+    name = f"{module.__name__}:{attribute}"
+    if make is None:
+        raise TargetError(_why_not(module, attribute), _which_apps(module, attribute, make))
+    if isinstance(make, App) or not callable(make):
+        raise TargetError(f"{name} is no factory; it is of type {type(make).__name__}", "leave out --factory")
+    try:
+        app = make()
+    except (Exception, SystemExit) as error:
+        message = f"{name}() failed: {type(error).__name__}: {error}"
+        raise TargetError(message, "mend it; the traceback says where", error) from None
     if isinstance(app, App):
         return app
-    raise TargetError(_why_not(module, attribute), _which_apps(module))
+    way_out = "a factory is a def that returns a coserver.App"
+    if inspect.iscoroutine(app):
+        app.close()
+        way_out = "write it as a def, not as an async def"
+    raise TargetError(f"{name}() returned no App but {type(app).__name__}", way_out)
 
 
 def _import(name: str) -> ModuleType:
-    here = str(Path.cwd())
-    if sys.path[0] not in ("", here):
-        sys.path.insert(0, here)
+    if not _looked_in:
+        look_in(None)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         # The module itself or a package above it; anything else is missing inside it, and its traceback says where.
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise TargetError(f"there is no module {name!r}", _which_modules(name, here)) from None
+            raise TargetError(f"there is no module {name!r}", _which_modules(name)) from None
         raise _failed(name, error, f"install {error.name}, or mend the import") from None
     except (Exception, SystemExit) as error:
         raise _failed(name, error, "mend it; the traceback says where") from None
@@ -55,7 +116,8 @@ def _failed(name: str, error: BaseException, way_out: str) -> TargetError:
     return TargetError(f"module {name!r} failed on import: {type(error).__name__}: {error}", way_out, error)
 
 
-def _which_modules(name: str, here: str) -> str:
+def _which_modules(name: str) -> str:
+    here = sys.path[0] or str(Path.cwd())
     found = [path.stem for path in Path(here).glob("*.py")]
     close = difflib.get_close_matches(name, found, n=1)
     meant = f"; did you mean {close[0]!r}?" if close else ""
@@ -64,13 +126,20 @@ def _which_modules(name: str, here: str) -> str:
 
 def _why_not(module: ModuleType, attribute: str) -> str:
     where = f"module {module.__name__!r} ({getattr(module, '__file__', None) or 'built in'})"
-    if not hasattr(module, attribute):
-        return f"{where} has no {attribute!r}"
-    return f"{attribute!r} of {where} is no App; it is of type {type(getattr(module, attribute)).__name__}"
+    found: Any = module
+    for step in attribute.split("."):
+        if not hasattr(found, step):
+            return f"{where} has no {attribute!r}"
+        found = getattr(found, step)
+    return f"{attribute!r} of {where} is no App; it is of type {type(found).__name__}"
 
 
-def _which_apps(module: ModuleType) -> str:
+def _which_apps(module: ModuleType, attribute: str, found: Any) -> str:
+    """The ways out: the Apps that there are, or the flag for a function that makes one."""
     names = sorted(name for name, value in vars(module).items() if isinstance(value, App))
-    if not names:
-        return "it holds no App at all; make one: app = coserver.App()"
-    return f"it holds {' and '.join(names)}: coserver serve {module.__name__}:{names[0]}"
+    command = f"coserver serve {module.__name__}:"
+    held = f"it holds {' and '.join(names)}: {command}{names[0]}" if names else ""
+    if inspect.isfunction(found):
+        made = f"if it makes the App: {command}{attribute} --factory"
+        return f"{made}; {held}" if held else made
+    return held or "it holds no App at all; make one: app = coserver.App()"

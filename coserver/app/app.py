@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from os import PathLike
+from types import SimpleNamespace
 from typing import Any, TypeVar, Unpack
 
 import anyio
 from anyio.abc import TaskStatus
 
 from ..lifecycle.emitter import Emitter
-from ..protocol.framing import FRAMINGS, Framing
-from ..server.endpoint import Endpoint, annotated_types, describe
+from ..protocol.framing import Framing
+from ..server.endpoint import describe
 from ..server.errors import AppError
+from ..server.failures import ErrorEndpoint, ErrorHandlers, check_error_key
 from ..server.limits import Limits
 from ..server.routes import Router, split_route
 from . import running
+from .declared import Mount, Route, TcpRoute, check_prefix, find_framing, make_router, places
+from .lifespan import Lifespan, make_lifespan
 from .server import Server
-from .settings import Options, Settings
+from .settings import ListenerSettings, Options, Settings
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -28,39 +32,26 @@ log = logging.getLogger("coserver.app")
 _numbers = itertools.count(1)
 
 
-@dataclass(frozen=True)
-class Route:
-    path: str
-    methods: tuple[str, ...]
-    handler: Callable[..., Any]
-    stream: bool = False
-
-
-@dataclass(frozen=True)
-class TcpRoute:
-    """``host`` None means the app's own; ``framing`` makes one framing for each connection, given ``frame_size``."""
-
-    name: str
-    port: int
-    host: str | None
-    handler: Callable[..., Any]
-    framing: Callable[[int], Framing]
-
-
 class App:
     """A server's handlers. ``name`` is its key: starting an app of the same name again replaces the running server.
 
     Apps without a name are never replaced by one another. ``limits`` are the defaults of every way to run it;
-    ``emitter`` takes observers and gates.
+    ``emitter`` takes observers and gates; ``state`` holds whatever the handlers share.
     """
 
     def __init__(self, name: str | None = None, *, limits: Limits | None = None) -> None:
         self.name = name or f"app-{next(_numbers)}"
         self.limits = limits or Limits()
         self.emitter = Emitter()
+        self.state = SimpleNamespace()
+        self.errors = ErrorHandlers()
         self.routes: list[Route] = []
         self.tcp_routes: list[TcpRoute] = []
+        self.mounts: list[Mount] = []
+        self.listeners: list[ListenerSettings] = []
+        self.lifespans: list[Lifespan] = []
         self._router: Router | None = None
+        self._mounted_in: list[App] = []
 
     def __repr__(self) -> str:
         return f"<App {self.name!r} {len(self.routes)} routes, {len(self.tcp_routes)} tcp>"
@@ -81,20 +72,14 @@ class App:
         names = tuple(method.upper() for method in methods)
 
         def register(handler: Handler) -> Handler:
-            route = Route(path, names, handler, stream)
-            if self._router is not None:
-                _add_route(self._router, route)
             before = [one for one in self.routes if one.path == path and set(one.methods) & set(names)]
+            with self._change(self.routes):
+                whole = [one for one in before if set(one.methods) <= set(names)]
+                self.routes[:] = [one for one in self.routes if one not in whole]
+                self.routes.append(Route(path, names, handler, stream))
             if before:
-                log.info(
-                    "app %s: %s replaces %s on %s %s",
-                    self.name,
-                    describe(handler),
-                    describe(before[-1].handler),
-                    names,
-                    path,
-                )
-            self.routes.append(route)
+                old, new = describe(before[-1].handler), describe(handler)
+                log.info("app %s: %s replaces %s on %s %s", self.name, new, old, names, path)
             return handler
 
         return register
@@ -121,33 +106,98 @@ class App:
     def options(self, path: str) -> Callable[[Handler], Handler]:
         return self.route(path, methods=["OPTIONS"])
 
+    def static(
+        self, prefix: str, folder: str | PathLike[str], *, index: str | None = "index.html", hidden: bool = False
+    ) -> None:
+        """Serve the files in ``folder`` below ``prefix``, "/files" or "/"; a directory is answered with its ``index``.
+
+        Nothing outside the folder is served, wherever symbolic links lead, and nothing whose name begins with a dot
+        unless ``hidden``. Raises AppError.
+        """
+        from .static import StaticFolder
+
+        served = StaticFolder(folder, index, hidden)
+        base = "" if prefix == "/" else check_prefix(prefix)
+        self.get(base or "/")(served.serve_root)
+        self.get(f"{base}/{{path:path}}")(served.serve)
+
     def tcp(
         self,
         *,
         port: int = 0,
         framing: str | Callable[[int], Framing] = "raw",
         host: str | None = None,
+        uds: str | None = None,
         name: str | None = None,
+        limits: Limits | None = None,
     ) -> Callable[[Handler], Handler]:
-        """Decorator: this handler holds the conversation with each client of a TCP port.
+        """Decorator: this handler holds the conversation with each client of a TCP port, or of a UNIX socket (``uds``).
 
         ``framing`` is a row of FRAMINGS or a class like them, called with ``Limits.frame_size`` for each connection.
-        Raises AppError.
+        ``limits`` are its own. Raises AppError.
         """
-        if isinstance(framing, str):
-            if framing not in FRAMINGS:
-                raise AppError(f"unknown framing {framing!r}; it may be {', '.join(map(repr, FRAMINGS))}, or a class")
-            framing = FRAMINGS[framing]
-        make = framing
+        make = find_framing(framing)
 
         def register(handler: Handler) -> Handler:
             # A handler defined again (a cell run again) takes its predecessor's place.
-            route = TcpRoute(name or describe(handler).rpartition(".")[2], port, host, handler, make)
+            own = name or describe(handler).rpartition(".")[2]
+            route = TcpRoute(own, port, host, handler, make, uds, limits)
             self.tcp_routes = [one for one in self.tcp_routes if one.name != route.name]
             self.tcp_routes.append(route)
             return handler
 
         return register
+
+    # What belongs to handlers.
+
+    def error(self, what: int | type[Exception]) -> Callable[[Handler], Handler]:
+        """Decorator: answer errors of this status, or exceptions of this class, by this handler.
+
+        It may ask for ``request`` and ``error``. What it returns has the error's status, unless it says another; None
+        is the usual answer. The nearest class counts; 500 is for what no class fits. Raises AppError.
+        """
+        key = check_error_key(what)
+
+        def register(handler: Handler) -> Handler:
+            endpoint = ErrorEndpoint(handler)
+            endpoint.app = self
+            self.errors.add(key, endpoint)
+            return handler
+
+        return register
+
+    def lifespan(self, function: Handler) -> Handler:
+        """Decorator: a generator function of one ``yield``, or what returns a context manager, around the serving.
+
+        Entered before the server listens, left when its last connection has ended; an app may have several. It may
+        take the app, to leave something in ``app.state``. Raises AppError.
+        """
+        self.lifespans.append(make_lifespan(function))
+        return function
+
+    def mount(self, prefix: str, app: App) -> None:
+        """Serve all routes of another app below ``prefix``, "/api" say; its error handlers and lifespans count there.
+
+        What it is told later counts too, and another app on the same prefix takes its place. Raises AppError.
+        """
+        check_prefix(prefix)
+        if not isinstance(app, App):
+            raise AppError(f"mount takes an App; got {app!r}")
+        if self in app.parts():
+            raise AppError(f"app {app.name!r} holds app {self.name!r} already: mounted here it would hold itself")
+        if app.tcp_routes or app.listeners:
+            raise AppError(f"app {app.name!r} has listeners of its own, which have no place below a prefix; start it")
+        with self._change(self.mounts):
+            self.mounts[:] = [*(one for one in self.mounts if one.prefix != prefix), Mount(prefix, app)]
+            app._mounted_in.append(self)
+
+    def listen(self, **options: Any) -> None:
+        """Listen on one more address: keywords name, host, port, uds, app, limits, and for TCP protocol="tcp", handler,
+        framing (see ListenerSettings). Raises AppError.
+        """
+        settings = ListenerSettings(**options)
+        same = [one for one in self.listeners if settings.name and one.name == settings.name]
+        self.listeners = [*(one for one in self.listeners if one not in same), settings]
 
     # Four ways to run.
 
@@ -196,18 +246,26 @@ class App:
     def compile(self) -> Router:
         """Make ready to serve. Raises AppError for the first route whose handler asks for what nobody provides."""
         if self._router is None:
-            router = Router()
-            for route in self.routes:
-                _add_route(router, route)
-            self._router = router
+            self._router = make_router(self)
         return self._router
 
-    def tcp_endpoint(self, route: TcpRoute) -> Endpoint:
-        """Raises AppError."""
-        return Endpoint(route.handler, "connection", ())
+    def parts(self) -> list[App]:
+        """This app, and all that is mounted in it."""
+        return list(dict.fromkeys(place.app for place in places(self)))
 
+    @contextmanager
+    def _change(self, entries: list[Any]) -> Iterator[None]:
+        """Change routes or mounts; a running server serves them at once. What cannot be served is taken back."""
+        before = list(entries)
+        yield
+        try:
+            self._remake()
+        except BaseException:
+            entries[:] = before
+            raise
 
-def _add_route(router: Router, route: Route) -> None:
-    names = tuple(text for text, kind in split_route(route.path) if kind is not None)
-    endpoint = Endpoint(route.handler, "request", names, stream=route.stream)
-    router.add(route.path, list(route.methods), endpoint, annotated_types(route.handler))
+    def _remake(self) -> None:
+        if self._router is not None:
+            self._router.become(make_router(self))
+        for app in dict.fromkeys(self._mounted_in):
+            app._remake()

@@ -16,36 +16,51 @@ from .server import Address, Server
 lock = threading.RLock()
 _servers: dict[str, Server] = {}
 _bound: dict[str, list[Bound]] = {}
+#: Listening sockets, by app, that a process which reloads this one keeps and has handed to it: ``bind`` takes what is
+#: wanted of them, and leaves a UNIX socket's file to their keeper. Empty in every other process.
+inherited: dict[str, list[Bound]] = {}
 
 
 @dataclass
 class Bound:
-    """The listening sockets of one listener, and what it was asked for."""
+    """The listening sockets of one listener, and what it was asked for. ``kept``: another process holds them too."""
 
     name: str
     host: str
     path: str
     sockets: list[socket.socket]
+    kept: bool = False
+    protocol: str = "http"
+    serves: str = ""
     address: Address = field(init=False)
 
     def __post_init__(self) -> None:
         port = 0 if self.path else self.sockets[0].getsockname()[1]
-        protocol = "http" if self.name == "http" else "tcp"
-        self.address = Address(self.name, protocol, self.host, port, self.path)
+        self.address = Address(self.name, self.protocol, self.host, port, self.path, self.serves)
 
     def close(self) -> None:
         for sock in self.sockets:
             sock.close()
 
+    def remove_file(self) -> None:
+        """A UNIX socket leaves a file behind."""
+        if self.path:
+            try:
+                os.unlink(self.path)
+            except FileNotFoundError:
+                pass
+
 
 @dataclass(frozen=True)
 class Wanted:
-    """A listener to be: its name, and host and port or a UNIX socket's path."""
+    """A listener to be: its name, and host and port or a UNIX socket's path; ``serves`` tells people what answers."""
 
     name: str
     host: str
     port: int
     path: str = ""
+    protocol: str = "http"
+    serves: str = ""
 
 
 def running(name: str) -> Server | None:
@@ -58,12 +73,19 @@ def bind(name: str, wanted: list[Wanted]) -> list[Bound]:
     """Bind all listeners of an app, taking over what its running predecessor holds. Raises OSError."""
     held = _bound.get(name, []) if running(name) else []
     bound: list[Bound] = []
+    made: list[Bound] = []
     try:
         for want in wanted:
-            bound.append(_take_over(want, held) or _bind(want))
+            one = _take_over(want, held) or _inherit(name, want)
+            if one is None:
+                one = _bind(want)
+                made.append(one)
+            bound.append(one)
     except BaseException:
         for one in bound:
             one.close()
+        for one in made:
+            one.remove_file()
         raise
     return bound
 
@@ -71,12 +93,31 @@ def bind(name: str, wanted: list[Wanted]) -> list[Bound]:
 def _take_over(want: Wanted, held: list[Bound]) -> Bound | None:
     """A duplicate of the predecessor's sockets: the backlog goes over with them, no client sees the change."""
     for one in held:
-        same_place = (
-            want.path == one.path if want.path else want.host == one.host and want.port in (0, one.address.port)
-        )
-        if want.name == one.name and same_place:
-            return Bound(want.name, want.host, want.path, [sock.dup() for sock in one.sockets])
+        if want.name == one.name and (_same_place(want, one) or (not want.port and _same_host(want, one))):
+            return _duplicate(want, one)
     return None
+
+
+def _inherit(name: str, want: Wanted) -> Bound | None:
+    """A duplicate of what the keeper holds at that place, whoever asked for it before; a free port only by its name."""
+    for owner, listeners in inherited.items():
+        for one in listeners:
+            by_name = owner == name and want.name == one.name and not want.port and _same_host(want, one)
+            if by_name or _same_place(want, one):
+                return _duplicate(want, one)
+    return None
+
+
+def _same_host(want: Wanted, one: Bound) -> bool:
+    return not want.path and not one.path and want.host == one.host
+
+
+def _same_place(want: Wanted, one: Bound) -> bool:
+    return want.path == one.path if want.path else _same_host(want, one) and want.port == one.address.port
+
+
+def _duplicate(want: Wanted, one: Bound) -> Bound:
+    return _bound_to(want, [sock.dup() for sock in one.sockets], one.kept)
 
 
 def _bind(want: Wanted) -> Bound:
@@ -87,7 +128,11 @@ def _bind(want: Wanted) -> Bound:
             raise OSError(error.errno, _in_use(want)) from error
         where = want.path or f"{want.host}:{want.port}"
         raise OSError(error.errno, f"cannot listen on {where} for {want.name!r}: {error.strerror}") from error
-    return Bound(want.name, want.host, want.path, sockets)
+    return _bound_to(want, sockets)
+
+
+def _bound_to(want: Wanted, sockets: list[socket.socket], kept: bool = False) -> Bound:
+    return Bound(want.name, want.host, want.path, sockets, kept, want.protocol, want.serves)
 
 
 def _in_use(want: Wanted) -> str:
@@ -107,6 +152,15 @@ def enter(server: Server, bound: list[Bound]) -> None:
     _bound[server.name] = bound
 
 
+def keep(server: Server) -> list[Bound]:
+    """What the server listens on, for another process to keep: a UNIX socket's file is now that process's to remove."""
+    with lock:
+        bound = list(_bound.get(server.name, []))
+        for one in bound:
+            one.kept = True
+        return bound
+
+
 def close_door(server: Server, bound: list[Bound]) -> None:
     """The server accepts no more: who comes now is refused at once, not left waiting for a reset. Twice is fine."""
     server.accepting = False
@@ -116,11 +170,8 @@ def close_door(server: Server, bound: list[Bound]) -> None:
             del _bound[server.name]
         for one in bound:
             one.close()
-            if one.path and last:
-                try:
-                    os.unlink(one.path)
-                except FileNotFoundError:
-                    pass
+            if last and not one.kept:
+                one.remove_file()
 
 
 def leave(server: Server, bound: list[Bound]) -> None:

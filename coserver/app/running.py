@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.abc import TaskStatus
 
-from ..server.connection import HttpConnection
-from ..server.service import Service, Story
-from ..server.tcp import tcp_story
+from ..server.failures import ErrorEndpoint
+from ..server.heads import heads_writer
+from ..server.service import Service
+from ..server.trust import Trust
 from ..transport.listener import Listener
 from . import registry
-from .registry import Bound, Wanted
+from .lifespan import lifespans
+from .listening import Listening, listening
+from .registry import Bound
 from .server import Server
 from .settings import Settings, backend_arguments
 
@@ -26,63 +29,92 @@ if TYPE_CHECKING:
 
 OnStart = Callable[[Server], None]
 OnSignal = Callable[[Server, int], None]
+Run = Callable[[Callable[[], None]], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager
 async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
     """Run in the caller's task group of one; drain at the end of the block, or end at once if it raised."""
-    with registry.lock:
-        service = Service(app.compile(), settings.limits, settings.codec, app.emitter)
-        stories = _stories(app)
-        old = registry.running(app.name)
-        bound = registry.bind(app.name, _wanted(app, settings))
-        server = Server(app.name, settings, service, tuple(one.address for one in bound))
-        registry.enter(server, bound)
-    listeners = [(Listener(sock.dup(), service.loop), stories[one.name]) for one in bound for sock in one.sockets]
+    wanted = listening(app, settings)
+    apps = [part for one in (app, *(each.app for each in wanted)) for part in one.parts()]
+    server: Server | None = None
+    try:
+        async with lifespans(apps):
+            with registry.lock:
+                services = [make_service(one, app, settings) for one in wanted]
+                old = registry.running(app.name)
+                bound = registry.bind(app.name, [one.wanted for one in wanted])
+                server = Server(app.name, settings, services, tuple(one.address for one in bound))
+                registry.enter(server, bound)
+            async with _accepting(wanted, services, server, bound):
+                if old is not None:
+                    await server.replace(old)
+                yield server
+    finally:
+        if server is not None:
+            server.ended()
+
+
+@asynccontextmanager
+async def _accepting(
+    wanted: list[Listening], services: list[Service], server: Server, bound: list[Bound]
+) -> AsyncIterator[None]:
+    """All listeners run during the block, and drain at its end."""
+    runs: list[Run] = [
+        partial(service.run, [(Listener(sock.dup(), service.loop), one.story) for sock in sockets.sockets])
+        for service, one, sockets in zip(services, wanted, bound, strict=True)
+    ]
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_run, service, listeners, server, bound)
+        tasks.start_soon(_run, runs, server, bound)
         try:
-            if old is not None:
-                await server.replace(old)
-            yield server
+            yield
         except Exception as error:
             failure = error  # the block's own, raised below: a task group would wrap it in an ExceptionGroup
             tasks.cancel_scope.cancel()
         except BaseException:
             tasks.cancel_scope.cancel()
             raise
-        service.stop()
+        for service in services:
+            service.stop()
     if failure is not None:
         raise failure
 
 
-async def _run(service: Service, listeners: list[tuple[Listener, Story]], server: Server, bound: list[Bound]) -> None:
+async def _run(runs: list[Run], server: Server, bound: list[Bound]) -> None:
+    """All listeners, until the last of them has ended."""
     try:
-        await service.run(listeners, lambda: registry.close_door(server, bound))
+        async with anyio.create_task_group() as tasks:
+            for run in runs:
+                tasks.start_soon(run, lambda: registry.close_door(server, bound))
     finally:
         registry.leave(server, bound)
-        server.ended()
+        server.drained()
 
 
-def _wanted(app: App, settings: Settings) -> list[Wanted]:
-    """HTTP, unless the app has nothing but TCP handlers, and each of those.
+def make_service(one: Listening, app: App, settings: Settings) -> Service:
+    """One listener's service, with what the settings ask to be written and believed."""
+    service = Service(one.router, one.limits, settings.codec, app.emitter)
+    service.trust = Trust(settings.trusted_peers) if settings.trusted_peers else None
+    if settings.access_log:
+        from ..server.access import access_writer
 
-    Without HTTP the port that was asked for is the first handler's, if that names none of its own.
-    """
-    wanted = [Wanted(route.name, route.host or settings.host, route.port) for route in app.tcp_routes]
-    if app.routes or not wanted:
-        wanted.insert(0, Wanted("http", settings.host, settings.port, settings.uds or ""))
-    elif not wanted[0].port:
-        wanted[0] = replace(wanted[0], port=settings.port)
-    return wanted
+        service.access = access_writer(settings.access_format)
+    service.heads = heads_writer()
+    if settings.debug:
+        service.last_resort = debug_endpoint()
+    return service
 
 
-def _stories(app: App) -> dict[str, Story]:
-    stories: dict[str, Story] = {
-        route.name: tcp_story(app.tcp_endpoint(route), route.framing) for route in app.tcp_routes
-    }
-    return {"http": HttpConnection, **stories}
+def debug_endpoint() -> ErrorEndpoint:
+    """Shows what a handler raised to whoever asked."""
+
+    async def show(request: Any, error: Exception) -> Any:
+        from ..views.debug_page import debug_page  # rich, loaded only when there is something to show
+
+        return debug_page(request, error)
+
+    return ErrorEndpoint(show)
 
 
 def start(app: App, settings: Settings) -> Server:
@@ -93,6 +125,7 @@ def start(app: App, settings: Settings) -> Server:
 
     async def main() -> None:
         async with serving(app, settings) as server:
+            server.owns_block = True
             result.append(server)
             started.set()
             await server.wait()
@@ -120,6 +153,7 @@ def run(app: App, settings: Settings, on_start: OnStart | None, on_signal: OnSig
 
     async def main() -> None:
         async with serving(app, settings) as server, anyio.create_task_group() as tasks:
+            server.owns_block = True
             if threading.current_thread() is threading.main_thread():
                 # First of all: whoever reads that it has started may send a signal at once.
                 await tasks.start(_heed_signals, server, ended_by, on_signal)

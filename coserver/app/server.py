@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,13 +24,17 @@ _LAST_ACCEPT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where one listener listens. ``name`` is "http" or the TCP handler's; ``path`` is a UNIX socket's, else ""."""
+    """Where one listener listens. ``name`` is its own, "http" or the TCP handler's; ``serves`` says what answers there.
+
+    ``path`` is a UNIX socket's, else "".
+    """
 
     name: str
     protocol: str
     host: str
     port: int
     path: str = ""
+    serves: str = field(default="", compare=False)
 
     @property
     def url(self) -> str:
@@ -44,20 +48,24 @@ class Address:
 class Server:
     """A running app. ``with server:`` stops it at the end of the block."""
 
-    def __init__(self, name: str, settings: Settings, service: Service, addresses: tuple[Address, ...]) -> None:
+    def __init__(self, name: str, settings: Settings, services: list[Service], addresses: tuple[Address, ...]) -> None:
         self.name = name
         self.settings = settings
         self.addresses = addresses
-        self._service = service
+        self._services = services  # one for each listener
         self._token = current_token()
         self._thread = threading.get_ident()
         self._ended = threading.Event()
-        self._ended_here = anyio.Event()
+        self._drained = anyio.Event()
+        self._running = True
+        #: Whether its block ends with it, so that ``stop`` can wait for the block, and what the app does after the last
+        #: request: so in a thread of its own and in the foreground. Someone else's block may go on.
+        self.owns_block = False
         self.accepting = True  # until its listening sockets are closed, at the beginning of the drain
         self._draining: list[Server] = []  # its predecessors, as far as they have not ended
 
     def __repr__(self) -> str:
-        state = "stopped" if self._ended.is_set() else f"{len(self._service.connections)} connections"
+        state = "stopped" if not self._running else f"{self.connections} connections"
         return f"<Server {self.name!r} {', '.join(address.url for address in self.addresses)}, {state}>"
 
     def __enter__(self) -> Server:
@@ -95,22 +103,22 @@ class Server:
     @property
     def emitter(self) -> Emitter:
         """Where observers and gates are added."""
-        return self._service.emitter
+        return self._services[0].emitter
 
     @property
     def running(self) -> bool:
         """False once the last connection and the listening sockets are closed."""
-        return not self._ended.is_set()
+        return self._running
 
     @property
     def connections(self) -> int:
         """How many connections are open now."""
-        return len(self._service.connections)
+        return sum(len(service.connections) for service in self._services)
 
     @property
     def exchanges(self) -> int:
         """How many requests (for TCP, messages) are being served now."""
-        return sum(connection.busy for connection in list(self._service.connections.values()))
+        return sum(one.busy for service in self._services for one in list(service.connections.values()))
 
     def stop(self, grace: float | None = None) -> None:
         """Stop accepting, let what runs end within ``grace`` seconds (default: ``Limits.grace``), then cancel it.
@@ -128,24 +136,34 @@ class Server:
     def begin_stop(self, grace: float | None = None) -> None:
         """Begin the drain and return."""
         if threading.get_ident() == self._thread:
-            self._service.stop(grace)
+            self._stop(grace)
             return
         # Posted, not called: the loop may be busy, or wait for the registry's lock that the caller holds; and trio lets
         # nobody who runs in a trio thread, a notebook's cell say, wait for another one.
         native: Any = self._token.native_token
         post = native.run_sync_soon if hasattr(native, "run_sync_soon") else native.call_soon_threadsafe
         try:
-            post(self._service.stop, grace)
+            post(self._stop, grace)
         except RuntimeError:
             pass  # the loop has ended, and the server with it
 
+    def _stop(self, grace: float | None) -> None:
+        for service in self._services:
+            service.stop(grace)
+
     async def wait(self) -> None:
-        """On the server's own loop: wait until it has ended."""
-        await self._ended_here.wait()
+        """On the server's own loop: wait until its last connection has ended."""
+        await self._drained.wait()
+
+    def drained(self) -> None:
+        """Called on the loop when the last connection has ended."""
+        self._running = False
+        self._drained.set()
+        if not self.owns_block:
+            self._ended.set()
 
     def ended(self) -> None:
-        """Called on the loop when nothing is left."""
-        self._ended_here.set()
+        """Called on the loop when nothing is left: the app's lifespans have been left too."""
         self._ended.set()
         self._forget_ended()
 

@@ -1,16 +1,24 @@
-"""How an app is run: where it listens, on which backend, with which codec. Checked before anything is started."""
+"""How an app is run: where it listens, on which backend, with which codec. Checked before anything is started.
+
+The command line's flags, the environment's variables, the configuration's keys and the docs' table are made from the
+fields of these dataclasses and of Limits: a new option is a new field and nothing else.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..protocol.codecs import choose_codec
 from ..protocol.errors import LocalProtocolError
 from ..server.errors import AppError
 from ..server.limits import Limits
+
+if TYPE_CHECKING:
+    from .app import App
 
 
 class Options(TypedDict, total=False):
@@ -22,29 +30,140 @@ class Options(TypedDict, total=False):
     backend: str
     codec: str
     limits: Limits
+    listeners: Sequence[ListenerSettings]
+    access_log: bool
+    access_format: str
+    trusted_peers: Sequence[str]
+    debug: bool
+
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def _told(why: str, of: Sequence[str] = (), flag: str = "") -> dict[str, Any]:
+    """``of``: the only values there are. ``flag``: the command line's name for it, if it is not the field's."""
+    return {"unit": "", "why": why, "of": of, "flag": flag}
+
+
+def _option(default: Any, why: str, *, of: Sequence[str] = (), flag: str = "") -> Any:
+    return field(default=default, metadata=_told(why, of, flag))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenerSettings:
+    """One listener of several. What is None is the app's own; ``port`` 0 takes a free one. Raises AppError."""
+
+    name: str = _option(
+        "", "what it is called in tables and by Server.port_of; its protocol, or its handler's name, if not given"
+    )
+    protocol: str = _option("http", "what is spoken: http or tcp", of=("http", "tcp"))
+    host: str | None = _option(None, "its address; the host above if not given")
+    port: int | None = _option(None, "its port; 0 takes a free one")
+    uds: str | None = _option(None, "a UNIX socket's path, instead of host and port")
+    app: App | None = field(
+        default=None, metadata=_told("http: the App whose routes answer here; the app above if not given")
+    )
+    handler: Callable[..., Any] | None = field(
+        default=None, metadata=_told("tcp: the function that holds the conversation")
+    )
+    framing: Any = field(
+        default="raw", metadata=_told("tcp: raw, lines, length, coserver, or module:name of a class like them")
+    )
+    limits: Limits | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        what = f"listener {self.name or self.protocol!r}"
+        if self.protocol not in ("http", "tcp"):
+            raise AppError(f"{what}: protocol must be 'http' or 'tcp'; got {self.protocol!r}")
+        _check_place(self.host, self.port, self.uds, f"{what}: ")
+        if self.protocol == "tcp" and not callable(self.handler):
+            raise AppError(f"{what}: a tcp listener needs a handler, the function that holds the conversation")
+        if self.protocol == "http" and self.handler is not None:
+            raise AppError(f"{what}: an http listener has an app, no handler; for a handler, protocol is 'tcp'")
+        if self.limits is not None and not isinstance(self.limits, Limits):
+            raise AppError(f"{what}: limits must be a Limits; got {self.limits!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """``port`` 0 takes a free one; ``uds`` is a UNIX socket's path, instead of host and port. Raises AppError."""
 
-    host: str = "127.0.0.1"
-    port: int = 0
-    uds: str | None = None
-    backend: str = "asyncio"
-    codec: str = "auto"
+    host: str = _option("127.0.0.1", "the address to listen on; 0.0.0.0 or :: is all of them")
+    port: int = _option(0, "the port to listen on; 0 takes a free one")
+    uds: str | None = _option(None, "listen on this UNIX socket instead")
+    backend: str = _option("asyncio", "the event loop: asyncio, uvloop or trio", of=("asyncio", "uvloop", "trio"))
+    codec: str = _option(
+        "auto", "the HTTP parser: h11, httptools, or auto for the faster one installed", of=("auto", "h11", "httptools")
+    )
     limits: Limits = field(default_factory=Limits)
+    listeners: Sequence[ListenerSettings] = ()
+    access_log: bool = _option(False, "log a line for each answered request, on the logger coserver.access")
+    access_format: str = _option("common", "common, combined, or a format string in Apache's words")
+    trusted_peers: Sequence[str] = _option(
+        (), "proxies whose X-Request-ID and X-Forwarded-For are believed: addresses, networks, or unix"
+    )
+    debug: bool = _option(
+        False, "show what a handler raised to whoever asked; for development only", flag="debug-pages"
+    )
 
     def __post_init__(self) -> None:
-        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 <= self.port <= 65535:
-            raise AppError(f"port must be from 0 (take a free one) to 65535; got {self.port!r}")
+        if self.host is None or self.port is None:
+            raise AppError("host and port must be given, port 0 taking a free one; got None")
+        _check_place(self.host, self.port, self.uds)
         if not isinstance(self.limits, Limits):
             raise AppError(f"limits must be a Limits; got {self.limits!r}")
+        for name in ("access_log", "debug"):
+            if not isinstance(getattr(self, name), bool):
+                raise AppError(f"{name} must be True or False; got {getattr(self, name)!r}")
+        if not isinstance(self.access_format, str) or not self.access_format.strip():
+            raise AppError(f"access_format must be common, combined or a format string; got {self.access_format!r}")
+        if isinstance(self.trusted_peers, str) or not all(isinstance(one, str) for one in self.trusted_peers):
+            raise AppError(f"trusted_peers must be a list of texts; got {self.trusted_peers!r}")
+        self._check_words()
         try:
             object.__setattr__(self, "codec", choose_codec(self.codec))
         except LocalProtocolError as error:
             raise AppError(str(error)) from None
         backend_arguments(self.backend)
+
+    def _check_words(self) -> None:
+        """Those who read these again when the server starts say now what is wrong with them."""
+        if self.trusted_peers:
+            from ..server.trust import Trust
+
+            Trust(self.trusted_peers)
+        if self.access_format not in ("common", "combined"):
+            from ..server.access import compile_format  # not loaded where nothing is logged
+
+            compile_format(self.access_format)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """How the command logs. An embedded server never touches the logging of the program around it. Raises AppError."""
+
+    level: str = _option("info", "how much is logged: debug, info, warning, error or critical", of=LEVELS)
+    format: str = _option("text", "text, or json: one object a line", of=("text", "json"))
+    debug: Sequence[str] = _option(
+        (), "what to show in detail: http, each head as it passes, secrets included", of=("http",), flag="debug"
+    )
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS:
+            raise AppError(f"level must be one of {', '.join(LEVELS)}; got {self.level!r}")
+        if self.format not in ("text", "json"):
+            raise AppError(f"format must be 'text' or 'json'; got {self.format!r}")
+        if isinstance(self.debug, str) or any(one != "http" for one in self.debug):
+            raise AppError(f"debug must be a list of 'http'; got {self.debug!r}")
+
+
+def _check_place(host: Any, port: Any, uds: Any, what: str = "") -> None:
+    if host is not None and not isinstance(host, str):
+        raise AppError(f"{what}host must be a text, like '127.0.0.1'; got {host!r}")
+    if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535):
+        raise AppError(f"{what}port must be from 0 (take a free one) to 65535; got {port!r}")
+    if uds is not None and (not isinstance(uds, str) or not uds or "\0" in uds):
+        raise AppError(f"{what}uds must be a socket's path; got {uds!r}")
 
 
 def backend_arguments(backend: str) -> dict[str, Any]:

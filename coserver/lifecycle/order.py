@@ -28,8 +28,9 @@ FOLLOWS: dict[Kind, tuple[Kind, ...]] = {
     ev.RequestRead: (),
     ev.RequestRefused: (),
     ev.HandlerStarted: (ev.HandlerFinished, ev.HandlerFailed, ev.HandlerCancelled),
-    ev.HandlerFinished: (),
-    ev.HandlerFailed: (),
+    # A handler for errors answers what another raised, or what its stream raised before the first piece.
+    ev.HandlerFinished: (ev.HandlerStarted,),
+    ev.HandlerFailed: (ev.HandlerStarted,),
     ev.HandlerCancelled: (),
     ev.ResponseStarted: (ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled),
     # TCP answers a message with any number of its own.

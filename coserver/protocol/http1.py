@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .chunks import ChunkGuard
-from .codecs import Codec, Parsers
+from .codec import Codec
+from .codecs import Parsers
 from .errors import LocalProtocolError, RemoteProtocolError
 from .fields import RawFields
 from .head import RequestHead

@@ -45,11 +45,11 @@ class Accepted:
         "_context",
         "_fd",
         "_socket",
-        "_watched",
         "deadline",
         "emitter",
         "ended_by",
         "exchange",
+        "hang_up_watched",
         "held",
         "id",
         "peer",
@@ -76,7 +76,7 @@ class Accepted:
         #: Sends what can be sent at once, without waiting; how many bytes that were.
         self.send_now: Callable[[bytes], int] = self._socket.send_now if self._socket else _send_nothing
         self._fd = self._socket.fileno() if self._socket else -1
-        self._watched = False
+        self.hang_up_watched = False
         self._context = copy_context()
         self.scope = anyio.CancelScope()
         self.phase = phases.ACCEPT
@@ -167,20 +167,20 @@ class Accepted:
 
     def outlive(self, now: float) -> None:
         """An exchange is under way at a look of the sweeper; one that has lasted is watched for its client leaving."""
-        if not self._watched and self._fd >= 0 and now - self.since >= TICK:
-            self._watched = True
+        if not self.hang_up_watched and self._fd >= 0 and now - self.since >= TICK:
+            self.hang_up_watched = True
             half_close = self.service.limits.on_half_close == "cancel"
             self.service.loop.poller.watch(self._fd, self.hung_up, half_close=half_close)
 
     def hung_up(self) -> None:
         """The poller saw the client leave."""
-        self._watched = False
+        self.hang_up_watched = False
         self.end("the client left")
         self.scope.cancel()
 
     def unwatch(self) -> None:
-        if self._watched:
-            self._watched = False
+        if self.hang_up_watched:
+            self.hang_up_watched = False
             self.service.loop.poller.forget(self._fd)
 
     def drain(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from tempfile import TemporaryFile
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from ..lifecycle import phases
 from ..protocol import responses
 from ..protocol.errors import RemoteProtocolError
 from .errors import ClientLeft
+from .uploads import Spool
 
 if TYPE_CHECKING:
     from .connection import HttpConnection
@@ -44,12 +44,18 @@ async def read_body(connection: HttpConnection, exchange: Exchange) -> None:
 
 
 async def _spool(connection: HttpConnection, exchange: Exchange, pieces: list[bytes]) -> None:
-    """The rest goes to a temporary file. Its writes are a thread's: a slow disk must not stop the loop."""
-    file = TemporaryFile()  # noqa: SIM115 - the exchange owns it and closes it
-    exchange.spooled = file
+    """The rest goes to a temporary file. Its writes are a thread's: a slow disk must not stop the loop.
+
+    Nor must the parsing of a large form, which is done on the same trip.
+    """
+    from .forms import reader_for
+
+    limits = connection.service.limits
     while pieces:
         try:
-            await anyio.to_thread.run_sync(file.writelines, pieces)
+            if exchange.spooled is None:
+                exchange.spooled = Spool(reader_for(exchange.request.headers, limits))
+            await anyio.to_thread.run_sync(exchange.spooled.write, pieces)
         except OSError as error:
             log.error("%r: its body cannot be kept: %s", exchange, error)
             raise RemoteProtocolError("The server has no room for this body", 507) from error
@@ -58,7 +64,8 @@ async def _spool(connection: HttpConnection, exchange: Exchange, pieces: list[by
         while size < 1 << 20 and (piece := await next_piece(connection, exchange)):
             pieces.append(piece)
             size += len(piece)
-    exchange.request.set_body_file(file)
+    assert exchange.spooled is not None
+    exchange.request.set_spool(exchange.spooled)
 
 
 async def next_piece(connection: HttpConnection, exchange: Exchange) -> bytes:
@@ -94,6 +101,8 @@ async def _receive(connection: HttpConnection, exchange: Exchange) -> None:
     """Wait for more of the body; the 100 Continue goes out now, when it is certain that the body is wanted."""
     if exchange.head.expect_continue and not exchange.continued:
         exchange.continued = True
+        if connection.service.heads is not None:
+            connection.service.heads(connection, exchange, responses.CONTINUE)
         await connection.send(responses.CONTINUE)
     phase, since, deadline = connection.phase, connection.since, connection.deadline
     connection.phase = phases.BODY

@@ -7,7 +7,6 @@ told where it happens: a refusal by the protocol, an error of the handler, a cli
 from __future__ import annotations
 
 import logging
-import math
 from time import monotonic
 from types import CoroutineType
 from typing import TYPE_CHECKING
@@ -17,18 +16,20 @@ from anyio.abc import ByteStream
 
 from ..hooks.workers import run_blocking
 from ..lifecycle import events as ev
-from ..lifecycle.phases import HANDLER, HEAD, RECYCLE, RESPONSE
+from ..lifecycle.phases import HANDLER, HEAD, RECYCLE
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.http1 import Http1Reader
-from . import wire
 from .accepted import Accepted, is_cancellation
-from .bodies import discard_body, may_go_on, next_piece, read_body
+from .afterwork import begin_work, work_after
+from .bodies import discard_body, next_piece, read_body
 from .endings import last_words, linger, refuse
-from .endpoint import AWAIT, WORKER
+from .endpoint import AWAIT, WORKER, Endpoint
 from .errors import ClientLeft, HTTPException
 from .exchange import Exchange, next_exchange_id
-from .response import TEXT, Response, error_response, to_response
-from .streaming import BrokenOff, NothingSent, close_body, send_stream
+from .failures import find_handler, plain_answer
+from .responding import respond, respond_at_once, send_rest
+from .response import Response, to_response
+from .streaming import BrokenOff, NothingSent
 
 if TYPE_CHECKING:
     from .service import Service
@@ -48,11 +49,21 @@ class HttpConnection(Accepted):
         self.reader = Http1Reader(service.parsers, service.limits.head)
 
     def close(self) -> None:
-        if self.exchange is not None:
-            self.exchange.close()
-            if self.exchange.until_close and self._socket is not None:
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.close()
+            if exchange.until_close and self._socket is not None:
                 self._socket.reset()
+            if exchange.after and exchange.status:  # its handler did what it was asked, though the client left
+                begin_work(self.service, exchange.after, exchange.id)
+            if self.service.access is not None and not exchange.logged:
+                self.service.access(self, exchange, self.reason or "cancelled by the server")
         super().close()
+
+    @property
+    def sent(self) -> int:
+        """Bytes that the socket has taken; 0 for a stream that is none."""
+        return self._socket.sent if self._socket is not None else 0
 
     async def story(self) -> bool:
         """accept → (read head → route → read body → run the handler → respond → recycle)*."""
@@ -73,25 +84,29 @@ class HttpConnection(Accepted):
                 self.phase = HEAD
                 self.since = now = monotonic()
                 exchange = self.exchange = Exchange(next_exchange_id(), self, head, now)
+                if self.service.heads is not None:
+                    self.service.heads(self, exchange)
                 if self.emitter.watched:
                     await self.reach(ev.RequestHead(**self.facts(), method=head.method, target=head.target))
-                answer = self._route(exchange)
-                if answer is None and not reader.body_done:
+                refusal = self._route(exchange)
+                if refusal is None and not reader.body_done:
                     await self._read_body(exchange)
                 if self.emitter.watched and reader.body_done:
                     await self.request_read(exchange)
-                if answer is None:
+                if refusal is None:
                     answer = await self._run(exchange)
-                rest = self._respond_at_once(exchange, answer)
+                else:
+                    answer = await self.answer_error(exchange, refusal)
+                rest = respond_at_once(self, exchange, answer)
                 if rest is None:
                     await self.respond(exchange, answer)
                 elif rest:
-                    await self._send_rest(rest, exchange)
+                    await send_rest(self, exchange, rest)
                 if self.exchange is not None and not await self._recycle(exchange):
                     return False
                 if self.context_changed():
                     return True
-                data = head = exchange = answer = rest = None  # type: ignore[assignment]  # 1 KB less idle
+                data = head = exchange = refusal = answer = rest = None  # type: ignore[assignment]  # 1 KB less idle
         except anyio.EndOfStream:
             self.end("the client left in the middle of a head" if reader.buffer else "the client closed it")
         except RemoteProtocolError as error:
@@ -107,7 +122,7 @@ class HttpConnection(Accepted):
             self.deadline = self.since + self.service.limits.head_timeout
             self.phase = HEAD
 
-    def _route(self, exchange: Exchange) -> Response | bytes | None:
+    def _route(self, exchange: Exchange) -> HTTPException | None:
         """Find the handler, and refuse what needs none of the body: 404, 405, 413. None if all is well."""
         head, reader = exchange.head, self.reader
         try:
@@ -117,10 +132,10 @@ class HttpConnection(Accepted):
             if not reader.body_done:
                 reader.limit_body(self.service.limits.body_size)
         except HTTPException as error:
-            return error_response(error)
+            return error
         except RemoteProtocolError as error:
             log.warning("%r: %s (body_size)", self, error.reason)
-            return error_response(HTTPException(error.status))
+            return HTTPException(error.status)
         return None
 
     async def _read_body(self, exchange: Exchange) -> None:
@@ -159,77 +174,53 @@ class HttpConnection(Accepted):
                 value = endpoint.call(request, params)
             answer = value.encode() if type(value) is str else to_response(value)
         except BaseException as error:
-            return self._handler_raised(exchange, error)
+            return await self._handler_raised(exchange, error)
         if watched:
             self.emitter.tell(ev.HandlerFinished(**self.facts()))
         return answer
 
-    def _handler_raised(self, exchange: Exchange, error: BaseException) -> Response:
+    async def _handler_raised(self, exchange: Exchange, error: BaseException) -> Response | bytes:
         """An answer for what a handler raised; a cancellation of the connection goes on its way."""
-        emitter = self.emitter
-        if is_cancellation(error):
+        if not isinstance(error, Exception) and is_cancellation(error):
             if exchange.watched:
-                emitter.tell(ev.HandlerCancelled(**self.facts()))
+                self.emitter.tell(ev.HandlerCancelled(**self.facts()))
             raise error
         if exchange.watched:
-            emitter.tell(ev.HandlerFailed(**self.facts(), error=error))
-        if isinstance(error, HTTPException):
-            return error_response(error)
+            self.emitter.tell(ev.HandlerFailed(**self.facts(), error=error))
         if isinstance(error, ClientLeft | RemoteProtocolError):
             raise error
-        log.error("handler %s failed on %r", exchange.endpoint_name, exchange, exc_info=error)
-        return error_response(HTTPException(500))
+        return await self.answer_error(exchange, error)
 
-    def _respond_at_once(self, exchange: Exchange, answer: Response | bytes) -> bytes | None:
-        """Write the usual response, whole and small, and recycle, without waiting; what the socket did not take of it.
+    async def answer_error(self, exchange: Exchange, error: BaseException) -> Response | bytes:
+        """The answer to an error: by the app's own handler for it, else the status in words.
 
-        None for any other kind, and for one that a gate might hold: nothing has been done then.
+        What an error handler raises is answered in words.
         """
-        head, emitter, service = exchange.head, self.emitter, self.service
-        usual = wire.usual_start(answer)
-        if usual is None or emitter.gates or service.draining or head.method == "HEAD":
-            return None
-        if not (head.keep_alive and head.minor and self.reader.body_done):
-            return None
-        status, start, body = usual
-        self.since = now = monotonic()
-        if now >= service.date_until:
-            service.date(now)
-        data = b"%bcontent-length: %d\r\n%b%b" % (start, len(body), service.head_end, body)
-        self.phase = RESPONSE
-        exchange.keep_alive = True
-        exchange.status = status
-        if emitter.watched:
-            emitter.tell(ev.ResponseStarted(**self.facts(), status=status))
-        try:
-            taken = self.send_now(data)
-        except Exception as error:
-            self.tell_broken(error)
-            raise
-        exchange.size = len(body)
-        if taken < len(data):
-            return data[taken:]
-        if emitter.watched:
-            emitter.tell(ev.ResponseFinished(**self.facts(), size=len(body)))
-        if not self._watched and exchange.spooled is None:
-            self.running.discard(self)
-            self._make_ready(now)
-            if emitter.watched:
-                emitter.tell(ev.ConnectionRecycled(**self.facts()))
-            self.exchange = None
-        return b""
+        exchange.after = None
+        endpoint, expected = self._error_handler(exchange, error)
+        if not expected and not isinstance(error, HTTPException):
+            log.error("handler %s failed on %r, request id %s", exchange.endpoint_name, exchange,
+                      exchange.request.request_id, exc_info=error, extra=exchange.marks)  # fmt: skip
+        if endpoint is None:
+            return plain_answer(error)
+        exchange.failed = True
+        exchange.endpoint, exchange.params = endpoint, {"error": error}
+        if not self.reader.body_done:
+            await self._read_body(exchange)
+        return await self._run(exchange)
 
-    async def _send_rest(self, rest: bytes, exchange: Exchange) -> None:
-        """Wait until the socket takes the rest of a usual response."""
-        try:
-            await self.send(rest)
-        except BaseException as error:
-            self.tell_broken(error)
-            raise
-        if self.emitter.watched:
-            self.emitter.tell(ev.ResponseFinished(**self.facts(), size=exchange.size))
+    def _error_handler(self, exchange: Exchange, error: BaseException) -> tuple[Endpoint | None, bool]:
+        if exchange.failed or not isinstance(error, Exception):
+            return None, False
+        tables = exchange.endpoint.errors if exchange.endpoint else ()
+        if isinstance(error, HTTPException):
+            tables = error.tables or tables
+        endpoint, expected = find_handler(error, tables)
+        if endpoint is None and not isinstance(error, HTTPException):
+            return self.service.last_resort, False
+        return endpoint, expected
 
-    def _make_ready(self, now: float) -> None:
+    def make_ready(self, now: float) -> None:
         """Nothing is left of the exchange; the next request may come, within ``Limits.idle_timeout``."""
         self.served += 1
         self.phase = RECYCLE
@@ -237,47 +228,19 @@ class HttpConnection(Accepted):
         self.deadline = now + self.service.limits.idle_timeout
 
     async def respond(self, exchange: Exchange, answer: Response | bytes) -> None:
-        """Write any response, and be held at its start if a gate says so."""
-        response = Response(answer, content_type=TEXT) if isinstance(answer, bytes) else answer
-        self.since = now = monotonic()
-        exchange.keep_alive = not self.service.draining and may_go_on(self, exchange)
-        try:
-            head, framing = wire.encode_head(exchange, response, self.service.date(now))
-        except Exception as error:  # a handler's fields may be anything, numbers and None among them
-            response = await self._cannot_be_sent(exchange, response, error)
-            head, framing = wire.encode_head(exchange, response, self.service.date(now))
-        self.phase = RESPONSE
-        self.deadline = math.inf
-        body = response.body
-        watched = self.emitter.watched
-        try:
-            if watched:
-                await self.reach(ev.ResponseStarted(**self.facts(), status=response.status))
-            exchange.status = response.status
-            if type(body) is not bytes:
-                size = await send_stream(self, exchange, response, head, framing)
-            else:
-                size = max(framing, 0)
-                await self.send(head if not size or size > wire.ONE_WRITE else head + body)
-                if size > wire.ONE_WRITE:
-                    await self.send(body)
-        except BaseException as error:
-            self.tell_broken(error)
-            if isinstance(error, NothingSent):
-                await self.respond(exchange, error.instead)
+        """Write the response; a stream that fails before its first piece is answered like a handler that does."""
+        while True:
+            try:
+                await respond(self, exchange, answer)
                 return
-            raise
-        if watched:
-            self.emitter.tell(ev.ResponseFinished(**self.facts(), size=size))
-
-    async def _cannot_be_sent(self, exchange: Exchange, response: Response, error: Exception) -> Response:
-        log.error("handler %s: a response that cannot be sent: %r", exchange.endpoint_name, error)
-        await close_body(self, response.body)
-        return error_response(HTTPException(500))
+            except NothingSent as failure:
+                answer = await self.answer_error(exchange, failure.error)
 
     async def _recycle(self, exchange: Exchange) -> bool:
         """Make ready for the next request; False if there is to be none."""
         service, reader = self.service, self.reader
+        if exchange.after:
+            await work_after(self, exchange)
         self.running.discard(self)
         self.unwatch()
         if not exchange.keep_alive or (not reader.body_done and not await discard_body(self, exchange)):
@@ -285,13 +248,18 @@ class HttpConnection(Accepted):
             await linger(self, service.limits, owed=bool(reader.buffer) or not reader.body_done)
             return False
         exchange.close()
-        self._make_ready(monotonic())
+        self.make_ready(monotonic())
         if self.emitter.watched:
             await self.reach(ev.ConnectionRecycled(**self.facts()))
         self.exchange = None
         if service.draining:
             self.drain()
         return True
+
+    def drain(self) -> None:
+        if self.exchange is not None and self.exchange.endless is not None:
+            self.exchange.endless.cancel()  # clients of such a stream come again by themselves
+        super().drain()
 
     async def last_words(self) -> None:
         await last_words(self)

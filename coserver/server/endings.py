@@ -28,6 +28,8 @@ async def refuse(connection: HttpConnection, error: RemoteProtocolError) -> None
     """The client broke the protocol: answer, and read no request from it again."""
     connection.end(f"refused: {error.reason}")
     log.warning("%r: refused with %d: %s", connection, error.status, error.reason)
+    if connection.service.heads is not None and connection.exchange is None:
+        connection.service.heads(connection, None, refused=connection.reader.buffer)
     exchange = _broken_exchange(connection)
     if connection.emitter.watched:
         told = ev.RequestRefused(**connection.facts(), status=error.status, reason=error.reason)

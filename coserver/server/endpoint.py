@@ -8,10 +8,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from .errors import AppError
+
+if TYPE_CHECKING:
+    from .failures import ErrorHandlers
 
 #: A path parameter's type by annotation; ``{name:type}`` says it in the route instead.
 ANNOTATIONS: dict[Any, str] = {str: "str", int: "int", float: "float", UUID: "uuid"}
@@ -26,7 +29,7 @@ class Endpoint:
     ``async def``), WORKER (a ``def``), or DIRECT (an async generator function, whose call runs nothing yet).
     """
 
-    __slots__ = ("call", "handler", "kind", "name", "stream", "takes_subject")
+    __slots__ = ("app", "call", "errors", "handler", "kind", "name", "stream", "takes_subject")
 
     def __init__(
         self, handler: Callable[..., Any], offered: str, params: tuple[str, ...], *, stream: bool = False
@@ -35,6 +38,8 @@ class Endpoint:
         self.handler = handler
         self.name = describe(handler)
         self.stream = stream
+        self.app: Any = None  # whose handler it is
+        self.errors: tuple[ErrorHandlers, ...] = ()  # of its app, then of those that mount it
         self.kind = kind_of(handler)
         self.call = _bind(handler, self.name, offered, params)
         self.takes_subject = offered in inspect.signature(handler).parameters

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .failures import ErrorHandlers
 
 
 class HTTPException(Exception):
     """Raised by a handler: the answer is ``status`` with ``detail`` as text. ``headers`` go with it."""
+
+    #: Whose error handlers are asked, where no handler of a route raised it: the router knows.
+    tables: tuple[ErrorHandlers, ...] = ()
 
     def __init__(self, status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         if not 400 <= status <= 599:

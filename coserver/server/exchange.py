@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ..protocol.head import RequestHead
 from .endpoint import Endpoint
 from .request import Request
 
 if TYPE_CHECKING:
+    from anyio import CancelScope
+
     from .accepted import Accepted
+    from .uploads import Spool
 
 #: Of the process: a server that replaces another must not give its numbers again.
 next_exchange_id = itertools.count(1).__next__
@@ -32,7 +35,12 @@ class Exchange:
     broken = False  # nothing more can be read: answer and end
     watched = False  # somebody was told that the handler started, so he is told how it ends
     until_close = False  # a body that only the close ends is being sent: cut short, it must end in a reset
-    spooled: IO[bytes] | None = None  # the body's temporary file
+    spooled: Spool | None = None  # the body's temporary file
+    after: list[Callable[[], Any]] | None = None  # what ``request.after`` asked for
+    answer_head = b""  # the response's bytes from its head on, kept for the access log where they are at hand
+    logged = False  # it stands in the access log
+    endless: CancelScope | None = None  # around a stream that only its client or a drain ends
+    failed = False  # an error handler of the app has been asked
 
     def __init__(self, number: int, connection: Accepted, head: RequestHead | None, started: float) -> None:
         self.id = number
@@ -53,8 +61,18 @@ class Exchange:
         """What the handler sees; made when somebody asks for it."""
         request = self._request
         if request is None:
-            request = self._request = Request(self.head, self.id, self.connection.peer, self.params)
+            connection = self.connection
+            request = self._request = Request(self.head, self.id, connection.peer, self.params, connection)
         return request
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """By what a log record about it is found again: its attributes, as ``extra=``."""
+        return {
+            "request_id": self.request.request_id,
+            "exchange": self.id,
+            "connection": self.connection.id,
+        }
 
     def close(self) -> None:
         """Let go of the body's temporary file."""

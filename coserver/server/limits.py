@@ -29,7 +29,9 @@ class Limits:
         "bytes",
         "request line and fields together; nginx 32 KiB, h11 16 KiB. Cookies fill it first. Beyond: 431",
     )
-    head_fields: int = _limit(100, "fields", "browsers send 20, proxies add 10; Apache 100. Beyond: 431")
+    head_fields: int = _limit(
+        100, "fields", "field lines of a head; browsers send 20, proxies add 10; Apache 100. Beyond: 431"
+    )
     target_size: int = _limit(8 * KiB, "bytes", "the request target; RFC 9112 asks for 8,000 at least. Beyond: 414")
     trailer_size: int = _limit(8 * KiB, "bytes", "the trailer of a chunked request; as nginx. Beyond: 431")
     body_size: int = _limit(
@@ -37,6 +39,14 @@ class Limits:
     )
     body_buffer: int = _limit(
         1 * MiB, "bytes", "a body's part kept in memory; the rest goes to a temporary file, as in nginx"
+    )
+    form_fields: int = _limit(
+        1000, "fields", "of one form, or parameters of one query (400); each costs 40 µs. Django, PHP 1000. Beyond: 413"
+    )
+    form_text: int = _limit(
+        1 * MiB,
+        "bytes",
+        "of a form's text and part heads, kept in memory; files do not count. Django 2.5 MB, werkzeug 0.5. Beyond: 413",
     )
     drain_size: int = _limit(
         64 * KiB,
@@ -47,7 +57,7 @@ class Limits:
     max_connections: int = _limit(
         10_000,
         "connections",
-        "at once; above it clients wait in the backlog. 5 to 10 KB each, so 100 MB. nginx 512 a worker",
+        "open at once; above it clients wait in the backlog. 5 to 10 KB each, so 100 MB. nginx 512 a worker",
     )
     head_timeout: float = _limit(
         10.0, "seconds", "for the whole head, however it trickles; Apache 20, nginx 60. Then 408"
@@ -66,6 +76,9 @@ class Limits:
         2.0, "seconds", "to read away what a refused client still sends, that it may read the answer; nginx 5"
     )
     cleanup_timeout: float = _limit(5.0, "seconds", "for the finally blocks of a response stream whose client has left")
+    after_tasks: int = _limit(
+        1000, "tasks", "work after responses, under way at once; above it a connection does its own before it reads on"
+    )
     grace: float = _limit(
         10.0, "seconds", "for running exchanges to end when the server stops; Kubernetes kills after 30"
     )

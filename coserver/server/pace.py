@@ -18,19 +18,21 @@ class Pace:
     Its own, beside the connection's: a TCP handler may be receiving at the same time.
     """
 
-    __slots__ = ("_connection", "_sent", "_socket", "deadline")
+    __slots__ = ("_connection", "_socket", "_taken", "deadline")
 
     def __init__(self, connection: Accepted, sock: SocketStream | None) -> None:
         self._connection = connection
         self._socket = sock
-        self._sent = sock.sent if sock else 0
+        # What the client took, not what our system did: that may hold megabytes, and room is made by the megabyte.
+        self._taken = sock.taken() if sock else 0
         self.deadline = monotonic() + connection.service.limits.write_timeout
 
     def expire(self, now: float) -> None:
         """The client took nothing since the last look, or the deadline starts anew."""
         timeout = self._connection.service.limits.write_timeout
-        if self._socket is not None and self._socket.sent != self._sent:
-            self._sent = self._socket.sent
+        taken = self._socket.taken() if self._socket is not None else 0
+        if taken != self._taken:
+            self._taken = taken
             self.deadline = now + timeout
             return
         self.deadline = math.inf

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import IO, Any
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any
 
 from ..hooks.workers import await_
+from ..protocol.errors import RemoteProtocolError
 from ..protocol.fields import Headers, RawFields
 from ..protocol.head import RequestHead
+from ..protocol.values import decode_text, parse_urlencoded
 from .errors import HTTPException
+from .given import Given
+from .jsons import decode_json
+from .limits import Limits
+from .trust import Trust, host_of, make_request_id
+
+if TYPE_CHECKING:
+    from .accepted import Accepted
+    from .exchange import Exchange
+    from .forms import Form
+    from .uploads import Spool
 
 
 class Request:
@@ -23,14 +35,23 @@ class Request:
     _body: bytes | None = b""
     _file: IO[bytes] | None = None
     _headers: Headers | None = None
+    _query: Given[str] | None = None
+    _cookies: Given[str] | None = None
+    _form: Form | None = None
+    spool: Spool | None = None  # where ``body_file`` lies, if not in memory
     _pieces: Callable[[], Awaitable[bytes]] | None = None
+    _client: str | None = None
+    _request_id: str | None = None
     trailers_raw: RawFields = []  # noqa: RUF012 - replaced, never changed
 
-    def __init__(self, head: RequestHead, number: int, peer: str, params: Mapping[str, Any]) -> None:
+    def __init__(
+        self, head: RequestHead, number: int, peer: str, params: Mapping[str, Any], connection: Accepted | None = None
+    ) -> None:
         self.head = head
         self.id = number
         self.peer = peer
         self.params = params
+        self._connection = connection  # not the exchange: that holds this request, and a cycle waits for the collector
 
     def __repr__(self) -> str:
         return f"<Request {self.id} {self.method} {self.target} from {self.peer}>"
@@ -55,6 +76,35 @@ class Request:
         return self.head.query
 
     @property
+    def query(self) -> Given[str]:
+        """The query's parameters, decoded (WHATWG URL §5.1). Raises HTTPException (400) beyond ``Limits.form_fields``.
+
+        ``query["page"]`` is the first value, a 400 for the client if there is none; ``query.get("page", 1, type=int)``
+        a 400 for what is no number; ``query.get_all("tag")`` every value.
+        """
+        if self._query is None:
+            try:
+                pairs = parse_urlencoded(self.head.query.encode(), self._limits.form_fields)
+            except RemoteProtocolError as error:
+                raise HTTPException(400, f"The query is too long: {error.reason}") from error
+            self._query = Given("query parameter", pairs)
+        return self._query
+
+    @property
+    def cookies(self) -> Given[str]:
+        """The cookies that the client sent (RFC 6265 §5.4), of equal names the first; what is none is passed over."""
+        if self._cookies is None:
+            from ..protocol.cookies import parse_cookies
+
+            fields = [value for name, value in self.head.fields if name == b"cookie"]
+            self._cookies = Given("cookie", parse_cookies(fields))
+        return self._cookies
+
+    @property
+    def _limits(self) -> Limits:
+        return self._connection.service.limits if self._connection is not None else Limits()
+
+    @property
     def http_version(self) -> str:
         return f"1.{self.head.minor}"
 
@@ -62,6 +112,36 @@ class Request:
     def host(self) -> str:
         """The authority that the request is for: the target's, else the Host field's; "" if HTTP/1.0 sent none."""
         return self.head.host.decode("ascii")
+
+    @property
+    def client(self) -> str:
+        """The client's address without a port: the peer's, or behind trusted peers what their X-Forwarded-For says.
+
+        "unix" for a client on a UNIX socket. See ``Settings.trusted_peers``.
+        """
+        if self._client is None:
+            trust = self._trust
+            self._client = trust.client(self.peer, self.head.fields) if trust is not None else host_of(self.peer)
+        return self._client
+
+    @property
+    def scheme(self) -> str:
+        """What a trusted peer's X-Forwarded-Proto says, "http" or "https"; else "http"."""
+        trust = self._trust
+        return trust.scheme(self.peer, self.head.fields) if trust is not None else "http"
+
+    @property
+    def request_id(self) -> str:
+        """The X-Request-ID of a trusted peer, if it is 1 to 128 visible ASCII characters; else one that is made."""
+        if self._request_id is None:
+            trust = self._trust
+            given = trust.request_id(self.peer, self.head.fields) if trust is not None else None
+            self._request_id = given or make_request_id(self.id)
+        return self._request_id
+
+    @property
+    def _trust(self) -> Trust | None:
+        return self._connection.service.trust if self._connection is not None else None
 
     @property
     def headers(self) -> Headers:
@@ -103,16 +183,32 @@ class Request:
         _, _, charset = content_type.lower().partition("charset=")
         charset = charset.split(";")[0].strip(" \"'") or "utf-8"
         try:
-            return self.body.decode(charset)
-        except (LookupError, ValueError) as error:  # Python knows codecs that raise more than UnicodeDecodeError
+            return decode_text(self.body, charset)
+        except ValueError as error:
             raise HTTPException(400, f"The body is not text in {charset}: {error}") from error
 
     def json(self) -> Any:
-        """The body as JSON (RFC 8259). Raises HTTPException (400) for what is none."""
+        """The body as JSON (RFC 8259): UTF-8, without NaN. Raises HTTPException (400) for what is none.
+
+        Integers keep every digit. Whatever this returns may be returned again.
+        """
         try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError) as error:
+            return decode_json(self.body)
+        except ValueError as error:
             raise HTTPException(400, f"The body is not JSON: {error}") from error
+
+    def form(self) -> Form:
+        """The body as a form, urlencoded or multipart (RFC 7578): str for text, Upload for a file; read once and kept.
+
+        Raises HTTPException: 400 for what is none, 413 beyond ``Limits.form_fields`` or ``Limits.form_text``, 415 for
+        another Content-Type; RuntimeError in a route with ``stream=True``, which reads ``stream()``.
+        """
+        if self._form is None:
+            from .forms import read_form
+
+            self.body_file  # noqa: B018 - raises RuntimeError for a stream
+            self._form = read_form(self, self._limits)
+        return self._form
 
     def stream(self) -> RequestStream:
         """The body piece by piece as it comes, ``async for`` or, in a ``def``, ``for``.
@@ -130,13 +226,39 @@ class Request:
 
         return read
 
-    # The three below are the connection's.
+    def after(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> None:
+        """Call ``function``, a ``def`` or an ``async def``, when the response has been sent.
+
+        Several are called in turn. The client does not wait for them, a drain does. Nothing is called if the handler
+        fails or is cancelled. Raises RuntimeError once the response has been sent.
+        """
+        exchange = self._under_way("after()")
+        if exchange.after is None:
+            exchange.after = []
+        exchange.after.append(partial(function, *args, **keywords))
+
+    @property
+    def app(self) -> Any:
+        """The App that the handler belongs to; under a mounted one, that. Raises RuntimeError when all is over."""
+        return self._under_way("app").endpoint.app
+
+    def _under_way(self, what: str) -> Exchange:
+        exchange: Exchange | None = self._connection.exchange if self._connection is not None else None
+        if exchange is None or exchange.id != self.id:
+            raise RuntimeError(f"request.{what} is for the handler: its response has been sent already")
+        return exchange
+
+    # The four below are the connection's.
 
     def set_body(self, body: bytes) -> None:
         self._body = body
 
     def set_body_file(self, file: IO[bytes]) -> None:
         self._file, self._body = file, None
+
+    def set_spool(self, spool: Spool) -> None:
+        self.spool = spool
+        self.set_body_file(spool.file)
 
     def set_pieces(self, pieces: Callable[[], Awaitable[bytes]]) -> None:
         self._pieces, self._body = pieces, None

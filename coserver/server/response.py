@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from importlib.util import find_spec
-from typing import Any
+from os import PathLike, fsdecode
+from os.path import basename
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from ..protocol.errors import LocalProtocolError
 from .errors import HTTPException, phrase
+from .eventbody import EventBody
+from .filebody import FileBody, FilePart, check_fields, disposition
+from .jsons import encode_json
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 TEXT = "text/plain; charset=utf-8"
 BYTES = "application/octet-stream"
 JSON = "application/json"
 
-Body = bytes | Iterator[Any] | AsyncIterator[Any]
-
-if find_spec("orjson"):
-    import orjson
-
-    def encode_json(value: Any) -> bytes:
-        try:
-            return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
-        except TypeError:  # it stops at 64-bit integers, which JSON does not
-            return encode_json_slowly(value)
-else:
-
-    def encode_json(value: Any) -> bytes:
-        return encode_json_slowly(value)
-
-
-def encode_json_slowly(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+Body = bytes | Iterator[Any] | AsyncIterator[Any] | FileBody | FilePart | EventBody
 
 
 class Response:
@@ -67,13 +57,112 @@ class Response:
         self.trailers = trailers
 
     def __repr__(self) -> str:
-        size = f"{len(self.body)} bytes" if isinstance(self.body, bytes) else "a stream"
+        body = self.body
+        size = f"{len(body)} bytes" if isinstance(body, bytes) else getattr(body, "what", "a stream")
         return f"<Response {self.status} {self.content_type or 'no type'}, {size}>"
 
     @classmethod
     def json(cls, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
         """``value`` as JSON. Raises TypeError or ValueError for what JSON cannot say."""
         return cls(encode_json(value), status, headers, content_type=JSON)
+
+    @classmethod
+    def redirect(cls, target: str, status: int = 302) -> Response:
+        """Send the client to ``target``, a URL or a path; what a URL cannot hold is percent-encoded.
+
+        301 and 308 are for good and may be cached; 303 turns any method into GET, 307 and 308 keep it. Raises
+        ValueError for another status.
+        """
+        if status not in (301, 302, 303, 307, 308):
+            raise ValueError(f"a redirect's status is 301, 302, 303, 307 or 308; got {status!r}")
+        if not isinstance(target, str) or not target:
+            raise ValueError(f"a redirect needs a URL or a path; got {target!r}")
+        # Line ends, blanks, quotes and angle brackets are not among the safe ones: nothing leaves the field or, should
+        # a browser take the text for HTML, the text.
+        location = quote(target, safe="%/:?#[]@!$&'()*+,;=~", errors="replace")
+        return cls(f"{status} {phrase(status)}\n{location}\n", status, {"location": location})
+
+    @classmethod
+    def file(
+        cls,
+        path: str | PathLike[str],
+        *,
+        content_type: str | None = None,
+        download: bool | str | None = None,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """The file at ``path``, whole or the part that the request asks for (RFC 9110 §13, §14).
+
+        Its type is what its suffix says unless given. ``download`` has a browser save it, under this name or its own.
+        An ETag or Last-Modified in ``headers`` takes the place of the file's own. Raises OSError if it cannot be read
+        (FileNotFoundError, IsADirectoryError, PermissionError), ValueError.
+        """
+        path = fsdecode(path)
+        if headers:
+            check_fields(headers)
+        response = cls(FileBody(path), status, headers, content_type=content_type)
+        if download:
+            name = basename(path) if download is True else download
+            response.fields = [*response.fields, ("content-disposition", disposition(name))]
+        return response
+
+    @classmethod
+    def events(
+        cls, source: Any, *, heartbeat: float | None = 15.0, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """Server-sent events from a generator, an async generator or another iterable: str, dict (JSON) or Event.
+
+        After ``heartbeat`` silent seconds a comment tells all on the way that the connection is alive; None: never. A
+        browser that comes again names the last ``Event.id`` that it saw in ``request.headers["last-event-id"]``. When
+        the client leaves or the server stops, the source is closed. Raises TypeError, ValueError.
+        """
+        if headers:
+            check_fields(headers)
+        response = cls(EventBody(source, heartbeat), 200, headers)
+        given = {name.lower() for name, _ in response.fields}
+        # nginx would else keep events until its buffer is full.
+        usual = (("cache-control", "no-store"), ("x-accel-buffering", "no"))
+        response.fields = [*response.fields, *(field for field in usual if field[0] not in given)]
+        return response
+
+    def set_cookie(
+        self,
+        name: str,
+        value: str,
+        *,
+        max_age: int | None = None,
+        expires: datetime | float | None = None,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: str | None = "lax",
+    ) -> None:
+        """Have the client keep a cookie (RFC 6265 §4.1); any text is a value, and comes back in ``request.cookies``.
+
+        ``max_age`` in seconds; ``expires`` a datetime with a time zone, or seconds from now; without either it lasts as
+        long as the browser runs. ``samesite`` is "lax", "strict", "none" or None (not said). Browsers drop, without a
+        word, a cookie of more than 4,096 bytes. Raises ValueError for what they would not take as it is meant.
+        """
+        from ..protocol.cookies import Attributes, encode_cookie
+
+        attributes: Attributes = {
+            "max_age": max_age,
+            "expires": _from_now(expires) if isinstance(expires, int | float) else expires,
+            "path": path,
+            "domain": domain,
+            "secure": secure,
+            "httponly": httponly,
+            "samesite": samesite,
+        }
+        self.fields = [*self.fields, ("set-cookie", encode_cookie(name, value, attributes))]
+
+    def delete_cookie(self, name: str, *, path: str | None = "/", domain: str | None = None) -> None:
+        """Have the client forget a cookie, which was set with this path and domain. Raises ValueError."""
+        prefixed = name.lower().startswith(("__secure-", "__host-"))
+        # A day ago, not now: some clients know no Max-Age, and clocks differ.
+        self.set_cookie(name, "", max_age=0, expires=-86_400, path=path, domain=domain, secure=prefixed)
 
     def _take_content_type(self, given: str | None) -> str | None:
         for field in self.fields:
@@ -93,10 +182,21 @@ def as_body(body: Any) -> tuple[Body, str]:
         return bytes(body), BYTES
     if isinstance(body, AsyncIterator | Iterator):
         return body, TEXT
+    if isinstance(body, FileBody | EventBody):
+        return body, body.content_type
     raise TypeError(
         f"a response's body is str, bytes, or an iterator of them; got {type(body).__name__} "
         f"(dict and list: Response.json)"
     )
+
+
+def _from_now(seconds: float) -> datetime:
+    from datetime import UTC, datetime, timedelta
+
+    try:
+        return datetime.now(UTC) + timedelta(seconds=seconds)
+    except OverflowError as error:
+        raise ValueError(f"expires must be before the year 10000; got {seconds} seconds from now") from error
 
 
 def _from_text(value: str) -> Response:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from .endpoint import Endpoint
 from .errors import AppError, HTTPException
+from .failures import ErrorHandlers
 from .response import Response
 
 #: Path parameter types: what text fits, and what becomes of it. Text that does not fit is another path: 404.
@@ -30,6 +31,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 _parameter = re.compile(r"\{([A-Za-z_]\w*)(?::(\w+))?\}").fullmatch
 
 Found = tuple[Endpoint, dict[str, Any]]
+Tables = tuple[ErrorHandlers, ...]
 _NO_PARAMS: dict[str, Any] = {}
 
 
@@ -51,6 +53,18 @@ class Router:
         self._root = Node()
         self._plain: dict[tuple[str, str], Found] = {}
         self._known = set(METHODS)
+        self._tables: dict[str, Tables] = {"": ()}  # by the prefix below which they answer, longest first
+        self._prefixes = [""]
+
+    def become(self, other: Router) -> None:
+        """Route as ``other`` does from now on. A look-up under way, in another thread, sees the old tree or the new."""
+        self._root, self._plain, self._known = other._root, other._plain, other._known
+        self._tables, self._prefixes = other._tables, other._prefixes
+
+    def answer_errors(self, prefix: str, tables: Tables) -> None:
+        """What is found nowhere below ``prefix``, "" for everywhere, is answered by these error handlers."""
+        self._tables[prefix] = tables
+        self._prefixes = sorted(self._tables, key=len, reverse=True)
 
     def add(self, path: str, methods: list[str], endpoint: Endpoint, types: dict[str, str]) -> None:
         """``types`` are the parameters' types by name, where the path leaves them out. Raises AppError."""
@@ -88,15 +102,23 @@ class Router:
         if found is not None:
             return found
         if not allowed:
-            raise HTTPException(404)
+            raise self._refusal(path, 404)
         if "GET" in allowed:
             allowed.add("HEAD")
         allowed.add("OPTIONS")
         if method == "OPTIONS":
             return _options(allowed), _NO_PARAMS
         if method not in self._known:
-            raise HTTPException(501, f"Method {method} is not known here")
-        raise HTTPException(405, headers={"allow": ", ".join(sorted(allowed))})
+            raise self._refusal(path, 501, f"Method {method} is not known here")
+        raise self._refusal(path, 405, allow=", ".join(sorted(allowed)))
+
+    def _refusal(self, path: str, status: int, detail: str | None = None, **headers: str) -> HTTPException:
+        error = HTTPException(status, detail, headers)
+        for prefix in self._prefixes:
+            if not prefix or path == prefix or path.startswith(f"{prefix}/"):
+                error.tables = self._tables[prefix]
+                break
+        return error
 
     def _search(
         self, node: Node, segments: list[str], at: int, method: str, values: list[str | Any], allowed: set[str]

@@ -18,8 +18,10 @@ from ..transport.listener import Listener
 from ..transport.loop import Loop
 from ..transport.stream import Socket, SocketStream
 from .accepted import Accepted
+from .endpoint import Endpoint
 from .limits import Limits
 from .routes import Router
+from .trust import Trust
 
 log = logging.getLogger("coserver.server")
 
@@ -36,6 +38,11 @@ class Service:
         self.emitter = emitter
         self.loop = Loop.current()
         self.connections: dict[int, Accepted] = {}
+        self.working = 0  # exchanges whose work after the response is under way
+        self.last_resort: Endpoint | None = None  # answers what no error handler of the app does
+        self.access: Callable[..., None] | None = None  # writes the access log, see ``access.access_writer``
+        self.heads: Callable[..., None] | None = None  # shows each head, see ``heads.heads_writer``
+        self.trust: Trust | None = None  # whose word counts for who the client is; None: nobody's
         self.draining = False
         self.accepted = 0
         self._tasks: TaskGroup | None = None
@@ -84,6 +91,19 @@ class Service:
         """Give the connection a task."""
         assert self._tasks is not None
         self._tasks.start_soon(connection.live, name=f"coserver connection {connection.id}")
+
+    def start_work(self, work: Callable[[], Awaitable[None]], name: str) -> None:
+        """Do work after a response in a task of its own; a drain waits for it. It must not raise."""
+        assert self._tasks is not None
+        self.working += 1
+        self._tasks.start_soon(self._work, work, name=name)
+
+    async def _work(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        finally:
+            self.working -= 1
+            self._changed.set()
 
     def begin(self, story: Story, stream: ByteStream, peer: str) -> Accepted:
         """Begin the story of a connection."""
@@ -147,11 +167,11 @@ class Service:
         for connection in tuple(self.connections.values()):
             connection.drain()
         started = monotonic()
-        while self.connections and (left := started + self._grace - monotonic()) > 0:
+        while (self.connections or self.working) and (left := started + self._grace - monotonic()) > 0:
             self._changed = anyio.Event()
             with anyio.move_on_after(left):
                 await self._changed.wait()
-        if self.connections:
+        if self.connections or self.working:
             # An idle connection that had no time to notice the drain is no loss, and no news.
             if cut := sum(connection.busy for connection in self.connections.values()):
                 log.warning("the grace of %s s is over; requests still running, now cancelled: %d", self._grace, cut)

@@ -17,8 +17,8 @@ from ..protocol import responses
 from ..protocol.errors import LocalProtocolError, RemoteProtocolError
 from . import wire
 from .accepted import is_cancellation
-from .errors import ClientLeft, HTTPException
-from .response import Response, encode_piece, error_response
+from .errors import ClientLeft
+from .response import Response, encode_piece
 
 if TYPE_CHECKING:
     from .connection import HttpConnection
@@ -28,10 +28,10 @@ log = logging.getLogger("coserver.server")
 
 
 class NothingSent(Exception):
-    """A stream failed before its first piece; ``instead`` is what the client gets."""
+    """A stream failed before its first piece, with ``error``; the client can still be given another answer."""
 
-    def __init__(self, instead: Response) -> None:
-        self.instead = instead
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 class BrokenOff(Exception):
@@ -39,71 +39,88 @@ class BrokenOff(Exception):
 
 
 class Sender:
-    """Writes one streamed body: pieces in, framed bytes out. ``size`` counts the body's bytes."""
+    """Writes one streamed body: pieces in, framed bytes out; the exchange counts the body's bytes."""
 
     def __init__(self, connection: HttpConnection, exchange: Exchange, head: bytes, framing: int) -> None:
-        self._connection = connection
-        self._exchange = exchange
-        self._head = head
-        self._framing = framing
-        self.size = 0
+        self.connection = connection
+        self.exchange = exchange
+        self.head = head
+        self.framing = framing
         self.started = False
+
+    encode = staticmethod(encode_piece)
+
+    async def pump(self, pieces: Any) -> None:
+        """Write all that an iterator yields, and close it."""
+        if isinstance(pieces, AsyncIterator):
+            await _pump_async(self, pieces)
+        elif isinstance(pieces, Iterator):
+            await run_blocking(_pump, self, pieces)
+        else:
+            raise LocalProtocolError(
+                f"a response's body is bytes or an iterator; got {type(pieces).__name__}: {pieces!r:.60}"
+            )
 
     async def send(self, piece: Any) -> None:
         """Write one piece; an empty one is none. Raises LocalProtocolError for what cannot be written."""
-        data = encode_piece(piece)
+        data = self.encode(piece)
         if data:
-            self.size += len(data)
-            if 0 <= self._framing < self.size:
-                raise LocalProtocolError(f"Content-Length says {self._framing}, but the stream yields more")
-            await self._write(responses.encode_chunk(data) if self._framing == wire.CHUNKED else data)
+            self.exchange.size += len(data)
+            if 0 <= self.framing < self.exchange.size:
+                raise LocalProtocolError(f"Content-Length says {self.framing}, but the stream yields more")
+            await self._write(responses.encode_chunk(data) if self.framing == wire.CHUNKED else data)
         # A client that takes everything must not keep other tasks from running.
         await anyio.lowlevel.checkpoint()
 
     async def finish(self, trailers: Any) -> None:
         """Write what ends the body. Raises LocalProtocolError if less came than Content-Length says."""
-        if 0 <= self._framing != self.size:
-            raise LocalProtocolError(f"Content-Length says {self._framing}, but the stream yielded {self.size} bytes")
+        size = self.exchange.size
+        if 0 <= self.framing != size:
+            raise LocalProtocolError(f"Content-Length says {self.framing}, but the stream yielded {size} bytes")
         end = b""
-        if self._framing == wire.CHUNKED:
+        if self.framing == wire.CHUNKED:
             end = responses.encode_last_chunk(trailers.items()) if trailers else responses.LAST_CHUNK
         await self._write(end)
 
     async def _write(self, data: bytes) -> None:
         if not self.started:
             self.started = True
-            self._exchange.continued = True  # no 100 may follow a final status, even if the handler reads on
-            data = self._head + data
+            self.exchange.continued = True  # no 100 may follow a final status, even if the handler reads on
+            self.show_head()
+            data = self.head + data
         if data:
-            await self._connection.send(data)
+            await self.connection.send(data)
+
+    def show_head(self) -> None:
+        """For whoever watches the heads, when this one goes out."""
+        if self.connection.service.heads is not None:
+            self.connection.service.heads(self.connection, self.exchange, self.head)
 
 
 async def send_stream(
     connection: HttpConnection, exchange: Exchange, response: Response, head: bytes, framing: int
-) -> int:
-    """Send the head and all that ``response.body`` yields; how many bytes of body that were. Closes the iterator.
+) -> None:
+    """Send the head and all that ``response.body`` yields. Closes the iterator.
 
     Raises NothingSent, BrokenOff, ClientLeft, RemoteProtocolError.
     """
-    body = response.body
-    sender = Sender(connection, exchange, head, framing)
+    await send_by(Sender(connection, exchange, head, framing), response.body, response.trailers)
+
+
+async def send_by(sender: Sender, pieces: Any, trailers: Any = None) -> None:
+    """Send all that ``pieces`` yields in the way of ``sender``. Closes the iterator. Raises like ``send_stream``."""
+    exchange = sender.exchange
     try:
-        if framing == wire.NO_BODY:
-            await close_body(connection, body)
-            await connection.send(head)
-            return 0
-        exchange.until_close = framing == wire.UNTIL_CLOSE
-        if isinstance(body, AsyncIterator):
-            await _pump_async(connection, sender, body)
-        elif isinstance(body, Iterator):
-            await run_blocking(_pump, sender, body)
-        else:
-            raise LocalProtocolError(
-                f"a response's body is bytes or an iterator; got {type(body).__name__}: {body!r:.60}"
-            )
-        await sender.finish(response.trailers)
+        if sender.framing == wire.NO_BODY:
+            await close_body(sender.connection, pieces)
+            sender.show_head()
+            await sender.connection.send(sender.head)
+            return
+        exchange.until_close = sender.framing == wire.UNTIL_CLOSE
+        await sender.pump(pieces)
+        await sender.finish(trailers)
         exchange.until_close = False
-    except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+    except (anyio.BrokenResourceError, anyio.ClosedResourceError, BrokenOff):
         raise
     except BaseException as error:
         if is_cancellation(error):
@@ -113,17 +130,15 @@ async def send_stream(
                 exchange.status = 0
             raise
         raise _failed(exchange, sender, error) from error
-    return sender.size
 
 
 def _failed(exchange: Exchange, sender: Sender, error: BaseException) -> Exception:
+    exchange.after = None
     if not sender.started:
         exchange.status = 0
-        if isinstance(error, HTTPException):
-            return NothingSent(error_response(error))
-        log.error("handler %s failed before its first piece, on %r", exchange.endpoint_name, exchange, exc_info=error)
-        return NothingSent(error_response(HTTPException(500)))
-    log.error("handler %s broke off its response to %r", exchange.endpoint_name, exchange, exc_info=error)
+        return NothingSent(error)
+    log.error("handler %s broke off its response to %r, request id %s", exchange.endpoint_name, exchange,
+              exchange.request.request_id, exc_info=error, extra=exchange.marks)  # fmt: skip
     return BrokenOff(f"the handler broke off its response: {error!r:.80}")
 
 
@@ -136,12 +151,12 @@ def _pump(sender: Sender, pieces: Iterator[Any]) -> None:
         _close(pieces)
 
 
-async def _pump_async(connection: HttpConnection, sender: Sender, pieces: AsyncIterator[Any]) -> None:
+async def _pump_async(sender: Sender, pieces: AsyncIterator[Any]) -> None:
     try:
         async for piece in pieces:
             await sender.send(piece)
     finally:
-        await close_body(connection, pieces)
+        await close_body(sender.connection, pieces)
 
 
 async def close_body(connection: HttpConnection, body: Any) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..protocol import responses
 from ..protocol.errors import LocalProtocolError
+from .filebody import FilePart
 from .response import TEXT, Response
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def encode_head(exchange: Exchange, response: Response, date: bytes) -> tuple[by
         length, framing = b"", NO_BODY
     elif type(response.body) is bytes:
         length, framing = _whole(len(response.body), given_length, silent)
+    elif type(response.body) is FilePart:
+        length, framing = responses.encode_length(response.body.size), response.body.size
     else:
         length, framing = _streamed(exchange, response, given_length)
     if silent:

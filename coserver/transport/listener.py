@@ -121,12 +121,14 @@ class Listener:
         return f"<Listener {self._socket!r}>"
 
     async def run(self, accepted: Callable[[Socket, Any], None], room: Callable[[], Awaitable[None] | None]) -> None:
-        """Accept until cancelled. ``room()`` is None while there is a place, else something to await for one."""
+        """Accept until cancelled or closed. ``room()`` is None while there is a place, else something to await."""
         while True:
             for _ in range(_BATCH):
                 full = room()
                 if full is not None:
                     await full
+                    if self._socket.fileno() < 0:
+                        return
                 if not await self._accept_or_wait(accepted):
                     break
             await self._loop.checkpoint()

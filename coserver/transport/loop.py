@@ -22,7 +22,7 @@ class Loop:
     """One event loop as the transport sees it. ``await loop.checkpoint()`` and its kin skip anyio's look-up of the
     backend, which would cost more than the receive it precedes."""
 
-    __slots__ = ("_turn", "checkpoint", "poller", "sweeper", "wait_readable", "wait_writable")
+    __slots__ = ("_servers", "_turn", "checkpoint", "poller", "sweeper", "wait_readable", "wait_writable")
 
     def __init__(self) -> None:
         token = current_token()
@@ -36,6 +36,7 @@ class Loop:
         self.sweeper = Sweeper()
         self.poller: Poller = EpollPoller() if has_epoll() else PeekPoller()
         self._turn = anyio.Lock()
+        self._servers = 0
 
     @classmethod
     def current(cls) -> Loop:
@@ -49,14 +50,15 @@ class Loop:
 
     async def run(self) -> None:
         """Keep sweeper and poller going until cancelled."""
-        async with self._turn:
-            try:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self.sweeper.run)
-                    tasks.start_soon(self.poller.run)
-            finally:
-                if not self._turn.statistics().tasks_waiting:
-                    self.poller.close()
+        self._servers += 1
+        try:
+            async with self._turn, anyio.create_task_group() as tasks:
+                tasks.start_soon(self.sweeper.run)
+                tasks.start_soon(self.poller.run)
+        finally:
+            self._servers -= 1
+            if not self._servers:  # who waits for a turn may be cancelled before it comes: whoever is last closes
+                self.poller.close()
 
 
 @coroutine

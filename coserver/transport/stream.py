@@ -7,8 +7,11 @@ there is nothing; by the time this task runs again the next request has mostly c
 from __future__ import annotations
 
 import _socket
+import errno
+import os
 import socket
 import struct
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +22,18 @@ from .loop import Loop
 
 #: Bytes asked for at once: what asyncio, trio and nginx's largest default buffers come to.
 RECEIVE_SIZE = 64 * 1024
+
+#: Whether the kernel can send from a file by itself.
+CAN_SENDFILE = hasattr(os, "sendfile")
+
+#: What a socket says of its peer; anything else that ``sendfile`` raises is the file's.
+_OF_THE_PEER = frozenset(
+    {errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTUNREACH,
+     errno.ENETUNREACH, errno.ENETDOWN, errno.ESHUTDOWN}
+)  # fmt: skip
+
+#: What Linux has not yet brought to the peer, its name and number being those of terminals (tcp(7), SIOCOUTQ).
+_SIOCOUTQ = 0x5411 if sys.platform == "linux" else 0
 
 _NO_LINGER = struct.pack("ii", 1, 0)  # the C library's struct linger: on, 0 seconds
 
@@ -86,6 +101,29 @@ class SocketStream(ByteStream):
             await self._loop.wait_writable(self._socket)
             rest = rest[self.send_now(rest) :]
 
+    async def sendfile(self, fd: int, offset: int, count: int) -> int:
+        """Send up to ``count`` bytes (at least 1) of a file from ``offset``, never copied here; how many, 0 at its end.
+
+        Waits while the socket is full. Raises BrokenResourceError, ClosedResourceError (anyio's), and OSError if the
+        file cannot be read, or not in this way.
+        """
+        while True:
+            try:
+                sent = os.sendfile(self._socket.fileno(), fd, offset, count)
+            except BlockingIOError:
+                await self._loop.wait_writable(self._socket)
+            except OSError as error:
+                if error.errno in _OF_THE_PEER or self._socket.fileno() < 0:
+                    raise self._broken(error) from error
+                raise
+            else:
+                self.sent += sent
+                return sent
+
+    def taken(self) -> int:
+        """Bytes that have reached the peer's system, where ours tells; else those that ours has taken."""
+        return self.sent - _waiting(self.fileno())
+
     async def send_eof(self) -> None:
         """Half-close: the peer reads an end of stream, and may go on sending."""
         try:
@@ -131,3 +169,15 @@ class SocketStream(ByteStream):
         if self._socket.fileno() < 0:
             return anyio.ClosedResourceError()
         return anyio.BrokenResourceError(str(error))
+
+
+def _waiting(fd: int) -> int:
+    """Bytes in the system's send buffer; 0 where it does not tell."""
+    if not _SIOCOUTQ or fd < 0:
+        return 0
+    import fcntl  # there is none on Windows
+
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, _SIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0  # no such thing for this family

@@ -1,1 +1,1 @@
-"""Floor 5: what a person sees of a snapshot; the only floor that knows a screen. Nothing yet."""
+"""Floor 5: what a person sees; the only floor that knows a screen. So far the page that shows a handler's error."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -50,15 +51,16 @@ async def echo(connection):
 class Running:
     """A ``coserver serve`` process. Its lines are collected as they come."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], output: IO[str] | None = None) -> None:
         self.process = process
+        self._output = output or process.stderr
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        assert self._output is not None
+        for line in self._output:
             self.lines.append(line.rstrip("\n"))
 
     def wait_for(self, pattern: str) -> re.Match[str]:
@@ -131,12 +133,12 @@ def coserver(folder: Path, environment: dict[str, str]) -> Callable[..., subproc
 
 @pytest.fixture
 def serve(folder: Path, environment: dict[str, str]) -> Iterator[Callable[..., Running]]:
-    """Start ``coserver serve`` on a free port; whatever still runs at the end is killed."""
+    """Start ``coserver serve``, or another such command, on a free port; whatever still runs at the end is killed."""
     started: list[Running] = []
 
-    def start(*arguments: str, port: bool = True) -> Running:
-        command = [*COMMAND, "serve", *arguments, *(["--port", "0"] if port else [])]
-        process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    def start(*arguments: str, port: bool = True, command: str = "serve") -> Running:
+        line = [*COMMAND, command, *arguments, *(["--port", "0"] if port else [])]
+        process = subprocess.Popen(line, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
         started.append(Running(process))
         return started[-1]
 

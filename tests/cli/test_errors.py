@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from coserver import __version__
@@ -98,9 +101,37 @@ def test_a_busy_port(coserver: Coserver) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         done = coserver("serve", "app", "--port", str(port))
-    assert done.stderr == (
-        f"error: 127.0.0.1:{port} is taken by another process: end it, or take another port (0 takes a free one)\n"
+    first, second = done.stderr.splitlines()
+    assert first == (
+        f"error: 127.0.0.1:{port} is taken by another process: end it, or take another port (0 takes a free one)"
     )
+    assert second.startswith(f"  it is held by process {os.getpid()} of {psutil.Process().username()}: ")
+    assert done.returncode == 1
+
+
+def test_a_busy_unix_socket(coserver: Coserver, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its holder bound a path relative to its own folder."""
+    monkeypatch.chdir(folder)
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind("shop.sock")
+        taken.listen()
+        done = coserver("serve", "app", "--uds", "./shop.sock")
+    first, second = done.stderr.splitlines()
+    assert first.startswith("error: ./shop.sock is taken by another process: end it")
+    assert second.startswith(f"  it is held by process {os.getpid()} of ")
+    assert done.returncode == 1
+
+
+def test_a_busy_port_whose_holder_cannot_be_asked_for(folder: Path, environment: dict[str, str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code = "import sys\nsys.modules['psutil'] = None\nfrom coserver_cli import main\nmain()\n"
+        done = subprocess.run(
+            [sys.executable, "-c", code, "serve", "app", "--port", str(taken.getsockname()[1])],
+            cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert len(done.stderr.splitlines()) == 1
     assert done.returncode == 1
 
 
@@ -113,13 +144,16 @@ def test_an_address_of_another_machine(coserver: Coserver) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["app", "--backend", "gevent"], "'--backend': it may be asyncio, uvloop, trio; got 'gevent'"),
-        (["app", "--codec", "pico"], "'--codec': it may be auto, h11, httptools; got 'pico'"),
+        (["app", "--backend", "gevent"], "'--backend': backend may be asyncio, uvloop, trio; got 'gevent'"),
+        (["app", "--codec", "pico"], "'--codec': codec may be auto, h11, httptools; got 'pico'"),
         (["app", "--port", "70000"], "--port"),
         (["app", "--port", "http"], "--port"),
         (["app", "--uds", "x", "--port", "1"], "a server listens on one of them: give --uds, or --host and --port"),
         ([], "MODULE:APP"),
-        (["app", "--reload"], "--reload"),
+        (["app", "--reload-dir", "none"], "--reload-dir"),
+        (["app", "--grace", "soon"], "'--grace': grace must be a number of seconds, or a text like '30s'"),
+        (["app", "--head-size", "0"], "'--head-size': head_size must be at least 1; got 0"),
+        (["app", "--debug", "tcp"], "'--debug': debug may hold http; got 'tcp'"),
     ],
 )
 def test_wrong_usage(coserver: Coserver, arguments: list[str], message: str) -> None:
@@ -133,8 +167,6 @@ def test_wrong_usage(coserver: Coserver, arguments: list[str], message: str) -> 
                                                   (["--codec", "httptools"], "fast")])  # fmt: skip
 def test_a_missing_extra(folder: Path, environment: dict[str, str], arguments: list[str], extra: str) -> None:
     """As if they were not installed: their names find nothing."""
-    import sys
-
     code = (
         "import importlib.machinery as m, sys\n"
         "find = m.PathFinder.find_spec\n"

@@ -90,7 +90,7 @@ def test_sound_sequences(kinds: tuple[type[ev.Event], ...]) -> None:
         ((OPEN, FINISHED, CLOSE), "HandlerFinished after nothing"),
         ((OPEN, STARTED, CLOSE), "HandlerStarted was never closed"),
         ((OPEN, STARTED, FINISHED, ev.HandlerFailed, CLOSE), "HandlerFailed after HandlerFinished"),
-        ((OPEN, STARTED, FINISHED, STARTED, CLOSE), "HandlerStarted after HandlerFinished"),
+        ((OPEN, STARTED, FINISHED, FINISHED, CLOSE), "HandlerFinished after HandlerFinished"),
         ((OPEN, BEGUN, CLOSE), "ResponseStarted was never closed"),
         ((OPEN, BEGUN, BEGUN, SENT, CLOSE), "ResponseStarted after ResponseStarted"),
         ((OPEN, SENT, CLOSE), "ResponseFinished after nothing"),

@@ -90,8 +90,8 @@ async def piped(
     app: App, pipe: Pipe, story: Any = HttpConnection, **options: Any
 ) -> AsyncIterator[tuple[Server, Accepted]]:
     async with testing.serving(app, **options) as server:
-        await until(lambda: server._service._tasks)
-        yield server, server._service.begin(story, pipe, "memory")
+        await until(lambda: server._services[0]._tasks)
+        yield server, server._services[0].begin(story, pipe, "memory")
         await until(lambda: not server.connections)
     pipe.let_go()
 
@@ -174,7 +174,7 @@ class Broken(Pipe):
 async def test_an_internal_error_ends_one_connection_only(app: App, caplog: pytest.LogCaptureFixture) -> None:
     async with talking(app) as (server, client):
         pipe = Broken(ValueError("a bug"))
-        connection = server._service.begin(HttpConnection, pipe, "memory")
+        connection = server._services[0].begin(HttpConnection, pipe, "memory")
         await until(lambda: server.connections == 1)
         assert connection.reason == "internal error"
         assert (await client.ask(get())).text == "ok"
@@ -196,7 +196,7 @@ def test_a_story_must_be_told() -> None:
         async with App().serving() as server:
             pipe = Pipe()
             with pytest.raises(NotImplementedError):
-                await Accepted(server._service, pipe, "memory").story()
+                await Accepted(server._services[0], pipe, "memory").story()
             pipe.let_go()
 
     anyio.run(main)
@@ -228,7 +228,7 @@ async def test_a_client_that_left_just_before_its_answer(app: App, observed: boo
         async with app.serving() as server, connect(server.port) as client:
             box[:] = [client]
             await client.send(get(path))
-            await until(lambda: server._service.accepted)
+            await until(lambda: server._services[0].accepted)
             await until(lambda: not server.connections)
         if observed:
             assert names[-3:] == ["ResponseStarted", "ResponseFailed", "ConnectionClosed"]

@@ -13,7 +13,7 @@ import pytest
 
 from coserver import App, ClientLeft, HTTPException, Limits, Request, Response, testing
 from coserver.protocol.errors import RemoteProtocolError
-from coserver.server import bodies
+from coserver.server import uploads
 
 from .clients import chunked, connect, get, post, talking, until
 
@@ -120,7 +120,7 @@ async def test_a_full_disk(app: App, monkeypatch: pytest.MonkeyPatch, caplog: py
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(bodies, "TemporaryFile", Full)
+    monkeypatch.setattr(uploads, "TemporaryFile", Full)
     async with talking(app, limits=Limits(body_buffer=10)) as (_, client):
         await client.send(get("/size", "Content-Length: 200000", method="POST") + b"x" * 100_000)
         answer = await client.answer()
@@ -259,7 +259,7 @@ async def test_a_handler_that_does_not_read_holds_the_client_back(app: App) -> N
                 sent += 100_000
         # What the two sockets' buffers take, and no more.
         assert sent < size / 2
-        (connection,) = server._service.connections.values()
+        (connection,) = server._services[0].connections.values()
         assert connection.stream.received < 1_000_000  # type: ignore[attr-defined]
         go_on.set()
     # Cut in the middle of a send, the client cannot know what arrived: it just leaves.

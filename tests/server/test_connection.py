@@ -864,13 +864,13 @@ async def test_live_table(app: App) -> None:
 
     async with talking(app) as (server, client):
         await until(lambda: server.connections == 1)
-        (connection,) = server._service.connections.values()
+        (connection,) = server._services[0].connections.values()
         assert connection.phase == "accept"
         await client.send(get("/wait"))
         await until(lambda: connection.phase == "handler")
         assert "GET /wait unanswered" in repr(connection.exchange)
         assert f"HttpConnection {connection.id} 127.0.0.1:" in repr(connection)
-        assert "1 connections" in repr(server._service)
+        assert "1 connections" in repr(server._services[0])
         release.set()
         await client.answer()
         await until(lambda: connection.phase == "recycle")

@@ -381,7 +381,7 @@ async def test_an_observer_that_comes_in_the_middle(app: App) -> None:
 
     async with app.serving() as server, connect(server.port) as client:
         await client.send(get("/go"))
-        await until(lambda: server._service.loop.sweeper.running)
+        await until(lambda: server._services[0].loop.sweeper.running)
         app.emitter.add_observer(late.append)
         go_on.set()
         await client.answer()

@@ -9,9 +9,9 @@ import pytest
 
 from coserver import HTTPException, Response
 from coserver.protocol.errors import LocalProtocolError
-from coserver.server import response as module
+from coserver.server import jsons
 from coserver.server.errors import phrase
-from coserver.server.response import encode_json_slowly, encode_piece, error_response, to_response
+from coserver.server.response import encode_piece, error_response, to_response
 
 
 def test_defaults() -> None:
@@ -69,10 +69,10 @@ def test_json() -> None:
     assert Response.json([], 201, {"X": "1"}).fields == [("X", "1")]
     with pytest.raises(TypeError):
         Response.json(object())
-    assert json.loads(encode_json_slowly({"a": 1 << 70})) == {"a": 1 << 70}
+    assert json.loads(jsons.encode_json_slowly({"a": 1 << 70})) == {"a": 1 << 70}
     with pytest.raises(ValueError, match="JSON"):
-        encode_json_slowly(float("nan"))
-    assert json.loads(module.encode_json({"a": -(1 << 70)})) == {"a": -(1 << 70)}
+        jsons.encode_json_slowly(float("nan"))
+    assert json.loads(jsons.encode_json({"a": -(1 << 70)})) == {"a": -(1 << 70)}
 
 
 def test_pieces() -> None:

@@ -280,3 +280,14 @@ def test_addresses_as_text() -> None:
     assert show_address(("127.0.0.1", 5)) == "127.0.0.1:5"
     assert show_address(("::1", 5, 0, 0)) == "[::1]:5"
     assert show_address("") == "unix"
+
+
+async def test_closed_while_it_waits_for_room() -> None:
+    """A full server stops: whoever is woken by the room that is left must not accept on what is closed by now."""
+    listener = Listener(bind_tcp("127.0.0.1", 0)[0], Loop.current())
+
+    async def until_closed() -> None:
+        listener.close()
+
+    with anyio.fail_after(5):
+        await listener.run(lambda sock, address: sock.close(), until_closed)

@@ -1,0 +1,122 @@
+"""``coserver config check`` and ``show``: what the sources say, held against the rules, and what comes of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from rich.text import Text
+
+from coserver import Limits
+from coserver.app import values
+from coserver.app.config import USUAL, ListenerTable
+from coserver.app.options import listener_table, table
+from coserver.app.sources import Configuration
+from coserver.protocol.framing import FRAMINGS
+
+from . import lines, serving, tables
+from .options import DEFAULTS
+from .serving import Asked, Failure
+
+Row = tuple[str, Any, str, str]  # key, value, origin, unit
+
+
+def check(asked: Asked, imports: bool) -> int:
+    """Say what is wrong, or what was found right; the exit code."""
+    try:
+        configuration = serving.configure(asked)
+        if imports and (configuration.app or configuration.listeners):
+            serving.ready(serving.find(asked, configuration))
+    except Failure:
+        return 1
+    for warning in configuration.warnings:
+        lines.warning(warning)
+    for line in _checked(configuration, imports):
+        print(line)
+    return 0
+
+
+def _checked(configuration: Configuration, imports: bool) -> Iterator[str]:
+    file = configuration.file
+    if file is not None:
+        yield f"ok  {file.path}: {_count(file.keys, 'key')}, {_count(len(file.listeners), 'listener')}"
+    variables = [one.where for one in configuration.given.values() if one.source == "environment"]
+    if variables:
+        yield f"ok  environment: {', '.join(variables)}"
+    named = [configuration.app, *(one.given.get(kind) for one in configuration.listeners for kind in _NAMING)]
+    references = list(dict.fromkeys(one.value for one in named if one is not None and one.value not in FRAMINGS))
+    if references:
+        yield f"{'ok  imported' if imports else '--  not imported'}: {', '.join(references)}"
+    if file is None and not variables:
+        yield f"nothing to check: there is no {USUAL} here, and no COSERVER_ variable is set"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+#: A listener's keys that name what is imported.
+_NAMING = ("app", "handler", "framing")
+
+
+def show(asked: Asked, *, imports: bool, as_json: bool) -> int:
+    """Print the effective values, each with its origin; the exit code."""
+    own = Limits()
+    try:
+        configuration = serving.configure(asked)
+        if imports and (configuration.app or configuration.listeners):
+            own = serving.find(asked, configuration).app.limits
+    except Failure:
+        return 1
+    for warning in configuration.warnings:
+        lines.warning(warning)
+    rows = list(_rows(configuration, own))
+    listeners = [list(_listener_rows(one)) for one in configuration.listeners]
+    if as_json:
+        tables.show_json(_as_json(rows, listeners))
+    else:
+        _print(rows, listeners)
+    return 0
+
+
+def _rows(configuration: Configuration, own: Limits) -> Iterator[Row]:
+    app = configuration.app
+    yield "app", app.value if app else None, app.where if app else "default", ""
+    elsewhere = ("port", "uds") if configuration.listeners else ("port",) if "uds" in configuration.given else ()
+    for row, value, where in configuration.rows(own, DEFAULTS):
+        if row.key not in elsewhere:
+            yield row.key, value, where, row.unit
+
+
+def _listener_rows(one: ListenerTable) -> Iterator[Row]:
+    for name, row in listener_table().items():
+        if name in one.given:
+            yield name, one.given[name].value, one.given[name].where, row.unit
+    for name, given in one.limits.items():
+        yield f"limits.{name}", given.value, given.where, table()[f"limits.{name}"].unit
+
+
+def _as_json(rows: list[Row], listeners: list[list[Row]]) -> dict[str, Any]:
+    return {
+        "options": {key: {"value": _plain(value), "from": where} for key, value, where, _ in rows},
+        "listeners": [
+            {key: {"value": _plain(value), "from": where} for key, value, where, _ in one} for one in listeners
+        ],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no infinity: what reads it takes "inf" as everything here does."""
+    return "inf" if value == math.inf else value
+
+
+def _print(rows: list[Row], listeners: list[list[Row]]) -> None:
+    """One table; what is a default steps back."""
+    for number, one in enumerate(listeners, 1):
+        rows = [*rows, *((f"listener {number}: {row[0]}", *row[1:]) for row in one)]
+    cells = []
+    for key, value, where, unit in rows:
+        style = "dim" if where == "default" else "bold"
+        cells.append((Text(key, style), Text(values.written(value, unit), style), Text(where, "dim")))
+    tables.show(("key", "value", "from"), cells, fold=("value", "from"))

@@ -1,0 +1,76 @@
+"""``coserver demo``: serves the shop with some traffic of its own, and says what to try. Ctrl+C stops it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+
+from coserver import Server
+
+from .. import lines, serving
+from . import shop
+from .traffic import CUSTOMERS, Traffic
+
+HTTP_PORT = 8000
+TCP_PORT = 9000
+
+
+def run(port: int | None = None) -> int:
+    """Serve on ``port``, or on the usual one or a free one, until a signal; the exit code."""
+    tcp_port = _free_port(TCP_PORT)
+    shop.app.tcp(port=tcp_port, framing="lines")(shop.counter)
+    traffic: list[Traffic] = []
+
+    def on_start(server: Server) -> None:
+        _tell(server)
+        lines.started(server)
+        traffic.append(Traffic(server.url))
+        traffic[0].start()
+
+    def on_signal(server: Server, count: int) -> None:
+        traffic[0].stop()
+        lines.stopping(server, count)
+
+    wanted = _free_port(HTTP_PORT) if port is None else port
+    try:
+        number = shop.app.run(port=wanted, on_start=on_start, on_signal=on_signal)
+    except OSError as error:
+        if traffic:
+            raise
+        lines.trouble(error.strerror or str(error))
+        return 1
+    traffic[0].stop()
+    traffic[0].join()
+    print(f"stopped; the customers got {traffic[0].answered} answers")
+    return serving.INTERRUPTED if number == signal.SIGINT else 0
+
+
+def _free_port(wanted: int) -> int:
+    """``wanted`` if nobody listens there, else 0: the system chooses."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            print(f"port {wanted} is taken, so a free one is used")
+            return 0
+    return wanted
+
+
+def _tell(server: Server) -> None:
+    """What to try next, as lines that can be pasted into another terminal."""
+    url, tcp = server.url, server.port_of("counter")
+    print(f"""
+The shop is open, with {CUSTOMERS} customers at a request a second each.
+Try, in another terminal:
+
+  curl {url}/items/1
+  curl -d '{{"item": 1, "count": 2}}' {url}/orders
+  curl -N {url}/ticker
+  curl -i {url}/items/9
+  nc 127.0.0.1 {tcp}
+
+Its code is in {shop.__file__}.
+""")
+    sys.stdout.flush()

@@ -1,0 +1,130 @@
+"""Flags, made from the table of options: a new field is a new flag. And the help that groups them.
+
+A command declares what is its own and a parameter ``flags``; ``with_flags`` puts a flag for each option into its
+signature, and hands over those that were given, read, by their key.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from coserver.app import values
+from coserver.app.options import Option, table
+
+#: Headings of the help, in this order; the command's own options come first.
+WHERE, ENGINE, LOGGING, LIMITS, DEVELOPMENT = "Where it listens", "Engine", "Logging", "Limits", "Development"
+HEADINGS = (WHERE, ENGINE, LOGGING, DEVELOPMENT, LIMITS)
+#: An option that stands elsewhere than its section's others.
+_UNDER = {
+    "backend": ENGINE,
+    "codec": ENGINE,
+    "access_log": LOGGING,
+    "access_format": LOGGING,
+    "trusted_peers": LOGGING,
+    "debug": DEVELOPMENT,
+}
+_SECTIONS = {"": WHERE, "limits": LIMITS, "log": LOGGING}
+#: Other names that people know.
+_ALIASES = {"trusted_peers": ("--forwarded-allow-ips",)}
+#: What a shell offers where other words may be written as well.
+_USUAL = {
+    "access_format": ("common", "combined"),
+    "trusted_peers": ("unix", "*"),
+    "host": ("127.0.0.1", "0.0.0.0", "::"),
+}
+_METAVARS = {"host": "ADDRESS", "uds": "PATH", "access_format": "FORMAT"}
+
+#: What stands for a field's default under ``coserver serve``: a person looks on, and knows the port.
+DEFAULTS: Mapping[str, Any] = {"port": 8000, "access_log": True}
+
+
+def with_flags(command: Callable[..., Any] | None = None, *, hidden: bool = False) -> Callable[..., Any]:
+    """The command with a flag for each option; they reach it as ``flags``, a dict by option key.
+
+    ``hidden`` keeps them out of its help.
+    """
+    if command is None:
+        return functools.partial(with_flags, hidden=hidden)
+    rows = {row.parameter: row for row in table().values()}
+
+    @functools.wraps(command)
+    def run(**given: Any) -> Any:
+        flags: dict[str, Any] = {}
+        for name, row in rows.items():
+            written = given.pop(name)
+            if written is not None:
+                flags[row.key] = written if row.switch else _read(row, written)
+        return command(**given, flags=flags)
+
+    own = [one for one in inspect.signature(command, eval_str=True).parameters.values() if one.name != "flags"]
+    parameters = [*own, *(_parameter(row, hidden) for row in rows.values())]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+def _read(row: Option, written: str) -> Any:
+    try:
+        return row.text(written)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=f"'{row.flag}'") from None
+
+
+def _parameter(row: Option, hidden: bool) -> inspect.Parameter:
+    names = f"{row.flag}/--no-{row.flag[2:]}" if row.switch else row.flag
+    option = typer.Option(
+        names,
+        *_ALIASES.get(row.key, ()),
+        metavar=None if row.switch else _metavar(row),
+        help=_help(row),
+        show_default=False,
+        hidden=hidden,
+        rich_help_panel=_UNDER.get(row.key, _SECTIONS[row.section]),
+        autocompletion=None if row.switch else complete(row.of or _USUAL.get(row.key, ())),
+    )
+    plain: Any = bool | None if row.switch else str | None
+    annotation: Any = Annotated[plain, option]
+    return inspect.Parameter(row.parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def complete(words: tuple[str, ...]) -> Callable[[str], list[str]] | None:
+    """What a shell offers for an option that has fixed words."""
+    return (lambda incomplete: [word for word in words if word.startswith(incomplete)]) if words else None
+
+
+def _metavar(row: Option) -> str:
+    return _METAVARS.get(row.key) or row.kind.metavar
+
+
+def _help(row: Option) -> str:
+    """The reason up to its first semicolon, and the default; the rest stands in the reference."""
+    text = row.why.partition(";")[0] if row.section == "limits" else row.why
+    default = values.written(DEFAULTS.get(row.key, row.default), row.unit)
+    return f"{text[0].upper()}{text[1:]}.{'' if default == 'none' else f' [{default}]'}"
+
+
+class Sectioned(TyperCommand):
+    """A command whose help has a heading for each group of options."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        arguments: list[tuple[str, str]] = []
+        groups: dict[str, list[tuple[str, str]]] = {"Options": [], **{heading: [] for heading in HEADINGS}}
+        for one in self.get_params(ctx):
+            record = one.get_help_record(ctx)
+            if record is None:
+                continue
+            if one.param_type_name == "argument":
+                arguments.append((record[0].partition(" <")[0], record[1]))  # typer adds the type's name
+            else:
+                heading = getattr(one, "rich_help_panel", None) or "Options"
+                groups.setdefault(heading, []).append(record)
+        for heading, records in {"Arguments": arguments, **groups}.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)

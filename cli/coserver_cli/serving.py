@@ -1,0 +1,203 @@
+"""From a command line to a server in the foreground: sources, app, log, run, and what is said where one of them fails.
+
+``serve`` and ``dev`` call ``serve`` here; ``config`` calls ``configure`` and ``find``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from coserver import App, AppError, Server
+from coserver.app.config import ConfigError, Given
+from coserver.app.settings import LogSettings, Options
+from coserver.app.sources import Configuration, resolve
+
+from . import lines
+from .child import Child
+from .options import DEFAULTS
+from .target import TargetError, find_app, find_object, look_in
+
+#: Ended by SIGINT, as shells say it: 128 and the signal's number.
+INTERRUPTED = 128 + signal.SIGINT
+
+
+@dataclass
+class Asked:
+    """What a command line says. ``flags`` is by option key, its values read."""
+
+    target: str | None = None
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    config: Path | None = None
+    env_file: Path | None = None
+    factory: bool = False
+    app_dir: Path | None = None
+
+
+@dataclass
+class Found:
+    """What is to be run: ``app`` with ``options`` as ``App.run`` takes them."""
+
+    configuration: Configuration
+    app: App
+    options: Options
+
+
+class Failure(Exception):
+    """The command ends with code 1, for a reason that has been said. ``str`` is the reason once more."""
+
+
+def serve(asked: Asked, child: Child | None = None) -> int:
+    """Serve until a signal; the exit code."""
+    try:
+        configuration = configure(asked)
+        start_log(configuration.log())
+        for warning in configuration.warnings:
+            lines.warning(warning)
+        found = find(asked, configuration)
+        number = _run(found, child)
+    except Failure as failure:
+        if child is not None:
+            child.failed(str(failure), listening=isinstance(failure.__cause__, OSError))
+        return 1
+    return INTERRUPTED if number == signal.SIGINT else 0
+
+
+def configure(asked: Asked) -> Configuration:
+    """Read all sources. Raises Failure, and typer.BadParameter for flags that contradict one another."""
+    if "uds" in asked.flags and ("host" in asked.flags or "port" in asked.flags):
+        raise typer.BadParameter(
+            "a server listens on one of them: give --uds, or --host and --port", param_hint="'--uds'"
+        )
+    if asked.env_file is not None:
+        _load_env_file(asked.env_file)
+    try:
+        look_in(asked.app_dir)
+        return resolve(flags=asked.flags, environ=os.environ, config=asked.config, target=asked.target)
+    except TargetError as error:
+        lines.trouble(str(error), error.way_out)
+        raise Failure(str(error)) from None
+    except ConfigError as error:
+        raise _failed(*error.problems) from None
+
+
+def find(asked: Asked, configuration: Configuration) -> Found:
+    """Import what is to be served. Raises Failure, and typer.BadParameter if nothing is named at all."""
+    try:
+        if configuration.app is not None:
+            app = _named("app", configuration.app, factory=asked.factory)
+        else:
+            app = _app_of_listeners(configuration)
+        return Found(configuration, app, _options(configuration, app))
+    except TargetError as error:
+        lines.trouble(str(error), error.way_out, error.cause)
+        raise Failure(lines.traceback_of(error.cause) if error.cause else str(error)) from None
+    except ConfigError as error:
+        raise _failed(*error.problems) from None
+
+
+def ready(found: Found) -> None:
+    """Hold it all against the rules that are asked at start. Raises Failure."""
+    try:
+        settings = found.app.settings(found.options)
+        for app in [found.app, *(one.app for one in settings.listeners if one.app is not None)]:
+            app.compile()
+    except AppError as error:
+        raise _failed(str(error)) from None
+
+
+def _app_of_listeners(configuration: Configuration) -> App:
+    """With no app at the top, the first listener's; where all are TCP, one that has no routes."""
+    if not configuration.listeners:
+        raise typer.BadParameter(
+            "name the app: coserver serve module:app; or write app = 'module:app' in coserver.toml",
+            param_hint="'MODULE:APP'",
+        )
+    for one in configuration.listeners:
+        if "app" in one.given:
+            app: App = _named("app", one.given["app"])
+            return app
+    for one in configuration.listeners:
+        if one.value("protocol") != "tcp":
+            raise ConfigError([f"{one.where}: no app answers here: write app = 'module:app' here, or at the top"])
+    assert configuration.file is not None
+    return App(configuration.file.path.stem)
+
+
+def _named(kind: str, given: Given, *, factory: bool = False) -> Any:
+    """What ``module:name`` is. Raises TargetError, which tells where it was named."""
+    try:
+        return find_app(given.value, factory=True) if factory else find_object(kind, given.value)
+    except TargetError as error:
+        where = "" if given.source == "flag" else f"{given.where}: "
+        raise TargetError(f"{where}{error}", error.way_out, error.cause) from None
+
+
+def _options(configuration: Configuration, app: App) -> Options:
+    return {**DEFAULTS_OF_RUN, **configuration.options(app.limits, _named)}  # type: ignore[typeddict-item]
+
+
+#: ``App.run`` itself takes port 8000, unless it listens elsewhere.
+DEFAULTS_OF_RUN = {name: value for name, value in DEFAULTS.items() if name != "port"}
+
+
+def _run(found: Found, child: Child | None) -> int | None:
+    """Serve until a signal; its number. Raises Failure."""
+    begun: list[Server] = []
+
+    def on_start(server: Server) -> None:
+        begun.append(server)
+        if child is not None and child.ready(server):
+            lines.again(server)
+        else:
+            lines.started(server)
+
+    try:
+        return found.app.run(on_start=on_start, on_signal=child.stopping if child else lines.stopping, **found.options)
+    except (AppError, OSError) as error:
+        if begun:
+            raise
+        message = getattr(error, "strerror", None) or str(error)
+        lines.trouble(message, _who_holds(message) if getattr(error, "errno", 0) == errno.EADDRINUSE else "")
+        raise Failure(message) from error
+
+
+def _who_holds(message: str) -> str:
+    from .holders import holder
+
+    return holder(message.partition(" is taken by another process")[0])
+
+
+def _load_env_file(path: Path) -> None:
+    """Set what the file holds and is not set already, for the app as well. Raises Failure."""
+    try:
+        from dotenv import load_dotenv
+    except ImportError:
+        lines.trouble("--env-file needs python-dotenv, which is not installed", "pip install 'coserver[dev]'")
+        raise Failure("--env-file needs python-dotenv") from None
+    try:
+        with path.open(encoding="utf-8") as opened:
+            load_dotenv(stream=opened, override=False)
+    except (OSError, ValueError) as error:
+        raise _failed(f"--env-file: {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def start_log(settings: LogSettings) -> None:
+    """Point the process's logging to stderr, in the form that was asked for."""
+    from coserver.app import logs
+
+    logs.configure(settings)
+    lines.as_records = settings.format == "json"
+
+
+def _failed(*problems: str) -> Failure:
+    for one in problems:
+        lines.trouble(one)
+    return Failure("\n".join(problems))

@@ -1,0 +1,69 @@
+"""Answers while a reload has no child to serve: the code is broken, so clients read 503 and why, and may try again.
+
+A coserver itself, on the sockets that the next child will listen on. TCP listeners have no such word: clients wait.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Awaitable, Callable, Iterable
+
+from coserver import App, Request, Response, Server
+from coserver.app.registry import Bound
+
+from .child import GRACE
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+#: Seconds until a client may come again; the page does so by itself.
+_AGAIN = 1
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta http-equiv="refresh" content="{again}"><title>waiting for a change</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 3rem auto; padding: 0 1rem }}
+pre {{ font: 14px/1.45 ui-monospace, monospace; padding: 1rem; overflow-x: auto; border-radius: 6px;
+      background: color-mix(in srgb, CanvasText 7%, Canvas); border-left: 4px solid #d33 }}
+</style></head><body>
+<h1>The app does not start</h1><p>It is tried again after the next change of a file; this page comes back by itself.</p>
+<pre>{why}</pre></body></html>
+"""
+
+
+class StandIn:
+    """Serves 503 on the kept HTTP listeners, between ``start`` and ``stop``."""
+
+    def __init__(self, *, shows_errors: bool) -> None:
+        self._shows_errors = shows_errors
+        self._servers: list[Server] = []
+
+    def start(self, kept: Iterable[Bound], why: str) -> None:
+        shown = why if self._shows_errors and why else "the terminal says why"
+        for number, one in enumerate(kept):
+            if one.protocol != "http":
+                continue
+            app = App(f"stand-in {number}")
+            app.route("/{rest:path}", methods=_METHODS)(_answer(shown))
+            if one.path:
+                self._servers.append(app.start(uds=one.path))
+            else:
+                self._servers.append(app.start(host=one.host, port=one.address.port))
+
+    def stop(self) -> None:
+        """Who comes from now on waits for the next child. Whoever came before is answered still, beside it."""
+        for server in self._servers:
+            server.begin_stop(GRACE)
+        self._servers.clear()
+
+
+def _answer(why: str) -> Callable[[Request, str], Awaitable[Response]]:
+    page = _PAGE.format(again=_AGAIN, why=html.escape(why))
+    text = f"503 Service Unavailable\nThe app does not start; it is tried again after the next change.\n\n{why}\n"
+
+    async def answer(request: Request, rest: str) -> Response:
+        fields = {"retry-after": str(_AGAIN), "cache-control": "no-store"}
+        if "text/html" in request.headers.get("accept", ""):
+            return Response(page, 503, fields, content_type="text/html; charset=utf-8")
+        return Response(text, 503, fields)
+
+    return answer

@@ -1,0 +1,71 @@
+"""What an app does before its first request and after its last: ``@app.lifespan``.
+
+A context manager, async or not, or a generator function of one ``yield``. It is entered before the server listens and
+left when its last connection has ended. A sync one runs in a worker, like a ``def`` handler.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+from ..hooks.workers import run_blocking
+from ..server.endpoint import describe
+from ..server.errors import AppError
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+def make_lifespan(function: Callable[..., Any]) -> Lifespan:
+    """``function`` as something that takes the app and returns an async context manager. Raises AppError."""
+    name = describe(function)
+    if inspect.iscoroutinefunction(function):
+        raise AppError(f"lifespan {name} is an async def without a yield: yield once, where the server runs")
+    parameters = inspect.signature(function).parameters.values()
+    needed = [each for each in parameters if each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD]
+    if len(needed) > 1:
+        raise AppError(f"lifespan {name} takes the app or nothing; it asks for {len(needed)} parameters")
+    make: Callable[..., Any] = function
+    if inspect.isasyncgenfunction(function):
+        make = asynccontextmanager(function)
+    elif inspect.isgeneratorfunction(function):
+        make = contextmanager(function)
+
+    def lifespan(app: Any) -> AbstractAsyncContextManager[Any]:
+        manager = make(app) if needed else make()
+        if hasattr(manager, "__aenter__"):
+            found: AbstractAsyncContextManager[Any] = manager
+            return found
+        if hasattr(manager, "__enter__"):
+            return _in_worker(manager)
+        raise AppError(
+            f"lifespan {name} must be a generator function or return a context manager; it returned "
+            f"{type(manager).__name__}"
+        )
+
+    return lifespan
+
+
+@asynccontextmanager
+async def _in_worker(manager: Any) -> AsyncIterator[Any]:
+    """A sync context manager, entered and left in a worker."""
+    value = await run_blocking(manager.__enter__)
+    try:
+        yield value
+    except BaseException as error:
+        if not await run_blocking(manager.__exit__, type(error), error, error.__traceback__):
+            raise
+    else:
+        await run_blocking(manager.__exit__, None, None, None)
+
+
+@asynccontextmanager
+async def lifespans(apps: Iterable[Any]) -> AsyncIterator[None]:
+    """Those of all ``apps``, each app once, entered in order and left in reverse."""
+    async with AsyncExitStack() as stack:
+        for app in dict.fromkeys(apps):
+            for lifespan in app.lifespans:
+                await stack.enter_async_context(lifespan(app))
+        yield

@@ -1,0 +1,85 @@
+"""From what was asked for to what listens: each listener with its address, its story, its routes and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..server.connection import HttpConnection
+from ..server.endpoint import Endpoint, describe
+from ..server.limits import Limits
+from ..server.routes import Router
+from ..server.service import Story
+from ..server.tcp import tcp_story
+from .declared import TcpRoute, find_framing, framing_name
+from .registry import Wanted
+from .settings import ListenerSettings, Settings
+
+if TYPE_CHECKING:
+    from .app import App
+
+
+@dataclass(frozen=True)
+class Listening:
+    """One listener to be. ``app`` is whose routes answer, or whose handler; ``router`` is empty for TCP."""
+
+    wanted: Wanted
+    app: App
+    story: Story
+    router: Router
+    limits: Limits
+
+
+def listening(app: App, settings: Settings) -> list[Listening]:
+    """All listeners of an app: those of the settings, or else HTTP if it has routes; ``app.listen``'s, ``app.tcp``'s.
+
+    Names are made unique by a number. Raises AppError for a route that cannot be served.
+    """
+    found: list[Listening] = []
+    names: set[str] = set()
+    for one in _all(app, settings):
+        name, number = one.wanted.name, 2
+        while name in names:
+            name, number = f"{one.wanted.name}-{number}", number + 1
+        names.add(name)
+        found.append(replace(one, wanted=replace(one.wanted, name=name)))
+    return found
+
+
+def _all(app: App, settings: Settings) -> Iterator[Listening]:
+    asked = [*settings.listeners, *app.listeners]
+    tcp_routes = list(app.tcp_routes)
+    if not settings.listeners and (app.routes or app.mounts or not (asked or tcp_routes)):
+        yield _http(ListenerSettings(host=settings.host, port=settings.port, uds=settings.uds), app, settings)
+    elif not asked and not tcp_routes[0].port and not tcp_routes[0].uds:
+        # Without HTTP the port that was asked for is the first handler's, if that names none of its own.
+        tcp_routes[0] = replace(tcp_routes[0], port=settings.port)
+    for one in asked:
+        if one.protocol == "http":
+            yield _http(one, app, settings)
+        else:
+            assert one.handler is not None
+            name = one.name or describe(one.handler).rpartition(".")[2]
+            framing = find_framing(one.framing)
+            route = TcpRoute(name, one.port or 0, one.host, one.handler, framing, one.uds, one.limits)
+            yield _tcp(route, app, settings)
+    for route in tcp_routes:
+        yield _tcp(route, app, settings)
+
+
+def _http(one: ListenerSettings, app: App, settings: Settings) -> Listening:
+    served = one.app or app
+    name = one.name or "http"
+    routes = sum(len(place.routes) for place in served.parts())
+    what = f"HTTP, {routes} route{'' if routes == 1 else 's'}{'' if served is app else f' of {served.name}'}"
+    wanted = Wanted(name, one.host or settings.host, one.port or 0, one.uds or "", "http", what)
+    return Listening(wanted, served, HttpConnection, served.compile(), one.limits or settings.limits)
+
+
+def _tcp(route: TcpRoute, app: App, settings: Settings) -> Listening:
+    endpoint = Endpoint(route.handler, "connection", ())
+    what = f"{route.name}, framing {framing_name(route.framing)}"
+    wanted = Wanted(route.name, route.host or settings.host, route.port, route.uds or "", "tcp", what)
+    story = tcp_story(endpoint, route.framing)
+    return Listening(wanted, app, story, Router(), route.limits or settings.limits)

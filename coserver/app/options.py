@@ -1,0 +1,149 @@
+"""The table of all options: one row for each described field of Settings, Limits, LogSettings and ListenerSettings.
+
+From a row come the TOML key, the environment variable, the flag, the reader of its values, and the reference's line.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, dataclass, fields
+from functools import cache
+from typing import Any
+
+from ..protocol.framing import FRAMINGS
+from ..server.errors import AppError
+from ..server.limits import Limits
+from . import values
+from .settings import ListenerSettings, LogSettings, Settings
+from .values import Kind
+
+#: Where each section's keys stand in a file, and what its variables and flags begin with.
+SECTIONS: dict[str, type] = {"": Settings, "limits": Limits, "log": LogSettings}
+PREFIX = "COSERVER_"
+LISTENER = "listener"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting. ``section`` is "", "limits", "log" or "listener"; ``unit`` is "bytes", "seconds", a noun or ""."""
+
+    section: str
+    name: str
+    kind: Kind
+    default: Any
+    unit: str
+    why: str
+    of: tuple[str, ...]
+    flag_name: str
+    owner: type  # whose rule its value must pass
+
+    @property
+    def key(self) -> str:
+        """``port``, ``limits.head_timeout``, ``log.level``: its place in the file, and its name in every message."""
+        return f"{self.section}.{self.name}" if self.section else self.name
+
+    @property
+    def variable(self) -> str:
+        """``COSERVER_PORT``, ``COSERVER_HEAD_TIMEOUT``, ``COSERVER_LOG_LEVEL``."""
+        return f"{PREFIX}{'LOG_' if self.section == 'log' else ''}{self.name}".upper()
+
+    @property
+    def flag(self) -> str:
+        """``--port``, ``--head-timeout``, ``--log-level``; a switch has a ``--no-`` twin."""
+        own = f"log-{self.name}" if self.section == "log" else self.name
+        return f"--{(self.flag_name or own).replace('_', '-')}"
+
+    @property
+    def parameter(self) -> str:
+        """Its name as a parameter of Python's: ``log_level``."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def switch(self) -> bool:
+        return self.kind is values.SWITCH
+
+    def text(self, written: str) -> Any:
+        """Read what a variable or a flag holds. Raises ValueError, its message a whole sentence."""
+        return self._checked(self.kind.text, written)
+
+    def toml(self, written: Any) -> Any:
+        """Read what a key of the file holds. Raises ValueError, its message a whole sentence."""
+        return self._checked(self.kind.toml, written)
+
+    def rule(self, value: Any) -> None:
+        """Hold a value against the dataclass's own rule. Raises AppError, ValueError, TypeError."""
+        self.owner(**{self.name: value})
+
+    def _checked(self, reader: Callable[[Any], Any], written: Any) -> Any:
+        try:
+            value = reader(written)
+        except ValueError as error:
+            raise ValueError(f"{self.name} {error}") from None
+        # What is one of some words may be right and yet not be had here, which is asked of the chosen value only;
+        # and a listener's fields are only right or wrong together.
+        if not self.of and self.owner is not ListenerSettings:
+            try:
+                self.rule(value)
+            except (AppError, ValueError, TypeError, OverflowError) as error:
+                raise ValueError(str(error)) from None
+        return value
+
+
+@cache
+def table() -> dict[str, Option]:
+    """All options but the listeners', by key, in the order of their fields."""
+    rows = (row for section, owner in SECTIONS.items() for row in _rows(section, owner))
+    return {row.key: row for row in rows}
+
+
+@cache
+def listener_table() -> dict[str, Option]:
+    """The keys of a ``[[listener]]`` table."""
+    return {row.name: row for row in _rows(LISTENER, ListenerSettings)}
+
+
+def _rows(section: str, owner: type) -> Iterator[Option]:
+    hints = typing.get_type_hints(owner, localns={"App": Any})
+    for field in fields(owner):
+        if not field.metadata:
+            continue  # made of other options: limits, listeners
+        told = field.metadata
+        yield Option(
+            section,
+            field.name,
+            _kind(field, hints[field.name]),
+            field.default if field.default is not MISSING else None,
+            told["unit"],
+            told["why"],
+            tuple(told.get("of", ())) or _words(hints[field.name]),
+            told.get("flag", ""),
+            Settings if section == LISTENER and field.name in ("host", "port", "uds") else owner,
+        )
+
+
+def _words(hint: Any) -> tuple[str, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+
+
+#: Fields of ListenerSettings that are objects in Python, and names of objects in a file.
+_NAMED: dict[str, Kind] = {"app": values.REFERENCE, "handler": values.REFERENCE}
+
+
+def _kind(field: Field[Any], hint: Any) -> Kind:
+    """The reader that fits a field's annotation, its unit and its choices."""
+    if field.name in _NAMED:
+        return _NAMED[field.name]
+    if field.name == "framing":
+        return values.choice(tuple(FRAMINGS), "NAME", else_reference=True)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = next(one for one in typing.get_args(hint) if one is not type(None))
+    many = typing.get_origin(hint) not in (None, typing.Literal)
+    if of := (tuple(field.metadata.get("of", ())) or _words(hint)):
+        return values.choices(of) if many else values.choice(of)
+    if many:
+        return values.NAMES
+    by_unit = {"bytes": values.SIZE, "seconds": values.TIME}
+    by_type = {bool: values.SWITCH, int: values.WHOLE, float: values.TIME, str: values.TEXT}
+    return by_unit.get(field.metadata["unit"]) or by_type[hint]

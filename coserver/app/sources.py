@@ -1,0 +1,201 @@
+"""Where settings come from, and which wins: flag, then environment, then file, then the app's own, then the default.
+
+``resolve`` is the one place that decides, and it remembers the origin of each value. What it gives is a Configuration:
+no app is imported and nothing is started by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from ..server.errors import AppError
+from ..server.limits import Limits
+from .config import USUAL, ConfigError, ConfigFile, Given, ListenerTable, nearest, read
+from .options import PREFIX, Option, table
+from .settings import ListenerSettings, LogSettings, Options
+
+#: Variables that are no setting's.
+CONFIG, APP = f"{PREFIX}CONFIG", f"{PREFIX}APP"
+#: What the command hands to its own children; not for people.
+INTERNAL = f"{PREFIX}INHERIT"
+
+#: Looks up what a listener names: the kind ("app", "handler" or "framing"), then ``module:name`` with its origin.
+Find = Callable[[str, Given], Any]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What is in force. ``given`` is by option key and holds what is no default; ``file`` None: there is none."""
+
+    app: Given | None
+    given: Mapping[str, Given]
+    listeners: tuple[ListenerTable, ...]
+    file: ConfigFile | None
+    warnings: tuple[str, ...]
+
+    def limits(self, own: Limits) -> Limits:
+        """The app's own limits, with what is given in their place."""
+        return replace(own, **self._of("limits"))
+
+    def log(self) -> LogSettings:
+        return LogSettings(**self._of("log"))
+
+    def options(self, own: Limits, find: Find) -> Options:
+        """The keywords of ``App.run``. Raises ConfigError, and what ``find`` raises."""
+        limits = self.limits(own)
+        listeners = tuple(_listener(one, limits, find) for one in self.listeners)
+        return cast(Options, {**self._of(""), "limits": limits, "listeners": listeners})
+
+    def rows(self, own: Limits, defaults: Mapping[str, Any]) -> Iterator[tuple[Option, Any, str]]:
+        """Every option with its value and origin. ``own`` are the app's limits; ``defaults`` stand for the fields'."""
+        for key, row in table().items():
+            if key in self.given:
+                yield row, self.given[key].value, self.given[key].where
+            elif row.section == "limits" and getattr(own, row.name) != row.default:
+                yield row, getattr(own, row.name), "the app"
+            else:
+                yield row, defaults.get(key, row.default), "default"
+
+    def _of(self, section: str) -> dict[str, Any]:
+        rows = ((table()[key], given) for key, given in self.given.items())
+        return {row.name: given.value for row, given in rows if row.section == section}
+
+
+def resolve(
+    *, flags: Mapping[str, Any], environ: Mapping[str, str], config: Path | None = None, target: str | None = None
+) -> Configuration:
+    """Put all sources together. ``flags`` holds values already read, by option key; ``config`` and ``target`` are
+    the command line's own. Raises ConfigError with all that is wrong.
+    """
+    problems: list[str] = []
+    variables, warnings = _environment(environ, problems)
+    path = config or (Path(environ[CONFIG]) if environ.get(CONFIG) else None)
+    if path is None and target is None and Path(USUAL).exists():
+        path = Path(USUAL)
+    file = read(path) if path is not None else None
+    if file is not None:
+        problems += file.problems
+    from_flags = {key: Given(value, "flag", table()[key].flag) for key, value in flags.items()}
+    by_rank = [from_flags, variables, file.given if file else {}]
+    for given in by_rank:
+        _one_place(given, problems)
+    chosen = _chosen(by_rank)
+    listeners = tuple(file.listeners) if file else ()
+    _check_listeners(listeners, chosen, problems)
+    _check_had(chosen, problems)
+    if problems:
+        raise ConfigError(problems)
+    app = _app(target, environ, file)
+    return Configuration(app, chosen, listeners, file, tuple(warnings))
+
+
+def _app(target: str | None, environ: Mapping[str, str], file: ConfigFile | None) -> Given | None:
+    if target is not None:
+        return Given(target, "flag", "the command line")
+    if environ.get(APP):
+        return Given(environ[APP], "environment", APP)
+    return file.app if file else None
+
+
+def _environment(environ: Mapping[str, str], problems: list[str]) -> tuple[dict[str, Given], list[str]]:
+    """What the variables give, and a warning for each that means nothing. An empty one counts as not set."""
+    rows = {row.variable: row for row in table().values()}
+    given: dict[str, Given] = {}
+    warnings: list[str] = []
+    for name in sorted(one for one in environ if one.startswith(PREFIX)):
+        if name in (CONFIG, APP) or name.startswith(INTERNAL):
+            continue
+        row = rows.get(name)
+        if row is None:
+            warnings.append(f"{name} is no variable of coserver's; {_meant(name, [*rows, CONFIG, APP])}")
+        elif environ[name]:
+            try:
+                given[row.key] = Given(row.text(environ[name]), "environment", name)
+            except ValueError as error:
+                problems.append(f"{name}: {error}")
+    return given, warnings
+
+
+def _meant(name: str, variables: Sequence[str]) -> str:
+    """The way out for a variable that there is not. What they all begin with makes none of them nearer."""
+    close = nearest(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in variables], PREFIX)
+    return close or "'coserver config reference' lists them"
+
+
+def _one_place(given: Mapping[str, Given], problems: list[str]) -> None:
+    """One source names one place."""
+    others = [given[key].where for key in ("host", "port") if key in given]
+    if "uds" in given and others:
+        where = given["uds"].where
+        rule = "a server listens on one of them: give uds, or host and port"
+        problems.append(f"{where}: {rule}; {others[0]} is given too")
+
+
+def _chosen(by_rank: Sequence[Mapping[str, Given]]) -> dict[str, Given]:
+    """The first source wins, for each option. A socket's path and a port are one choice: the first to name either."""
+    chosen = {key: given for source in reversed(by_rank) for key, given in source.items()}
+    for source in by_rank:
+        if "uds" in source:
+            chosen.pop("port", None)
+            break
+        if "port" in source or "host" in source:
+            chosen.pop("uds", None)
+            break
+    return chosen
+
+
+def _check_had(chosen: Mapping[str, Given], problems: list[str]) -> None:
+    """A backend or a codec that is not installed: asked of what was chosen only."""
+    for key, given in chosen.items():
+        if table()[key].of:
+            try:
+                table()[key].rule(given.value)
+            except (AppError, ValueError) as error:
+                problems.append(f"{given.where}: {error}")
+
+
+def _check_listeners(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, Given], problems: list[str]) -> None:
+    for key in ("port", "uds"):
+        if listeners and key in chosen:
+            problems.append(
+                f"{chosen[key].where}: the [[listener]] tables say where to listen ({listeners[0].where}): "
+                f"change them, or leave {key} out"
+            )
+    places: dict[Any, str] = {}
+    for one in listeners:
+        problems += [f"{one.where}: {message}" for message in _wrong_with(one)]
+        host = one.value("host") or (chosen["host"].value if "host" in chosen else "")
+        place = one.value("uds") or (one.value("port") and (host, one.value("port")))
+        if place and place in places:
+            problems.append(f"{one.where}: another listener has this place already ({places[place]})")
+        places[place] = one.where
+
+
+def _wrong_with(one: ListenerTable) -> Iterator[str]:
+    protocol = one.value("protocol") or "http"
+    if "uds" in one.given and ("port" in one.given or "host" in one.given):
+        yield "a listener has one place: give uds, or host and port, not both"
+    elif "uds" not in one.given and "port" not in one.given:
+        yield "a listener needs a place: port = 8000 (0 takes a free one), or uds = 'shop.sock'"
+    if protocol == "tcp" and "handler" not in one.given:
+        yield "a tcp listener needs handler = 'module:function'"
+    for name in ("handler", "framing") if protocol == "http" else ("app",):
+        if name in one.given:
+            other = "tcp" if protocol == "http" else "http"
+            yield f"{name} is for protocol = '{other}'; this listener speaks {protocol}"
+
+
+def _listener(one: ListenerTable, limits: Limits, find: Find) -> ListenerSettings:
+    """A listener's settings: its limits start from those at the top."""
+    named = {name: given.value for name, given in one.given.items()}
+    for kind in ("app", "handler", "framing"):
+        if ":" in named.get(kind, ""):
+            named[kind] = find(kind, one.given[kind])
+    own = {name: given.value for name, given in one.limits.items()}
+    try:
+        return ListenerSettings(**named, limits=replace(limits, **own))
+    except (AppError, ValueError) as error:
+        raise ConfigError([f"{one.where}: {error}"]) from None

@@ -1,0 +1,94 @@
+"""A TOML text, and the line on which each of its keys stands: tomllib tells values, but not where they were.
+
+There is no grammar here. A statement's lines are those that tomllib takes together and not sooner; a key stands in the
+first statement without which it is not there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+Path = Sequence[str | int]
+
+
+class TomlError(ValueError):
+    """A text that is no TOML. ``line`` counts from 1."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class Document:
+    """``values`` is what tomllib makes of the text. Raises TomlError."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.split("\n")
+        self._ends: list[int] | None = None
+        self._known: dict[int, dict[str, Any]] = {}
+        try:
+            self.values = _loads(text)
+        except ValueError as error:
+            raise self._stumbled(error) from None
+        except RecursionError:
+            raise TomlError(self._after_last(), "its values are nested too deeply") from None
+
+    def line(self, path: Path) -> int:
+        """The line where the statement begins that brings the key; 1 if there is none."""
+        ends = self._statements()
+        low, high = 0, len(ends) - 1
+        while low < high:  # that a key is there stays true for all longer beginnings of the text
+            middle = (low + high) // 2
+            if _holds(self._beginning(ends[middle]), path):
+                high = middle
+            else:
+                low = middle + 1
+        return (ends[low - 1] if low else 0) + 1
+
+    def _stumbled(self, error: ValueError) -> TomlError:
+        match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error), re.DOTALL)
+        if match is not None:
+            return TomlError(int(match[2]), f"{match[1]} (column {match[3]})")
+        return TomlError(self._after_last(), str(error).removesuffix(" (at end of document)"))
+
+    def _after_last(self) -> int:
+        """Where the first statement begins that has no end."""
+        ends = self._statements()
+        return min((ends[-1] if ends else 0) + 1, len(self._lines))
+
+    def _beginning(self, lines: int) -> dict[str, Any]:
+        if lines not in self._known:
+            self._known[lines] = _loads("\n".join(self._lines[:lines]))
+        return self._known[lines]
+
+    def _statements(self) -> list[int]:
+        """How many lines there are at the end of each statement."""
+        if self._ends is None:
+            self._ends, begun = [], 0
+            for count in range(1, len(self._lines) + 1):
+                try:
+                    _loads("\n".join(self._lines[begun:count]))
+                except (ValueError, RecursionError):
+                    continue
+                self._ends.append(count)
+                begun = count
+        return self._ends
+
+
+def _loads(text: str) -> dict[str, Any]:
+    import tomllib  # 6 ms that nobody pays who has no file
+
+    return tomllib.loads(text)
+
+
+def _holds(values: Any, path: Path) -> bool:
+    for step in path:
+        if isinstance(step, int):
+            if not isinstance(values, list) or step >= len(values):
+                return False
+        elif not isinstance(values, dict) or step not in values:
+            return False
+        values = values[step]
+    return True

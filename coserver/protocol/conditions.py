@@ -1,0 +1,127 @@
+"""Conditional requests without I/O: entity tags and dates against what the server has (RFC 9110 §8.8, §13)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import formatdate
+from functools import lru_cache
+
+#: The fields that make a request conditional, or one for a part, in lower case.
+CONDITIONAL = frozenset(
+    {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range", b"range"}
+)
+
+# RFC 9110 §8.8.3: the tag may hold anything visible but a quote, and what is beyond ASCII.
+_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_is_tag = re.compile(_TAG).fullmatch
+# Empty elements are to be read over (RFC 9110 §5.6.1). Every alternative begins otherwise, so nothing is tried twice.
+_is_tag_list = re.compile(rf"(?:{_TAG}|[ \t,])*").fullmatch
+_find_tags = re.compile(_TAG).findall
+
+_MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
+_TIME = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+# RFC 9110 §5.6.7: the one form to be sent, and the two to be understood.
+_DATES = (
+    rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (?P<day>\d\d) (?P<month>[A-Z][a-z]{{2}}) (?P<year>\d{{4}}) {_TIME} GMT",
+    rf"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?P<day>\d\d)-(?P<month>[A-Z][a-z]{{2}})-(?P<year>\d\d) {_TIME} GMT",
+    rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (?P<month>[A-Z][a-z]{{2}}) (?P<day>[ \d]\d) {_TIME} (?P<year>\d{{4}})",
+)
+
+
+@lru_cache(maxsize=1024)
+def format_date(seconds: int) -> str:
+    """Seconds since 1970 as an HTTP-date (RFC 9110 §5.6.7)."""
+    return formatdate(seconds, usegmt=True)
+
+
+@lru_cache(maxsize=256)
+def parse_date(text: str) -> int | None:
+    """An HTTP-date in any of its three forms as seconds since 1970; None for what is none (RFC 9110 §5.6.7)."""
+    for form in _DATES:
+        match = re.fullmatch(form, text, re.ASCII)
+        if match is not None:
+            break
+    else:
+        return None
+    year = int(match["year"])
+    month, within = divmod(_MONTHS.find(match["month"]), 3)
+    if within:  # -1 for no month at all leaves 2
+        return None
+    if len(match["year"]) == 2:
+        # Strictly, a date that seems more than 50 years ahead is a past one; without a clock, 1970 is the border.
+        year += 2000 if year < 70 else 1900
+    second = int(match["second"])
+    if second == 60:  # a leap second, which Python does not know
+        second = 59
+    try:
+        when = datetime(
+            year, month + 1, int(match["day"]), int(match["hour"]), int(match["minute"]), second, tzinfo=UTC
+        )
+    except ValueError:
+        return None
+    return int(when.timestamp())
+
+
+def conditional_fields(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
+    """Those of a request's fields that make it conditional; repeated ones joined (RFC 9110 §5.3). Mostly empty."""
+    found: dict[bytes, str] = {}
+    for name, value in fields:
+        if name in CONDITIONAL:
+            text = value.decode("latin-1")
+            found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
+
+
+def judge(asked: Mapping[bytes, str], etag: str | None, modified: int | None) -> int:
+    """What the preconditions of a GET or HEAD come to, in the order of RFC 9110 §13.2.2: 200, 304 or 412.
+
+    ``etag`` is quoted, ``modified`` in seconds since 1970; None for one that the representation has not.
+    """
+    if (tags := asked.get(b"if-match")) is not None:
+        if not matches(tags, etag, weak=False):
+            return 412
+    elif (since := _date_of(asked, b"if-unmodified-since")) is not None and modified is not None and modified > since:
+        return 412
+    if (tags := asked.get(b"if-none-match")) is not None:
+        return 304 if matches(tags, etag, weak=True) else 200
+    since = _date_of(asked, b"if-modified-since")
+    return 304 if since is not None and modified is not None and modified <= since else 200
+
+
+def range_applies(condition: str | None, etag: str | None, modified: int | None, *, settled: bool) -> bool:
+    """Whether an If-Range field, None for no such, lets the Range stand (RFC 9110 §13.1.5).
+
+    ``settled``: the representation was modified long enough ago that its date tells it from any other; a date younger
+    than that might be the same for two.
+    """
+    if condition is None:
+        return True
+    if '"' in condition:
+        return bool(_is_tag(condition)) and condition == etag and not condition.startswith("W/")
+    date = parse_date(condition)
+    return settled and date is not None and date == modified
+
+
+def matches(tags: str, etag: str | None, *, weak: bool) -> bool:
+    """Whether a field's list of entity tags, or "*", names ``etag`` (RFC 9110 §8.8.3.2). A malformed list names none.
+
+    "*" stands for anything, so also for a representation without a tag.
+    """
+    if tags.strip(" \t") == "*":
+        return True
+    if etag is None or not _is_tag_list(tags):
+        return False
+    if weak:
+        return _opaque(etag) in map(_opaque, _find_tags(tags))
+    return not etag.startswith("W/") and etag in _find_tags(tags)
+
+
+def _opaque(tag: str) -> str:
+    return tag.removeprefix("W/")
+
+
+def _date_of(asked: Mapping[bytes, str], name: bytes) -> int | None:
+    text = asked.get(name)
+    return None if text is None else parse_date(text)

@@ -1,0 +1,61 @@
+"""The reference codec: h11's reading half. Loaded when it is wanted: where httptools reads, few requests need it."""
+
+from __future__ import annotations
+
+import h11
+
+from .codec import Parts
+from .errors import RemoteProtocolError
+from .fields import RawFields
+from .head import RequestHead
+
+
+class H11Codec:
+    """The reference: h11's reading half."""
+
+    __slots__ = ("_connection", "_trailers")
+    reusable = False  # its states go on only with a whole response: a new one is cheaper
+
+    def __init__(self) -> None:
+        # No second limit here: what is fed has been measured against Limits already.
+        self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 30)
+        self._trailers: RawFields = []
+
+    def head(self, raw: bytes) -> Parts:
+        # h11 judges and knows where the body ends. Its own list of fields drops repeated lengths and changes values.
+        lines = raw.split(b"\r\n")[1:-2]
+        fields = [(name.lower(), value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in lines)]
+        try:
+            self._connection.receive_data(raw)
+            event = self._connection.next_event()
+        except h11.RemoteProtocolError as error:
+            _judge(raw, fields)  # what we refuse as well gets our words and status, whichever the codec
+            raise RemoteProtocolError(str(error), error.error_status_hint) from error
+        if type(event) is not h11.Request:
+            raise RemoteProtocolError(f"expected a request head, h11 read {event!r}")
+        minor = 1 if event.http_version == b"1.1" else 0
+        return event.method.decode("ascii"), event.target, minor, fields
+
+    def body(self, raw: bytes) -> bytes:
+        pieces: list[bytes] = []
+        try:
+            self._connection.receive_data(raw)
+            while True:
+                event = self._connection.next_event()
+                if type(event) is h11.Data:
+                    pieces.append(bytes(event.data))
+                elif type(event) is h11.EndOfMessage:
+                    self._trailers = list(event.headers)
+                else:
+                    break
+        except h11.RemoteProtocolError as error:
+            raise RemoteProtocolError(str(error), error.error_status_hint) from error
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def trailers(self) -> RawFields:
+        return self._trailers
+
+
+def _judge(raw: bytes, fields: RawFields) -> None:
+    method, target, version = raw[: raw.index(b"\r\n")].split(b" ")
+    RequestHead(method.decode("ascii"), target, int(version == b"HTTP/1.1"), fields)

@@ -1,0 +1,34 @@
+"""Public test tools: a client without a socket, its twin for plain functions, the order check and the leak check.
+
+async with testing.client(app) as c:       # or: with testing.sync_client(app) as c: c.get("/")
+    r = await c.get("/")
+
+async with testing.serving(app) as server:  # a real server on a free port, under both checks
+    ...
+"""
+
+from ..lifecycle.order import OrderCheck, OutOfOrder
+from .answers import BadStatus, Disconnected, Response, StreamedResponse
+from .blocking import SyncClient, sync_client
+from .checks import LeakError, leak_check, order_check, serving
+from .clients import Client, ClientOptions, client
+from .conversation import Conversation
+
+__all__ = [
+    "BadStatus",
+    "Client",
+    "ClientOptions",
+    "Conversation",
+    "Disconnected",
+    "LeakError",
+    "OrderCheck",
+    "OutOfOrder",
+    "Response",
+    "StreamedResponse",
+    "SyncClient",
+    "client",
+    "leak_check",
+    "order_check",
+    "serving",
+    "sync_client",
+]

@@ -1,0 +1,129 @@
+"""The order check and the leak check: every lifecycle event in its order, and nothing left open.
+
+async with testing.serving(app) as server:   # like app.serving, and both checks at the end
+    ...
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Unpack
+
+import anyio
+import anyio.lowlevel
+
+from ..app.app import App
+from ..app.server import Server
+from ..app.settings import Options
+from ..lifecycle.order import OrderCheck
+from ..transport.loop import Loop
+
+#: Threads that the async libraries keep for a while, to be used again: no leak.
+_POOLED = ("AnyIO worker thread", "Trio thread", "asyncio_")
+#: The task in which anyio's pytest plugin waits, a new one for each fixture and test: none of the block's.
+_RUNNERS = "TestRunner._call_in_runner_task"
+#: Where trio hangs tasks that belong to nobody.
+_ROOT = "<init>"
+#: Seconds for what is closing to be closed: a thread that has said its last word needs a moment to end.
+_SETTLE = 2.0
+
+
+class LeakError(AssertionError):
+    """Something was left open; the message says what."""
+
+
+@contextmanager
+def order_check(app: App) -> Iterator[OrderCheck]:
+    """Hold every event of ``app`` against the order table; raises OutOfOrder at the end of the block.
+
+    Start and stop the app inside: a connection that is still open at the end lacks its last event.
+    """
+    check = OrderCheck()
+    with app.emitter.observing(check):
+        yield check
+    check.check()
+
+
+@contextmanager
+def leak_check() -> Iterator[None]:
+    """No thread and no file descriptor may be left at the end of the block that was not there before it.
+
+    Raises LeakError. On other systems than Linux, descriptors are not looked at.
+    """
+    fds, threads = _descriptors(), _threads()
+    yield
+    until = time.monotonic() + _SETTLE
+    while leaked := _leaked(fds, threads):
+        if time.monotonic() > until:
+            raise LeakError("left behind: " + ", ".join(leaked))
+        time.sleep(0.01)
+
+
+@asynccontextmanager
+async def serving(app: App, **options: Unpack[Options]) -> AsyncIterator[Server]:
+    """``app.serving(**options)`` under both checks, the loop's tasks counted as well. Raises LeakError, OutOfOrder."""
+    async with unleaking():
+        with order_check(app):
+            async with app.serving(**options) as server:
+                await until_polling()
+                yield server
+
+
+@asynccontextmanager
+async def unleaking() -> AsyncIterator[None]:
+    """The leak check, the loop's tasks counted as well."""
+    before = _tasks()
+    with leak_check():
+        yield
+    left = _tasks() - before
+    if left:
+        raise LeakError("tasks left behind: " + ", ".join(left.elements()))
+
+
+async def until_polling() -> None:
+    """Until this loop's poller has its descriptor: it must not appear in the block of another server's leak check."""
+    poller = Loop.current().poller
+    while getattr(poller, "_epoll", poller) is None:
+        await anyio.lowlevel.checkpoint()
+
+
+def _leaked(fds: dict[int, str], threads: set[str]) -> list[str]:
+    now = _descriptors()
+    # libuv opens /dev/null once and keeps it, to survive running out of descriptors.
+    new = [f"descriptor {fd} ({what})" for fd, what in now.items() if fds.get(fd) != what and what != "/dev/null"]
+    return new + [f"thread {name}" for name in _threads() - threads]
+
+
+def _descriptors() -> dict[int, str]:
+    found: dict[int, str] = {}
+    try:
+        names = os.listdir("/proc/self/fd")
+    except FileNotFoundError:
+        return found
+    for name in names:
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            pass  # the listing's own, closed by now
+    return found
+
+
+def _threads() -> set[str]:
+    return {f"{t.name} ({t.ident})" for t in threading.enumerate() if not t.name.startswith(_POOLED)}
+
+
+def _tasks() -> Counter[str]:
+    """Those of no task group. One that is in a group ends with it, and may be another server's in the same loop."""
+    running = {task.id: task for task in anyio.get_running_tasks()}
+    found: Counter[str] = Counter()
+    for task in running.values():
+        parent = running.get(task.parent_id or 0)
+        loose = parent is None or parent.name == _ROOT
+        if loose and _RUNNERS not in getattr(task.coro, "__qualname__", ""):
+            found[task.name or "unnamed"] += 1
+    return found

@@ -1,0 +1,1 @@
+"""The public test tools, tested as their users meet them."""
