@@ -15,7 +15,6 @@ from anyio.abc import TaskStatus
 from ..server.failures import ErrorEndpoint
 from ..server.heads import heads_writer
 from ..server.service import Service
-from ..server.trust import Trust
 from ..transport.listener import Listener
 from . import registry
 from .lifespan import lifespans
@@ -95,7 +94,10 @@ async def _run(runs: list[Run], server: Server, bound: list[Bound]) -> None:
 def make_service(one: Listening, app: App, settings: Settings) -> Service:
     """One listener's service, with what the settings ask to be written and believed."""
     service = Service(one.router, one.limits, settings.codec, app.emitter)
-    service.trust = Trust(settings.trusted_peers) if settings.trusted_peers else None
+    if settings.trusted_peers:
+        from ..server.trust import Trust
+
+        service.trust = Trust(settings.trusted_peers)
     if settings.access_log:
         from ..server.access import access_writer
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from email.utils import formatdate
-from functools import lru_cache
+
+from .dates import parse_date
 
 #: The fields that make a request conditional, or one for a part, in lower case.
 CONDITIONAL = frozenset(
@@ -19,50 +18,6 @@ _is_tag = re.compile(_TAG).fullmatch
 # Empty elements are to be read over (RFC 9110 §5.6.1). Every alternative begins otherwise, so nothing is tried twice.
 _is_tag_list = re.compile(rf"(?:{_TAG}|[ \t,])*").fullmatch
 _find_tags = re.compile(_TAG).findall
-
-_MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
-_TIME = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
-# RFC 9110 §5.6.7: the one form to be sent, and the two to be understood.
-_DATES = (
-    rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (?P<day>\d\d) (?P<month>[A-Z][a-z]{{2}}) (?P<year>\d{{4}}) {_TIME} GMT",
-    rf"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?P<day>\d\d)-(?P<month>[A-Z][a-z]{{2}})-(?P<year>\d\d) {_TIME} GMT",
-    rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (?P<month>[A-Z][a-z]{{2}}) (?P<day>[ \d]\d) {_TIME} (?P<year>\d{{4}})",
-)
-
-
-@lru_cache(maxsize=1024)
-def format_date(seconds: int) -> str:
-    """Seconds since 1970 as an HTTP-date (RFC 9110 §5.6.7)."""
-    return formatdate(seconds, usegmt=True)
-
-
-@lru_cache(maxsize=256)
-def parse_date(text: str) -> int | None:
-    """An HTTP-date in any of its three forms as seconds since 1970; None for what is none (RFC 9110 §5.6.7)."""
-    for form in _DATES:
-        match = re.fullmatch(form, text, re.ASCII)
-        if match is not None:
-            break
-    else:
-        return None
-    year = int(match["year"])
-    month, within = divmod(_MONTHS.find(match["month"]), 3)
-    if within:  # -1 for no month at all leaves 2
-        return None
-    if len(match["year"]) == 2:
-        # Strictly, a date that seems more than 50 years ahead is a past one; without a clock, 1970 is the border.
-        year += 2000 if year < 70 else 1900
-    second = int(match["second"])
-    if second == 60:  # a leap second, which Python does not know
-        second = 59
-    try:
-        when = datetime(
-            year, month + 1, int(match["day"]), int(match["hour"]), int(match["minute"]), second, tzinfo=UTC
-        )
-    except ValueError:
-        return None
-    return int(when.timestamp())
-
 
 def conditional_fields(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
     """Those of a request's fields that make it conditional; repeated ones joined (RFC 9110 §5.3). Mostly empty."""

@@ -19,7 +19,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .errors import AppError
-from .trust import host_of, make_request_id
+from .identity import host_of, make_request_id
 
 if TYPE_CHECKING:
     from .connection import HttpConnection

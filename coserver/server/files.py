@@ -14,7 +14,8 @@ from time import time_ns
 from typing import TYPE_CHECKING
 
 from ..protocol import responses
-from ..protocol.conditions import CONDITIONAL, conditional_fields, format_date, judge, parse_date, range_applies
+from ..protocol.conditions import CONDITIONAL, conditional_fields, judge, range_applies
+from ..protocol.dates import format_date, parse_date
 from ..protocol.ranges import Span, content_range, frame_parts, no_range, parse_ranges
 from ..transport.stream import CAN_SENDFILE, SocketStream
 from . import wire

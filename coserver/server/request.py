@@ -13,14 +13,15 @@ from ..protocol.head import RequestHead
 from ..protocol.values import decode_text, parse_urlencoded
 from .errors import HTTPException
 from .given import Given
+from .identity import host_of, make_request_id
 from .jsons import decode_json
 from .limits import Limits
-from .trust import Trust, host_of, make_request_id
 
 if TYPE_CHECKING:
     from .accepted import Accepted
     from .exchange import Exchange
     from .forms import Form
+    from .trust import Trust
     from .uploads import Spool
 
 

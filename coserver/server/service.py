@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from email.utils import formatdate
-from time import monotonic
-from typing import Any
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.abc import ByteStream, TaskGroup
@@ -14,6 +13,7 @@ from anyio.abc import ByteStream, TaskGroup
 from ..hooks.workers import close_idle
 from ..lifecycle.emitter import Emitter
 from ..protocol.codecs import Parsers
+from ..protocol.dates import format_date
 from ..transport.listener import Listener
 from ..transport.loop import Loop
 from ..transport.stream import Socket, SocketStream
@@ -21,7 +21,9 @@ from .accepted import Accepted
 from .endpoint import Endpoint
 from .limits import Limits
 from .routes import Router
-from .trust import Trust
+
+if TYPE_CHECKING:
+    from .trust import Trust
 
 log = logging.getLogger("coserver.server")
 
@@ -123,7 +125,7 @@ class Service:
     def date(self, now: float) -> bytes:
         """The Date field's value (RFC 9110 §6.6.1) at ``now``, monotonic seconds; made once a second."""
         if now >= self.date_until:
-            self._date = formatdate(usegmt=True).encode()
+            self._date = format_date(int(time())).encode()
             self.date_until = now + 1
             self.head_end = b"date: %b\r\n\r\n" % self._date
         return self._date

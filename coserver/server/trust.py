@@ -6,7 +6,6 @@ of the connection, is trusted. Nothing is worked out before somebody asks for it
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -30,8 +29,6 @@ _ENTRY = (
 )
 
 _Network = IPv4Network | IPv6Network
-
-_process = (0, "")  # pid, and what its request ids begin with
 
 
 class Trust:
@@ -96,21 +93,6 @@ class Trust:
         except ValueError:
             return "", self._all
         return str(address), self._all or any(address in network for network in self._networks)
-
-
-def host_of(peer: str) -> str:
-    """The address of a peer ("127.0.0.1:4711", "[::1]:4711", "unix") without its port."""
-    host = peer.rpartition(":")[0] if peer[-1:].isdigit() else ""
-    return host.strip("[]").removeprefix("::ffff:") if host else peer
-
-
-def make_request_id(number: int) -> str:
-    """An id for the exchange ``number``; no other process, on any machine, makes the same."""
-    global _process
-    pid = os.getpid()
-    if _process[0] != pid:  # the first, or the first after a fork
-        _process = (pid, os.urandom(6).hex())
-    return f"{_process[1]}-{number:x}"
 
 
 def _joined(fields: RawFields, wanted: bytes) -> str:

@@ -9,7 +9,6 @@ import io
 import os
 import threading
 from collections.abc import Iterator
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import anyio
@@ -32,6 +31,8 @@ class Spool:
     __slots__ = ("_lock", "file", "reader")
 
     def __init__(self, reader: MultipartReader | None) -> None:
+        from tempfile import TemporaryFile  # with shutil and the compressors, which most servers never need
+
         self.file: BinaryIO = TemporaryFile()  # noqa: SIM115 - the exchange closes it
         self.reader = reader
         self._lock = threading.Lock()

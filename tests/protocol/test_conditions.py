@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coserver.protocol.conditions import conditional_fields, format_date, judge, matches, parse_date, range_applies
+from coserver.protocol.conditions import conditional_fields, judge, matches, range_applies
+from coserver.protocol.dates import format_date, parse_date
 
 THEN = 784111777  # the RFC's own example
 EARLIER, LATER = format_date(THEN - 1), format_date(THEN + 1)
@@ -153,3 +154,10 @@ def test_if_range_wants_what_is_certain() -> None:
 def test_which_fields() -> None:
     fields = [(b"host", b"x"), (b"if-none-match", b'"a"'), (b"range", b"bytes=0-"), (b"if-none-match", b'"\xe9"')]
     assert conditional_fields(fields) == {b"if-none-match": '"a", "é"', b"range": "bytes=0-"}
+
+
+@given(st.integers(-62135596800, 253402300799))
+def test_dates_as_the_standard_library_writes_them(seconds: int) -> None:
+    if seconds >= -30_000_000_000:  # before the year 1000 it leaves the zeros out
+        assert format_date(seconds) == formatdate(seconds, usegmt=True)
+    assert parse_date(format_date(seconds)) == seconds

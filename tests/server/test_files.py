@@ -19,7 +19,7 @@ from anyio.abc import SocketAttribute
 
 from coserver import App, HTTPException, Limits, Request, Response, testing
 from coserver.lifecycle import events as ev
-from coserver.protocol.conditions import format_date
+from coserver.protocol.dates import format_date
 from coserver.server import files
 from coserver.server.filebody import FileBody, OpenFile, disposition, type_of
 from coserver.transport.stream import SocketStream

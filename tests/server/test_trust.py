@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coserver import App, AppError, Request, testing
-from coserver.server.trust import Trust, host_of, make_request_id
+from coserver.server.identity import host_of, make_request_id
+from coserver.server.trust import Trust
 
 from .clients import Parser, get, talking
 
