@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..lifecycle import events as ev
 from ..lifecycle.phases import RESPONSE
@@ -90,10 +90,7 @@ async def send_rest(connection: HttpConnection, exchange: Exchange, rest: bytes)
     except BaseException as error:
         connection.tell_broken(error)
         raise
-    if connection.emitter.watched:
-        connection.emitter.tell(ev.ResponseFinished(**connection.facts(), size=exchange.size))
-    if connection.service.access is not None:
-        connection.service.access(connection, exchange)
+    _finished(connection, exchange)
 
 
 async def respond(connection: HttpConnection, exchange: Exchange, answer: Response | bytes) -> None:
@@ -117,39 +114,64 @@ async def respond(connection: HttpConnection, exchange: Exchange, answer: Respon
     connection.deadline = math.inf
     exchange.size = 0
     exchange.answer_head = head
-    body = response.body
-    sent = connection.sent
-    watched = connection.emitter.watched
     try:
-        if watched:
-            await connection.reach(ev.ResponseStarted(**connection.facts(), status=response.status))
+        if connection.emitter.watched:
+            await _be_held(connection, response)
         exchange.status = response.status
-        if connection.service.heads is not None and type(body) in (bytes, FilePart):  # a stream's goes with its first
-            connection.service.heads(connection, exchange, head)
-        if type(body) is FilePart:
-            from .files import send_file
-
-            await send_file(connection, exchange, body, head, framing)
-        elif type(body) is EventBody:
-            from .event_stream import send_events
-
-            await send_events(connection, exchange, body, head, framing)
-        elif type(body) is not bytes:
-            await send_stream(connection, exchange, response, head, framing)
-        else:
-            exchange.size = size = max(framing, 0)
-            await connection.send(head if not size or size > wire.ONE_WRITE else head + body)
-            if size > wire.ONE_WRITE:
-                await connection.send(body)
+        await _send(connection, exchange, response, head, framing)
     except BaseException as error:
-        if type(body) is bytes:
-            exchange.size = min(max(connection.sent - sent - len(head), 0), exchange.size)
         connection.tell_broken(error)
         raise
-    finally:
-        if type(body) is FilePart:
-            body.close()
-    if watched:
+    _finished(connection, exchange)
+
+
+async def _be_held(connection: HttpConnection, response: Response) -> None:
+    """Say that the response starts, and wait where a gate holds it; what is then never sent is closed."""
+    try:
+        await connection.reach(ev.ResponseStarted(**connection.facts(), status=response.status))
+    except BaseException:
+        await _close(connection, response.body)
+        raise
+
+
+async def _send(
+    connection: HttpConnection, exchange: Exchange, response: Response, head: bytes, framing: int
+) -> None:
+    """Send head and body, each kind of body its own way; whoever sends a body also closes it."""
+    body = response.body
+    if connection.service.heads is not None and type(body) in (bytes, FilePart):  # a stream's goes with its first
+        connection.service.heads(connection, exchange, head)
+    if type(body) is bytes:
+        await _send_whole(connection, exchange, head, body if framing > 0 else b"")
+    elif type(body) is FilePart:
+        from .files import send_file
+
+        await send_file(connection, exchange, body, head, framing)
+    elif type(body) is EventBody:
+        from .event_stream import send_events
+
+        await send_events(connection, exchange, body, head, framing)
+    else:
+        await send_stream(connection, exchange, response, head, framing)
+
+
+async def _send_whole(connection: HttpConnection, exchange: Exchange, head: bytes, body: bytes) -> None:
+    """A body in memory: with its head in one write, unless it is so large that the copy would cost more."""
+    before, exchange.size = connection.sent, len(body)
+    try:
+        if len(body) <= wire.ONE_WRITE:
+            await connection.send(head + body if body else head)
+        else:
+            await connection.send(head)
+            await connection.send(body)
+    except BaseException:
+        exchange.size = min(max(connection.sent - before - len(head), 0), len(body))
+        raise
+
+
+def _finished(connection: HttpConnection, exchange: Exchange) -> None:
+    """The response has been sent to its end."""
+    if connection.emitter.watched:
         connection.emitter.tell(ev.ResponseFinished(**connection.facts(), size=exchange.size))
     if connection.service.access is not None:
         connection.service.access(connection, exchange)
@@ -160,6 +182,13 @@ async def _cannot_be_sent(
 ) -> Response:
     log.error("handler %s: a response that cannot be sent: %r, request id %s", exchange.endpoint_name, error,
               exchange.request.request_id, extra=exchange.marks)  # fmt: skip
-    body = response.body
-    await close_body(connection, body.pieces if isinstance(body, EventBody) else body)
+    await _close(connection, response.body)
     return error_response(HTTPException(500))
+
+
+async def _close(connection: HttpConnection, body: Any) -> None:
+    """Let go of a body that is not going to be sent."""
+    if type(body) is FilePart:
+        body.close()
+    else:
+        await close_body(connection, body.pieces if isinstance(body, EventBody) else body)

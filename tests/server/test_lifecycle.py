@@ -585,3 +585,30 @@ async def test_cancellation_of_everything_during_a_hold(app: App, caplog: pytest
                 await anyio.sleep(60)
         assert scope.cancelled_caught
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_a_stream_that_is_held_and_never_sent_is_closed(app: App) -> None:
+    """The client leaves while a gate holds the response: its iterator is let go of, as one that was begun would be."""
+    closed: list[str] = []
+
+    class Pieces:
+        def __iter__(self) -> Pieces:
+            return self
+
+        def __next__(self) -> str:
+            return "piece"
+
+        def close(self) -> None:
+            closed.append("closed")
+
+    app.get("/pieces")(Pieces)
+    hold = Hold(app, ev.ResponseStarted)
+    async with talking(app) as (server, client):
+        async with connect(server.port) as other:
+            await other.send(get("/pieces"))
+            await hold.reached()
+            await other.reset()
+            await until(lambda: closed)
+        hold.release.set()
+        assert closed == ["closed"]
+        assert (await client.ask(get())).status == 200
