@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# More for pytest: make test PYTEST_ARGS="-k drain -x"
+# More for pytest: make test PYTEST_ARGS="-k drain -x"; -n 0 runs all in one process
 PYTEST_ARGS ?=
 
 .PHONY: help demo test check lint types imports coverage clean
@@ -20,7 +20,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/coserver demo || test $$? = 130
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 check: lint types imports coverage
 

@@ -16,7 +16,7 @@ from coserver import __version__
 from . import serving
 from .child import join_parent
 from .options import DEVELOPMENT, Sectioned, with_flags
-from .serving import INTERRUPTED, Asked
+from .serving import Asked
 
 cli = typer.Typer(
     name="coserver",
@@ -28,12 +28,9 @@ cli = typer.Typer(
 )
 
 
-def main() -> None:
-    """The entry point of the script ``coserver``."""
-    try:
-        cli(prog_name="coserver")
-    except KeyboardInterrupt:  # before the server has begun to heed signals
-        raise SystemExit(INTERRUPTED) from None
+def run() -> None:
+    """Read the command line and do what it says."""
+    cli(prog_name="coserver")
 
 
 def _version(wanted: bool) -> None:
@@ -152,7 +149,7 @@ def dev(
     raise typer.Exit(run(Asked(target, flags, config, env_file, factory, app_dir), reload_dir or [], join_parent()))
 
 
-@cli.command(short_help="Show what an app answers to.")
+@cli.command(cls=Sectioned, short_help="Show what an app answers to.")
 def routes(
     target: Target = None, config: Config = None, factory: Factory = False, app_dir: AppDir = None, json: AsJson = False
 ) -> None:
@@ -167,7 +164,7 @@ def routes(
     raise typer.Exit(run(Asked(target, {}, config, None, factory, app_dir), as_json=json))
 
 
-@cli.command(short_help="Tell what is missing here.")
+@cli.command(cls=Sectioned, short_help="Tell what is missing here.")
 def doctor(json: AsJson = False) -> None:
     """Tell what is here and what is missing, and the command that brings it. Ends with code 1 if there is a problem."""
     from .doctor import show as examined
@@ -175,7 +172,7 @@ def doctor(json: AsJson = False) -> None:
     raise typer.Exit(examined(as_json=json))
 
 
-@cli.command(short_help="Serve a small shop to try it on.")
+@cli.command(cls=Sectioned, short_help="Serve a small shop to try it on.")
 def demo(
     port: Annotated[
         int | None,

@@ -132,11 +132,18 @@ def _short(path: Path) -> str:
 
 
 def _from_user_code(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback without the frames of the import machinery and of this package."""
+    """The traceback without the frames of the import machinery, of this package, and of what runs the user's code."""
     ours = ("<frozen importlib", importlib.__file__, str(Path(__file__).parent))
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(ours):
         trace = trace.tb_next
-    return trace
+    theirs = trace
+    while theirs is not None and _runs_others(theirs.tb_frame.f_globals.get("__name__", "")):
+        theirs = theirs.tb_next
+    return theirs or trace  # what the library itself did wrong is shown whole
+
+
+def _runs_others(module: str) -> bool:
+    return module.partition(".")[0] in ("coserver", "anyio", "asyncio", "uvloop", "trio", "outcome", "contextlib")
 
 
 class _Stderr(Console):

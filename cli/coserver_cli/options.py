@@ -123,7 +123,8 @@ class Sectioned(TyperCommand):
                 arguments.append((record[0].partition(" <")[0], record[1]))  # typer adds the type's name
             else:
                 heading = getattr(one, "rich_help_panel", None) or "Options"
-                groups.setdefault(heading, []).append(record)
+                text = record[1].partition("[0<=")[0].rstrip()  # typer adds the range, which the error tells
+                groups.setdefault(heading, []).append((record[0], text))
         for heading, records in {"Arguments": arguments, **groups}.items():
             if records:
                 with formatter.section(heading):

@@ -17,6 +17,7 @@ import typer
 
 from coserver import App, AppError, Server
 from coserver.app.config import ConfigError, Given
+from coserver.app.registry import CannotListen
 from coserver.app.settings import LogSettings, Options
 from coserver.app.sources import Configuration, resolve
 
@@ -65,7 +66,7 @@ def serve(asked: Asked, child: Child | None = None) -> int:
         number = _run(found, child)
     except Failure as failure:
         if child is not None:
-            child.failed(str(failure), listening=isinstance(failure.__cause__, OSError))
+            child.failed(str(failure), listening=isinstance(failure.__cause__, CannotListen))
         return 1
     return INTERRUPTED if number == signal.SIGINT else 0
 
@@ -161,12 +162,17 @@ def _run(found: Found, child: Child | None) -> int | None:
 
     try:
         return found.app.run(on_start=on_start, on_signal=child.stopping if child else lines.stopping, **found.options)
-    except (AppError, OSError) as error:
-        if begun:
-            raise
-        message = getattr(error, "strerror", None) or str(error)
-        lines.trouble(message, _who_holds(message) if getattr(error, "errno", 0) == errno.EADDRINUSE else "")
+    except CannotListen as error:
+        message = error.strerror or str(error)
+        lines.trouble(message, _who_holds(message) if error.errno == errno.EADDRINUSE else "")
         raise Failure(message) from error
+    except AppError as error:
+        raise _failed(str(error)) from None
+    except Exception as error:  # what a lifespan raised
+        when = "end" if begun else "start"
+        said = f"the app failed at its {when}: {type(error).__name__}: {error}"
+        lines.trouble(said, "mend it; the traceback says where", error)
+        raise Failure(lines.traceback_of(error)) from None
 
 
 def _who_holds(message: str) -> str:

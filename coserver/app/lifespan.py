@@ -45,6 +45,7 @@ def make_lifespan(function: Callable[..., Any]) -> Lifespan:
             f"{type(manager).__name__}"
         )
 
+    lifespan.__name__ = name
     return lifespan
 
 
@@ -67,5 +68,12 @@ async def lifespans(apps: Iterable[Any]) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         for app in dict.fromkeys(apps):
             for lifespan in app.lifespans:
-                await stack.enter_async_context(lifespan(app))
+                try:
+                    await stack.enter_async_context(lifespan(app))
+                except RuntimeError as error:
+                    if str(error) != "generator didn't yield":  # contextlib's words, which name nothing
+                        raise
+                    raise AppError(
+                        f"lifespan {lifespan.__name__} ended without a yield: yield once, where the server runs"
+                    ) from None
         yield

@@ -21,6 +21,10 @@ _bound: dict[str, list[Bound]] = {}
 inherited: dict[str, list[Bound]] = {}
 
 
+class CannotListen(OSError):
+    """A place cannot be had. ``strerror`` says which, why, and the way out."""
+
+
 @dataclass
 class Bound:
     """The listening sockets of one listener, and what it was asked for. ``kept``: another process holds them too."""
@@ -125,10 +129,23 @@ def _bind(want: Wanted) -> Bound:
         sockets = [bind_unix(want.path)] if want.path else bind_tcp(want.host, want.port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise OSError(error.errno, _in_use(want)) from error
+            raise CannotListen(error.errno, _in_use(want)) from error
         where = want.path or f"{want.host}:{want.port}"
-        raise OSError(error.errno, f"cannot listen on {where} for {want.name!r}: {error.strerror}") from error
+        why = f"{error.strerror or error}{_way_out(want, error)}"  # Python's own, of a path too long, have no strerror
+        raise CannotListen(error.errno, f"cannot listen on {where} for {want.name!r}: {why}") from error
     return _bound_to(want, sockets)
+
+
+def _way_out(want: Wanted, error: OSError) -> str:
+    if want.path:
+        if error.errno == errno.ENOENT:
+            return "; make the folder first"
+        return "" if error.errno else "; take a shorter path, or one from the current folder"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return "; take an address of this machine, or 0.0.0.0 for all"
+    if error.errno in (errno.EACCES, errno.EPERM) and want.port < 1024:
+        return "; ports below 1024 may be for root alone: take a higher one"
+    return ""
 
 
 def _bound_to(want: Wanted, sockets: list[socket.socket], kept: bool = False) -> Bound:

@@ -136,6 +136,12 @@ class Settings:
             from ..server.access import compile_format  # not loaded where nothing is logged
 
             compile_format(self.access_format)
+            if "%" not in self.access_format:  # every line would be the same: a name misspelt
+                from difflib import get_close_matches
+
+                close = get_close_matches(self.access_format, ("common", "combined"), n=1)
+                meant = f"did you mean {close[0]}?" if close else "there are common, combined, and words like %h %r %s"
+                raise AppError(f"access_format: {self.access_format!r} holds no word like %h; {meant}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +166,8 @@ class LogSettings:
 def _check_place(host: Any, port: Any, uds: Any, what: str = "") -> None:
     if host is not None and not isinstance(host, str):
         raise AppError(f"{what}host must be a text, like '127.0.0.1'; got {host!r}")
+    if host == "":  # to the system all addresses, to whoever left a variable empty a surprise
+        raise AppError(f"{what}host must be an address or a name; 0.0.0.0 or :: is all of them; got ''")
     if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535):
         raise AppError(f"{what}port must be from 0 (take a free one) to 65535; got {port!r}")
     if uds is not None and (not isinstance(uds, str) or not uds or "\0" in uds):

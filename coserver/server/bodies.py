@@ -75,6 +75,8 @@ async def next_piece(connection: HttpConnection, exchange: Exchange) -> bytes:
     """
     reader = connection.reader
     while not reader.body_done:
+        if exchange.broken:
+            raise ClientLeft("the rest of this body cannot be read")
         try:
             data = reader.read_body()
         except RemoteProtocolError:

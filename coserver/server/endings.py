@@ -9,10 +9,11 @@ import anyio
 
 from ..lifecycle import events as ev
 from ..protocol.errors import RemoteProtocolError
-from .errors import HTTPException
+from .errors import ClientLeft, HTTPException
 from .exchange import Exchange, next_exchange_id
 from .limits import Limits
 from .response import error_response
+from .streaming import BrokenOff
 
 if TYPE_CHECKING:
     from .accepted import Accepted
@@ -34,9 +35,21 @@ async def refuse(connection: HttpConnection, error: RemoteProtocolError) -> None
     if connection.emitter.watched:
         told = ev.RequestRefused(**connection.facts(), status=error.status, reason=error.reason)
         connection.emitter.tell(told)
-    if not exchange.status:
-        await connection.respond(exchange, error_response(HTTPException(error.status, error.reason)))
-    await linger(connection, connection.service.limits, owed=True)
+    if exchange.status or await _told(connection, exchange, HTTPException(error.status, error.reason)):
+        await linger(connection, connection.service.limits, owed=True)
+
+
+async def _told(connection: HttpConnection, exchange: Exchange, error: HTTPException) -> bool:
+    """Answer, by the app's own handler for it if the head was sound; false if that broke its response off."""
+    try:
+        if exchange.endpoint is not None and not exchange.failed:
+            await connection.respond(exchange, await connection.answer_error(exchange, error))
+            return True
+    except (ClientLeft, RemoteProtocolError, BrokenOff):  # it asked for the rest of the body, or its stream failed
+        if exchange.status:
+            return False
+    await connection.respond(exchange, error_response(error))
+    return True
 
 
 async def last_words(connection: HttpConnection) -> None:

@@ -108,7 +108,6 @@ class EventSender(Sender):
         self.started = True
         self.exchange.continued = True  # no 100 may follow a final status
         self.show_head()
-        self.show_head()
         return self.head
 
     # What the sweeper does; it must not wait.

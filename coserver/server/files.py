@@ -78,7 +78,7 @@ def settle(exchange: Exchange, response: Response) -> Response:
     """``response``, whose body is a FileBody, as it answers this very request; one that is shared stays as it was.
 
     Conditions and ranges are for a GET or HEAD that would be answered with 200. Raises NothingSent with what is to be
-    answered instead: 412, 416, or that the file cannot be read any more.
+    answered instead: 412, 416, a field that cannot be said, or that the file cannot be read any more.
     """
     body = response.body
     assert isinstance(body, FileBody)
@@ -90,7 +90,7 @@ def settle(exchange: Exchange, response: Response) -> Response:
         answer = _settle(exchange, copy(response), file)
         if not isinstance(answer.body, FilePart):
             file.close()
-    except (HTTPException, OSError) as error:
+    except Exception as error:  # a handler's fields may be anything, numbers and None among them
         file.close()
         raise NothingSent(error) from error
     except BaseException:

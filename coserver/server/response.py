@@ -276,4 +276,6 @@ def error_response(error: HTTPException) -> Response:
     """What a client reads of an error: the status in words, and the detail if it says more."""
     title = phrase(error.status)
     detail = "" if error.detail == title else f"{error.detail}\n"
-    return Response(f"{error.status} {title}\n{detail}", error.status, error.headers)
+    # A detail may quote what UTF-8 cannot say, a file's name say: the error must be told all the same.
+    text = f"{error.status} {title}\n{detail}".encode(errors="backslashreplace")
+    return Response(text, error.status, error.headers, content_type=TEXT)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coserver import App, AppError, HTTPException, Limits, Request, Response
-from tests.server.clients import connect, get, post, talking
+from tests.server.clients import chunked, connect, get, post, talking
 
 
 class Sold(ValueError):
@@ -253,3 +253,50 @@ async def test_logged_once(shop: App, caplog: pytest.LogCaptureFixture) -> None:
     async with talking(shop) as (_, client):
         await client.ask(get("/raise/key"))
     assert len(caplog.records) == 1
+
+
+async def test_a_detail_that_utf_8_cannot_say(shop: App) -> None:
+    """A file's name in an unknown encoding, say."""
+
+    @shop.get("/name")
+    async def name() -> None:
+        raise HTTPException(404, "no file \udce9 or \N{SNOWMAN}")
+
+    async with talking(shop) as (_, client):
+        answer = await client.ask(get("/name"))
+        assert (answer.status, answer.text) == (404, "404 Not Found\nno file \\udce9 or \N{SNOWMAN}\n")
+        assert (await client.ask(get("/"))).text == "ok"
+
+
+async def test_a_body_that_is_too_long_or_broken(shop: App) -> None:
+    """What shows only while the body comes in is answered like what its head says."""
+
+    @shop.error(413)
+    async def large(request: Request) -> tuple[str, int]:
+        return f"too much for {request.path}", 413
+
+    @shop.error(400)
+    async def bad(error: HTTPException) -> str:
+        return f"bad: {error.detail}"
+
+    too_long = chunked("/items", b"z" * 8, b"z" * 8)
+    async with talking(shop, limits=Limits(body_size=10)) as (server, client):
+        answer = await client.ask(too_long + get("/never/read"))
+        assert (answer.status, answer.text) == (413, "too much for /items")
+        assert answer.headers["connection"] == "close"
+        await client.closed()
+        async with connect(server.port) as other:
+            answer = await other.ask(too_long.replace(b"8\r\n", b"x\r\n"))
+            assert (answer.status, answer.text[:5], answer.headers["connection"]) == (400, "bad: ", "close")
+            await other.closed()
+
+
+async def test_an_error_handler_that_reads_a_broken_body(shop: App) -> None:
+    @shop.error(413)
+    async def large(request: Request) -> str:
+        return "".join([str(piece) async for piece in request.stream()])
+
+    async with talking(shop, limits=Limits(body_size=10)) as (_, client):
+        answer = await client.ask(chunked("/items", b"z" * 8, b"z" * 8))
+        assert (answer.status, answer.headers["connection"]) == (413, "close")
+        await client.closed()

@@ -198,3 +198,14 @@ def test_what_is_no_lifespan() -> None:
     app.lifespan(lambda: 3)
     with pytest.raises(AppError, match="returned int"):
         app.start()
+
+
+@pytest.mark.parametrize("make", ["async def", "def"])
+async def test_a_generator_that_never_yields_is_named(make: str) -> None:
+    names: dict[str, Any] = {}
+    exec(f"{make} opened():\n    if False:\n        yield\n", names)  # the same body, both ways
+    app = App()
+    app.lifespan(names["opened"])
+    with pytest.raises(AppError, match="lifespan opened ended without a yield: yield once"):
+        async with app.serving():
+            pass

@@ -135,10 +135,63 @@ def test_a_busy_port_whose_holder_cannot_be_asked_for(folder: Path, environment:
     assert done.returncode == 1
 
 
-def test_an_address_of_another_machine(coserver: Coserver) -> None:
-    done = coserver("serve", "app", "--host", "192.0.2.1")
-    assert done.stderr.startswith("error: cannot listen on 192.0.2.1:8000 for 'http': ")
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (["--host", "192.0.2.1"], "192.0.2.1:8000 for 'http': .*; take an address of this machine, or 0.0.0.0 for all"),
+        (["--host", "shop.invalid"], "shop.invalid:8000 for 'http': .*; take an address of this machine, .*"),
+        (["--uds", "none/shop.sock"], "none/shop.sock for 'http': No such file or directory; make the folder first"),
+        (["--uds", "s" * 200], "s{200} for 'http': .*path too long; take a shorter path.*"),
+    ],
+)
+def test_a_place_that_cannot_be_had(coserver: Coserver, place: list[str], message: str) -> None:
+    done = coserver("serve", "app", *place)
+    assert re.fullmatch(f"error: cannot listen on {message}\n", done.stderr)
     assert done.returncode == 1
+
+
+BROKEN_LIFESPANS = {
+    "    raise ValueError('no database')\n    yield": ("start", "ValueError: no database"),
+    # A refused connection is no listener's trouble, though both are an OSError.
+    "    raise ConnectionRefusedError('no database')\n    yield": ("start", "ConnectionRefusedError: no database"),
+    "    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
+    "    yield\n    raise ValueError('no database')": ("end", "ValueError: no database"),
+}
+
+
+@pytest.mark.parametrize("body", BROKEN_LIFESPANS)
+def test_a_lifespan_that_fails_shows_its_own_traceback(
+    coserver: Coserver, folder: Path, backend: str, body: str
+) -> None:
+    """No frames of the command's, the library's or the loop's."""
+    (folder / "broken.py").write_text(
+        "import os, signal, threading\nfrom coserver import App\napp = App()\n"
+        f"@app.lifespan\nasync def life():\n{body}\n"
+    )
+    done = coserver("serve", "broken", "--port", "0", "--backend", backend)
+    lines = done.stderr.splitlines()
+    when, what = BROKEN_LIFESPANS[body]
+    begin = lines.index("Traceback (most recent call last):")
+    assert lines[begin + 1].startswith(f'  File "{folder}/broken.py"')
+    assert lines[-3:] == [what, f"error: the app failed at its {when}: {what}", "  mend it; the traceback says where"]
+    assert done.returncode == 1
+
+
+def test_ctrl_c_while_the_command_is_being_loaded(folder: Path, environment: dict[str, str]) -> None:
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from coserver_cli import main\nmain()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert (done.stderr, done.returncode) == ("", 130)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +207,8 @@ def test_an_address_of_another_machine(coserver: Coserver) -> None:
         (["app", "--grace", "soon"], "'--grace': grace must be a number of seconds, or a text like '30s'"),
         (["app", "--head-size", "0"], "'--head-size': head_size must be at least 1; got 0"),
         (["app", "--debug", "tcp"], "'--debug': debug may hold http; got 'tcp'"),
+        (["app", "--host", ""], "'--host': host must be an address or a name; 0.0.0.0 or :: is all of them; got ''"),
+        (["app", "--access-format", "combnied"], "'combnied' holds no word like %h; did you mean combined?"),
     ],
 )
 def test_wrong_usage(coserver: Coserver, arguments: list[str], message: str) -> None:
@@ -195,4 +250,6 @@ def test_help_can_be_read(coserver: Coserver) -> None:
     for word in ("--host", "--port", "--uds", "--backend", "--codec", "Example:", "asyncio, uvloop or trio"):
         assert word in done.stdout
     assert "serve" in coserver("--help").stdout
+    for command in ("routes", "demo"):
+        assert not re.search(r"<\w+>|<=x<=", coserver(command, "--help").stdout), "typer's own notation"
     assert "Usage:" in (done := coserver()).stdout + done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import tempfile
 from typing import Any
 
 import anyio
@@ -13,7 +14,6 @@ import pytest
 
 from coserver import App, ClientLeft, HTTPException, Limits, Request, Response, testing
 from coserver.protocol.errors import RemoteProtocolError
-from coserver.server import uploads
 
 from .clients import chunked, connect, get, post, talking, until
 
@@ -120,7 +120,7 @@ async def test_a_full_disk(app: App, monkeypatch: pytest.MonkeyPatch, caplog: py
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(uploads, "TemporaryFile", Full)
+    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
     async with talking(app, limits=Limits(body_buffer=10)) as (_, client):
         await client.send(get("/size", "Content-Length: 200000", method="POST") + b"x" * 100_000)
         answer = await client.answer()

@@ -706,3 +706,18 @@ async def test_in_the_memory_of_the_test_client(app: App) -> None:
         assert (answer.status, answer.body) == (200, LARGE)
         answer = await client.get("/f/small.txt", headers={"Range": "bytes=0-1"})
         assert (answer.status, answer.body) == (206, b"01")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"content_type": "text/\N{SNOWMAN}"}, {"headers": {"ETag": 5}}, {"headers": {"Last-Modified": 5}}],
+)
+async def test_fields_that_cannot_be_sent(folder: Path, wrong: dict[str, Any]) -> None:
+    """Whatever a request asks, it gets a 500, and the connection goes on."""
+    app = App()
+    app.get("/wrong")(lambda: Response.file(folder / "large.bin", **wrong))
+    app.get("/")(lambda: "ok")
+    async with asking(app) as client:
+        for fields in ([], ["Range: bytes=0-1,5000-5001"], ["If-None-Match: \"x\""], ["If-Modified-Since: x"]):
+            assert (await client.ask(get("/wrong", *fields))).status == 500
+            assert (await client.ask(get("/"))).text == "ok"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from coserver import App, Request, testing
+from coserver import App, Request, Response, testing
 
 from .clients import connect, get, talking, until
 
@@ -24,6 +24,10 @@ def app() -> App:
     @app.get("/stream")
     async def stream() -> Any:
         return iter([b"1", b"2"])
+
+    @app.get("/events")
+    async def events() -> Response:
+        return Response.events(["1", "2"])
 
     @app.get("/fails first")
     async def fails_first() -> Any:
@@ -85,6 +89,8 @@ async def test_request_and_response(app: App, heads: list[list[str]], codec: str
     [
         (get("/stream"), ["GET /stream HTTP/1.1", "HTTP/1.1 200 OK"]),
         (get("/stream", method="HEAD"), ["HEAD /stream HTTP/1.1", "HTTP/1.1 200 OK"]),
+        (get("/events"), ["GET /events HTTP/1.1", "HTTP/1.1 200 OK"]),
+        (get("/events", method="HEAD"), ["HEAD /events HTTP/1.1", "HTTP/1.1 200 OK"]),
         (get("/nowhere"), ["GET /nowhere HTTP/1.1", "HTTP/1.1 404 Not Found"]),
         # What was never sent is not shown.
         (get("/fails%20first"), ["GET /fails%20first HTTP/1.1", "HTTP/1.1 500 Internal Server Error"]),
