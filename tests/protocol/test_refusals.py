@@ -60,7 +60,7 @@ HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(0x40, 0x80
         (b"quit\r\n", None),
         (b"\x05\x01\x00", None),
     ],
-    ids=lambda value: repr(value)[:30],
+    ids=lambda value: repr(value).partition(" at 0x")[0][:30],
 )
 def test_refuses_early(codec: str, raw: bytes, words: str | None) -> None:
     error = read(codec, [raw]).error
