@@ -1,1 +1,1 @@
-"""Floor 4: what watches a server without being part of it: recorder, snapshot, metrics, stepper. Nothing yet."""
+"""Floor 4: what watches a server without being part of it: filters, snapshot, recorder, metrics."""

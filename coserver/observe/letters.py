@@ -1,0 +1,161 @@
+"""The letters of the filter language: what each takes, and what it asks of an exchange. mitmproxy's where it has them.
+
+A new letter is one row of LETTERS; the parser, the errors and docs/reference/filters.md read the table.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from ..lifecycle.phases import PHASES
+from .subject import Subject
+
+Test = Callable[[Subject], bool]
+
+
+class BadArgument(Exception):
+    """An argument that its letter cannot take; the parser knows the column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """``takes`` names the argument, "" if there is none; ``make`` turns it into the test. Raises BadArgument."""
+
+    takes: str
+    make: Callable[[str], Test]
+    about: str
+
+
+def compile_regex(argument: str) -> re.Pattern[str]:
+    try:
+        return re.compile(argument, re.IGNORECASE)
+    except (re.error, OverflowError, RecursionError, ValueError, Warning) as error:
+        raise BadArgument(
+            f"{argument!r:.60} is no regular expression: {error}; put a \\ before a special character"
+        ) from None
+
+
+def _regex(of: Callable[[Subject], str]) -> Callable[[str], Test]:
+    def make(argument: str) -> Test:
+        search = compile_regex(argument).search
+        return lambda subject: search(of(subject)) is not None
+
+    return make
+
+
+def _lines(of: Callable[[Subject], Iterable[str]]) -> Callable[[str], Test]:
+    def make(argument: str) -> Test:
+        search = compile_regex(argument).search
+        return lambda subject: any(search(line) for line in of(subject))
+
+    return make
+
+
+def _both(subject: Subject) -> Iterable[str]:
+    yield from subject.request_lines()
+    yield from subject.response_lines()
+
+
+def _content(*of: Callable[[Subject], bytes]) -> Callable[[str], Test]:
+    """A body is bytes: the expression is tried on them as UTF-8, "." being any byte."""
+
+    def make(argument: str) -> Test:
+        compile_regex(argument)
+        try:
+            search = re.compile(argument.encode(), re.IGNORECASE | re.DOTALL).search
+        except (re.error, OverflowError, RecursionError, ValueError, Warning) as error:
+            raise BadArgument(f"{argument!r:.60} cannot be looked for in bytes: {error}") from None
+        return lambda subject: any(search(get(subject)) for get in of)
+
+    return make
+
+
+def _types(of: Callable[[Subject], Iterable[str]]) -> Callable[[str], Test]:
+    def make(argument: str) -> Test:
+        search = compile_regex(argument).search
+
+        def test(subject: Subject) -> bool:
+            pairs = (line.partition(": ") for line in of(subject))
+            return any(search(value) for name, _, value in pairs if name.lower() == "content-type")
+
+        return test
+
+    return make
+
+
+_code = re.compile(r"[1-9x][0-9x]{2}", re.IGNORECASE)
+
+
+def _status(argument: str) -> Test:
+    if not _code.fullmatch(argument):
+        raise BadArgument(f"a status is three digits, x standing for any: 404, 5xx; got {argument!r:.60}")
+    matches = re.compile(argument.lower().replace("x", "[0-9]")).fullmatch
+    return lambda subject: matches(str(subject.status)) is not None
+
+
+_UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le, "": operator.ge,
+}  # fmt: skip
+_duration = re.compile(r"(>=|<=|>|<|) *([0-9]{1,12}(?:\.[0-9]{1,12})?) *(us|µs|ms|s|m)")
+
+
+def _took(argument: str) -> Test:
+    match = _duration.fullmatch(argument)
+    if match is None:
+        raise BadArgument(
+            f"a duration is >, <, >= or <=, a number and its unit, us, ms, s or m: >200ms; got {argument!r:.60}"
+        )
+    compare, limit = _COMPARE[match[1]], float(match[2]) * _UNITS[match[3]]
+    return lambda subject: compare(subject.seconds, limit)
+
+
+def _phase(argument: str) -> Test:
+    if argument not in PHASES:
+        close = get_close_matches(argument, PHASES, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(PHASES)}"
+        raise BadArgument(f"{argument!r:.60} is no phase; {hint}")
+    return lambda subject: subject.phase == argument
+
+
+def _upstream(argument: str) -> Test:
+    search = compile_regex(argument).search
+    return lambda subject: any(search(name) for name in subject.upstreams)
+
+
+def _flag(test: Test) -> Callable[[str], Test]:
+    return lambda argument: test
+
+
+LETTERS: dict[str, Letter] = {
+    "all": Letter("", _flag(lambda s: True), "everything"),
+    "at": Letter("phase", _phase, "is in this phase; of one that is over: ended there"),
+    "b": Letter("regex", _content(lambda s: s.request_content(), lambda s: s.response_content()), "a body"),
+    "bq": Letter("regex", _content(lambda s: s.request_content()), "the request's body"),
+    "bs": Letter("regex", _content(lambda s: s.response_content()), "the response's body"),
+    "c": Letter("code", _status, "the response's status, x standing for any digit: 5xx"),
+    "d": Letter("regex", _regex(lambda s: s.host), "the host that was asked for"),
+    "dst": Letter("regex", _regex(lambda s: s.dst), "the listener's address"),
+    "e": Letter("", _flag(lambda s: bool(s.error)), "something went wrong"),
+    "h": Letter("regex", _lines(_both), "a field, as a line: name: value"),
+    "hq": Letter("regex", _lines(lambda s: s.request_lines()), "a field of the request"),
+    "hs": Letter("regex", _lines(lambda s: s.response_lines()), "a field of the response"),
+    "http": Letter("", _flag(lambda s: s.protocol == "http"), "is HTTP"),
+    "m": Letter("regex", _regex(lambda s: s.method), "the method"),
+    "marked": Letter("", _flag(lambda s: s.marked), "was marked"),
+    "name": Letter("regex", _regex(lambda s: s.server), "the app's name"),
+    "q": Letter("", _flag(lambda s: not s.status), "has no response yet, or never had one"),
+    "s": Letter("", _flag(lambda s: bool(s.status)), "has a response"),
+    "src": Letter("regex", _regex(lambda s: s.src), "the client's address and port"),
+    "t": Letter("regex", _types(_both), "a Content-Type"),
+    "tcp": Letter("", _flag(lambda s: s.protocol == "tcp"), "is TCP"),
+    "took": Letter("duration", _took, "how long it took, or has taken so far: >200ms, <1s"),
+    "tq": Letter("regex", _types(lambda s: s.request_lines()), "the request's Content-Type"),
+    "ts": Letter("regex", _types(lambda s: s.response_lines()), "the response's Content-Type"),
+    "u": Letter("regex", _regex(lambda s: s.url), "the URL; a bare word is the same"),
+    "up": Letter("regex", _upstream, "an upstream that it asked"),
+}  # fmt: skip

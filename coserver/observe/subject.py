@@ -1,0 +1,80 @@
+"""What a filter may ask of an exchange, be it under way, in a snapshot, or long over in a trace: one set of names.
+
+Fields are asked for as lines, "name: value", as they are shown; what the subject does not know is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+
+class Subject(Protocol):
+    """One exchange. All of it is read without waiting; ``seconds`` is how long it took, or has taken so far."""
+
+    @property
+    def server(self) -> str:
+        """The app's name."""
+        ...
+
+    @property
+    def protocol(self) -> str:
+        """Either "http" or "tcp"."""
+        ...
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and target as one; for TCP the listener's name as tcp://name."""
+        ...
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def status(self) -> int:
+        """0 while there is no response."""
+        ...
+
+    @property
+    def src(self) -> str:
+        """The client's address and port."""
+        ...
+
+    @property
+    def dst(self) -> str:
+        """The listener's address and port."""
+        ...
+
+    @property
+    def phase(self) -> str:
+        """Where it is; of one that is over, where it ended."""
+        ...
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def error(self) -> str:
+        """What went wrong, in words; "" if nothing did."""
+        ...
+
+    @property
+    def marked(self) -> bool: ...
+
+    @property
+    def upstreams(self) -> Sequence[str]:
+        """The names of the upstreams that it asked, at any depth."""
+        ...
+
+    def request_lines(self) -> Iterable[str]: ...
+
+    def response_lines(self) -> Iterable[str]: ...
+
+    def request_content(self) -> bytes:
+        """The request's body, as far as it is known."""
+        ...
+
+    def response_content(self) -> bytes: ...
