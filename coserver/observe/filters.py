@@ -118,7 +118,7 @@ _space = re.compile(r"\s*")
 
 
 def _quote(argument: str) -> str:
-    if _bare.fullmatch(argument):
+    if _bare.fullmatch(argument) and not _glued.search(argument):
         return argument
     return '"' + argument.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
