@@ -22,8 +22,6 @@ _FRAMING = {b"content-length", b"transfer-encoding"}
 
 # A chunk's line is a size and rarely an extension; 4 KiB is what nginx's smallest header buffer would hold.
 LINE_MAX = 4096
-# Extensions in one body altogether: they are paid for in CPU and carry nothing (CVE-2023-39326 in Go had this shape).
-EXTENSIONS_MAX = 16 * 1024
 
 _SIZE, _DATA, _DATA_END, _TRAILER, _DONE = range(5)
 
@@ -31,15 +29,18 @@ _SIZE, _DATA, _DATA_END, _TRAILER, _DONE = range(5)
 class ChunkGuard:
     """Follows one chunked body. ``size`` counts the data bytes announced so far, in bytes."""
 
-    __slots__ = ("_extensions", "_left", "_refused", "_size_max", "_state", "_trailer", "_trailer_max", "size")
+    __slots__ = (
+        "_extension_max", "_extensions", "_left", "_refused", "_size_max", "_state", "_trailer", "_trailer_max", "size",
+    )  # fmt: skip
 
-    def __init__(self, size_max: int, trailer_max: int) -> None:
+    def __init__(self, size_max: int, trailer_max: int, extension_max: int) -> None:
         self._state = _SIZE
         self._left = 0
         self._size_max = size_max
         self._trailer_max = trailer_max
+        self._extension_max = extension_max
         self._extensions = self._trailer = 0
-        self._refused: tuple[str, int] | None = None
+        self._refused: tuple[str, int, str] | None = None
         self.size = 0
 
     @property
@@ -68,7 +69,7 @@ class ChunkGuard:
                     break
                 at = after
         except RemoteProtocolError as error:
-            self._refused = error.reason, error.status
+            self._refused = error.reason, error.status, error.limit
             raise
         return at
 
@@ -99,7 +100,7 @@ class ChunkGuard:
             return newline + 1
         self._trailer += newline + 1 - at
         if self._trailer > self._trailer_max:
-            raise RemoteProtocolError(f"the trailer is longer than {self._trailer_max} bytes", 431)
+            raise self._long_trailer()
         return self._approve_trailer(data, at)
 
     def _approve_size(self, data: bytes, at: int, end: int) -> int:
@@ -109,10 +110,8 @@ class ChunkGuard:
                 f"a chunk must start with its size in hexadecimal, then ';name=value' at most; got {show(data[at:end])}"
             )
         self._extensions += len(line[2])
-        if self._extensions > EXTENSIONS_MAX or end - at > LINE_MAX:
-            raise RemoteProtocolError(
-                f"chunk extensions are longer than {LINE_MAX} bytes a line, {EXTENSIONS_MAX} in all"
-            )
+        if self._extensions > self._extension_max or end - at > LINE_MAX:
+            raise self._long_extensions()
         self._left = int(line[1], 16)
         self.size += self._left
         self._check_total()
@@ -128,7 +127,7 @@ class ChunkGuard:
 
     def _check_total(self) -> None:
         if self.size > self._size_max:
-            raise RemoteProtocolError(f"the body is longer than {self._size_max} bytes", 413)
+            raise RemoteProtocolError(f"the body is longer than {self._size_max} bytes", 413, "body_size")
 
     def _check_unfinished(self, data: bytes, at: int) -> None:
         pending = data[at : at + LINE_MAX + 1]
@@ -137,7 +136,12 @@ class ChunkGuard:
         longest = self._trailer_max - self._trailer if self._state == _TRAILER else LINE_MAX
         if len(data) - at > longest and pending != b"\r":  # the empty line at the end does not count
             if self._state == _TRAILER:
-                raise RemoteProtocolError(f"the trailer is longer than {self._trailer_max} bytes", 431)
-            raise RemoteProtocolError(
-                f"chunk extensions are longer than {LINE_MAX} bytes a line, {EXTENSIONS_MAX} in all"
-            )
+                raise self._long_trailer()
+            raise self._long_extensions()
+
+    def _long_trailer(self) -> RemoteProtocolError:
+        return RemoteProtocolError(f"the trailer is longer than {self._trailer_max} bytes", 431, "trailer_size")
+
+    def _long_extensions(self) -> RemoteProtocolError:
+        allowed = f"{LINE_MAX} bytes a line, {self._extension_max} in all"
+        return RemoteProtocolError(f"chunk extensions are longer than {allowed}", 400, "extension_size")

@@ -10,13 +10,15 @@ class ProtocolError(Exception):
 class RemoteProtocolError(ProtocolError):
     """The peer broke the protocol; nothing that it sends after this can be trusted.
 
-    ``status`` is the HTTP status to answer with, where an answer can still be sent (RFC 9110 §15.5).
+    ``status`` is the HTTP status to answer with, where an answer can still be sent (RFC 9110 §15.5). ``limit`` names
+    the limit that it went beyond, "" if it broke a rule of the protocol itself.
     """
 
-    def __init__(self, reason: str, status: int = 400) -> None:
+    def __init__(self, reason: str, status: int = 400, limit: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
+        self.limit = limit
 
 
 class LocalProtocolError(ProtocolError):

@@ -19,6 +19,9 @@ from .syntax import check_head, check_partial
 # RFC 9112 §2.2 asks to ignore at least one empty line before a request; old clients sent one after a POST. More is a
 # flood.
 _LEADING_LINES = 2
+#: An unfinished head of that many bytes is copied with each piece that comes; a longer one grows in place. Most heads
+#: come whole, and most of the others in two pieces.
+_COPIED = 4096
 
 
 _NONE: RawFields = []  # shared, never changed: a list of its own for each connection would be 56 bytes
@@ -32,6 +35,7 @@ class HeadLimits:
     head_fields: int = 100
     target_size: int = 8 * 1024
     trailer_size: int = 8 * 1024
+    extension_size: int = 16 * 1024
 
 
 class Http1Reader:
@@ -50,7 +54,7 @@ class Http1Reader:
         self._parsers = Parsers(parsers) if isinstance(parsers, str) else parsers
         self._limits = limits
         self._small = min(limits.target_size, limits.head_size)  # a head of this size breaks no limit of size
-        self.buffer = b""
+        self.buffer: bytes | bytearray = b""
         self._checked = 0  # up to here an unfinished head has been found sound
         self._empty_lines = 0  # that came before the next request
         self._codec: Codec | None = None
@@ -66,7 +70,7 @@ class Http1Reader:
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the wire; what they are is found when they are read."""
-        self.buffer = self.buffer + data if self.buffer else data
+        self.buffer = bytes(self.buffer) + data if self.buffer else data
 
     def read_head(self, data: bytes = b"") -> RequestHead | None:
         """The next request's head, with ``data`` received as well; None if more bytes are needed.
@@ -77,7 +81,9 @@ class Http1Reader:
         if not self.body_done:
             raise LocalProtocolError("the last request's body must be read to its end before the next head")
         if data:
-            self.buffer = self.buffer + data if self.buffer else data
+            if self.buffer:
+                return self._read_more(data)
+            self.buffer = data
         buffer = self.buffer
         end = buffer.find(b"\r\n\r\n") + 4
         if end < 5 or buffer[0] <= 13:  # 13 is CR: empty lines, or no request line
@@ -92,7 +98,8 @@ class Http1Reader:
         method, target, minor, fields = codec.head(raw)
         head = RequestHead(method, target, minor, fields)  # first, for h11 judges as much before: one status for both
         if len(fields) > self._limits.head_fields:
-            raise RemoteProtocolError(f"a request has at most {self._limits.head_fields} fields here", 431)
+            most = self._limits.head_fields
+            raise RemoteProtocolError(f"a request has at most {most} fields here", 431, "head_fields")
         self.buffer = rest
         if self._checked or self._empty_lines:
             self._checked = self._empty_lines = 0
@@ -109,7 +116,9 @@ class Http1Reader:
     def limit_body(self, size_max: int) -> None:
         """Set how many bytes of body the request that was just read may have. Raises RemoteProtocolError (413)."""
         if self._left > size_max:
-            raise RemoteProtocolError(f"the body is {self._left} bytes long; at most {size_max} are taken here", 413)
+            raise RemoteProtocolError(
+                f"the body is {self._left} bytes long; at most {size_max} are taken here", 413, "body_size"
+            )
         if self._guard is not None:
             self._guard.limit(size_max)
 
@@ -141,11 +150,29 @@ class Http1Reader:
         self._codec = codec
         self.body_done = False
         if length is None:
-            self._guard = ChunkGuard(1 << 63, self._limits.trailer_size)
+            self._guard = ChunkGuard(1 << 63, self._limits.trailer_size, self._limits.extension_size)
         else:
             self._left = length
 
-    def _read_unfinished(self, buffer: bytes) -> RequestHead | None:
+    def _read_more(self, data: bytes) -> RequestHead | None:
+        """``read_head`` for a head that comes in pieces. A long one grows in place, and is searched but once."""
+        buffer, searched = self.buffer, 0
+        if isinstance(buffer, bytearray):
+            searched = len(buffer)
+        elif len(buffer) + len(data) <= _COPIED:
+            self.buffer = buffer + data
+            return self.read_head()
+        else:
+            buffer = bytearray(buffer)
+        buffer += data
+        if buffer.find(b"\r\n\r\n", max(searched - 3, 0)) >= 0:
+            self.buffer = bytes(buffer)
+            return self.read_head()
+        self.buffer = buffer
+        self._check_unfinished(buffer, searched)
+        return None
+
+    def _read_unfinished(self, buffer: bytes | bytearray) -> RequestHead | None:
         """There is no whole head yet, or there are empty lines before it."""
         if buffer[:1] in (b"\r", b"\n") and not self._checked:
             self.buffer = self._skip_empty_lines(buffer)
@@ -155,7 +182,7 @@ class Http1Reader:
             self._check_unfinished(buffer)
         return None
 
-    def _skip_empty_lines(self, buffer: bytes) -> bytes:
+    def _skip_empty_lines(self, buffer: bytes | bytearray) -> bytes | bytearray:
         while self._empty_lines < _LEADING_LINES and buffer[:2] == b"\r\n":
             self._empty_lines += 1
             buffer = buffer[2:]
@@ -165,7 +192,7 @@ class Http1Reader:
             )
         return buffer
 
-    def _check_size(self, head: bytes) -> None:
+    def _check_size(self, head: bytes | bytearray) -> None:
         """Refuse a head or target that is too long; ``head`` may be unfinished.
 
         What is wrong within the limit comes first, so that the status does not depend on how the bytes came.
@@ -176,12 +203,14 @@ class Http1Reader:
             longest = limits.target_size + 32  # room for the method and the version around the target
             if (line if line >= 0 else len(head)) > longest:
                 check_partial(head[:longest], 0)
-                raise RemoteProtocolError(f"the request target is longer than {limits.target_size} bytes", 414)
+                raise RemoteProtocolError(
+                    f"the request target is longer than {limits.target_size} bytes", 414, "target_size"
+                )
         if len(head) > limits.head_size:
             check_partial(head[: limits.head_size], 0)
-            raise RemoteProtocolError(f"the request head is longer than {limits.head_size} bytes", 431)
+            raise RemoteProtocolError(f"the request head is longer than {limits.head_size} bytes", 431, "head_size")
 
-    def _check_unfinished(self, buffer: bytes) -> None:
+    def _check_unfinished(self, buffer: bytes | bytearray, searched: int = 0) -> None:
         self._check_size(buffer)
         if buffer != b"\r":
-            self._checked = check_partial(buffer, self._checked)
+            self._checked = check_partial(buffer, self._checked, searched)

@@ -55,7 +55,7 @@ def explain(head: bytes) -> None:
     raise RemoteProtocolError("request head must end with an empty line, each line ended by CRLF")
 
 
-def check_request_line(line: bytes) -> None:
+def check_request_line(line: bytes | bytearray) -> None:
     """Raise RemoteProtocolError unless ``line`` is ``method SP target SP HTTP/1.x CRLF`` (RFC 9112 §3)."""
     if _match_request_line(line):
         return
@@ -65,7 +65,7 @@ def check_request_line(line: bytes) -> None:
     raise RemoteProtocolError(_guess(line))
 
 
-def check_field(data: bytes, start: int) -> int:
+def check_field(data: bytes | bytearray, start: int) -> int:
     """Check the field line at ``start``; returns where the next one starts."""
     field = match_field(data, start)
     if field:
@@ -81,28 +81,33 @@ def check_field(data: bytes, start: int) -> int:
     raise RemoteProtocolError(f"a field value must not hold control characters; got {show(line)}")
 
 
-def check_partial(data: bytes, checked: int) -> int:
-    """Check the whole lines of an unfinished head beyond ``checked``; returns up to where they are sound."""
+def check_partial(data: bytes | bytearray, checked: int, searched: int = 0) -> int:
+    """Check the whole lines of an unfinished head beyond ``checked``; returns up to where they are sound.
+
+    No line ends between ``checked`` and ``searched``: so much has been looked at before.
+    """
     if not checked:
-        end = data.find(b"\n") + 1
+        end = data.find(b"\n", searched) + 1
         if not end:
-            if not _may_become_request_line(data):
+            # A long one is looked at anew at every KiB, for each look begins at its start.
+            looked_at = searched and len(data) // 1024 == searched // 1024
+            if not looked_at and not _may_become_request_line(data):
                 raise RemoteProtocolError(_guess(data))
             return 0
         check_request_line(data[:end])
         checked = end
-    while data.find(b"\n", checked) >= 0:
+    while data.find(b"\n", max(checked, searched)) >= 0:
         checked = check_field(data, checked)
     return checked
 
 
-def show(line: bytes) -> str:
+def show(line: bytes | bytearray) -> str:
     """A line as a message shows it: printable, at most 60 characters."""
     text = line.rstrip(b"\r\n").decode("latin-1").encode("ascii", "backslashreplace").decode()
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-def _guess(data: bytes) -> str:
+def _guess(data: bytes | bytearray) -> str:
     if data.startswith(b"\x16\x03"):
         return "this is a TLS handshake, and the port speaks plain HTTP; use http:// or serve TLS here"
     if data.startswith(b"SSH-"):

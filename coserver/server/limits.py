@@ -34,6 +34,9 @@ class Limits:
     )
     target_size: int = _limit(8 * KiB, "bytes", "the request target; RFC 9112 asks for 8,000 at least. Beyond: 414")
     trailer_size: int = _limit(8 * KiB, "bytes", "the trailer of a chunked request; as nginx. Beyond: 431")
+    extension_size: int = _limit(
+        16 * KiB, "bytes", "of chunk extensions in one body; nobody uses them, Go 16 KiB. A line has 4 KiB. Beyond: 400"
+    )
     body_size: int = _limit(
         100 * MiB, "bytes", "a request's body; an upload's size that fills no disk at once. Beyond: 413"
     )
@@ -100,7 +103,7 @@ class Limits:
     @property
     def head(self) -> HeadLimits:
         """The part that the protocol floor keeps."""
-        return HeadLimits(self.head_size, self.head_fields, self.target_size, self.trailer_size)
+        return HeadLimits(self.head_size, self.head_fields, self.target_size, self.trailer_size, self.extension_size)
 
     @staticmethod
     def _least(name: str) -> int:

@@ -16,7 +16,7 @@ FINE = b"5\r\nhello\r\n0\r\n\r\n"
 
 
 def guard(size_max: int = 1000, trailer_max: int = 1000) -> ChunkGuard:
-    return ChunkGuard(size_max, trailer_max)
+    return ChunkGuard(size_max, trailer_max, 16 * 1024)
 
 
 def approve(pieces: list[bytes], each: ChunkGuard) -> bytes:

@@ -6,7 +6,7 @@ from time import process_time
 
 import pytest
 
-from coserver.protocol.chunks import EXTENSIONS_MAX, LINE_MAX
+from coserver.protocol.chunks import LINE_MAX
 from coserver.protocol.http1 import HeadLimits
 
 from .reading import CODEC_NAMES, Reading, chunked, pieces_of, read, request
@@ -111,7 +111,7 @@ def test_chunk_line_is_exact(codec: str) -> None:
 
 
 def test_extensions_are_exact(codec: str) -> None:
-    lines = EXTENSIONS_MAX // 1024
+    lines = LIMITS.extension_size // 1024
     body = b"1;%b\r\nx\r\n" % (b"a" * 1023) * lines
     assert refused_at(codec, chunked(body + b"0\r\n\r\n"), LIMITS) == [None, None]
     assert refused_at(codec, chunked(body + b"0;a\r\n\r\n"), LIMITS) == [400, 400]
