@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from os import PathLike
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from ..server.failures import ErrorEndpoint, ErrorHandlers, check_error_key
 from ..server.limits import Limits
 from ..server.routes import Router, split_route
 from . import running
-from .declared import Mount, Route, TcpRoute, check_prefix, find_framing, make_router, places
+from .declared import Mount, Route, TcpRoute, check_prefix, find_framing, make_router, places, route_limits
 from .lifespan import Lifespan, make_lifespan
 from .server import Server
 from .settings import ListenerSettings, Options, Settings
@@ -59,16 +59,23 @@ class App:
     # Handlers.
 
     def route(
-        self, path: str, *, methods: Iterable[str] = ("GET",), stream: bool = False
+        self,
+        path: str,
+        *,
+        methods: Iterable[str] = ("GET",),
+        stream: bool = False,
+        limits: Mapping[str, Any] | None = None,
     ) -> Callable[[Handler], Handler]:
         """Decorator: serve ``path`` by this handler. ``{name}`` or ``{name:type}`` is a parameter; types are str, int,
         float, uuid and, as the last segment, path. With ``stream`` the handler starts before the body is there.
+        ``limits`` are fields of Limits that it has in the place of its listener's, ``{"body_size": 5_000_000}``.
 
         Raises AppError for a malformed route, and at start (at once, if the app runs) for a parameter nobody provides.
         """
         if isinstance(methods, str):
             raise AppError(f"methods is a list: methods=[{methods!r}]")
         split_route(path)
+        own = route_limits(path, limits)
         names = tuple(method.upper() for method in methods)
 
         def register(handler: Handler) -> Handler:
@@ -76,7 +83,7 @@ class App:
             with self._change(self.routes):
                 whole = [one for one in before if set(one.methods) <= set(names)]
                 self.routes[:] = [one for one in self.routes if one not in whole]
-                self.routes.append(Route(path, names, handler, stream))
+                self.routes.append(Route(path, names, handler, stream, own))
             if before:
                 old, new = describe(before[-1].handler), describe(handler)
                 log.info("app %s: %s replaces %s on %s %s", self.name, new, old, names, path)
@@ -84,27 +91,37 @@ class App:
 
         return register
 
-    def get(self, path: str, *, stream: bool = False) -> Callable[[Handler], Handler]:
+    def get(
+        self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
+    ) -> Callable[[Handler], Handler]:
         """``route`` for GET; HEAD is answered by it as well."""
-        return self.route(path, methods=["GET"], stream=stream)
+        return self.route(path, methods=["GET"], stream=stream, limits=limits)
 
-    def post(self, path: str, *, stream: bool = False) -> Callable[[Handler], Handler]:
-        return self.route(path, methods=["POST"], stream=stream)
+    def post(
+        self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
+    ) -> Callable[[Handler], Handler]:
+        return self.route(path, methods=["POST"], stream=stream, limits=limits)
 
-    def put(self, path: str, *, stream: bool = False) -> Callable[[Handler], Handler]:
-        return self.route(path, methods=["PUT"], stream=stream)
+    def put(
+        self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
+    ) -> Callable[[Handler], Handler]:
+        return self.route(path, methods=["PUT"], stream=stream, limits=limits)
 
-    def patch(self, path: str, *, stream: bool = False) -> Callable[[Handler], Handler]:
-        return self.route(path, methods=["PATCH"], stream=stream)
+    def patch(
+        self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
+    ) -> Callable[[Handler], Handler]:
+        return self.route(path, methods=["PATCH"], stream=stream, limits=limits)
 
-    def delete(self, path: str, *, stream: bool = False) -> Callable[[Handler], Handler]:
-        return self.route(path, methods=["DELETE"], stream=stream)
+    def delete(
+        self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
+    ) -> Callable[[Handler], Handler]:
+        return self.route(path, methods=["DELETE"], stream=stream, limits=limits)
 
-    def head(self, path: str) -> Callable[[Handler], Handler]:
-        return self.route(path, methods=["HEAD"])
+    def head(self, path: str, *, limits: Mapping[str, Any] | None = None) -> Callable[[Handler], Handler]:
+        return self.route(path, methods=["HEAD"], limits=limits)
 
-    def options(self, path: str) -> Callable[[Handler], Handler]:
-        return self.route(path, methods=["OPTIONS"])
+    def options(self, path: str, *, limits: Mapping[str, Any] | None = None) -> Callable[[Handler], Handler]:
+        return self.route(path, methods=["OPTIONS"], limits=limits)
 
     def static(
         self, prefix: str, folder: str | PathLike[str], *, index: str | None = "index.html", hidden: bool = False

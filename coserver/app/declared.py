@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from ..protocol.framing import FRAMINGS, Framing
 from ..server.endpoint import Endpoint, annotated_types
 from ..server.errors import AppError
 from ..server.failures import ErrorHandlers
-from ..server.limits import Limits
+from ..server.limits import Limits, RouteLimits
 from ..server.routes import Router, split_route
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class Route:
     methods: tuple[str, ...]
     handler: Callable[..., Any]
     stream: bool = False
+    limits: RouteLimits | None = None
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,24 @@ def make_router(app: App) -> Router:
 def _add(router: Router, route: Route, place: Place) -> None:
     names = tuple(text for text, kind in split_route(route.path) if kind is not None)
     endpoint = Endpoint(route.handler, "request", names, stream=route.stream)
-    endpoint.app, endpoint.errors = place.app, place.tables
+    endpoint.app, endpoint.errors, endpoint.limits = place.app, place.tables, route.limits
     paths = [place.prefix + route.path]
     if place.prefix and route.path == "/":
         paths.append(place.prefix)  # /api is where people look for what is at /api/
     for path in paths:
         router.add(path, list(route.methods), endpoint, annotated_types(route.handler))
+
+
+def route_limits(path: str, limits: Mapping[str, Any] | None) -> RouteLimits | None:
+    """What a route was given as ``limits=``. Raises AppError."""
+    if limits is None:
+        return None
+    if not isinstance(limits, Mapping):
+        raise AppError(f'route {path!r}: limits is a dict of what differs, {{"body_size": 1000}}; got {limits!r}')
+    try:
+        return RouteLimits(limits) if limits else None
+    except (TypeError, ValueError) as error:
+        raise AppError(f"route {path!r}: {error}") from None
 
 
 def check_prefix(prefix: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from time import monotonic
 from types import TracebackType
@@ -119,6 +120,17 @@ class Server:
     def exchanges(self) -> int:
         """How many requests (for TCP, messages) are being served now."""
         return sum(one.busy for service in self._services for one in list(service.connections.values()))
+
+    @property
+    def breaches(self) -> dict[str, int]:
+        """What clients did that they must not, since the start: how often, by the limit that it broke.
+
+        Also by the words of ``coserver.server.breaches.OTHER_REASONS``. From any thread.
+        """
+        counts: Counter[str] = Counter()
+        for service in self._services:
+            counts.update(dict(service.breaches.counts))  # copied in one step: the loop's thread may be counting
+        return dict(counts)
 
     def stop(self, grace: float | None = None) -> None:
         """Stop accepting, let what runs end within ``grace`` seconds (default: ``Limits.grace``), then cancel it.

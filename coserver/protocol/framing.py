@@ -54,12 +54,12 @@ class Lines:
             self._searched = len(buffer)
         # One byte more than the line: its CR.
         if (end if end >= 0 else len(buffer)) > self.size_max + 1:
-            raise RemoteProtocolError(f"a line must be at most {self.size_max} bytes long")
+            raise _too_long("a line", self.size_max)
         if end < 0:
             return None
         line = bytes(buffer[:end]).removesuffix(b"\r")
         if len(line) > self.size_max:
-            raise RemoteProtocolError(f"a line must be at most {self.size_max} bytes long; this one has {len(line)}")
+            raise _too_long("a line", self.size_max, f"; this one has {len(line)}")
         del buffer[: end + 1]
         self._searched = 0
         return line
@@ -90,7 +90,7 @@ class Length:
         if size < 0:
             raise RemoteProtocolError(f"a message's length must not be negative; got {size}")
         if size > self.size_max:
-            raise RemoteProtocolError(f"a message must be at most {self.size_max} bytes long; this one says {size}")
+            raise _too_long("a message", self.size_max, f"; this one says {size}")
         end = self._head + size
         if len(buffer) < end:
             return None
@@ -102,6 +102,10 @@ class Length:
         if len(message) > 0x7FFF_FFFF:
             raise LocalProtocolError(f"a message must be shorter than 2 GiB; got {len(message)} bytes")
         return b"%b%b%b" % (self.prefix, len(message).to_bytes(4, "big"), message)
+
+
+def _too_long(what: str, size_max: int, rest: str = "") -> RemoteProtocolError:
+    return RemoteProtocolError(f"{what} must be at most {size_max} bytes long{rest}", 413, "frame_size")
 
 
 def _coserver(size_max: int) -> Framing:

@@ -54,7 +54,7 @@ class Http1Reader:
         self._parsers = Parsers(parsers) if isinstance(parsers, str) else parsers
         self._limits = limits
         self._small = min(limits.target_size, limits.head_size)  # a head of this size breaks no limit of size
-        self.buffer: bytes | bytearray = b""
+        self.buffer = b""  # a bytearray in place of bytes while a long head comes in pieces
         self._checked = 0  # up to here an unfinished head has been found sound
         self._empty_lines = 0  # that came before the next request
         self._codec: Codec | None = None
@@ -156,23 +156,23 @@ class Http1Reader:
 
     def _read_more(self, data: bytes) -> RequestHead | None:
         """``read_head`` for a head that comes in pieces. A long one grows in place, and is searched but once."""
-        buffer, searched = self.buffer, 0
-        if isinstance(buffer, bytearray):
-            searched = len(buffer)
-        elif len(buffer) + len(data) <= _COPIED:
-            self.buffer = buffer + data
+        before: bytes | bytearray = self.buffer
+        searched = 0
+        if isinstance(before, bytearray):
+            searched = len(before)
+        elif len(before) + len(data) <= _COPIED:
+            self.buffer = before + data
             return self.read_head()
-        else:
-            buffer = bytearray(buffer)
-        buffer += data
-        if buffer.find(b"\r\n\r\n", max(searched - 3, 0)) >= 0:
-            self.buffer = bytes(buffer)
+        growing = before if isinstance(before, bytearray) else bytearray(before)
+        growing += data
+        if growing.find(b"\r\n\r\n", max(searched - 3, 0)) >= 0:
+            self.buffer = bytes(growing)
             return self.read_head()
-        self.buffer = buffer
-        self._check_unfinished(buffer, searched)
+        self.buffer = growing  # type: ignore[assignment]
+        self._check_unfinished(growing, searched)
         return None
 
-    def _read_unfinished(self, buffer: bytes | bytearray) -> RequestHead | None:
+    def _read_unfinished(self, buffer: bytes) -> RequestHead | None:
         """There is no whole head yet, or there are empty lines before it."""
         if buffer[:1] in (b"\r", b"\n") and not self._checked:
             self.buffer = self._skip_empty_lines(buffer)
@@ -182,7 +182,7 @@ class Http1Reader:
             self._check_unfinished(buffer)
         return None
 
-    def _skip_empty_lines(self, buffer: bytes | bytearray) -> bytes | bytearray:
+    def _skip_empty_lines(self, buffer: bytes) -> bytes:
         while self._empty_lines < _LEADING_LINES and buffer[:2] == b"\r\n":
             self._empty_lines += 1
             buffer = buffer[2:]

@@ -35,6 +35,16 @@ _FIRST_WORD = 0.5
 
 _NOTHING_OWED = (0, None)
 
+#: What a deadline means in each phase: the limit, the status that is still sent if any, and what happened.
+_LATE = {
+    phases.ACCEPT: ("head_timeout", 0, "nothing was sent for {} s"),
+    phases.HEAD: ("head_timeout", 408, "the request head took longer than {} s"),
+    phases.BODY: ("body_timeout", 408, "nothing of the body came for {} s"),
+    phases.HANDLER: ("handler_timeout", 503, "the handler took longer than {} s"),
+}
+_SLOW_BODY = ("body_rate", 408, "the body came slower than {} bytes a second")
+_IDLE = ("idle_timeout", 0, "idle for {} s")
+
 log = logging.getLogger("coserver.server")
 
 
@@ -45,6 +55,7 @@ class Accepted:
         "_context",
         "_fd",
         "_socket",
+        "aborted",
         "deadline",
         "emitter",
         "ended_by",
@@ -52,6 +63,8 @@ class Accepted:
         "hang_up_watched",
         "held",
         "id",
+        "limits",
+        "pace",
         "peer",
         "phase",
         "reason",
@@ -67,6 +80,7 @@ class Accepted:
 
     def __init__(self, service: Service, stream: ByteStream, peer: str) -> None:
         self.service = service
+        self.limits = service.limits  # those of the route, while it is known which one it is
         self.emitter = service.emitter
         self.running = service.loop.sweeper.running
         self.stream = stream
@@ -81,9 +95,11 @@ class Accepted:
         self.scope = anyio.CancelScope()
         self.phase = phases.ACCEPT
         self.since = monotonic()
-        self.deadline = self.since + service.limits.head_timeout
+        self.deadline = self.since + self.limits.head_timeout
         self.exchange: Any = None
         self.held = False
+        self.aborted = False  # it must end in a reset
+        self.pace: Pace | None = None  # made by the first write that has to wait
         self.served = 0
         self.reason = ""  # why it ends; the first word counts
         self.ended_by: tuple[int, Any] = _NOTHING_OWED  # the status, and the exchange that a deadline ended
@@ -136,6 +152,8 @@ class Accepted:
         self.unwatch()
         service.loop.sweeper.discard(self)
         if self._socket is not None:
+            if self.aborted:
+                self._socket.reset()
             self._socket.close()
         self.phase = phases.CLOSED
         service.left(self)
@@ -148,28 +166,32 @@ class Accepted:
 
     def expire(self, now: float) -> None:
         """The deadline of the current phase has passed."""
-        limits = self.service.limits
-        self.deadline = math.inf
+        deadline, self.deadline = self.deadline, math.inf
         if self.phase == phases.ACCEPT and self.service.draining:
             self.drain()
             return
-        seconds, status, what = {
-            phases.HEAD: (limits.head_timeout, 408, "the request head took longer than {} s (head_timeout)"),
-            phases.BODY: (limits.body_timeout, 408, "nothing of the body came for {} s (body_timeout)"),
-            phases.HANDLER: (limits.handler_timeout, 503, "the handler took longer than {} s (handler_timeout)"),
-            phases.ACCEPT: (limits.head_timeout, 0, "nothing was sent for {} s (head_timeout)"),
-        }.get(self.phase, (limits.idle_timeout, 0, "idle for {} s (idle_timeout)"))
-        self.end(what.format(round(seconds, 3)))
+        limit, status, what = _LATE.get(self.phase, _IDLE)
+        if self.phase == phases.BODY and deadline - self.since < self.limits.body_timeout:
+            limit, status, what = _SLOW_BODY
+        self.end(f"{what.format(round(getattr(self.limits, limit), 3))} ({limit})")
         self.ended_by = (status, self.exchange)
-        if status:
-            log.warning("%r: %s", self, self.reason)
+        if limit != "idle_timeout":  # which is nobody's fault, as is a browser's connection made ahead of time
+            level = logging.WARNING if status else logging.INFO
+            self.service.breaches.note(limit, self.peer, "%r: %s", self, self.reason, level=level)
+        self.scope.cancel()
+
+    def cut(self, limit: str, reason: str) -> None:
+        """The client broke ``limit`` and reads nothing: end in a reset, lest it take what it has for the whole."""
+        self.end(reason)
+        self.service.breaches.note(limit, self.peer, "%r: %s", self, reason)
+        self.aborted = True
         self.scope.cancel()
 
     def outlive(self, now: float) -> None:
         """An exchange is under way at a look of the sweeper; one that has lasted is watched for its client leaving."""
         if not self.hang_up_watched and self._fd >= 0 and now - self.since >= TICK:
             self.hang_up_watched = True
-            half_close = self.service.limits.on_half_close == "cancel"
+            half_close = self.limits.on_half_close == "cancel"
             self.service.loop.poller.watch(self._fd, self.hung_up, half_close=half_close)
 
     def hung_up(self) -> None:
@@ -258,12 +280,18 @@ class Accepted:
 
     async def send_rest(self, data: bytes, taken: int) -> None:
         """Send what ``send_now`` left."""
-        sweeper, pace = self.service.loop.sweeper, Pace(self, self._socket)
-        sweeper.add(pace)
+        pace = self.begin_pace()
         try:
             await self.stream.send(memoryview(data)[taken:])  # type: ignore[arg-type]
         finally:
-            sweeper.discard(pace)
+            pace.end()
+
+    def begin_pace(self) -> Pace:
+        """A write begins to wait for the client; ``end`` of what this returns says that it waits no more."""
+        if self.pace is None:
+            self.pace = Pace(self, self._socket)
+        self.pace.begin()
+        return self.pace
 
     def _hand_over(self) -> None:
         """Go on in a new task with a fresh copy of the first one's context.

@@ -12,6 +12,7 @@ from ..lifecycle import phases
 from ..protocol import responses
 from ..protocol.errors import RemoteProtocolError
 from .errors import ClientLeft
+from .pace import patience
 from .uploads import Spool
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ async def read_body(connection: HttpConnection, exchange: Exchange) -> None:
     if connection.reader.body_done:
         request.set_body(first)
         return
-    pieces, size, buffer = [first], len(first), connection.service.limits.body_buffer
+    pieces, size, buffer = [first], len(first), connection.limits.body_buffer
     while size <= buffer:
         piece = await next_piece(connection, exchange)
         if not piece:
@@ -50,7 +51,7 @@ async def _spool(connection: HttpConnection, exchange: Exchange, pieces: list[by
     """
     from .forms import reader_for
 
-    limits = connection.service.limits
+    limits = connection.limits
     while pieces:
         try:
             if exchange.spooled is None:
@@ -107,9 +108,11 @@ async def _receive(connection: HttpConnection, exchange: Exchange) -> None:
             connection.service.heads(connection, exchange, responses.CONTINUE)
         await connection.send(responses.CONTINUE)
     phase, since, deadline = connection.phase, connection.since, connection.deadline
+    limits = connection.limits
+    left = limits.body_timeout if exchange.patience is None else exchange.patience
     connection.phase = phases.BODY
     connection.since = now = monotonic()
-    connection.deadline = now + connection.service.limits.body_timeout
+    connection.deadline = now + left
     try:
         data = await connection.stream.receive()
     except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
@@ -118,13 +121,14 @@ async def _receive(connection: HttpConnection, exchange: Exchange) -> None:
         raise ClientLeft("the client left in the middle of a body") from error
     if connection.scope.cancel_called:
         await anyio.lowlevel.checkpoint()
+    exchange.patience = patience(left, monotonic() - now, len(data), limits.body_timeout, limits.body_rate)
     connection.phase, connection.since, connection.deadline = phase, since, deadline
     connection.reader.receive(data)
 
 
 async def discard_body(connection: HttpConnection, exchange: Exchange) -> bool:
     """Read away what the handler left, up to ``Limits.drain_size``; False if there is more: then close instead."""
-    left = connection.service.limits.drain_size
+    left = connection.limits.drain_size
     exchange.continued = True  # the final status has been sent: no 100 may follow it
     while left >= 0 and not connection.reader.body_done:
         left -= len(await next_piece(connection, exchange))
@@ -140,4 +144,4 @@ def may_go_on(connection: HttpConnection, exchange: Exchange) -> bool:
         return True
     if head.expect_continue and not exchange.continued:
         return False  # the client may send the body now or not: nobody knows what comes next (RFC 9110 §10.1.1)
-    return head.length is None or head.length <= connection.service.limits.drain_size
+    return head.length is None or head.length <= connection.limits.drain_size

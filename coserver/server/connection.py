@@ -27,6 +27,7 @@ from .endpoint import AWAIT, WORKER, Endpoint
 from .errors import ClientLeft, HTTPException
 from .exchange import Exchange, next_exchange_id
 from .failures import find_handler, plain_answer
+from .limits import limits_of
 from .responding import respond, respond_at_once, send_rest
 from .response import Response, to_response
 from .streaming import BrokenOff, NothingSent
@@ -81,6 +82,8 @@ class HttpConnection(Accepted):
                     if self.scope.cancel_called:
                         await anyio.lowlevel.checkpoint()  # data and a deadline in one tick: the deadline came first
                     head = reader.read_head(data)
+                if self.served >= self.service.last_served:
+                    head.keep_alive = False  # Limits.requests_per_connection
                 self.phase = HEAD
                 self.since = now = monotonic()
                 exchange = self.exchange = Exchange(next_exchange_id(), self, head, now)
@@ -129,12 +132,14 @@ class HttpConnection(Accepted):
             endpoint, params = self.service.router.find(head.method, head.path)
             exchange.endpoint = endpoint
             exchange.params = params
+            if endpoint.limits:
+                self.limits = limits_of(endpoint.limits, self.service.limits)
             if not reader.body_done:
-                reader.limit_body(self.service.limits.body_size)
+                reader.limit_body(self.limits.body_size)
         except HTTPException as error:
             return error
         except RemoteProtocolError as error:
-            log.warning("%r: %s (body_size)", self, error.reason)
+            self.service.breaches.note(error.limit, self.peer, "%r: %s (body_size)", self, error.reason)
             return HTTPException(error.status)
         return None
 
@@ -158,7 +163,7 @@ class HttpConnection(Accepted):
         request = exchange.request if endpoint.takes_subject else None
         self.since = now = monotonic()
         self.phase = HANDLER
-        self.deadline = now + self.service.limits.handler_timeout
+        self.deadline = now + self.limits.handler_timeout
         self.running.add(self)
         watched = exchange.watched = self.emitter.watched
         try:
@@ -201,6 +206,8 @@ class HttpConnection(Accepted):
         if not expected and not isinstance(error, HTTPException):
             log.error("handler %s failed on %r, request id %s", exchange.endpoint_name, exchange,
                       exchange.request.request_id, exc_info=error, extra=exchange.marks)  # fmt: skip
+        if isinstance(error, HTTPException) and error.limit:
+            self.service.breaches.note(error.limit, self.peer, "%r: %s (%s)", self, error.detail, error.limit)
         if endpoint is None:
             return plain_answer(error)
         exchange.failed = True
@@ -223,9 +230,10 @@ class HttpConnection(Accepted):
     def make_ready(self, now: float) -> None:
         """Nothing is left of the exchange; the next request may come, within ``Limits.idle_timeout``."""
         self.served += 1
+        self.limits = self.service.limits
         self.phase = RECYCLE
         self.since = now
-        self.deadline = now + self.service.limits.idle_timeout
+        self.deadline = now + self.limits.idle_timeout
 
     async def respond(self, exchange: Exchange, answer: Response | bytes) -> None:
         """Write the response; a stream that fails before its first piece is answered like a handler that does."""
@@ -245,7 +253,7 @@ class HttpConnection(Accepted):
         self.unwatch()
         if not exchange.keep_alive or (not reader.body_done and not await discard_body(self, exchange)):
             self.end("the response said close")
-            await linger(self, service.limits, owed=bool(reader.buffer) or not reader.body_done)
+            await linger(self, self.limits, owed=bool(reader.buffer) or not reader.body_done)
             return False
         exchange.close()
         self.make_ready(monotonic())

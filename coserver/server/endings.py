@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import anyio
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from .accepted import Accepted
     from .connection import HttpConnection
 
-log = logging.getLogger("coserver.server")
-
 #: A client that owes nothing is given this part of ``Limits.linger_timeout``: it may be sending what it should not.
 _NOT_OWED = 1 / 8
 
@@ -28,15 +25,18 @@ _NOT_OWED = 1 / 8
 async def refuse(connection: HttpConnection, error: RemoteProtocolError) -> None:
     """The client broke the protocol: answer, and read no request from it again."""
     connection.end(f"refused: {error.reason}")
-    log.warning("%r: refused with %d: %s", connection, error.status, error.reason)
+    told = "%r: refused with %d: %s"
+    connection.service.breaches.note(
+        error.limit or "protocol", connection.peer, told, connection, error.status, error.reason
+    )
     if connection.service.heads is not None and connection.exchange is None:
         connection.service.heads(connection, None, refused=connection.reader.buffer)
     exchange = _broken_exchange(connection)
     if connection.emitter.watched:
-        told = ev.RequestRefused(**connection.facts(), status=error.status, reason=error.reason)
-        connection.emitter.tell(told)
+        refused = ev.RequestRefused(**connection.facts(), status=error.status, reason=error.reason)
+        connection.emitter.tell(refused)
     if exchange.status or await _told(connection, exchange, HTTPException(error.status, error.reason)):
-        await linger(connection, connection.service.limits, owed=True)
+        await linger(connection, connection.limits, owed=True)
 
 
 async def _told(connection: HttpConnection, exchange: Exchange, error: HTTPException) -> bool:
@@ -58,7 +58,7 @@ async def last_words(connection: HttpConnection) -> None:
     # Its handler may have answered after all: a second answer would be taken for the next request's.
     if not status or exchange is not connection.exchange or (exchange is not None and exchange.status):
         return
-    limits = connection.service.limits
+    limits = connection.limits
     with anyio.move_on_after(limits.linger_timeout):
         await connection.respond(_broken_exchange(connection), error_response(HTTPException(status)))
         await linger(connection, limits, owed=True)

@@ -15,6 +15,7 @@ from .errors import AppError
 
 if TYPE_CHECKING:
     from .failures import ErrorHandlers
+    from .limits import RouteLimits
 
 #: A path parameter's type by annotation; ``{name:type}`` says it in the route instead.
 ANNOTATIONS: dict[Any, str] = {str: "str", int: "int", float: "float", UUID: "uuid"}
@@ -29,7 +30,7 @@ class Endpoint:
     ``async def``), WORKER (a ``def``), or DIRECT (an async generator function, whose call runs nothing yet).
     """
 
-    __slots__ = ("app", "call", "errors", "handler", "kind", "name", "stream", "takes_subject")
+    __slots__ = ("app", "call", "errors", "handler", "kind", "limits", "name", "stream", "takes_subject")
 
     def __init__(
         self, handler: Callable[..., Any], offered: str, params: tuple[str, ...], *, stream: bool = False
@@ -38,6 +39,7 @@ class Endpoint:
         self.handler = handler
         self.name = describe(handler)
         self.stream = stream
+        self.limits: RouteLimits | None = None  # that its route has in the place of the listener's
         self.app: Any = None  # whose handler it is
         self.errors: tuple[ErrorHandlers, ...] = ()  # of its app, then of those that mount it
         self.kind = kind_of(handler)

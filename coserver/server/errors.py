@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 class HTTPException(Exception):
     """Raised by a handler: the answer is ``status`` with ``detail`` as text. ``headers`` go with it."""
 
+    #: The field of Limits that the request broke, if that is what it is: counted, and told in the log.
+    limit = ""
     #: Whose error handlers are asked, where no handler of a route raised it: the router knows.
     tables: tuple[ErrorHandlers, ...] = ()
 
@@ -25,6 +27,13 @@ class HTTPException(Exception):
         self.detail = phrase(status) if detail is None else detail
         self.headers = dict(headers or {})
         super().__init__(f"{status} {self.detail}")
+
+
+def too_much(detail: str, limit: str, status: int = 413) -> HTTPException:
+    """The request went beyond ``limit``, a field of Limits."""
+    error = HTTPException(status, detail)
+    error.limit = limit
+    return error
 
 
 class AppError(Exception):

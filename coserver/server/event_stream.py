@@ -141,12 +141,12 @@ class EventSender(Sender):
 
     def _wait_for_client(self, now: float) -> None:
         """It does not read: ``Limits.write_timeout`` holds for heartbeats as for all that is written."""
-        timeout = self.connection.service.limits.write_timeout
+        timeout = self.connection.limits.write_timeout
         self._stuck_since = min(self._stuck_since, now)
         self.deadline = now + min(_TRY_AGAIN, timeout)
         if now - self._stuck_since >= timeout:
-            self.connection.end(f"the client read nothing for {round(timeout, 3)} s (write_timeout)")
-            self.connection.scope.cancel()
+            seconds = round(timeout, 3)
+            self.connection.cut("write_timeout", f"the client read nothing for {seconds} s (write_timeout)")
 
     def outlive(self, now: float) -> None:
         """Never in ``running``."""

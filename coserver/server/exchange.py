@@ -29,6 +29,7 @@ class Exchange:
     _request: Request | None = None
     status = 0  # until the response begins
     body_size = 0  # bytes of the request's body read so far
+    patience: float | None = None  # left with the client and its body, in seconds; None: all of it
     size = 0  # bytes of the response's body
     keep_alive = False
     continued = False  # the client was told 100 Continue, or needs it no more

@@ -21,7 +21,6 @@ from ..transport.stream import CAN_SENDFILE, SocketStream
 from . import wire
 from .errors import HTTPException
 from .filebody import FileBody, FilePart, OpenFile
-from .pace import Pace
 from .response import Response
 from .streaming import BrokenOff, NothingSent
 
@@ -214,8 +213,7 @@ async def _send_by_kernel(
 ) -> int:
     """Up to where it went; not to the end where this file's system has no sendfile."""
     start, stop = span
-    loop, pace = connection.service.loop, Pace(connection, stream)
-    loop.sweeper.add(pace)
+    loop, pace = connection.service.loop, connection.begin_pace()
     try:
         while start < stop:
             sent = await stream.sendfile(file.fd, start, min(stop - start, SENDFILE_CHUNK))
@@ -229,5 +227,5 @@ async def _send_by_kernel(
         if error.errno not in _NO_SENDFILE:
             raise
     finally:
-        loop.sweeper.discard(pace)
+        pace.end()
     return start

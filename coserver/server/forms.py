@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.fields import Headers
 from ..protocol.values import parse_urlencoded
-from .errors import HTTPException
+from .errors import HTTPException, too_much
 from .given import Given
 from .limits import Limits
 from .uploads import Upload
@@ -98,8 +98,8 @@ def read_form(request: Request, limits: Limits) -> Form:
 def _urlencoded(request: Request, limits: Limits) -> list[tuple[str, str]]:
     size = request.body_file.seek(0, os.SEEK_END)
     if size > limits.form_text:
-        raise HTTPException(413, f"A form's text may have {limits.form_text} bytes; this one has {size}")
+        raise too_much(f"A form's text may have {limits.form_text} bytes; this one has {size}", "form_text")
     try:
         return parse_urlencoded(request.body, limits.form_fields)
     except RemoteProtocolError as error:
-        raise HTTPException(413, f"A form is too long: {error.reason}") from error
+        raise too_much(f"A form is too long: {error.reason}", "form_fields") from error

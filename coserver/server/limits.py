@@ -7,7 +7,9 @@ field here and nothing else.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from ..protocol.http1 import HeadLimits
@@ -16,8 +18,9 @@ KiB = 1024
 MiB = 1024 * 1024
 
 
-def _limit(default: Any, unit: str, why: str) -> Any:
-    return field(default=default, metadata={"unit": unit, "why": why})
+def _limit(default: Any, unit: str, why: str, *, route: bool = False) -> Any:
+    """``route``: it means one exchange, so that a route may have its own."""
+    return field(default=default, metadata={"unit": unit, "why": why, "route": route})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,23 +41,28 @@ class Limits:
         16 * KiB, "bytes", "of chunk extensions in one body; nobody uses them, Go 16 KiB. A line has 4 KiB. Beyond: 400"
     )
     body_size: int = _limit(
-        100 * MiB, "bytes", "a request's body; an upload's size that fills no disk at once. Beyond: 413"
+        100 * MiB, "bytes", "a request's body; an upload's size that fills no disk at once. Beyond: 413", route=True
     )
     body_buffer: int = _limit(
-        1 * MiB, "bytes", "a body's part kept in memory; the rest goes to a temporary file, as in nginx"
+        1 * MiB, "bytes", "a body's part kept in memory; the rest goes to a temporary file, as in nginx", route=True
     )
     form_fields: int = _limit(
-        1000, "fields", "of one form, or parameters of one query (400); each costs 40 µs. Django, PHP 1000. Beyond: 413"
+        1000,
+        "fields",
+        "of one form, or parameters of one query (400); each costs 40 µs. Django, PHP 1000. Beyond: 413",
+        route=True,
     )
     form_text: int = _limit(
         1 * MiB,
         "bytes",
         "of a form's text and part heads, kept in memory; files do not count. Django 2.5 MB, werkzeug 0.5. Beyond: 413",
+        route=True,
     )
     drain_size: int = _limit(
         64 * KiB,
         "bytes",
         "of an unread body, read and thrown away to keep the connection; above it, it is closed. Go 256 KiB",
+        route=True,
     )
     frame_size: int = _limit(16 * MiB, "bytes", "one message of a TCP framing; a length field may claim 2 GiB")
     max_connections: int = _limit(
@@ -62,23 +70,54 @@ class Limits:
         "connections",
         "open at once; above it clients wait in the backlog. 5 to 10 KB each, so 100 MB. nginx 512 a worker",
     )
+    requests_per_connection: int = _limit(
+        0,
+        "requests",
+        "of one connection, the last one answered with close; 0: no end to them. Behind a balancer a number spreads "
+        "long connections anew; nginx 1000",
+    )
     head_timeout: float = _limit(
         10.0, "seconds", "for the whole head, however it trickles; Apache 20, nginx 60. Then 408"
     )
-    body_timeout: float = _limit(30.0, "seconds", "between two pieces of a body; nginx 60. Then 408")
+    body_timeout: float = _limit(
+        30.0,
+        "seconds",
+        "of patience with a body: waiting uses it up, what comes restores it; nginx 60. Then 408",
+        route=True,
+    )
+    body_rate: int = _limit(
+        240,
+        "bytes a second",
+        "of a body restore a second of that patience, so that a trickle uses it up; 0: any byte restores it all. "
+        "Kestrel 240, Apache 500. Then 408",
+        route=True,
+    )
     handler_timeout: float = _limit(
         math.inf,
         "seconds",
         "from a handler's start to its return; off, since only the author knows. gunicorn 30. Then 503",
+        route=True,
     )
     write_timeout: float = _limit(
-        30.0, "seconds", "without progress while the client does not read; nginx 60. Then closed"
+        30.0,
+        "seconds",
+        "of patience with a client that does not read: waiting uses it up, what it reads restores it; nginx 60. "
+        "Then reset",
+        route=True,
+    )
+    write_rate: int = _limit(
+        240,
+        "bytes a second",
+        "read by the client restore a second of that patience; 0: any byte restores it all. Kestrel 240. Then reset",
+        route=True,
     )
     idle_timeout: float = _limit(75.0, "seconds", "between two requests of a connection; as nginx. Then closed")
     linger_timeout: float = _limit(
         2.0, "seconds", "to read away what a refused client still sends, that it may read the answer; nginx 5"
     )
-    cleanup_timeout: float = _limit(5.0, "seconds", "for the finally blocks of a response stream whose client has left")
+    cleanup_timeout: float = _limit(
+        5.0, "seconds", "for the finally blocks of a response stream whose client has left", route=True
+    )
     after_tasks: int = _limit(
         1000, "tasks", "work after responses, under way at once; above it a connection does its own before it reads on"
     )
@@ -86,7 +125,10 @@ class Limits:
         10.0, "seconds", "for running exchanges to end when the server stops; Kubernetes kills after 30"
     )
     on_half_close: Literal["cancel", "answer"] = _limit(
-        "cancel", "", "what a client's FIN means while its handler runs: it left, or it waits for the answer"
+        "cancel",
+        "",
+        "what a client's FIN means while its handler runs: it left, or it waits for the answer",
+        route=True,
     )
 
     def __post_init__(self) -> None:
@@ -109,3 +151,34 @@ class Limits:
     def _least(name: str) -> int:
         # A server that accepts nobody, or no head at all, is a mistake; no body and no waiting may be meant.
         return 1 if name in ("head_size", "head_fields", "target_size", "frame_size", "max_connections") else 0
+
+
+class RouteLimits:
+    """The limits of one route: fields of Limits that mean one exchange, in the place of the listener's.
+
+    Raises TypeError for a name that is none of them, and what Limits raises for a value.
+    """
+
+    __slots__ = ("changes",)
+
+    def __init__(self, changes: Mapping[str, Any]) -> None:
+        for name in changes:
+            if name not in ROUTE_LIMITS:
+                what = "means a whole connection, so no route has its own" if name in _ALL else "is no limit"
+                raise TypeError(f"{name!r} {what}; a route may have {', '.join(ROUTE_LIMITS)}")
+        Limits(**changes)
+        self.changes = tuple(changes.items())
+
+    def __repr__(self) -> str:
+        return f"RouteLimits({dict(self.changes)})"
+
+
+_ALL = tuple(each.name for each in fields(Limits))
+#: Those that a route may have of its own.
+ROUTE_LIMITS = tuple(each.name for each in fields(Limits) if each.metadata["route"])
+
+
+@lru_cache(maxsize=256)  # routes times listeners; a route defined anew in a notebook is forgotten in time
+def limits_of(route: RouteLimits, listener: Limits) -> Limits:
+    """What holds for a route's exchanges on a listener."""
+    return replace(listener, **dict(route.changes))

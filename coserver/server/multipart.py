@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from ..protocol.fields import Headers, RawFields
 from ..protocol.values import decode_octets, decode_text
-from .errors import HTTPException
+from .errors import HTTPException, too_much
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartParser
@@ -71,7 +71,7 @@ class MultipartReader:
         self._kept = 0  # bytes of text and heads in memory
         self._delimiters = 0
         self._ended = False
-        self._error: tuple[int, str] | None = None  # and not an exception, whose traceback would hold this reader
+        self._error: tuple[str, str, int] | None = None  # and not an exception, whose traceback would hold this reader
         self._parser: MultipartParser | None = None
         self._attempt(self._open, content_type)
 
@@ -83,7 +83,7 @@ class MultipartReader:
     def parts(self) -> list[Part]:
         """All parts in order. Raises HTTPException: 400 for what is no form, 413 for one beyond the limits."""
         if self._error is not None:
-            raise HTTPException(*self._error)
+            raise too_much(*self._error)
         if not self._ended:
             self.close()
             raise _broken("it ends before its closing boundary")
@@ -99,9 +99,9 @@ class MultipartReader:
         try:
             function(argument)
         except HTTPException as error:
-            self._error = error.status, error.detail
+            self._error = error.detail, error.limit, error.status
         except FormParserError as error:
-            self._error = 400, _broken(str(error)).detail
+            self._error = _broken(str(error)).detail, "", 400
         if self._error is not None or self._ended:
             self.close()
 
@@ -149,12 +149,12 @@ class MultipartReader:
 
     def _check_count(self, count: int) -> None:
         if count > self._limits.form_fields:
-            raise HTTPException(413, f"A form may have {self._limits.form_fields} fields; this one has more")
+            raise too_much(f"A form may have {self._limits.form_fields} fields; this one has more", "form_fields")
 
     def _keep(self, piece: bytes) -> bytes:
         self._kept += len(piece)
         if self._kept > self._limits.form_text:
-            raise HTTPException(413, f"A form's text may have {self._limits.form_text} bytes; this one has more")
+            raise too_much(f"A form's text may have {self._limits.form_text} bytes; this one has more", "form_text")
         return piece
 
     # The parser's calls, in their order.

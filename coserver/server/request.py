@@ -11,7 +11,7 @@ from ..protocol.errors import RemoteProtocolError
 from ..protocol.fields import Headers, RawFields
 from ..protocol.head import RequestHead
 from ..protocol.values import decode_text, parse_urlencoded
-from .errors import HTTPException
+from .errors import HTTPException, too_much
 from .given import Given
 from .identity import host_of, make_request_id
 from .jsons import decode_json
@@ -87,7 +87,7 @@ class Request:
             try:
                 pairs = parse_urlencoded(self.head.query.encode(), self._limits.form_fields)
             except RemoteProtocolError as error:
-                raise HTTPException(400, f"The query is too long: {error.reason}") from error
+                raise too_much(f"The query is too long: {error.reason}", "form_fields", 400) from error
             self._query = Given("query parameter", pairs)
         return self._query
 
@@ -103,7 +103,7 @@ class Request:
 
     @property
     def _limits(self) -> Limits:
-        return self._connection.service.limits if self._connection is not None else Limits()
+        return self._connection.limits if self._connection is not None else Limits()
 
     @property
     def http_version(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from ..transport.listener import Listener
 from ..transport.loop import Loop
 from ..transport.stream import Socket, SocketStream
 from .accepted import Accepted
+from .breaches import Breaches
 from .endpoint import Endpoint
 from .limits import Limits
 from .routes import Router
@@ -39,6 +41,7 @@ class Service:
         self.parsers = Parsers(codec)
         self.emitter = emitter
         self.loop = Loop.current()
+        self.breaches = Breaches(self.loop.sweeper)
         self.connections: dict[int, Accepted] = {}
         self.working = 0  # exchanges whose work after the response is under way
         self.last_resort: Endpoint | None = None  # answers what no error handler of the app does
@@ -51,6 +54,8 @@ class Service:
         self._accepting: list[anyio.CancelScope] = []
         self._changed = anyio.Event()
         self._stop = anyio.Event()
+        #: The exchange after so many is the last of its connection.
+        self.last_served = limits.requests_per_connection - 1 if limits.requests_per_connection else math.inf
         self._grace = limits.grace
         self._date = self.head_end = b""  # the Date field, and with it the end of a usual response's head
         self.date_until = 0.0
@@ -79,6 +84,7 @@ class Service:
             self.draining = True
             for listener, _ in listeners:
                 listener.close()
+            self.breaches.close()
             close_idle()
 
     def stop(self, grace: float | None = None) -> None:

@@ -166,7 +166,7 @@ async def close_body(connection: HttpConnection, body: Any) -> None:
     """
     if isinstance(body, bytes):
         return
-    with anyio.move_on_after(connection.service.limits.cleanup_timeout, shield=True):
+    with anyio.move_on_after(connection.limits.cleanup_timeout, shield=True):
         try:
             if hasattr(body, "aclose"):
                 await body.aclose()

@@ -27,6 +27,7 @@ from .endings import linger
 from .endpoint import DIRECT, WORKER, Endpoint
 from .errors import AppError
 from .exchange import next_exchange_id
+from .pace import patience
 
 if TYPE_CHECKING:
     from .service import Service
@@ -52,7 +53,7 @@ class TcpConnection(Accepted):
     the handler's own, are there too.
     """
 
-    __slots__ = ("_broken", "_buffer", "_cut_short", "_endpoint", "_framing", "_sending", "state")
+    __slots__ = ("_broken", "_buffer", "_cut_short", "_endpoint", "_framing", "_patience", "_sending", "state")
     protocol = "tcp"
     exchange: Message | None
 
@@ -65,6 +66,7 @@ class TcpConnection(Accepted):
         self._buffer = bytearray()
         self._broken: RemoteProtocolError | None = None
         self._cut_short = False
+        self._patience = self.limits.body_timeout  # left with a message that has begun to come
         self._sending = anyio.Lock()
 
     async def story(self) -> bool:
@@ -81,7 +83,7 @@ class TcpConnection(Accepted):
                 await endpoint.call(self, {})
             self.end("the handler returned")
             await self._close_exchange()
-            await linger(self, self.service.limits, owed=bool(self._buffer))
+            await linger(self, self.limits, owed=bool(self._buffer))
         except BaseException as error:
             self._handler_raised(error)
         return False
@@ -121,7 +123,7 @@ class TcpConnection(Accepted):
         except RemoteProtocolError as error:
             self._broken = error
             self.end(f"refused: {error.reason}")
-            log.warning("%r: refused: %s", self, error.reason)
+            self.service.breaches.note(error.limit or "protocol", self.peer, "%r: refused: %s", self, error.reason)
             raise
         await self._open_exchange(message)
         return message
@@ -177,28 +179,35 @@ class TcpConnection(Accepted):
     async def _next_message(self) -> bytes:
         if self._buffer:
             await self.service.loop.checkpoint()  # a flood of messages must not starve the others
+        limits = self.limits
         while (message := self._framing.decode(self._buffer)) is None:
-            if self._buffer:
+            begun = bool(self._buffer)
+            if begun:
                 self.phase = phases.BODY
-                self.deadline = monotonic() + self.service.limits.body_timeout
+                self.since = now = monotonic()
+                self.deadline = now + self._patience
             try:
                 data = await self.stream.receive()
             except anyio.EndOfStream:
                 if self._buffer:
                     self.end("the client left in the middle of a message")
-                    log.warning("%r: %s (%d bytes)", self, self.reason, len(self._buffer))
+                    left = "%r: %s (%d bytes)"
+                    self.service.breaches.note("protocol", self.peer, left, self, self.reason, len(self._buffer))
                 self.end("the client closed it")
                 raise
             if self.scope.cancel_called:
                 await anyio.lowlevel.checkpoint()
+            if begun:
+                waited = monotonic() - now
+                self._patience = patience(self._patience, waited, len(data), limits.body_timeout, limits.body_rate)
             self._buffer += data
+        self._patience = limits.body_timeout
         return message
 
     async def _open_exchange(self, message: bytes) -> None:
-        service = self.service
         self.since = now = monotonic()
         self.phase = phases.HANDLER
-        self.deadline = now + service.limits.handler_timeout
+        self.deadline = now + self.limits.handler_timeout
         exchange = self.exchange = Message(next_exchange_id(), self, message, now)
         self.running.add(self)
         if self.emitter.watched:

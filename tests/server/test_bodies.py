@@ -528,7 +528,7 @@ async def test_deadline_of_a_body(app: App, streams: App) -> None:
 
 
 async def test_a_slow_body_that_keeps_coming_is_no_stall(app: App) -> None:
-    async with talking(app, limits=Limits(body_timeout=0.3)) as (_, client):
+    async with talking(app, limits=Limits(body_timeout=0.3, body_rate=0)) as (_, client):
         await client.send(get("/size", "Content-Length: 10", method="POST"))
         for _ in range(10):
             await anyio.sleep(0.05)
