@@ -147,18 +147,19 @@ class App:
         uds: str | None = None,
         name: str | None = None,
         limits: Limits | None = None,
+        proxy_protocol: bool | None = None,
     ) -> Callable[[Handler], Handler]:
         """Decorator: this handler holds the conversation with each client of a TCP port, or of a UNIX socket (``uds``).
 
         ``framing`` is a row of FRAMINGS or a class like them, called with ``Limits.frame_size`` for each connection.
-        ``limits`` are its own. Raises AppError.
+        ``limits`` are its own; with ``proxy_protocol`` each connection begins with a PROXY header. Raises AppError.
         """
         make = find_framing(framing)
 
         def register(handler: Handler) -> Handler:
             # A handler defined again (a cell run again) takes its predecessor's place.
             own = name or describe(handler).rpartition(".")[2]
-            route = TcpRoute(own, port, host, handler, make, uds, limits)
+            route = TcpRoute(own, port, host, handler, make, uds, limits, proxy_protocol)
             self.tcp_routes = [one for one in self.tcp_routes if one.name != route.name]
             self.tcp_routes.append(route)
             return handler

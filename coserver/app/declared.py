@@ -28,7 +28,7 @@ class Route:
 
 @dataclass(frozen=True)
 class TcpRoute:
-    """``host`` and ``limits`` None are the app's own; ``framing`` makes one for each connection, given frame_size."""
+    """What is None is the app's own; ``framing`` makes one for each connection, given frame_size."""
 
     name: str
     port: int
@@ -37,6 +37,7 @@ class TcpRoute:
     framing: Callable[[int], Framing]
     uds: str | None = None
     limits: Limits | None = None
+    proxy_protocol: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..server.connection import HttpConnection
 from ..server.endpoint import Endpoint, describe
+from ..server.errors import AppError
 from ..server.limits import Limits
 from ..server.routes import Router
 from ..server.service import Story
@@ -29,6 +30,7 @@ class Listening:
     story: Story
     router: Router
     limits: Limits
+    proxy_protocol: bool
 
 
 def listening(app: App, settings: Settings) -> list[Listening]:
@@ -62,7 +64,9 @@ def _all(app: App, settings: Settings) -> Iterator[Listening]:
             assert one.handler is not None
             name = one.name or describe(one.handler).rpartition(".")[2]
             framing = find_framing(one.framing)
-            route = TcpRoute(name, one.port or 0, one.host, one.handler, framing, one.uds, one.limits)
+            route = TcpRoute(
+                name, one.port or 0, one.host, one.handler, framing, one.uds, one.limits, one.proxy_protocol
+            )
             yield _tcp(route, app, settings)
     for route in tcp_routes:
         yield _tcp(route, app, settings)
@@ -74,7 +78,8 @@ def _http(one: ListenerSettings, app: App, settings: Settings) -> Listening:
     routes = sum(len(place.routes) for place in served.parts())
     what = f"HTTP, {routes} route{'' if routes == 1 else 's'}{'' if served is app else f' of {served.name}'}"
     wanted = Wanted(name, one.host or settings.host, one.port or 0, one.uds or "", "http", what)
-    return Listening(wanted, served, HttpConnection, served.compile(), one.limits or settings.limits)
+    limits, proxied = one.limits or settings.limits, _proxied(one, settings)
+    return Listening(wanted, served, HttpConnection, served.compile(), limits, proxied)
 
 
 def _tcp(route: TcpRoute, app: App, settings: Settings) -> Listening:
@@ -82,4 +87,15 @@ def _tcp(route: TcpRoute, app: App, settings: Settings) -> Listening:
     what = f"{route.name}, framing {framing_name(route.framing)}"
     wanted = Wanted(route.name, route.host or settings.host, route.port, route.uds or "", "tcp", what)
     story = tcp_story(endpoint, route.framing)
-    return Listening(wanted, app, story, Router(), route.limits or settings.limits)
+    return Listening(wanted, app, story, Router(), route.limits or settings.limits, _proxied(route, settings))
+
+
+def _proxied(one: ListenerSettings | TcpRoute, settings: Settings) -> bool:
+    """Whether it expects PROXY headers. Raises AppError if nobody may send one."""
+    wanted = settings.proxy_protocol if one.proxy_protocol is None else one.proxy_protocol
+    if wanted and not settings.trusted_peers:
+        raise AppError(
+            "with proxy_protocol only trusted peers are served, and there are none; name the proxies in trusted_peers"
+        )
+    return wanted
+

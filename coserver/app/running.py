@@ -94,10 +94,11 @@ async def _run(runs: list[Run], server: Server, bound: list[Bound]) -> None:
 def make_service(one: Listening, app: App, settings: Settings) -> Service:
     """One listener's service, with what the settings ask to be written and believed."""
     service = Service(one.router, one.limits, settings.codec, app.emitter)
+    service.proxy_protocol = one.proxy_protocol
     if settings.trusted_peers:
         from ..server.trust import Trust
 
-        service.trust = Trust(settings.trusted_peers)
+        service.trust = Trust(settings.trusted_peers, settings.forwarded_fields)
     if settings.access_log:
         from ..server.access import access_writer
 

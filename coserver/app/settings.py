@@ -34,9 +34,12 @@ class Options(TypedDict, total=False):
     access_log: bool
     access_format: str
     trusted_peers: Sequence[str]
+    forwarded_fields: str
+    proxy_protocol: bool
     debug: bool
 
 
+_FORWARDED = ("x-forwarded", "forwarded")
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -69,6 +72,9 @@ class ListenerSettings:
     framing: Any = field(
         default="raw", metadata=_told("tcp: raw, lines, length, coserver, or module:name of a class like them")
     )
+    proxy_protocol: bool | None = _option(
+        None, "whether each connection begins with a PROXY header; as the one above if not given"
+    )
     limits: Limits | None = field(default=None)
 
     def __post_init__(self) -> None:
@@ -80,6 +86,8 @@ class ListenerSettings:
             raise AppError(f"{what}: a tcp listener needs a handler, the function that holds the conversation")
         if self.protocol == "http" and self.handler is not None:
             raise AppError(f"{what}: an http listener has an app, no handler; for a handler, protocol is 'tcp'")
+        if self.proxy_protocol not in (None, True, False):
+            raise AppError(f"{what}: proxy_protocol must be True or False; got {self.proxy_protocol!r}")
         if self.limits is not None and not isinstance(self.limits, Limits):
             raise AppError(f"{what}: limits must be a Limits; got {self.limits!r}")
 
@@ -102,6 +110,14 @@ class Settings:
     trusted_peers: Sequence[str] = _option(
         (), "proxies whose X-Request-ID and X-Forwarded-For are believed: addresses, networks, or unix"
     )
+    forwarded_fields: str = _option(
+        "x-forwarded",
+        "what those proxies write: x-forwarded (-For, -Proto, -Host), or forwarded (RFC 7239); only that is believed",
+        of=_FORWARDED,
+    )
+    proxy_protocol: bool = _option(
+        False, "each connection begins with a PROXY protocol header (v1 or v2) of a trusted peer, or is closed"
+    )
     debug: bool = _option(
         False, "show what a handler raised to whoever asked; for development only", flag="debug-pages"
     )
@@ -112,13 +128,15 @@ class Settings:
         _check_place(self.host, self.port, self.uds)
         if not isinstance(self.limits, Limits):
             raise AppError(f"limits must be a Limits; got {self.limits!r}")
-        for name in ("access_log", "debug"):
+        for name in ("access_log", "proxy_protocol", "debug"):
             if not isinstance(getattr(self, name), bool):
                 raise AppError(f"{name} must be True or False; got {getattr(self, name)!r}")
         if not isinstance(self.access_format, str) or not self.access_format.strip():
             raise AppError(f"access_format must be common, combined or a format string; got {self.access_format!r}")
         if isinstance(self.trusted_peers, str) or not all(isinstance(one, str) for one in self.trusted_peers):
             raise AppError(f"trusted_peers must be a list of texts; got {self.trusted_peers!r}")
+        if self.forwarded_fields not in _FORWARDED:
+            raise AppError(f"forwarded_fields must be 'x-forwarded' or 'forwarded'; got {self.forwarded_fields!r}")
         self._check_words()
         try:
             object.__setattr__(self, "codec", choose_codec(self.codec))

@@ -22,6 +22,7 @@ from ..lifecycle import events as ev
 from ..lifecycle import phases
 from ..transport.deadlines import TICK
 from ..transport.stream import SocketStream
+from .arrival import arrive
 from .pace import Pace
 
 if TYPE_CHECKING:
@@ -117,9 +118,8 @@ class Accepted:
         handed_over = False
         try:
             with self.scope:
-                if self.phase == phases.ACCEPT and self.emitter.watched:
-                    await self.reach(ev.ConnectionOpened(**self.facts(), peer=self.peer, protocol=self.protocol))
-                handed_over = await self.story()
+                if self.phase != phases.ACCEPT or await self._arrive():
+                    handed_over = await self.story()
             if not handed_over:
                 await self.last_words()
                 if self._socket is None:
@@ -134,6 +134,23 @@ class Accepted:
                 self._hand_over()
             else:
                 self.close()
+
+    async def _arrive(self) -> bool:
+        """Say that it has come, once it is known who it is; false if it is to go at once."""
+        arrived = True
+        try:
+            if self.service.proxy_protocol:
+                arrived = await arrive(self)
+        except BaseException:
+            if self.emitter.watched:
+                self.emitter.tell(self._opened())
+            raise
+        if self.emitter.watched:
+            await self.reach(self._opened())
+        return arrived
+
+    def _opened(self) -> ev.Event:
+        return ev.ConnectionOpened(**self.facts(), peer=self.peer, protocol=self.protocol)
 
     async def story(self) -> bool:
         """What this protocol does, from the first byte on; true if it goes on in a new task."""

@@ -111,14 +111,20 @@ class Request:
 
     @property
     def host(self) -> str:
-        """The authority that the request is for: the target's, else the Host field's; "" if HTTP/1.0 sent none."""
-        return self.head.host.decode("ascii")
+        """The authority that the request is for: the target's, else the Host field's; "" if HTTP/1.0 sent none.
+
+        Behind trusted peers it is what their X-Forwarded-Host, or Forwarded, says.
+        """
+        trust = self._trust
+        said = trust.host(self.peer, self.head.fields) if trust is not None else ""
+        return said or self.head.host.decode("ascii")
 
     @property
     def client(self) -> str:
-        """The client's address without a port: the peer's, or behind trusted peers what their X-Forwarded-For says.
+        """The client's address without a port: the peer's, or behind trusted peers what their X-Forwarded-For, or
+        Forwarded, says.
 
-        "unix" for a client on a UNIX socket. See ``Settings.trusted_peers``.
+        "unix" for a client on a UNIX socket. See ``Settings.trusted_peers``, ``forwarded_fields``.
         """
         if self._client is None:
             trust = self._trust
@@ -127,7 +133,7 @@ class Request:
 
     @property
     def scheme(self) -> str:
-        """What a trusted peer's X-Forwarded-Proto says, "http" or "https"; else "http"."""
+        """What a trusted peer's X-Forwarded-Proto, or Forwarded, says, "http" or "https"; else "http"."""
         trust = self._trust
         return trust.scheme(self.peer, self.head.fields) if trust is not None else "http"
 

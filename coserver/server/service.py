@@ -48,6 +48,7 @@ class Service:
         self.access: Callable[..., None] | None = None  # writes the access log, see ``access.access_writer``
         self.heads: Callable[..., None] | None = None  # shows each head, see ``heads.heads_writer``
         self.trust: Trust | None = None  # whose word counts for who the client is; None: nobody's
+        self.proxy_protocol = False  # whether each connection begins with a PROXY header
         self.draining = False
         self.accepted = 0
         self._tasks: TaskGroup | None = None

@@ -1,17 +1,20 @@
-"""Who asked: the client's address, scheme and request id, as proxies tell them that are trusted to.
+"""Who asked, and for what host: the client's address, scheme, host and request id, as trusted proxies tell them.
 
-Anybody can send X-Forwarded-For, X-Forwarded-Proto and X-Request-ID; they count only if the peer itself, the other end
-of the connection, is trusted. Nothing is worked out before somebody asks for it.
+Anybody can send Forwarded, X-Forwarded-For and X-Request-ID; they count only if the peer itself, the other end of the
+connection, is trusted. Of the two kinds one is believed, the one that the proxies write: the other one they may have
+passed on from the client as it came. Nothing is worked out before somebody asks for it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from ..protocol.fields import RawFields
+from ..protocol.forwarded import elements_from_right
+from ..protocol.syntax import is_host
 from .errors import AppError
 
 #: Proxies in a row that are walked through. CDN, balancer, ingress and sidecar are four; a longer list is an attack.
@@ -34,8 +37,10 @@ _Network = IPv4Network | IPv6Network
 class Trust:
     """Trusted peers: addresses, networks (10.0.0.0/8), "unix" for UNIX sockets, "*" for all. Raises AppError."""
 
-    def __init__(self, peers: Sequence[str]) -> None:
+    def __init__(self, peers: Sequence[str], fields: str = "x-forwarded") -> None:
+        """``fields``: what they write, "x-forwarded" or "forwarded" (RFC 7239)."""
         self.peers = tuple(peers)
+        self._forwarded = fields == "forwarded"
         self._all = "*" in self.peers
         self._unix = self._all or "unix" in self.peers
         self._networks = [_network(peer) for peer in self.peers if peer not in ("*", "unix")]
@@ -51,28 +56,47 @@ class Trust:
     def client(self, peer: str, fields: RawFields) -> str:
         """The client's address, without a port: from ``peer`` on, the first that is not trusted.
 
-        X-Forwarded-For is walked from its right end, where the nearest proxy wrote; a malformed entry ends the walk.
+        The list is walked from its right end, where the nearest proxy wrote; a malformed entry ends the walk.
         """
-        client, trusted = self._judge(peer)
-        if not trusted:
-            return client or peer
-        said = _joined(fields, b"x-forwarded-for")
-        for entry in reversed(said.rsplit(",", _HOPS_MAX)[-_HOPS_MAX:]) if said else ():
-            address, trusted = self._judge(entry.strip(" \t"))
-            if not address:
-                break
-            client = address
-            if not trusted:
-                break
-        return client or peer
+        return self._walk(peer, fields)[0] or peer
 
     def scheme(self, peer: str, fields: RawFields) -> str:
         """What the nearest proxy said, "http" or "https", if ``peer`` is trusted; else "http"."""
-        if self.trusts(peer):
-            said = _joined(fields, b"x-forwarded-proto").rpartition(",")[2].strip(" \t").lower()
-            if said in ("http", "https"):
-                return said
-        return "http"
+        said = self._said(peer, fields, "proto", b"x-forwarded-proto").lower()
+        return said if said in ("http", "https") else "http"
+
+    def host(self, peer: str, fields: RawFields) -> str:
+        """The host that the client asked for, as a trusted ``peer`` said; "" if none said so, or what is no host."""
+        said = self._said(peer, fields, "host", b"x-forwarded-host")
+        return said if said and is_host(said.encode("latin-1")) else ""
+
+    def _said(self, peer: str, fields: RawFields, parameter: str, name: bytes) -> str:
+        """What was said beside the client's address; in X-Forwarded-* nobody knows which hop it is of: the nearest."""
+        if not self.trusts(peer):
+            return ""
+        if self._forwarded:
+            return self._walk(peer, fields)[1].get(parameter, "")
+        return _joined(fields, name).rpartition(",")[2].strip(" \t")
+
+    def _walk(self, peer: str, fields: RawFields) -> tuple[str, dict[str, str]]:
+        """The client's address, and the element of Forwarded that names it: its proxy was trusted to write that."""
+        client, trusted = self._judge(peer)
+        said: dict[str, str] = {}
+        for element in self._elements(fields) if trusted else ():
+            said = element
+            address, trusted = self._judge(element.get("for", ""))
+            client = address or client
+            if not trusted or not address:
+                break
+        return client, said
+
+    def _elements(self, fields: RawFields) -> Iterator[dict[str, str]]:
+        if self._forwarded:
+            yield from elements_from_right(_joined(fields, b"forwarded"), _HOPS_MAX)
+            return
+        said = _joined(fields, b"x-forwarded-for")
+        for entry in reversed(said.rsplit(",", _HOPS_MAX)[-_HOPS_MAX:]) if said else ():
+            yield {"for": entry.strip(" \t")}
 
     def request_id(self, peer: str, fields: RawFields) -> str | None:
         """The X-Request-ID, if ``peer`` is trusted and sent one that is sane: 1 to 128 visible ASCII characters."""

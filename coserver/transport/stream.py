@@ -80,6 +80,22 @@ class SocketStream(ByteStream):
         self.received += len(data)
         return data
 
+    async def peek(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
+        """As ``receive``, but what is returned can be received once more: wait for more of it only by receiving it."""
+        loop = self._loop
+        await loop.checkpoint()
+        while True:
+            try:
+                data = self._socket.recv(max_bytes, socket.MSG_PEEK)
+            except BlockingIOError:
+                await loop.wait_readable(self._socket)
+            except OSError as error:
+                raise self._broken(error) from error
+            else:
+                if not data:
+                    raise anyio.EndOfStream
+                return data
+
     def send_now(self, data: bytes | memoryview) -> int:
         """Send what the socket takes at once; how many bytes. Raises BrokenResourceError, ClosedResourceError."""
         try:

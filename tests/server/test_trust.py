@@ -99,6 +99,71 @@ def test_the_scheme(peer: str, values: list[str], scheme: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("peer", "values", "client", "scheme", "host"),
+    [
+        ("10.0.0.1:1", ["for=192.0.2.1;proto=https;host=shop.example"], "192.0.2.1", "https", "shop.example"),
+        ("10.0.0.1:1", ['For="[2001:db8::1]:99";Proto=HTTPS'], "2001:db8::1", "https", ""),
+        ("10.0.0.1:1", ['for="192.0.2.1:99";host="a:8080"'], "192.0.2.1", "http", "a:8080"),
+        ("11.0.0.1:1", ["for=192.0.2.1;proto=https;host=shop.example"], "11.0.0.1", "http", ""),  # nobody's word
+        # What stands left of the first that is not trusted is his own word; what counts is what was said of him.
+        (
+            "10.0.0.1:1",
+            ["for=6.6.6.6;proto=https;host=evil, for=192.0.2.1;host=good, for=10.1.1.1;proto=https;host=inner"],
+            "192.0.2.1", "http", "good",
+        ),
+        ("10.0.0.1:1", ["for=192.0.2.1;proto=https;host=good", "for=10.1.1.1;host=in"], "192.0.2.1", "https", "good"),
+        ("10.0.0.1:1", ["for=unknown;proto=https"], "10.0.0.1", "https", ""),
+        ("10.0.0.1:1", ["for=192.0.2.1, for=_hidden;proto=https, for=10.1.1.1"], "10.1.1.1", "https", ""),
+        ("10.0.0.1:1", ["proto=https"], "10.0.0.1", "https", ""),
+        ("10.0.0.1:1", ["nonsense"], "10.0.0.1", "http", ""),
+        ("10.0.0.1:1", ['for="an open quote, for=192.0.2.1'], "192.0.2.1", "http", ""),
+        ("10.0.0.1:1", ["for=192.0.2.1;proto=gopher;host=\"a b\""], "192.0.2.1", "http", ""),
+        ("10.0.0.1:1", [], "10.0.0.1", "http", ""),
+    ],
+)  # fmt: skip
+def test_forwarded(peer: str, values: list[str], client: str, scheme: str, host: str) -> None:
+    trust = Trust(["10.0.0.0/8"], "forwarded")
+    fields = [*said(*values, name="forwarded"), *said("7.7.7.7"), *said("https", name="x-forwarded-proto")]
+    assert (trust.client(peer, fields), trust.scheme(peer, fields), trust.host(peer, fields)) == (client, scheme, host)
+
+
+def test_the_other_kind_is_not_believed() -> None:
+    """The proxies pass it on as the client wrote it."""
+    fields = [*said("for=6.6.6.6;proto=https;host=evil", name="forwarded"), *said("192.0.2.1")]
+    trust = Trust(["10.0.0.0/8"])
+    assert trust.client("10.0.0.1:1", fields) == "192.0.2.1"
+    assert (trust.scheme("10.0.0.1:1", fields), trust.host("10.0.0.1:1", fields)) == ("http", "")
+    with pytest.raises(AppError, match="forwarded_fields must be 'x-forwarded' or 'forwarded'; got 'both'"):
+        App().start(forwarded_fields="both")
+
+
+@pytest.mark.parametrize(
+    ("values", "host"),
+    [
+        (["shop.example"], "shop.example"),
+        (["evil, shop.example:443"], "shop.example:443"),
+        (["[::1]:8000"], "[::1]:8000"),
+        (["a b"], ""),
+        (["user@shop"], ""),
+        (["caf\xe9"], ""),
+        ([""], ""),
+        ([], ""),
+    ],
+)
+def test_the_host(values: list[str], host: str) -> None:
+    trust = Trust(["10.0.0.1"])
+    assert trust.host("10.0.0.1:1", said(*values, name="x-forwarded-host")) == host
+    assert trust.host("10.0.0.2:1", said(*values, name="x-forwarded-host")) == ""
+
+
+@given(st.lists(_entries, max_size=5))
+def test_whatever_comes_as_forwarded_the_client_is_an_address(entries: list[str]) -> None:
+    fields = said(",".join(f'for="{entry}"' for entry in entries), name="forwarded")
+    client = Trust(["10.0.0.0/8"], "forwarded").client("10.0.0.1:1", fields)
+    assert client == "unix" or ip_address(client)
+
+
+@pytest.mark.parametrize(
     ("peer", "values", "found"),
     [
         ("10.0.0.1:1", ["abc-123"], "abc-123"),
@@ -173,6 +238,9 @@ async def test_a_handler_asks(path: str) -> None:
         answer = await client.ask(get(path))
         assert answer.text.startswith('["127.0.0.1","http","')
         assert answer.text != (await client.ask(get(path))).text  # another id
+    async with talking(app, trusted_peers=["127.0.0.1"], forwarded_fields="forwarded") as (_, client):
+        answer = await client.ask(get(path, *FORWARDED, "Forwarded: for=192.0.2.7;proto=https"))
+        assert answer.text == '["192.0.2.7","https","abc"]'
     async with talking(app) as (_, client):
         answer = await client.ask(get(path, *FORWARDED))
         assert answer.text.startswith('["127.0.0.1","http","')
