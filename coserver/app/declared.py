@@ -85,7 +85,8 @@ def _add(router: Router, route: Route, place: Place) -> None:
     names = tuple(text for text, kind in split_route(route.path) if kind is not None)
     endpoint = Endpoint(route.handler, "request", names, stream=route.stream)
     endpoint.app, endpoint.errors, endpoint.limits = place.app, place.tables, route.limits
-    paths = [place.prefix + route.path]
+    endpoint.route = place.prefix + route.path
+    paths = [endpoint.route]
     if place.prefix and route.path == "/":
         paths.append(place.prefix)  # /api is where people look for what is at /api/
     for path in paths:

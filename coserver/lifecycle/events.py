@@ -6,11 +6,13 @@ What may follow what stands in ``order``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from .frozen import frozen
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@frozen
 class Event:
     """``connection`` and ``exchange`` are numbers, each given once in a process; ``exchange`` is None between two."""
 
@@ -20,7 +22,7 @@ class Event:
     source: Any = field(default=None, repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ConnectionOpened(Event):
     """A connection was accepted. ``peer`` is its address as text; ``protocol`` is "http/1.1" or "tcp"."""
 
@@ -28,7 +30,7 @@ class ConnectionOpened(Event):
     protocol: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RequestHead(Event):
     """A request's head was read and found sound. Nothing of its body need have come."""
 
@@ -36,14 +38,14 @@ class RequestHead(Event):
     target: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RequestRead(Event):
     """The request was read to its end; ``size`` is its body's length in bytes. For TCP: a message came."""
 
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RequestRefused(Event):
     """The peer broke the protocol or a limit; ``status`` is the answer it gets, 0 where none can be sent."""
 
@@ -51,62 +53,62 @@ class RequestRefused(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HandlerStarted(Event):
     """The handler is about to be called; ``handler`` is its name."""
 
     handler: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HandlerFinished(Event):
     """The handler returned. For TCP: it asked for the next message, or ended."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HandlerFailed(Event):
     """The handler raised ``error``."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HandlerCancelled(Event):
     """The handler was cancelled: the client left, a deadline passed, or the server stops."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ResponseStarted(Event):
     """The response is about to be written; nothing of it has been. ``status`` is 0 for TCP."""
 
     status: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ResponseFinished(Event):
     """The response's last byte was handed to the operating system; ``size`` counts its body's bytes."""
 
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ResponseFailed(Event):
     """The response was broken off: the client left, or what produced it raised."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ResponseCancelled(Event):
     """The response was broken off by a cancellation."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ConnectionRecycled(Event):
     """The exchange is over and the connection ready for the next."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ConnectionClosed(Event):
     """The last event of every connection; ``reason`` is why, in words."""
 

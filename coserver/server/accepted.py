@@ -65,6 +65,7 @@ class Accepted:
         "held",
         "id",
         "limits",
+        "opened",
         "pace",
         "peer",
         "phase",
@@ -95,7 +96,7 @@ class Accepted:
         self._context = copy_context()
         self.scope = anyio.CancelScope()
         self.phase = phases.ACCEPT
-        self.since = monotonic()
+        self.opened = self.since = monotonic()
         self.deadline = self.since + self.limits.head_timeout
         self.exchange: Any = None
         self.held = False
@@ -112,6 +113,16 @@ class Accepted:
     def busy(self) -> bool:
         """Whether an exchange is under way and nothing has ended it yet. May be read from any thread."""
         return self.exchange is not None and not self.reason
+
+    @property
+    def received(self) -> int:
+        """Bytes that came; 0 for a stream that is no socket. May be read from any thread, as ``sent``."""
+        return self._socket.received if self._socket is not None else 0
+
+    @property
+    def sent(self) -> int:
+        """Bytes that the socket has taken; 0 for a stream that is none."""
+        return self._socket.sent if self._socket is not None else 0
 
     async def live(self) -> None:
         """The whole life, as a task of the server's group. Nothing but a cancellation from outside leaves it."""

@@ -61,11 +61,6 @@ class HttpConnection(Accepted):
                 self.service.access(self, exchange, self.reason or "cancelled by the server")
         super().close()
 
-    @property
-    def sent(self) -> int:
-        """Bytes that the socket has taken; 0 for a stream that is none."""
-        return self._socket.sent if self._socket is not None else 0
-
     async def story(self) -> bool:
         """accept → (read head → route → read body → run the handler → respond → recycle)*."""
         reader = self.reader

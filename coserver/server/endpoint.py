@@ -30,7 +30,7 @@ class Endpoint:
     ``async def``), WORKER (a ``def``), or DIRECT (an async generator function, whose call runs nothing yet).
     """
 
-    __slots__ = ("app", "call", "errors", "handler", "kind", "limits", "name", "stream", "takes_subject")
+    __slots__ = ("app", "call", "errors", "handler", "kind", "limits", "name", "route", "stream", "takes_subject")
 
     def __init__(
         self, handler: Callable[..., Any], offered: str, params: tuple[str, ...], *, stream: bool = False
@@ -40,6 +40,7 @@ class Endpoint:
         self.name = describe(handler)
         self.stream = stream
         self.limits: RouteLimits | None = None  # that its route has in the place of the listener's
+        self.route = ""  # the path that leads to it, with its parameters' names
         self.app: Any = None  # whose handler it is
         self.errors: tuple[ErrorHandlers, ...] = ()  # of its app, then of those that mount it
         self.kind = kind_of(handler)

@@ -67,6 +67,11 @@ class Exchange:
         return request
 
     @property
+    def content(self) -> bytes:
+        """The request's body as far as it lies in memory; from any thread."""
+        return self._request.content if self._request is not None else b""
+
+    @property
     def marks(self) -> dict[str, Any]:
         """By what a log record about it is found again: its attributes, as ``extra=``."""
         return {

@@ -249,6 +249,11 @@ class Request:
         """The App that the handler belongs to; under a mounted one, that. Raises RuntimeError when all is over."""
         return self._under_way("app").endpoint.app
 
+    @property
+    def content(self) -> bytes:
+        """The body as far as it lies in memory: nothing of one that is streamed or on disk. Never raises."""
+        return self._body or b""
+
     def _under_way(self, what: str) -> Exchange:
         exchange: Exchange | None = self._connection.exchange if self._connection is not None else None
         if exchange is None or exchange.id != self.id:

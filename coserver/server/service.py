@@ -32,6 +32,20 @@ log = logging.getLogger("coserver.server")
 Story = Callable[["Service", ByteStream, str], Accepted]
 
 
+class Totals:
+    """What connections that are gone have served, and how many bytes they brought and took."""
+
+    __slots__ = ("received", "sent", "served")
+
+    def __init__(self) -> None:
+        self.served = self.received = self.sent = 0
+
+    def add(self, connection: Accepted) -> None:
+        self.served += connection.served
+        self.received += connection.received
+        self.sent += connection.sent
+
+
 class Service:
     """Accepts on ``listeners``, each with the story that its connections follow, until told to stop."""
 
@@ -51,6 +65,7 @@ class Service:
         self.proxy_protocol = False  # whether each connection begins with a PROXY header
         self.draining = False
         self.accepted = 0
+        self.gone = Totals()
         self._tasks: TaskGroup | None = None
         self._accepting: list[anyio.CancelScope] = []
         self._changed = anyio.Event()
@@ -125,7 +140,8 @@ class Service:
 
     def left(self, connection: Accepted) -> None:
         """A connection has ended."""
-        self.connections.pop(connection.id, None)
+        if self.connections.pop(connection.id, None) is not None:
+            self.gone.add(connection)
         if self.draining or len(self.connections) == self.limits.max_connections - 1:
             self._changed.set()
 

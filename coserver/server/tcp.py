@@ -69,6 +69,11 @@ class TcpConnection(Accepted):
         self._patience = self.limits.body_timeout  # left with a message that has begun to come
         self._sending = anyio.Lock()
 
+    @property
+    def handler(self) -> str:
+        """The handler's name."""
+        return self._endpoint.name
+
     async def story(self) -> bool:
         """(receive → handle → send*)*, all of it inside the handler."""
         endpoint = self._endpoint

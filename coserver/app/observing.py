@@ -1,0 +1,46 @@
+"""What can be seen of a running server: the live objects of the server floor, handed to the rooms of ``observe``."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from ..observe.snapshot import Snapshot
+from ..observe.taking import Copied, Listened, Watched
+
+if TYPE_CHECKING:
+    from .server import Server
+
+#: Seconds that a look at a server waits for its loop. One that is stuck is looked at from outside: that is when a
+#: picture is wanted most.
+PATIENCE = 0.25
+
+
+def watched(server: Server) -> Watched:
+    """All listeners of a server."""
+    found = [
+        Listened(address.name, address.protocol, address.path or f"{address.host}:{address.port}", service)
+        for address, service in zip(server.addresses, server._services, strict=True)
+    ]
+    return Watched(server.name, server.started, found)
+
+
+def take_snapshot(server: Server) -> Snapshot:
+    """From any thread; on the server's own, everything is done in it."""
+    copied = _copy(watched(server), server)
+    state = "running" if server.accepting else "draining" if server.running else "stopped"
+    return copied.build(state, copied.counters())
+
+
+def _copy(what: Watched, server: Server) -> Copied:
+    """The references, taken on the loop if it is there to do it."""
+    found: list[Copied] = []
+    done = threading.Event()
+
+    def copy() -> None:
+        found.append(what.copy())
+        done.set()
+
+    if server.on_its_thread or not server.post(copy) or not done.wait(PATIENCE):
+        return what.copy()
+    return found[0]

@@ -1,0 +1,185 @@
+"""A snapshot says what a live server is doing, from any thread, on any backend; as a value and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import socket
+import threading
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+import pytest
+
+from coserver import App, testing
+from coserver.observe import taking
+from coserver.observe.filters import FilterError
+from coserver.observe.snapshot import Snapshot
+
+from ..server.clients import connect, get, post, talking, until
+
+
+def shop() -> tuple[App, anyio.Event]:
+    app = App(name="shop")
+    go_on = anyio.Event()
+
+    @app.get("/")
+    async def index() -> str:
+        return "ok"
+
+    @app.post("/items/{id}")
+    async def item(id: int) -> str:
+        await go_on.wait()
+        return "done"
+
+    @app.tcp(framing="lines", name="chat")
+    async def chat(connection: Any) -> None:
+        async for message in connection:
+            if message == b"wait":
+                await go_on.wait()
+            await connection.send(message)
+
+    return app, go_on
+
+
+async def test_it_tells_all_of_a_request_under_way() -> None:
+    app, go_on = shop()
+    async with talking(app) as (server, client):
+        await client.send(post("/items/7?x=1", b"hello", "X-Tag: a"))
+        await until(lambda: server.snapshot().filter("~at handler"))
+        snapshot = server.snapshot()
+        (exchange,) = snapshot.filter("~m POST /items/ ~bq hell ~hq 'x-tag: a' ~d t.example ~q !~e ~name shop ~http")
+        assert (exchange.target, exchange.route, exchange.status) == ("/items/7?x=1", "/items/{id}", 0)
+        assert exchange.handler.endswith("item")
+        assert exchange.url == "http://t.example/items/7?x=1"
+        assert exchange.request_size == 5
+        (connection,) = snapshot.connections
+        assert (connection.phase, connection.listener, connection.served) == ("handler", "http", 0)
+        assert connection.peer == exchange.src == f"127.0.0.1:{client.socket.getsockname()[1]}"
+        assert exchange.dst == f"127.0.0.1:{server.port}"
+        assert connection.received == len(post("/items/7?x=1", b"hello", "X-Tag: a"))
+        assert 0 <= exchange.phase_seconds <= exchange.seconds <= connection.seconds <= snapshot.seconds
+        assert snapshot.state == "running"
+        go_on.set()
+        assert (await client.answer("POST")).text == "done"
+        await until(lambda: not server.snapshot().exchanges)
+
+
+async def test_counters_outlive_connections() -> None:
+    app, _ = shop()
+    async with testing.serving(app) as server:
+        async with connect(server.port) as client:
+            answers = [await client.ask(get("/")) for _ in range(3)]
+            assert server.snapshot().counters["served"] == 3
+        await until(lambda: not server.snapshot().connections)
+        counters = server.snapshot().counters
+        assert (counters["accepted"], counters["served"]) == (1, 3)
+        assert counters["received"] == 3 * len(get("/"))
+        assert counters["sent"] > 3 * len(answers[0].body)
+
+
+async def test_a_message_of_a_tcp_connection_is_an_exchange_too() -> None:
+    app, go_on = shop()
+    async with testing.serving(app) as server, connect(server.port_of("chat")) as client:
+        await client.send(b"wait\n")
+        await until(lambda: server.snapshot().filter("~tcp ~u chat ~b wait"))
+        (exchange,) = server.snapshot().exchanges
+        assert (exchange.url, exchange.handler.rpartition(".")[2]) == ("tcp://chat", "chat")
+        go_on.set()
+        assert await client.stream.receive() == b"wait\n"
+
+
+async def test_json_and_back() -> None:
+    app, go_on = shop()
+    async with talking(app) as (server, client):
+        await client.send(get("/items/1", method="POST"))
+        await until(lambda: server.snapshot().exchanges)
+        snapshot = server.snapshot()
+        text = snapshot.to_json()
+        assert json.loads(text) == snapshot.as_dict()
+        again = Snapshot.from_json(text)
+        assert again.to_json() == text
+        assert again.filter("~m POST")[0].id == snapshot.exchanges[0].id
+        assert json.loads(text)["listeners"][0]["limits"]["handler_timeout"] is None
+        go_on.set()
+        await client.answer("POST")
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"connections": 3}', "null", "x", '{"server": 1, "pid": []}'])
+def test_what_is_no_snapshot_is_told_so(text: str) -> None:
+    with pytest.raises(ValueError, match=r"snapshot|Expecting"):
+        Snapshot.from_json(text)
+
+
+async def test_it_is_frozen_and_a_wrong_filter_is_told() -> None:
+    app, _ = shop()
+    async with testing.serving(app) as server:
+        snapshot = server.snapshot()
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            snapshot.state = "x"  # type: ignore[misc]
+        with pytest.raises(FilterError, match="column 1"):
+            snapshot.filter("~zzz")
+
+
+def test_from_other_threads_while_it_serves(backend: str) -> None:
+    app, _ = shop()
+    failures: list[BaseException] = []
+
+    def look() -> None:
+        try:
+            for _ in range(50):
+                server.snapshot().to_json()
+        except BaseException as error:
+            failures.append(error)
+
+    with app.start(backend=backend) as server:
+        threads = [threading.Thread(target=look) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for _ in range(50):
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.sendall(get("/"))
+                assert client.recv(100).startswith(b"HTTP/1.1 200")
+        for thread in threads:
+            thread.join()
+    assert not failures
+    assert server.snapshot().counters["served"] == 50
+
+
+def test_a_stuck_loop_is_seen_from_outside(backend: str) -> None:
+    """Nothing is more worth a picture than a handler that computes, and holds up everybody."""
+    app = App()
+    stuck, go_on = threading.Event(), threading.Event()
+
+    @app.get("/stuck")
+    async def computes() -> str:
+        stuck.set()
+        go_on.wait()
+        return "ok"
+
+    with app.start(backend=backend) as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(get("/stuck"))
+        stuck.wait()
+        try:
+            (exchange,) = server.snapshot().filter("/stuck ~at handler")
+            assert exchange.seconds > 0
+        finally:
+            go_on.set()
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+    assert server.snapshot().state == "stopped"
+
+
+async def test_many_rows_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, _ = shop()
+    breaths: list[float] = []
+    monkeypatch.setattr(taking, "CHUNK", 2)
+    monkeypatch.setattr(taking, "sleep", breaths.append)
+    async with testing.serving(app) as server, AsyncExitStack() as stack:
+        for _ in range(3):
+            client = await stack.enter_async_context(connect(server.port))
+            await client.ask(get("/"))
+        assert len(server.snapshot().connections) == 3
+        assert breaths
+        assert gc.isenabled()
