@@ -9,6 +9,19 @@ from .server.limits import Limits
 from .server.request import Request
 from .server.response import Response
 from .server.uploads import Upload
+from .upstream.errors import (
+    SubrequestCancelled,
+    UpstreamBusy,
+    UpstreamConnectError,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+)
+from .upstream.gathering import gather
+from .upstream.limits import UpstreamLimits
+from .upstream.member import Member
+from .upstream.subrequest import Subrequest
+from .upstream.upstream import Upstream
 
 __version__ = "0.1.0"
 
@@ -19,10 +32,21 @@ __all__ = [
     "Event",
     "HTTPException",
     "Limits",
+    "Member",
     "Request",
     "Response",
     "Server",
+    "Subrequest",
+    "SubrequestCancelled",
     "Upload",
+    "Upstream",
+    "UpstreamBusy",
+    "UpstreamConnectError",
+    "UpstreamError",
+    "UpstreamLimits",
+    "UpstreamProtocolError",
+    "UpstreamTimeout",
     "await_",
+    "gather",
     "run_blocking",
 ]

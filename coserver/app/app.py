@@ -14,12 +14,15 @@ import anyio
 from anyio.abc import TaskStatus
 
 from ..lifecycle.emitter import Emitter
+from ..protocol.errors import LocalProtocolError
 from ..protocol.framing import Framing
 from ..server.endpoint import describe
 from ..server.errors import AppError
 from ..server.failures import ErrorEndpoint, ErrorHandlers, check_error_key
 from ..server.limits import Limits
 from ..server.routes import Router, split_route
+from ..upstream.member import Member
+from ..upstream.upstream import Upstream, UpstreamOptions
 from . import running
 from .declared import Mount, Route, TcpRoute, check_prefix, find_framing, make_router, places, route_limits
 from .lifespan import Lifespan, make_lifespan
@@ -50,6 +53,7 @@ class App:
         self.mounts: list[Mount] = []
         self.listeners: list[ListenerSettings] = []
         self.lifespans: list[Lifespan] = []
+        self.upstreams: dict[str, Upstream] = {}
         self._router: Router | None = None
         self._mounted_in: list[App] = []
 
@@ -216,6 +220,18 @@ class App:
         settings = ListenerSettings(**options)
         same = [one for one in self.listeners if settings.name and one.name == settings.name]
         self.listeners = [*(one for one in self.listeners if one not in same), settings]
+
+    def upstream(self, name: str, *members: str | Member, **options: Unpack[UpstreamOptions]) -> Upstream:
+        """What this app's handlers may ask: ``users = app.upstream("users", "http://10.0.0.1:8080")``.
+
+        Keywords: policy, limits, codec (see Upstream). It is open while the app runs, its lifespans included; another
+        of the same name takes its place at the next start. Raises AppError.
+        """
+        try:
+            self.upstreams[name] = Upstream(*members, name=name, **options)
+        except (ValueError, TypeError, LocalProtocolError) as error:
+            raise AppError(f"upstream {name!r}: {error}") from None
+        return self.upstreams[name]
 
     # Four ways to run.
 

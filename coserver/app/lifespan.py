@@ -63,10 +63,18 @@ async def _in_worker(manager: Any) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def lifespans(apps: Iterable[Any]) -> AsyncIterator[None]:
-    """Those of all ``apps``, each app once, entered in order and left in reverse."""
+async def lifespans(apps: Iterable[Any], grace: float) -> AsyncIterator[None]:
+    """Those of all ``apps``, each app once, entered in order and left in reverse.
+
+    Their upstreams are open before the first begins and until the last has ended. What was detached there, by no
+    request, is then waited for, ``grace`` seconds.
+    """
+    apps = list(dict.fromkeys(apps))
     async with AsyncExitStack() as stack:
-        for app in dict.fromkeys(apps):
+        for app in apps:
+            for upstream in app.upstreams.values():
+                await stack.enter_async_context(upstream.opened(grace))
+        for app in apps:
             for lifespan in app.lifespans:
                 try:
                     await stack.enter_async_context(lifespan(app))

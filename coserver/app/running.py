@@ -38,7 +38,7 @@ async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
     apps = [part for one in (app, *(each.app for each in wanted)) for part in one.parts()]
     server: Server | None = None
     try:
-        async with lifespans(apps):
+        async with lifespans(apps, settings.limits.grace):
             with registry.lock:
                 services = [make_service(one, app, settings) for one in wanted]
                 old = registry.running(app.name)

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.lowlevel import current_token
 
 from ..lifecycle.emitter import Emitter
+from ..transport.loop import poster
 from .settings import Settings, seconds
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Server:
         self.settings = settings
         self.addresses = addresses
         self._services = services  # one for each listener
-        self._token = current_token()
+        self._post = poster()
         self._thread = threading.get_ident()
         self._ended = threading.Event()
         self._drained = anyio.Event()
@@ -173,10 +173,8 @@ class Server:
         """Have it called on the loop, soon; from any thread. False if the loop has ended, and the server with it."""
         # Posted, not called: the loop may be busy, or wait for the registry's lock that the caller holds; and trio lets
         # nobody who runs in a trio thread, a notebook's cell say, wait for another one.
-        native: Any = self._token.native_token
-        post = native.run_sync_soon if hasattr(native, "run_sync_soon") else native.call_soon_threadsafe
         try:
-            post(function, *args)
+            self._post(function, *args)
         except RuntimeError:
             return False
         return True

@@ -78,6 +78,43 @@ class HandlerCancelled(Event):
 
 
 @frozen
+class SubrequestEvent(Event):
+    """``subrequest`` is a number, given once in a process. A ``detached`` one may outlive its exchange's connection."""
+
+    subrequest: int
+    detached: bool = False
+
+
+@frozen
+class SubrequestStarted(SubrequestEvent):
+    """A handler asks ``upstream``, a name, for something; nothing has been sent."""
+
+    upstream: str
+    method: str
+    target: str
+
+
+@frozen
+class SubrequestFinished(SubrequestEvent):
+    """The upstream's answer is there, whole; for a streamed one, its head. ``member`` is who answered."""
+
+    status: int
+    member: str
+
+
+@frozen
+class SubrequestFailed(SubrequestEvent):
+    """There is no answer: ``error`` says why."""
+
+    error: BaseException
+
+
+@frozen
+class SubrequestCancelled(SubrequestEvent):
+    """Nobody wants the answer any more: its exchange has ended, or whoever waited was cancelled."""
+
+
+@frozen
 class ResponseStarted(Event):
     """The response is about to be written; nothing of it has been. ``status`` is 0 for TCP."""
 

@@ -1,7 +1,8 @@
 """What may follow what: the tests' oracle, the source of the docs' diagram and of the stepper's labels.
 
-An exchange has three tracks that may interleave (a streamed body is read while the handler runs, a handler's stream is
-written while its body is read), so the table is kept by track; ``OrderCheck`` follows every connection through it.
+An exchange has tracks that may interleave (a streamed body is read while the handler runs, a handler's stream is
+written while its body is read, and each subrequest is a track of its own), so the table is kept by track;
+``OrderCheck`` follows every connection through it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from . import events as ev
 from . import phases
 
 Kind = type[ev.Event]
+_Key = tuple[int, int | None, str, int]  # connection, exchange, track, subrequest (0: none)
 
 #: The track of each event: its own sequence, within a connection or within an exchange.
 TRACKS: dict[str, tuple[Kind, ...]] = {
     "connection": (ev.ConnectionOpened, ev.ConnectionRecycled, ev.ConnectionClosed),
     "request": (ev.RequestHead, ev.RequestRead, ev.RequestRefused),
     "handler": (ev.HandlerStarted, ev.HandlerFinished, ev.HandlerFailed, ev.HandlerCancelled),
+    "subrequest": (ev.SubrequestStarted, ev.SubrequestFinished, ev.SubrequestFailed, ev.SubrequestCancelled),
     "response": (ev.ResponseStarted, ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled),
 }
 
@@ -32,6 +35,10 @@ FOLLOWS: dict[Kind, tuple[Kind, ...]] = {
     ev.HandlerFinished: (ev.HandlerStarted,),
     ev.HandlerFailed: (ev.HandlerStarted,),
     ev.HandlerCancelled: (),
+    ev.SubrequestStarted: (ev.SubrequestFinished, ev.SubrequestFailed, ev.SubrequestCancelled),
+    ev.SubrequestFinished: (),
+    ev.SubrequestFailed: (),
+    ev.SubrequestCancelled: (),
     ev.ResponseStarted: (ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled),
     # TCP answers a message with any number of its own.
     ev.ResponseFinished: (ev.ResponseStarted,),
@@ -44,11 +51,12 @@ FIRST: dict[str, tuple[Kind, ...]] = {
     "connection": (ev.ConnectionOpened,),
     "request": (ev.RequestHead, ev.RequestRead, ev.RequestRefused),
     "handler": (ev.HandlerStarted,),
+    "subrequest": (ev.SubrequestStarted,),
     "response": (ev.ResponseStarted,),
 }
 
 #: Every one of these must have been closed by the time its connection is: exactly one Finished, Failed or Cancelled.
-OPENING: tuple[Kind, ...] = (ev.HandlerStarted, ev.ResponseStarted)
+OPENING: tuple[Kind, ...] = (ev.HandlerStarted, ev.SubrequestStarted, ev.ResponseStarted)
 
 #: Where a gate may hold, by the phase that ``at=`` names. The others are told only: waiting there could lose something.
 HOLDABLE: dict[str, Kind] = {
@@ -56,6 +64,7 @@ HOLDABLE: dict[str, Kind] = {
     phases.HEAD: ev.RequestHead,
     phases.BODY: ev.RequestRead,
     phases.HANDLER: ev.HandlerStarted,
+    phases.SUBREQUEST: ev.SubrequestStarted,
     phases.RESPONSE: ev.ResponseStarted,
     phases.RECYCLE: ev.ConnectionRecycled,
 }
@@ -75,8 +84,8 @@ class OrderCheck:
 
     def __init__(self) -> None:
         self.problems: list[str] = []
-        self._last: dict[tuple[int, int | None, str], Kind] = {}
-        self._exchange: dict[int, int] = {}
+        self._last: dict[_Key, Kind] = {}
+        self._detached: dict[int, str] = {}
         self.seen = 0
 
     def __call__(self, event: ev.Event) -> None:
@@ -90,7 +99,9 @@ class OrderCheck:
         if track != "connection" and exchange is None:
             self.problems.append(f"{event!r} names no exchange")
             return
-        key = (event.connection, exchange, track)
+        number = event.subrequest if isinstance(event, ev.SubrequestEvent) else 0
+        detached = isinstance(event, ev.SubrequestEvent) and event.detached
+        key = (event.connection, exchange, track, number)
         before = self._last.get(key)
         allowed = FIRST[track] if before is None else FOLLOWS[before]
         if kind not in allowed:
@@ -98,29 +109,45 @@ class OrderCheck:
             self.problems.append(
                 f"connection {event.connection}, exchange {exchange}: {kind.__name__} after {came_after}"
             )
-        if track != "connection" and self._last.get((event.connection, None, "connection")) in (
-            None,
-            ev.ConnectionClosed,
-        ):
+        outside = self._last.get((event.connection, None, "connection", 0)) in (None, ev.ConnectionClosed)
+        if track != "connection" and outside and not (detached and before is not None):
             self.problems.append(f"connection {event.connection}: {kind.__name__} outside its life")
         self._last[key] = kind
+        if detached:
+            self._follow_detached(key, kind, outside)
         if kind is ev.ConnectionClosed:
             self._close(event.connection)
 
+    def _follow_detached(self, key: _Key, kind: Kind, outside: bool) -> None:
+        """A detached subrequest may end after its connection; end it must."""
+        if kind in OPENING:
+            self._detached[key[3]] = f"connection {key[0]}, exchange {key[1]}"
+            return
+        self._detached.pop(key[3], None)
+        if outside:
+            del self._last[key]
+
     def _close(self, connection: int) -> None:
-        for number, exchange, track in [key for key in self._last if key[0] == connection]:
-            last = self._last.pop((number, exchange, track))
+        for key in [key for key in self._last if key[0] == connection]:
+            number, exchange, _, subrequest = key
+            if subrequest in self._detached:
+                continue
+            last = self._last.pop(key)
             if last in OPENING:
                 self.problems.append(f"connection {number}, exchange {exchange}: {last.__name__} was never closed")
         # Kept, so that anything said after the end is noticed.
-        self._last[connection, None, "connection"] = ev.ConnectionClosed
+        self._last[connection, None, "connection", 0] = ev.ConnectionClosed
 
     def check(self) -> None:
         """Raise OutOfOrder if any event came out of order or any connection lacks its last one."""
-        still_open = sorted(number for (number, _, _), kind in self._last.items() if kind is not ev.ConnectionClosed)
+        still_open = sorted(
+            key[0] for key, kind in self._last.items()
+            if kind is not ev.ConnectionClosed and key[3] not in self._detached
+        )  # fmt: skip
         problems = [
             *self.problems,
             *(f"connection {number}: no ConnectionClosed" for number in dict.fromkeys(still_open)),
+            *(f"{where}: detached subrequest {number} was never closed" for number, where in self._detached.items()),
         ]
         if problems:
             raise OutOfOrder("\n".join(problems))

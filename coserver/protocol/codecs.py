@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from .codec import Codec
 from .errors import LocalProtocolError
+from .response_codec import ResponseCodec
 
 
 def _h11() -> type[Codec]:
@@ -24,8 +25,25 @@ def _httptools() -> type[Codec]:
 #: Each loads its codec: only the one that is used costs its import.
 CODECS: dict[str, Callable[[], type[Codec]]] = {"h11": _h11}
 
+
+def _h11_responses() -> type[ResponseCodec]:
+    from .h11_responses import H11Responses
+
+    return H11Responses
+
+
+def _httptools_responses() -> type[ResponseCodec]:
+    from .httptools_responses import HttptoolsResponses
+
+    return HttptoolsResponses
+
+
+#: The same names, for the client's side.
+RESPONSE_CODECS: dict[str, Callable[[], type[ResponseCodec]]] = {"h11": _h11_responses}
+
 if find_spec("httptools"):
     CODECS["httptools"] = _httptools
+    RESPONSE_CODECS["httptools"] = _httptools_responses
 
 
 class Parsers:

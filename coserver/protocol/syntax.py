@@ -8,6 +8,7 @@ Possessive quantifiers (``++``) keep the matching linear: nothing that a client 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from .errors import RemoteProtocolError
 
@@ -21,10 +22,13 @@ TARGET = rb"[\x21\x22\x24-\x7e]++"
 VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"  # RFC 9110 §5.5: no control characters; a bare CR or LF never
 FIELD = TOKEN + rb":" + VALUE + rb"\r\n"
 REQUEST_LINE = METHOD + rb" " + TARGET + rb" HTTP/1\.[01]\r\n"
+# Without a reason many a server leaves out the blank before it as well, which RFC 9112 §4 asks for.
+STATUS_LINE = rb"HTTP/1\.[01] [1-9][0-9]{2}(?: " + VALUE + rb")?\r\n"
 
 # Groups are repeated greedily: CPython before 3.11.5 matches possessive groups wrongly (gh-106052), and each of these
 # can match in one way only, so that there is nothing to try again.
 is_head = re.compile(REQUEST_LINE + rb"(?:" + FIELD + rb")*\r\n").fullmatch
+is_response_head = re.compile(STATUS_LINE + rb"(?:" + FIELD + rb")*\r\n").fullmatch
 is_token = re.compile(TOKEN).fullmatch
 is_value = re.compile(VALUE).fullmatch
 match_field = re.compile(FIELD).match
@@ -35,6 +39,8 @@ _may_become_request_line = re.compile(
     METHOD + rb"(?: (?:" + TARGET + rb"(?: (?:H(?:T(?:T(?:P(?:/(?:\d(?:\.(?:\d\r?)?)?)?)?)?)?)?)?)?)?)?"
 ).fullmatch
 _match_other_version = re.compile(METHOD + rb" " + TARGET + rb" (HTTP/[02-9]\.\d)\r\n").fullmatch
+_match_status_line = re.compile(STATUS_LINE).match
+_BEGINS_RESPONSE = b"HTTP/1."
 # Host (RFC 9110 §7.2): a name, an IPv4 address or a bracketed IPv6 one, and a port. No user, no path, no list.
 _NAME = rb"[0-9A-Za-z\-._~!$&'()*+;=]*+(?:%[0-9A-Fa-f]{2}[0-9A-Za-z\-._~!$&'()*+;=]*+)*"
 is_host = re.compile(rb"(?:\[[0-9A-Fa-f:.]++\]|" + _NAME + rb")(?::[0-9]{0,5}+)?").fullmatch
@@ -46,13 +52,19 @@ def check_head(head: bytes) -> None:
         explain(head)
 
 
-def explain(head: bytes) -> None:
-    """Find what is wrong in a head that ``is_head`` refused, and raise it with the rule and the value."""
+def check_response_head(head: bytes) -> None:
+    """The same of a response's, from the status line on."""
+    if not is_response_head(head):
+        explain(head, check_status_line)
+
+
+def explain(head: bytes, check_first_line: Callable[[bytes], None] | None = None) -> None:
+    """Find what is wrong in a head that was refused, and raise it with the rule and the value."""
     end = head.find(b"\n") + 1
-    check_request_line(head[:end])
+    (check_first_line or check_request_line)(head[:end])
     while end < len(head) - 2:
         end = check_field(head, end)
-    raise RemoteProtocolError("request head must end with an empty line, each line ended by CRLF")
+    raise RemoteProtocolError("a head must end with an empty line, each line ended by CRLF")
 
 
 def check_request_line(line: bytes | bytearray) -> None:
@@ -63,6 +75,26 @@ def check_request_line(line: bytes | bytearray) -> None:
     if other:
         raise RemoteProtocolError(f"{other[1].decode()} is not spoken here; use HTTP/1.1", 505)
     raise RemoteProtocolError(_guess(line))
+
+
+def check_status_line(line: bytes) -> None:
+    """Raise RemoteProtocolError unless ``line`` is ``HTTP/1.x SP status [SP reason] CRLF`` (RFC 9112 §4)."""
+    if not _match_status_line(line):
+        raise RemoteProtocolError(f"a response must start with 'HTTP/1.1 status reason' and CRLF; got {show(line)}")
+
+
+def check_partial_response(data: bytes, checked: int) -> int:
+    """As ``check_partial``, of a response's unfinished head."""
+    if not checked:
+        checked = data.find(b"\n") + 1
+        if not checked:
+            if not data.startswith(_BEGINS_RESPONSE[: len(data)]):
+                check_status_line(data)
+            return 0
+        check_status_line(data[:checked])
+    while data.find(b"\n", checked) >= 0:
+        checked = check_field(data, checked)
+    return checked
 
 
 def check_field(data: bytes | bytearray, start: int) -> int:

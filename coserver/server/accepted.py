@@ -11,7 +11,7 @@ import itertools
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from ..lifecycle import events as ev
 from ..lifecycle import phases
 from ..transport.deadlines import TICK
 from ..transport.stream import SocketStream
+from ..upstream.parent import current_host
 from .arrival import arrive
 from .pace import Pace
 
@@ -42,6 +43,8 @@ _LATE = {
     phases.HEAD: ("head_timeout", 408, "the request head took longer than {} s"),
     phases.BODY: ("body_timeout", 408, "nothing of the body came for {} s"),
     phases.HANDLER: ("handler_timeout", 503, "the handler took longer than {} s"),
+    phases.SUSPEND: ("handler_timeout", 503, "the handler took longer than {} s"),
+    phases.SUBREQUEST: ("handler_timeout", 503, "the handler took longer than {} s"),
 }
 _SLOW_BODY = ("body_rate", 408, "the body came slower than {} bytes a second")
 _IDLE = ("idle_timeout", 0, "idle for {} s")
@@ -93,7 +96,8 @@ class Accepted:
         self.send_now: Callable[[bytes], int] = self._socket.send_now if self._socket else _send_nothing
         self._fd = self._socket.fileno() if self._socket else -1
         self.hang_up_watched = False
-        self._context = copy_context()
+        self._context: Context | None = copy_context()
+        self._context.run(current_host.set, self)  # a handler's subrequests find their exchange by it
         self.scope = anyio.CancelScope()
         self.phase = phases.ACCEPT
         self.opened = self.since = monotonic()
@@ -184,6 +188,7 @@ class Accepted:
                 self._socket.reset()
             self._socket.close()
         self.phase = phases.CLOSED
+        self._context = None  # it knows this connection: a cycle that only the collector would undo
         service.left(self)
         reason = self.reason or "cancelled by the server"
         log.debug("%r closed: %s", self, reason)
@@ -295,6 +300,11 @@ class Accepted:
         else:
             self.emitter.tell(ev.ResponseCancelled(**self.facts(of)))
 
+    def hold_drain(self) -> Callable[[], None]:
+        """A drain waits, within its grace, until what this returns is called."""
+        self.service.working += 1
+        return self.service.work_done
+
     async def end_sending(self) -> None:
         """Half-close, where the stream can: the client reads the end of what was sent."""
         if self._socket is not None:
@@ -327,6 +337,11 @@ class Accepted:
         A handler that sets a contextvar must not hand it to the next request of the connection.
         """
         self.scope = anyio.CancelScope()
+        self.begin()
+
+    def begin(self) -> None:
+        """Take a task, in the connection's own context."""
+        assert self._context is not None
         self._context.run(self.service.adopt, self)
 
     def context_changed(self) -> bool:

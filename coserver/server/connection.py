@@ -19,6 +19,7 @@ from ..lifecycle import events as ev
 from ..lifecycle.phases import HANDLER, HEAD, RECYCLE
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.http1 import Http1Reader
+from ..upstream.errors import UpstreamError
 from .accepted import Accepted, is_cancellation
 from .afterwork import begin_work, work_after
 from .bodies import discard_body, next_piece, read_body
@@ -198,7 +199,11 @@ class HttpConnection(Accepted):
         """
         exchange.after = None
         endpoint, expected = self._error_handler(exchange, error)
-        if not expected and not isinstance(error, HTTPException):
+        if isinstance(error, UpstreamError):  # where it went wrong stands in its words, not in a traceback
+            if not expected:
+                log.warning("handler %s, %r, request id %s: %s", exchange.endpoint_name, exchange,
+                            exchange.request.request_id, error, extra=exchange.marks)  # fmt: skip
+        elif not expected and not isinstance(error, HTTPException):
             log.error("handler %s failed on %r, request id %s", exchange.endpoint_name, exchange,
                       exchange.request.request_id, exc_info=error, extra=exchange.marks)  # fmt: skip
         if isinstance(error, HTTPException) and error.limit:
@@ -218,7 +223,7 @@ class HttpConnection(Accepted):
         if isinstance(error, HTTPException):
             tables = error.tables or tables
         endpoint, expected = find_handler(error, tables)
-        if endpoint is None and not isinstance(error, HTTPException):
+        if endpoint is None and not isinstance(error, HTTPException | UpstreamError):
             return self.service.last_resort, False
         return endpoint, expected
 

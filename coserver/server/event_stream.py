@@ -15,11 +15,11 @@ import anyio
 
 from ..protocol import responses
 from ..protocol.errors import LocalProtocolError
+from ..protocol.jsons import encode_json
 from ..protocol.sse import HEARTBEAT, Event, encode_event
 from ..transport.stream import SocketStream
 from . import wire
 from .eventbody import EventBody
-from .jsons import encode_json
 from .streaming import BrokenOff, Sender, send_by
 
 if TYPE_CHECKING:

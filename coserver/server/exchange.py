@@ -6,13 +6,16 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..protocol.fields import RawFields
 from ..protocol.head import RequestHead
+from ..upstream.parent import end_children
 from .endpoint import Endpoint
 from .request import Request
 
 if TYPE_CHECKING:
     from anyio import CancelScope
 
+    from ..upstream.subrequest import Subrequest
     from .accepted import Accepted
     from .uploads import Spool
 
@@ -42,6 +45,10 @@ class Exchange:
     logged = False  # it stands in the access log
     endless: CancelScope | None = None  # around a stream that only its client or a drain ends
     failed = False  # an error handler of the app has been asked
+    children: list[Subrequest] | None = None  # what its handler asked of upstreams
+    waiting = 0  # tasks of its handler that wait for one of those
+    waited_from = ""  # the phase in which the first of them began to wait
+    handed_on = b""  # field lines for those, see ``upstream.parent``
 
     def __init__(self, number: int, connection: Accepted, head: RequestHead | None, started: float) -> None:
         self.id = number
@@ -80,7 +87,14 @@ class Exchange:
             "connection": self.connection.id,
         }
 
+    @property
+    def received(self) -> RawFields:
+        """The fields that the request came with."""
+        return self.head.fields if self.head else []
+
     def close(self) -> None:
-        """Let go of the body's temporary file."""
+        """Cancel what it still asks of upstreams, and let go of the body's temporary file."""
+        if self.children is not None:
+            end_children(self)
         if self.spooled is not None:
             self.spooled.close()

@@ -12,6 +12,7 @@ from copy import copy
 from types import CoroutineType
 from typing import Any
 
+from ..upstream.errors import UpstreamError
 from .endpoint import AWAIT, Endpoint
 from .errors import AppError, HTTPException
 from .response import Response, error_response, to_response
@@ -55,12 +56,13 @@ class ErrorHandlers:
 
         The nearest class counts. What no handler's class fits is a 500.
         """
-        if isinstance(error, HTTPException) and error.status in self._by_status:
-            return self._by_status[error.status], True
+        status = error.status if isinstance(error, HTTPException | UpstreamError) else 0
+        if status in self._by_status:
+            return self._by_status[status], True
         for kind in type(error).__mro__:
             if kind in self._by_type:
                 return self._by_type[kind], kind is not Exception
-        return (None if isinstance(error, HTTPException) else self._by_status.get(500)), False
+        return (None if status else self._by_status.get(500)), False
 
 
 def check_error_key(what: Any) -> int | type[Exception]:
@@ -82,8 +84,13 @@ def find_handler(error: Exception, tables: Iterable[ErrorHandlers]) -> tuple[Err
 
 
 def plain_answer(error: BaseException) -> Response:
-    """What a client reads where no handler answers: an HTTPException's own words, and of others nothing but 500."""
-    return error_response(error if isinstance(error, HTTPException) else HTTPException(500))
+    """What a client reads where no handler answers: an HTTPException's own words, and of others nothing but a status.
+
+    An upstream's failure is 502, 504 or 508; of anything else, 500.
+    """
+    if isinstance(error, HTTPException):
+        return error_response(error)
+    return error_response(HTTPException(error.status if isinstance(error, UpstreamError) else 500))
 
 
 def _answer(value: Any, error: Exception) -> Any:
@@ -94,7 +101,7 @@ def _answer(value: Any, error: Exception) -> Any:
         return plain_answer(error)
     response = copy(to_response(value))
     if not isinstance(value, Response | tuple):
-        response.status = error.status if isinstance(error, HTTPException) else 500
+        response.status = error.status if isinstance(error, HTTPException | UpstreamError) else 500
     if isinstance(error, HTTPException):  # a 405 must say Allow, whoever words it (RFC 9110 §15.5.6)
         given = {name.lower() for name, _ in response.fields}
         added = [(name, text) for name, text in error.headers.items() if name.lower() not in given]

@@ -10,11 +10,11 @@ from ..hooks.workers import await_
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.fields import Headers, RawFields
 from ..protocol.head import RequestHead
+from ..protocol.jsons import decode_json
 from ..protocol.values import decode_text, parse_urlencoded
 from .errors import HTTPException, too_much
 from .given import Given
 from .identity import host_of, make_request_id
-from .jsons import decode_json
 from .limits import Limits
 
 if TYPE_CHECKING:

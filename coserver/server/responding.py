@@ -66,7 +66,7 @@ def respond_at_once(connection: HttpConnection, exchange: Exchange, answer: Resp
     if service.access is not None:
         exchange.answer_head = data
         service.access(connection, exchange)
-    if not connection.hang_up_watched and exchange.spooled is None:
+    if not connection.hang_up_watched and exchange.spooled is None and exchange.children is None:
         connection.running.discard(connection)
         connection.make_ready(now)
         if emitter.watched:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..protocol.errors import LocalProtocolError
+from ..protocol.jsons import encode_json
 from .errors import HTTPException, phrase
 from .eventbody import EventBody
 from .filebody import FileBody, FilePart, check_fields, disposition
-from .jsons import encode_json
 
 if TYPE_CHECKING:
     from datetime import datetime

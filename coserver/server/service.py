@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from ..protocol.dates import format_date
 from ..transport.listener import Listener
 from ..transport.loop import Loop
 from ..transport.stream import Socket, SocketStream
+from ..upstream.parent import current_host
 from .accepted import Accepted
 from .breaches import Breaches
 from .endpoint import Endpoint
@@ -120,14 +122,22 @@ class Service:
         """Do work after a response in a task of its own; a drain waits for it. It must not raise."""
         assert self._tasks is not None
         self.working += 1
-        self._tasks.start_soon(self._work, work, name=name)
+        # What it asks of upstreams is no child of whatever exchange its connection has next.
+        context = copy_context()
+        context.run(current_host.set, None)
+        start: Callable[..., Any] = self._tasks.start_soon
+        context.run(start, self._work, work, name=name)
 
     async def _work(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         finally:
-            self.working -= 1
-            self._changed.set()
+            self.work_done()
+
+    def work_done(self) -> None:
+        """Some work that a drain waits for has ended."""
+        self.working -= 1
+        self._changed.set()
 
     def begin(self, story: Story, stream: ByteStream, peer: str) -> Accepted:
         """Begin the story of a connection."""
@@ -135,7 +145,7 @@ class Service:
         self.connections[connection.id] = connection
         self.loop.sweeper.add(connection)
         self.accepted += 1
-        self.adopt(connection)
+        connection.begin()
         return connection
 
     def left(self, connection: Accepted) -> None:

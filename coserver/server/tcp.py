@@ -9,7 +9,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,9 @@ from ..hooks.workers import await_, run_blocking
 from ..lifecycle import events as ev
 from ..lifecycle import phases
 from ..protocol.errors import RemoteProtocolError
+from ..protocol.fields import RawFields
 from ..protocol.framing import Framing
+from ..upstream.parent import end_children
 from .accepted import Accepted, is_cancellation
 from .endings import linger
 from .endpoint import DIRECT, WORKER, Endpoint
@@ -30,6 +32,7 @@ from .exchange import next_exchange_id
 from .pace import patience
 
 if TYPE_CHECKING:
+    from ..upstream.subrequest import Subrequest
     from .service import Service
 
 log = logging.getLogger("coserver.server")
@@ -44,6 +47,11 @@ class Message:
     message: bytes
     started: float
     watched: bool = False
+    children: list[Subrequest] | None = None
+    waiting: int = 0
+    waited_from: str = ""
+    handed_on: bytes = b""
+    received: RawFields = field(default_factory=list)  # a message has no fields
 
 
 class TcpConnection(Accepted):
@@ -95,6 +103,8 @@ class TcpConnection(Accepted):
 
     def _handler_raised(self, error: BaseException) -> None:
         """Close the exchange by what the handler raised; the client's own faults are no news."""
+        if self.exchange is not None:
+            end_children(self.exchange)
         if self.exchange is not None and self.exchange.watched:
             facts = self.facts()
             cancelled = is_cancellation(error)
@@ -225,6 +235,7 @@ class TcpConnection(Accepted):
         if exchange is None:
             return
         service = self.service
+        end_children(exchange)
         self.running.discard(self)
         self.unwatch()
         self.served += 1

@@ -187,7 +187,8 @@ async def hosted(app: App, options: Options) -> AsyncIterator[Host]:
     settings = app.settings(options)
     wanted = listening(app, settings)
     failure: Exception | None = None
-    async with lifespans(part for one in (app, *(each.app for each in wanted)) for part in one.parts()):
+    parts = [part for one in (app, *(each.app for each in wanted)) for part in one.parts()]
+    async with lifespans(parts, settings.limits.grace):
         services = {one.wanted.name: (make_service(one, app, settings), one) for one in wanted}
         host = Host(app, services)
         async with _observing(host), anyio.create_task_group() as tasks:

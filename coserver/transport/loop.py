@@ -61,6 +61,16 @@ class Loop:
                 self.poller.close()
 
 
+def poster() -> Callable[..., None]:
+    """``post(call, *args)`` has ``call(*args)`` called on the running loop, from any thread.
+
+    It raises RuntimeError when that loop has ended. Not kept by ``Loop``: a loop's own variables must not hold it.
+    """
+    native: Any = current_token().native_token
+    post: Callable[..., None] = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+    return post
+
+
 @coroutine
 def _yield_once() -> Generator[None, None, None]:
     """Let other tasks run, and a cancellation strike, as ``asyncio.sleep(0)`` does."""

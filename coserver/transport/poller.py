@@ -1,7 +1,9 @@
-"""Notices that a client left while nobody reads from its connection; one epoll set, awaited by one task.
+"""One epoll set, awaited by one task, for whatever has no task of its own to wait in.
 
-The set's own descriptor is what ``anyio.wait_readable`` waits for, so this is plain anyio on every backend. Where the
-platform has no epoll, a fallback peeks at the watched sockets.
+It notices that a client left while nobody reads from its connection, and it calls an upstream's connection, which is
+registered once for life, whenever there is something to read. The set's own descriptor is what
+``anyio.wait_readable`` waits for, so this is plain anyio on every backend. Where the platform has no epoll, a fallback
+peeks at what is watched and has a task for each descriptor that is read.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import anyio
+from anyio.abc import TaskGroup
 
 log = logging.getLogger("coserver.transport")
 
@@ -25,21 +28,37 @@ def has_epoll() -> bool:
 
 
 class Poller(ABC):
-    """Watches descriptors for a hang-up, each until it is told once or forgotten."""
+    """Watches descriptors for a hang-up, each until it is told once or forgotten; reads others until forgotten."""
 
     def __init__(self) -> None:
         self._calls: dict[int, Callable[[], None]] = {}
+        self._readers: dict[int, Callable[[], None]] = {}
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} watching {len(self._calls)}>"
+        return f"<{type(self).__name__} watching {len(self._calls)}, reading {len(self._readers)}>"
 
     @abstractmethod
     def watch(self, fd: int, call: Callable[[], None], *, half_close: bool) -> None:
         """Call ``call()`` once when the peer of ``fd`` resets or closes; its FIN alone counts if ``half_close``."""
 
     @abstractmethod
+    def read(self, fd: int, call: Callable[[], None]) -> None:
+        """Call ``call()`` whenever ``fd`` has something to read, an end or an error too, until it is forgotten.
+
+        It is called again as long as there is something left, and may be called in vain.
+        """
+
+    @abstractmethod
+    def pause(self, fd: int) -> None:
+        """Do not call the reader of ``fd``, whatever comes."""
+
+    @abstractmethod
+    def resume(self, fd: int) -> None:
+        """Call it again."""
+
+    @abstractmethod
     def forget(self, fd: int) -> None:
-        """Stop watching; must come before the descriptor is closed. One that is not watched is no error."""
+        """Stop watching and reading; must come before the descriptor is closed. One that is not watched is no error."""
 
     @abstractmethod
     async def run(self) -> None:
@@ -56,11 +75,11 @@ def _tell(fd: int, call: Callable[[], None] | None) -> None:
     try:
         call()
     except Exception:
-        log.exception("hang-up of descriptor %d: %r raised", fd, call)
+        log.exception("descriptor %d: %r raised", fd, call)
 
 
 class EpollPoller(Poller):
-    """Linux. EPOLLONESHOT: a level-triggered RDHUP would wake the task again and again until the handler has ended."""
+    """Linux. EPOLLONESHOT for hang-ups: a level-triggered RDHUP would wake the task again and again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,8 +92,20 @@ class EpollPoller(Poller):
         self._calls[fd] = call
         self._set().register(fd, mask)
 
+    def read(self, fd: int, call: Callable[[], None]) -> None:
+        self._readers[fd] = call
+        self._set().register(fd, select.EPOLLIN)
+
+    def pause(self, fd: int) -> None:
+        # Errors and hang-ups are told nevertheless, and level-triggered they would be told for ever: out it goes.
+        self._set().unregister(fd)
+
+    def resume(self, fd: int) -> None:
+        self._set().register(fd, select.EPOLLIN)
+
     def forget(self, fd: int) -> None:
         self._calls.pop(fd, None)
+        self._readers.pop(fd, None)
         if self._epoll is not None:
             try:
                 self._epoll.unregister(fd)
@@ -82,10 +113,17 @@ class EpollPoller(Poller):
                 pass  # it was not watched
 
     async def run(self) -> None:
-        epoll = self._set()
+        epoll, readers = self._set(), self._readers
         while True:
             await anyio.wait_readable(epoll.fileno())
             for fd, _ in epoll.poll(0):
+                reader = readers.get(fd)
+                if reader is not None:
+                    try:
+                        reader()
+                    except Exception:
+                        log.exception("descriptor %d: %r raised", fd, reader)
+                    continue
                 # Disarmed by now; taken out as well, so that the descriptor may be watched again.
                 call = self._calls.get(fd)
                 self.forget(fd)
@@ -108,22 +146,69 @@ class PeekPoller(Poller):
     def __init__(self) -> None:
         super().__init__()
         self._half_close: dict[int, bool] = {}
+        self._scopes: dict[int, anyio.CancelScope] = {}
+        self._paused: set[int] = set()
+        self._tasks: TaskGroup | None = None
 
     def watch(self, fd: int, call: Callable[[], None], *, half_close: bool) -> None:
         self._calls[fd] = call
         self._half_close[fd] = half_close
 
+    def read(self, fd: int, call: Callable[[], None]) -> None:
+        self._readers[fd] = call
+        self._follow(fd)
+
+    def pause(self, fd: int) -> None:
+        self._paused.add(fd)
+        self._stop_following(fd)
+
+    def resume(self, fd: int) -> None:
+        self._paused.discard(fd)
+        self._follow(fd)
+
     def forget(self, fd: int) -> None:
         self._calls.pop(fd, None)
         self._half_close.pop(fd, None)
+        self._paused.discard(fd)
+        if self._readers.pop(fd, None) is not None:
+            self._stop_following(fd)
 
     async def run(self) -> None:
-        while True:
-            await anyio.sleep(_PEEK_PERIOD)
-            for fd in [fd for fd in self._calls if self._has_left(fd)]:
-                call = self._calls.get(fd)
-                self.forget(fd)
-                _tell(fd, call)
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                for fd in self._readers.keys() - self._paused:
+                    self._follow(fd)
+                while True:
+                    await anyio.sleep(_PEEK_PERIOD)
+                    for fd in [fd for fd in self._calls if self._has_left(fd)]:
+                        call = self._calls.get(fd)
+                        self.forget(fd)
+                        _tell(fd, call)
+        finally:
+            self._tasks = None
+            self._scopes.clear()
+
+    def _follow(self, fd: int) -> None:
+        """Give the descriptor its task; the next run does, if none is under way."""
+        if self._tasks is not None:
+            scope = self._scopes[fd] = anyio.CancelScope()
+            self._tasks.start_soon(self._read_on, fd, scope)
+
+    def _stop_following(self, fd: int) -> None:
+        scope = self._scopes.pop(fd, None)
+        if scope is not None:
+            scope.cancel()
+            anyio.notify_closing(fd)  # the task may wait: the descriptor's next owner must not find it there
+
+    async def _read_on(self, fd: int, scope: anyio.CancelScope) -> None:
+        with scope:
+            while not scope.cancel_called:
+                try:
+                    await anyio.wait_readable(fd)
+                except anyio.ClosedResourceError:
+                    return
+                if not scope.cancel_called:
+                    _tell(fd, self._readers.get(fd))
 
     def _has_left(self, fd: int) -> bool:
         sock = socket.socket(fileno=fd)

@@ -10,8 +10,11 @@ from coserver.lifecycle import events as ev
 from coserver.lifecycle import phases
 from coserver.lifecycle.order import FIRST, FOLLOWS, HOLDABLE, OPENING, TRACKS, OrderCheck, OutOfOrder
 
+BASES = (ev.Event, ev.SubrequestEvent)
 KINDS = [
-    kind for kind in vars(ev).values() if isinstance(kind, type) and issubclass(kind, ev.Event) and kind is not ev.Event
+    kind
+    for kind in vars(ev).values()
+    if isinstance(kind, type) and issubclass(kind, ev.Event) and kind not in BASES
 ]
 
 FACTS: dict[type, dict[str, Any]] = {
@@ -21,6 +24,10 @@ FACTS: dict[type, dict[str, Any]] = {
     ev.RequestRefused: {"status": 400, "reason": "r"},
     ev.HandlerStarted: {"handler": "h"},
     ev.HandlerFailed: {"error": ValueError()},
+    ev.SubrequestStarted: {"subrequest": 3, "upstream": "u", "method": "GET", "target": "/"},
+    ev.SubrequestFinished: {"subrequest": 3, "status": 200, "member": "m"},
+    ev.SubrequestFailed: {"subrequest": 3, "error": ValueError()},
+    ev.SubrequestCancelled: {"subrequest": 3},
     ev.ResponseStarted: {"status": 200},
     ev.ResponseFinished: {"size": 0},
     ev.ResponseFailed: {"error": ValueError()},

@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from coserver import App, Request
-from coserver.server import jsons
-from coserver.server.jsons import DEPTH, decode_json, decode_json_slowly, encode_json, encode_json_slowly
+from coserver.protocol import jsons
+from coserver.protocol.jsons import DEPTH, decode_json, decode_json_slowly, encode_json, encode_json_slowly
 
 from .clients import connect, get, post, talking
 
@@ -172,11 +172,11 @@ def test_without_orjson(monkeypatch: pytest.MonkeyPatch) -> None:
 
     real = util.find_spec
     monkeypatch.setattr(util, "find_spec", lambda name, *rest: None if name == "orjson" else real(name, *rest))
-    spec = real("coserver.server.jsons")
+    spec = real("coserver.protocol.jsons")
     assert spec is not None
     assert spec.loader is not None
     module = util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module._decode is module.decode_json_slowly
     assert module.encode_json({"a": [1 << 70]}) == b'{"a":[1180591620717411303424]}'
-    assert sys.modules["coserver.server.jsons"] is jsons
+    assert sys.modules["coserver.protocol.jsons"] is jsons

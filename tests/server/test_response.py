@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from coserver import HTTPException, Response
+from coserver.protocol import jsons
 from coserver.protocol.errors import LocalProtocolError
-from coserver.server import jsons
 from coserver.server.errors import phrase
 from coserver.server.response import encode_piece, error_response, to_response
 

@@ -1,0 +1,227 @@
+"""The client's receiving half of HTTP/1.1, without I/O: bytes in, the response to one request out (RFC 9112).
+
+``expect`` says which request was sent, ``receive`` takes what came, ``end`` that nothing more comes. Interim responses
+(1xx) are passed over. Bytes that nobody asked for end the connection: they might be taken for the next answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .chunks import ChunkGuard
+from .codecs import RESPONSE_CODECS
+from .errors import RemoteProtocolError
+from .fields import RawFields
+from .response_codec import ResponseCodec
+from .response_head import UNTIL_CLOSE, ResponseHead
+from .syntax import check_partial_response, check_response_head
+
+#: Interim responses before the final one. 103 comes once or twice; more is a flood.
+_INTERIM_MAX = 16
+_NONE: RawFields = []  # shared, never changed
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseLimits:
+    """What a reader takes, in bytes and in fields; the reasons for the numbers stand in ``upstream/limits.py``."""
+
+    head_size: int = 64 * 1024
+    head_fields: int = 200
+    trailer_size: int = 8 * 1024
+
+
+def choose_response_codec(name: str) -> Callable[[], ResponseCodec]:
+    """What makes a codec of that name, a row of RESPONSE_CODECS."""
+    return RESPONSE_CODECS[name]()
+
+
+class ResponseReader:
+    """Reads the responses of one connection.
+
+    ``head`` is the final head once it has come, ``pieces`` the body's data that nobody has taken yet, ``done`` whether
+    the response is whole, and ``keep_alive`` then whether another request may be sent.
+    """
+
+    __slots__ = (
+        "_begun", "_buffer", "_checked", "_codec", "_guard", "_interim", "_left", "_limits", "_make", "_method",
+        "_size_max", "done", "head", "keep_alive", "pieces", "size", "trailers",
+    )  # fmt: skip
+
+    def __init__(self, make: Callable[[], ResponseCodec], limits: ResponseLimits = ResponseLimits()) -> None:
+        self._make = make
+        self._limits = limits
+        self._codec: ResponseCodec | None = None
+        self._guard: ChunkGuard | None = None
+        self._buffer = b""
+        self._begun = False
+        self._checked = self._interim = self._left = 0
+        self._method = ""
+        self._size_max = 0
+        self.head: ResponseHead | None = None
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self.done = True
+        self.keep_alive = True
+        self.trailers: RawFields = _NONE
+
+    def __repr__(self) -> str:
+        return f"<ResponseReader {self._method} {'done' if self.done else self.head or 'waiting'}>"
+
+    @property
+    def begun(self) -> bool:
+        """Whether a byte of the expected response has come."""
+        return self._begun
+
+    def expect(self, method: str, size_max: int) -> None:
+        """A request was sent; its response's body may have ``size_max`` bytes of data."""
+        self._method = method
+        self._size_max = size_max
+        self._begun = self.done = False
+        self.head = None
+        self.pieces = []
+        self.size = 0
+        self.trailers = _NONE
+
+    def receive(self, data: bytes) -> bool:
+        """Take bytes from the wire; whether the response is whole now. Raises RemoteProtocolError."""
+        self._begun = True
+        if self.head is None:
+            rest = self._receive_head(data)
+            if rest is None:
+                return False
+            data = rest
+        if data or self.done:
+            self._receive_body(data)
+        return self.done
+
+    def end(self) -> None:
+        """The connection has ended. Raises RemoteProtocolError unless that is what ends the response."""
+        head = self.head
+        if head is not None and head.length == UNTIL_CLOSE:
+            self._complete(b"")
+            self.keep_alive = False
+        elif head is None:
+            what = "in the middle of a response's head" if self._begun else "without a response"
+            raise RemoteProtocolError(f"it closed the connection {what}")
+        else:
+            of = "" if head.length is None else f" of {head.length}"
+            raise RemoteProtocolError(f"it closed the connection after {self.size}{of} bytes of a body")
+
+    def take(self) -> bytes:
+        """The body's data that has come since the last time."""
+        pieces = self.pieces
+        if not pieces:
+            return b""
+        self.pieces = []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        """Let go of the parser."""
+        if self._codec is not None:
+            self._codec.close()
+            self._codec = None
+
+    def _receive_head(self, data: bytes) -> bytes | None:
+        """Read the head; the bytes behind it, or None if it is not whole."""
+        if self._buffer:
+            data = self._buffer + data
+        while True:
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4:
+                self._wait_for_head(data)
+                return None
+            limits = self._limits
+            if end > limits.head_size:
+                raise RemoteProtocolError(f"the response's head is longer than {limits.head_size} bytes")
+            raw, data = (data, b"") if end == len(data) else (data[:end], data[end:])
+            check_response_head(raw)
+            codec = self._codec
+            if codec is None:
+                codec = self._codec = self._make()
+            status, minor, fields = codec.head(raw, self._method)
+            if len(fields) > limits.head_fields:
+                raise RemoteProtocolError(f"a response has at most {limits.head_fields} fields here")
+            if self._buffer or self._checked:
+                self._buffer = b""
+                self._checked = 0
+            head = ResponseHead(status, minor, fields, self._method)
+            if status >= 200:
+                break
+            if status == 101:
+                raise RemoteProtocolError("it switches protocols (101), which nobody asked for")
+            self._interim += 1
+            if self._interim > _INTERIM_MAX:
+                raise RemoteProtocolError(f"more than {_INTERIM_MAX} interim responses (1xx)")
+        self._interim = 0
+        self.head = head
+        self._begin_body(head, data)
+        return data
+
+    def _begin_body(self, head: ResponseHead, rest: bytes) -> None:
+        length = head.length
+        if length is None:
+            self._guard = ChunkGuard(self._size_max, self._limits.trailer_size)
+        elif length > self._size_max:
+            raise RemoteProtocolError(
+                f"the body is {length} bytes long; at most {self._size_max} are taken here (body_size, or stream=True)"
+            )
+        elif length == 0:
+            self.done = True
+        else:
+            self._left = length
+
+    def _receive_body(self, data: bytes) -> None:
+        """Data of the body, or behind it."""
+        codec, guard = self._codec, self._guard
+        assert codec is not None
+        if self.done:
+            self._complete(data)
+            return
+        if guard is not None:
+            self._receive_chunks(codec, guard, data)
+            return
+        left, rest = self._left, b""
+        if left == UNTIL_CLOSE:
+            if self.size + len(data) > self._size_max:
+                raise RemoteProtocolError(f"the body is longer than {self._size_max} bytes (body_size, or stream=True)")
+        elif len(data) > left:
+            data, rest = data[:left], data[left:]
+        self.size += len(data)
+        self.pieces.append(codec.body(data))
+        if left != UNTIL_CLOSE:
+            self._left = left = left - len(data)
+            if not left:
+                self._complete(rest)
+
+    def _receive_chunks(self, codec: ResponseCodec, guard: ChunkGuard, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+        approved = guard.approve(data)
+        self._buffer = data[approved:]
+        if approved:
+            piece = codec.body(data[:approved])
+            if piece:
+                self.size += len(piece)
+                self.pieces.append(piece)
+        if guard.done:
+            rest, self._buffer, self._guard = self._buffer, b"", None
+            self.trailers = codec.trailers()
+            self._complete(rest)
+
+    def _complete(self, rest: bytes) -> None:
+        """The response is whole; ``rest`` came behind it, unasked for."""
+        head, codec = self.head, self._codec
+        assert head is not None
+        assert codec is not None
+        self.done = True
+        self.keep_alive = head.keep_alive and codec.keep_alive and not rest
+        if not (codec.reusable and self.keep_alive):
+            codec.close()
+            self._codec = None
+
+    def _wait_for_head(self, data: bytes) -> None:
+        if len(data) > self._limits.head_size:
+            raise RemoteProtocolError(f"the response's head is longer than {self._limits.head_size} bytes")
+        self._checked = check_partial_response(data, self._checked)
+        self._buffer = data

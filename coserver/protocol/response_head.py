@@ -1,0 +1,86 @@
+"""What a response's fields mean for the connection: where the body ends, whether it lives on (RFC 9112 §6.3, §9)."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import RemoteProtocolError
+from .fields import RawFields
+from .responses import BODILESS
+from .syntax import show
+
+_is_length = re.compile(rb"[0-9]{1,19}").fullmatch  # 19 digits: all of 63 bits, and no integer attack
+_patience = re.compile(rb"(?:.*[,; \t])?timeout=([0-9]{1,6})(?:[,; \t].*)?", re.IGNORECASE).fullmatch
+_MEANINGFUL = {b"content-length", b"transfer-encoding", b"connection", b"keep-alive"}
+
+#: ``length`` of a body that only the end of the connection ends.
+UNTIL_CLOSE = -1
+
+
+class ResponseHead:
+    """One response head, read and judged against the method that asked for it.
+
+    ``length`` is the body's length in bytes, 0 for no body, None for a chunked one, UNTIL_CLOSE for what the close
+    ends. ``minor`` is the y of HTTP/1.y. ``patience`` is how many seconds the server says it keeps the connection.
+    """
+
+    patience: int | None = None
+
+    def __init__(self, status: int, minor: int, fields: RawFields, method: str) -> None:
+        self.status = status
+        self.fields = fields
+        self.keep_alive = minor == 1
+        self.length: int | None = UNTIL_CLOSE
+        codings: list[bytes] = []
+        options: list[bytes] = []
+        for name, value in fields:
+            if name in _MEANINGFUL:
+                if name == b"content-length":
+                    self._read_length(value)
+                elif name == b"transfer-encoding":
+                    codings.append(value)
+                elif name == b"connection":
+                    options.append(value)
+                elif told := _patience(value):
+                    self.patience = int(told[1])
+        if options:
+            self._read_connection(b",".join(options))
+        if codings:
+            self._read_transfer_encoding(codings, minor)
+        if status < 200 or status in BODILESS or method == "HEAD":
+            if status == 204 and self.length not in (0, UNTIL_CLOSE):
+                self.keep_alive = False  # it must not say so (RFC 9110 §15.3.5): nobody knows whether a body follows
+            self.length = 0
+        elif self.length == UNTIL_CLOSE:
+            self.keep_alive = False
+
+    def __repr__(self) -> str:
+        return f"<ResponseHead {self.status}, {len(self.fields)} fields>"
+
+    def _read_length(self, value: bytes) -> None:
+        if self.length != UNTIL_CLOSE:
+            raise RemoteProtocolError("a response must have one Content-Length at most; this one has more")
+        if not _is_length(value):
+            raise RemoteProtocolError(f"Content-Length must be a whole number of bytes; got {show(value)}")
+        self.length = int(value)
+
+    def _read_connection(self, value: bytes) -> None:
+        """``close`` wins over ``keep-alive``, in whichever field either stands (RFC 9112 §9.3)."""
+        options = {option.strip(b" \t").lower() for option in value.split(b",")}
+        if b"close" in options:
+            self.keep_alive = False
+        elif b"keep-alive" in options:
+            self.keep_alive = True
+
+    def _read_transfer_encoding(self, codings: list[bytes], minor: int) -> None:
+        """Only ``chunked``, alone. A length beside it, or HTTP/1.0, is how responses are split (RFC 9112 §6.3)."""
+        if self.length != UNTIL_CLOSE:
+            raise RemoteProtocolError("a response must not have both Content-Length and Transfer-Encoding")
+        if minor == 0:
+            raise RemoteProtocolError("an HTTP/1.0 response must not have Transfer-Encoding")
+        if len(codings) != 1 or codings[0].lower() != b"chunked":
+            raise RemoteProtocolError(
+                f"the only transfer coding read here is 'chunked'; got {show(b', '.join(codings))}"
+            )
+        self.length = None
+

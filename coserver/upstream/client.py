@@ -1,0 +1,251 @@
+"""An upstream on one loop: its pools, the line before them, and the tasks of what is slow.
+
+``begin`` starts a subrequest, at once and without waiting: on an idle connection, on a new one, or in line.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
+from threading import get_ident
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ..hooks.workers import run_blocking
+from ..lifecycle.events import Event
+from ..protocol.http1_client import choose_response_codec
+from ..transport.loop import Loop, poster
+from .balance import POLICIES
+from .connection import UpstreamConnection
+from .errors import UpstreamBusy, UpstreamError
+from .line import Line
+from .pool import Pool
+
+if TYPE_CHECKING:
+    from .subrequest import Subrequest
+    from .upstream import Upstream
+
+log = logging.getLogger("coserver.upstream")
+
+
+class Client:
+    """Made on the loop that it is for; ``tasks`` is where what waits has its tasks."""
+
+    def __init__(self, upstream: Upstream, tasks: TaskGroup) -> None:
+        self.name = upstream.name
+        self.limits = upstream.limits
+        self.response_limits = self.limits.response
+        self.make_codec = choose_response_codec(upstream.codec)
+        self.thread = get_ident()
+        self.loop = Loop.current()
+        self.sweeper = self.loop.sweeper
+        self.poller = self.loop.poller
+        self._post = poster()
+        self.closed = False
+        self.detached = 0
+        self.line = Line()
+        self.pools: Sequence[Pool] = [Pool(self, member, self.line) for member in upstream.members]
+        self._only = self.pools[0] if len(self.pools) == 1 else None
+        self._policy = POLICIES[upstream.policy](self.pools)
+        self._told: Callable[..., None] | None = getattr(self._policy, "told", None)
+        self._tasks = tasks
+        # What runs for a subrequest must not see, nor keep alive, what its handler has set.
+        self._context = copy_context()
+        self._changed = anyio.Event()
+        self._held: set[Subrequest] = set()
+        self._coming: dict[Subrequest, None] = {}  # from other threads
+
+    def __repr__(self) -> str:
+        return f"<Client of {self.name}: {', '.join(map(repr, self.pools))}>"
+
+    def begin(self, sub: Subrequest) -> None:
+        """Start it, or have it wait."""
+        if self.closed:
+            sub.cancel()
+            return
+        event = sub.tell_start()
+        if event is None:
+            self.place(sub)
+        else:
+            self.hold(sub, event, lambda: self.place(sub))
+
+    def begin_from_elsewhere(self, sub: Subrequest) -> None:
+        """Start it from another thread. Raises RuntimeError if it is closed."""
+        self._coming[sub] = None
+        if not self.closed:  # else ``close`` has not seen it, or has cancelled it
+            try:
+                self.post(self._come, sub)
+                return
+            except RuntimeError:
+                pass
+        self._coming.pop(sub, None)
+        raise RuntimeError(f"upstream {self.name!r} has just been closed")
+
+    def _come(self, sub: Subrequest) -> None:
+        if sub in self._coming:
+            del self._coming[sub]
+            self.begin(sub)
+
+    def place(self, sub: Subrequest) -> None:
+        """Give it a connection, or a place in line."""
+        if sub.done:
+            return
+        pool = self._only
+        if pool is None:
+            with_room = [pool for pool in self.pools if pool.has_room]
+            pool = self._policy.choose(with_room, sub) if with_room else None
+        elif not pool.idle and pool.open >= pool.most:
+            pool = None
+        if pool is not None:
+            pool.take(sub)
+        elif len(self.line) >= self.limits.waiting:
+            self.failed(sub, sub.make_error(UpstreamBusy, f"{len(self.line)} requests wait for a connection already"))
+        else:
+            sub.deadline = min(monotonic() + self.limits.pool_timeout, sub.until)
+            self.line.join(sub)
+            self.sweeper.add(sub)
+
+    def connect(self, pool: Pool, sub: Subrequest) -> None:
+        """Open a connection for ``sub``; its place is taken."""
+        UpstreamConnection(self, pool).connect(sub)
+
+    def leave_line(self, sub: Subrequest) -> None:
+        """It does not wait any more; one that does not stand in line is no error."""
+        if self.line.leave(sub):
+            self.sweeper.discard(sub)
+
+    def left_line(self, sub: Subrequest) -> None:
+        """It was first, and has a connection now."""
+        self.sweeper.discard(sub)
+
+    def attempt_ended(self, sub: Subrequest, pool: Pool, error: UpstreamError | None) -> None:
+        """One attempt has ended, well or not; a cancelled one is nobody's fault, and is not told."""
+        if self._told is not None:
+            self._told(pool, sub, error)
+
+    def failed(self, sub: Subrequest, error: UpstreamError) -> None:
+        """An attempt has failed; here is where another might be made."""
+        sub.fail(error)
+
+    def hold(self, sub: Subrequest, event: Event, then: Callable[[], None]) -> None:
+        """Go on with ``then`` when no gate holds ``event`` any more; its deadline does not run meanwhile."""
+        sub.scope = anyio.CancelScope()
+        self._held.add(sub)
+        self.spawn(self._hold, sub, event, then)
+
+    async def _hold(self, sub: Subrequest, event: Event, then: Callable[[], None]) -> None:
+        assert sub.scope is not None
+        assert sub.host is not None
+        began = monotonic()
+        with sub.scope as scope:
+            for hold in sub.host.emitter.holds(event):
+                try:
+                    await hold
+                except Exception:
+                    log.exception("the gate holding %r raised; it goes on", event)
+        sub.scope = None
+        self._held.discard(sub)
+        if not scope.cancelled_caught and not sub.done:
+            sub.until += monotonic() - began
+            then()
+
+    # Detached ones.
+
+    def detach(self, sub: Subrequest) -> None:
+        """It outlives its exchange; a drain waits for it, and where there is no exchange whoever closes this."""
+        if sub.host is not None:
+            sub.release = sub.host.hold_drain()
+        else:
+            self.detached += 1
+            sub.release = self._one_less
+
+    def detached_ended(self, sub: Subrequest) -> None:
+        if sub.on_done is not None and not self.closed:
+            self.spawn(self._tell_done, sub)
+            return
+        if sub.error is not None and not sub.awaited:
+            log.error("%r, detached%s, failed: %s", sub, _origin(sub), sub.error)
+        _let_go(sub)
+
+    async def _tell_done(self, sub: Subrequest) -> None:
+        assert sub.on_done is not None
+        try:
+            if inspect.iscoroutinefunction(sub.on_done):
+                await sub.on_done(sub)
+            else:
+                value = await run_blocking(sub.on_done, sub)
+                if hasattr(value, "__await__"):
+                    await value
+        except Exception:
+            log.exception("on_done of %r, detached%s, raised", sub, _origin(sub))
+        finally:
+            _let_go(sub)
+
+    def _one_less(self) -> None:
+        self.detached -= 1
+        if not self.detached:
+            self._changed.set()
+
+    # Tasks, and the end.
+
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+        """Run what waits. It must not raise: what befalls one subrequest must reach no other."""
+        start: Callable[..., Any] = self._tasks.start_soon
+        self._context.run(start, function, *args)
+
+    def post(self, call: Callable[..., Any], *args: Any) -> None:
+        """Have ``call(*args)`` called on this loop, from any thread. Raises RuntimeError when the loop has ended."""
+        self._post(self._called, call, args)
+
+    def _called(self, call: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        if self.closed:
+            call(*args)
+        else:
+            self.spawn(_in_task, call, args)  # scopes and descriptors are a task's to touch
+
+    async def wait_detached(self) -> None:
+        """Until no detached subrequest is under way."""
+        while self.detached:
+            self._changed = anyio.Event()
+            await self._changed.wait()
+
+    def close(self) -> None:
+        """Cancel what is under way, close all connections."""
+        self.closed = True
+        for sub in tuple(self._coming):
+            self._coming.pop(sub, None)
+            sub.cancel()
+        while self.line:
+            sub = self.line.first()
+            self.left_line(sub)
+            sub.cancel()
+        for sub in tuple(self._held):
+            sub.cancel()
+        for pool in self.pools:
+            for connection in tuple(pool.connections):
+                if connection.sub is not None:
+                    connection.sub.cancel()
+                else:
+                    connection.close()
+
+
+async def _in_task(call: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    try:
+        call(*args)
+    except Exception:
+        log.exception("%r raised", call)
+
+
+def _let_go(sub: Subrequest) -> None:
+    release, sub.release = sub.release, None
+    if release is not None:
+        release()
+
+
+def _origin(sub: Subrequest) -> str:
+    return f" by exchange {sub.exchange.id}" if sub.exchange is not None else ""

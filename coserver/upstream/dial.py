@@ -1,0 +1,54 @@
+"""From a member's address to a connected socket."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import socket
+from typing import Any
+
+import anyio
+
+from ..transport.loop import Loop
+from ..transport.stream import Socket
+from .member import Member
+
+
+async def dial(member: Member, loop: Loop) -> Socket:
+    """A connected, non-blocking socket. Raises OSError: the name is unknown, or none of its addresses answers."""
+    found = await addresses_of(member)
+    failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
+    for family, address in found:
+        try:
+            return await _connect(family, address, loop)
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+async def addresses_of(member: Member) -> list[tuple[int, Any]]:
+    """Family and address, as ``connect`` takes it, of all that the name stands for."""
+    if member.is_literal:
+        family = socket.AF_INET6 if ":" in member.name else socket.AF_INET
+        return [(family, (member.name, member.port))]
+    found = await anyio.getaddrinfo(member.name, member.port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys((one[0], one[4]) for one in found))
+
+
+async def _connect(family: int, address: Any, loop: Loop) -> Socket:
+    sock = _socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            await loop.wait_writable(sock)
+            if error := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(error, os.strerror(error)) from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock

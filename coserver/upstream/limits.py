@@ -1,0 +1,65 @@
+"""Every number that an upstream is held to, each with unit, default, reason and precedent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ..protocol.http1_client import ResponseLimits
+
+KiB = 1024
+MiB = 1024 * 1024
+
+
+def _limit(default: Any, unit: str, why: str) -> Any:
+    return field(default=default, metadata={"unit": unit, "why": why})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamLimits:
+    """Connections, patience and sizes for one upstream. Raises ValueError, TypeError for nonsense."""
+
+    max_connections: int = _limit(
+        100, "connections", "to each member, at once; above it requests wait in line. aiohttp 100, httpx 100 in all"
+    )
+    waiting: int = _limit(
+        1000, "requests", "that wait for a connection; above it UpstreamBusy at once: a longer line only makes all late"
+    )
+    idle_timeout: float = _limit(
+        60.0, "seconds", "an unused connection is kept; below nginx's 75. A member's own Keep-Alive shortens it"
+    )
+    connection_requests: int = _limit(
+        0, "requests", "on one connection, then it is closed; 0: no end. nginx's upstream keepalive 1000"
+    )
+    connection_age: float = _limit(
+        math.inf, "seconds", "of one connection, then it is closed; off, since a member that leaves DNS drains anyway"
+    )
+    pool_timeout: float = _limit(10.0, "seconds", "in line for a connection. Then UpstreamBusy")
+    connect_timeout: float = _limit(5.0, "seconds", "to connect, with one lost SYN repeated twice; nginx 60, httpx 5")
+    tls_timeout: float = _limit(5.0, "seconds", "for the TLS handshake")
+    send_timeout: float = _limit(30.0, "seconds", "without progress while the member does not read; nginx 60")
+    first_byte_timeout: float = _limit(30.0, "seconds", "from the request's last byte to the answer's first; nginx 60")
+    between_timeout: float = _limit(30.0, "seconds", "between two pieces of an answer; nginx 60")
+    total_timeout: float = _limit(
+        60.0, "seconds", "for the whole, from the call to the answer's last byte; a streamed body is not counted"
+    )
+    head_size: int = _limit(64 * KiB, "bytes", "an answer's status line and fields; twice what a request may have")
+    head_fields: int = _limit(200, "fields", "field lines of an answer's head")
+    trailer_size: int = _limit(8 * KiB, "bytes", "the trailer of a chunked answer; as nginx")
+    body_size: int = _limit(100 * MiB, "bytes", "an answer's body, which is in memory; beyond it, ask with stream=True")
+    depth: int = _limit(8, "levels", "of subrequests that have subrequests, servers counted together. Then 508")
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{each.name} must be a number of {each.metadata['unit']}; got {value!r}")
+            least = 1 if each.name in ("max_connections", "head_size", "head_fields", "depth") else 0
+            if not value >= least:
+                raise ValueError(f"{each.name} must be at least {least}; got {value!r}")
+
+    @property
+    def response(self) -> ResponseLimits:
+        """The part that the protocol floor keeps."""
+        return ResponseLimits(self.head_size, self.head_fields, self.trailer_size)

@@ -1,0 +1,39 @@
+"""Who waits for a connection, first come first served; joining, leaving and being first cost the same at any length."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .subrequest import Subrequest
+
+
+class Line:
+    """It is not empty only while no pool that it waits for has room: a newcomer never overtakes."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        # A plain dict would look at every place that was ever left at its head.
+        self._waiting: OrderedDict[Subrequest, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __repr__(self) -> str:
+        return f"<Line {len(self)} waiting>"
+
+    def join(self, sub: Subrequest) -> None:
+        self._waiting[sub] = None
+
+    def leave(self, sub: Subrequest) -> bool:
+        """Whether it was there."""
+        if sub in self._waiting:
+            del self._waiting[sub]
+            return True
+        return False
+
+    def first(self) -> Subrequest:
+        """Take out the first. Raises KeyError if nobody waits."""
+        return self._waiting.popitem(last=False)[0]

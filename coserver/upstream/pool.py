@@ -1,0 +1,73 @@
+"""The connections to one member on one loop: how many there may be, which are idle, who gets the next.
+
+Every method is synchronous: nothing can strike between a decision and its effect. All of them cost the same however
+many connections there are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .line import Line
+from .member import Member
+
+if TYPE_CHECKING:
+    from .client import Client
+    from .connection import UpstreamConnection
+    from .subrequest import Subrequest
+
+
+class Pool:
+    """``open`` counts the places taken: connections that are being made, are in use or are idle."""
+
+    __slots__ = ("address", "client", "connections", "host_field", "idle", "line", "member", "most", "open")
+
+    def __init__(self, client: Client, member: Member, line: Line) -> None:
+        self.client = client
+        self.member = member
+        self.address = member.address
+        self.line = line
+        self.most = client.limits.max_connections
+        self.open = 0
+        self.idle: list[UpstreamConnection] = []
+        self.connections: set[UpstreamConnection] = set()
+        self.host_field = b"host: %b\r\n" % member.authority.encode()
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.address} {self.open} open, {len(self.idle)} idle, {len(self.line)} waiting>"
+
+    @property
+    def has_room(self) -> bool:
+        return bool(self.idle) or self.open < self.most
+
+    def take(self, sub: Subrequest) -> None:
+        """Send ``sub`` on the connection used last, or on a new one. There must be room."""
+        sub.pool = self
+        idle = self.idle
+        while idle:
+            connection = idle.pop()
+            if connection.alive(sub):
+                connection.begin(sub)
+                return
+            connection.close(hand_on=False)
+        self.open += 1
+        self.client.connect(self, sub)
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """The connection is free: the first in line has it, or it lies idle."""
+        if self.line:
+            sub = self.line.first()
+            self.client.left_line(sub)
+            sub.pool = self
+            connection.begin(sub)
+        else:
+            self.idle.append(connection)
+
+    def left(self, connection: UpstreamConnection, *, hand_on: bool) -> None:
+        """A connection has ended; ``hand_on``: its place is the first in line's, if anybody waits."""
+        self.connections.discard(connection)
+        self.open -= 1
+        if hand_on and self.line and not self.client.closed:
+            sub = self.line.first()
+            self.client.left_line(sub)
+            self.take(sub)

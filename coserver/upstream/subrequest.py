@@ -1,0 +1,255 @@
+"""One request to an upstream, from the call to its answer. It has no task: it is started where it is made, its
+connection's poller reads the answer, and whoever waits is woken.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from contextlib import contextmanager
+from threading import get_ident
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from ..lifecycle import events as ev
+from ..lifecycle.phases import SUBREQUEST
+from .errors import SubrequestCancelled, UpstreamBusy, UpstreamError, UpstreamTimeout
+from .parent import Exchange, Host
+from .pending import Pending
+from .response import UpstreamResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import anyio
+
+    from .client import Client
+    from .connection import UpstreamConnection
+    from .pool import Pool
+
+_next_number = itertools.count(1).__next__
+
+OnDone = Callable[["Subrequest"], Any]
+
+
+class Subrequest(Pending[UpstreamResponse]):
+    """``await sub``, ``sub.result()``; ``response``, ``status``, ``error``, ``elapsed``, ``timeline`` to look at.
+
+    Times are monotonic seconds, 0 for what has not come about.
+    """
+
+    # Defaults of the class, not set one by one: most subrequests never change them.
+    start = fields = body = b""  # request line, field lines with the empty one, body
+    own_host = False  # the fields say Host
+    response: UpstreamResponse | None = None
+    error: BaseException | None = None
+    cancelled = False
+    detached = False
+    on_done: OnDone | None = None
+    host: Host | None = None  # the connection whose handler asked, None if it stands alone
+    exchange: Exchange | None = None
+    number = 0  # given when somebody is told of it
+    watched = False
+    pool: Pool | None = None
+    via: UpstreamConnection | None = None
+    scope: anyio.CancelScope | None = None  # around a task that works for it
+    release: Callable[[], None] | None = None  # lets a drain go on
+    attempts = 0
+    resent = False  # its connection was dead, and it went out again
+    placed = connected = secured = sent = first = ended = 0.0
+    deadline = math.inf  # while it waits in line; the sweeper's
+    until = math.inf
+
+    def __init__(self, client: Client, method: str, target: str, started: float) -> None:
+        self._watchers = []
+        self.client = client
+        self.thread = client.thread
+        self.method = method
+        self.target = target
+        self.started = started
+
+    def __repr__(self) -> str:
+        if not self.done:
+            state = "waits" if self.via is None else self.via.phase
+        elif self.response is not None:
+            state = str(self.response.status)
+        else:
+            state = "cancelled" if self.cancelled else "failed"
+        return f"<Subrequest {self.client.name} {self.method} {self.target} {state}>"
+
+    @property
+    def status(self) -> int | None:
+        """The answer's status; None as long as there is none."""
+        return self.response.status if self.response is not None else None
+
+    @property
+    def member(self) -> str:
+        """The address of who was asked last; "" as long as nobody was."""
+        return self.pool.address if self.pool is not None else ""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the call to the end, or to now."""
+        return (self.ended or monotonic()) - self.started
+
+    @property
+    def timeline(self) -> dict[str, float]:
+        """How the time went, in seconds: wait (for a connection), connect, tls, send, first byte, body."""
+        marks = (
+            ("wait", self.placed),
+            ("connect", self.connected),
+            ("tls", self.secured),
+            ("send", self.sent),
+            ("first byte", self.first),
+            ("body", self.ended if self.first else 0.0),
+        )
+        found: dict[str, float] = {}
+        before = self.started
+        for name, at in marks:
+            if at:
+                found[name] = at - before
+                before = at
+        return found
+
+    @property
+    def failure(self) -> BaseException | None:
+        return self.error
+
+    @property
+    def post(self) -> Callable[..., None]:
+        return self.client.post
+
+    @property
+    def connection(self) -> Host | None:
+        """The connection whose handler asked."""
+        return self.host
+
+    def cancel(self) -> None:
+        """Give it up: its connection is closed, no member is blamed. From any thread; what is done stays done."""
+        if self.done:
+            return
+        if get_ident() != self.thread:
+            try:
+                self.client.post(self._cancel)
+            except RuntimeError:
+                pass  # its loop has ended, and has cancelled it before
+        else:
+            self._cancel()
+
+    # What its client and its connection call, on its own loop.
+
+    def finish(self, response: UpstreamResponse, now: float) -> None:
+        """The answer is there."""
+        self.response = response
+        self.ended = now
+        self.via = None
+        if self.host is not None and self.watched:
+            event = ev.SubrequestFinished(**self._facts(), status=response.status, member=self.member)
+            self.host.emitter.tell(event)
+            if self.host.emitter.gates:
+                self.client.hold(self, event, self._settle)
+                return
+        self._settle()
+
+    def fail(self, error: BaseException) -> None:
+        """There will be no answer."""
+        self.error = error
+        self.ended = monotonic()
+        self.via = None
+        if self.host is not None and self.watched:
+            self.host.emitter.tell(ev.SubrequestFailed(**self._facts(), error=error))
+        self._settle()
+
+    def make_error(self, kind: Callable[..., UpstreamError], reason: str, **told: Any) -> UpstreamError:
+        """An error that says where and when."""
+        self.ended = monotonic()
+        where = {"upstream": self.client.name, "member": self.member}
+        return kind(reason, **where, attempts=self.attempts, timeline=self.timeline, **told)
+
+    def tell_start(self) -> ev.SubrequestStarted | None:
+        """Tell whoever observes; the event, if a gate might hold it."""
+        host = self.host
+        if host is None or not host.emitter.watched:
+            return None
+        self.watched = True
+        self.number = _next_number()
+        event = ev.SubrequestStarted(
+            **self._facts(), upstream=self.client.name, method=self.method, target=self.target
+        )
+        host.emitter.tell(event)
+        return event if host.emitter.gates else None
+
+    # While it waits in line the sweeper looks at it.
+
+    def expire(self, now: float) -> None:
+        limits = self.client.limits
+        self.client.leave_line(self)
+        if now >= self.until:
+            self.fail(self.make_error(UpstreamTimeout, "no connection became free in time", phase="total"))
+        else:
+            self.fail(self.make_error(UpstreamBusy, f"no connection became free in {limits.pool_timeout} s"))
+
+    def outlive(self, now: float) -> None:
+        """Nothing: it does not run."""
+
+    # The rest is its own.
+
+    def _cancel(self) -> None:
+        if self.done or self.cancelled:
+            return
+        self.cancelled = True
+        self.error = SubrequestCancelled(f"{self.method} {self.target} of upstream {self.client.name} was cancelled")
+        self.ended = monotonic()
+        via, self.via = self.via, None
+        if via is not None:
+            via.sub = None
+            via.close()
+        else:
+            self.client.leave_line(self)
+        if self.scope is not None:
+            self.scope.cancel()
+        if self.host is not None and self.watched:
+            self.host.emitter.tell(ev.SubrequestCancelled(**self._facts()))
+        self._settle()
+
+    def _settle(self) -> None:
+        super()._settle()
+        if self.detached:
+            self.client.detached_ended(self)
+
+    def _outcome(self) -> UpstreamResponse:
+        if self.error is not None:
+            raise self.error
+        assert self.response is not None
+        return self.response
+
+    def _given_up(self) -> None:
+        if not self.detached:
+            self.cancel()
+
+    async def _wait(self) -> None:
+        if self.exchange is None or self.host is None:
+            await super()._wait()
+            return
+        with waiting(self.host, self.exchange):
+            await super()._wait()
+
+    def _facts(self) -> dict[str, Any]:
+        assert self.host is not None
+        return {**self.host.facts(self.exchange), "source": self, "subrequest": self.number, "detached": self.detached}
+
+
+@contextmanager
+def waiting(host: Host, exchange: Exchange) -> Iterator[None]:
+    """The connection is in phase ``subrequest`` while any task of the exchange waits for one."""
+    if not exchange.waiting:
+        exchange.waited_from = host.phase
+        host.phase = SUBREQUEST
+    exchange.waiting += 1
+    try:
+        yield
+    finally:
+        exchange.waiting -= 1
+        if not exchange.waiting and host.phase is SUBREQUEST:
+            host.phase = exchange.waited_from

@@ -1,0 +1,219 @@
+"""An upstream: the face that a handler asks through. ``users.get("/u/1")`` starts at once and returns a Subrequest.
+
+It belongs to no loop: each loop that serves, or ``async with Upstream(...)``, opens it for itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from threading import get_ident
+from time import monotonic
+from types import TracebackType
+from typing import TypedDict, Unpack
+
+import anyio
+
+from ..protocol.codecs import choose_codec
+from ..transport.loop import Loop
+from .asking import Asking, say
+from .balance import POLICIES
+from .client import Client
+from .gathering import Map
+from .limits import UpstreamLimits
+from .member import Member
+from .parent import current_host, hand_on
+from .subrequest import OnDone, Subrequest
+
+
+class UpstreamOptions(TypedDict, total=False):
+    """The keywords of an Upstream, beside its members."""
+
+    policy: str
+    limits: UpstreamLimits
+    codec: str
+
+
+class Options(Asking, total=False):
+    """The keywords of ``get`` and its kin."""
+
+    timeout: float
+    detach: bool
+    on_done: OnDone
+
+
+class MapOptions(Options, total=False):
+    """The keywords of ``map``, beside those of ``request``."""
+
+    method: str
+
+
+class Upstream:
+    """One or more members that serve the same. ``async with Upstream("http://127.0.0.1:8000") as users:``
+
+    A member is a URL or a ``Member``; ``policy`` is a row of POLICIES, ``codec`` as for a server. Raises ValueError.
+    """
+
+    def __init__(
+        self,
+        *members: str | Member,
+        name: str = "",
+        policy: str = "round-robin",
+        limits: UpstreamLimits | None = None,
+        codec: str = "auto",
+    ) -> None:
+        if not members:
+            raise ValueError("an upstream has at least one member: Upstream('http://127.0.0.1:8000')")
+        self.members = [member if isinstance(member, Member) else Member(member) for member in members]
+        if policy not in POLICIES:
+            raise ValueError(f"policy is one of {', '.join(map(repr, POLICIES))}; got {policy!r}")
+        self.name = name or self.members[0].authority
+        self.policy = policy
+        self.limits = limits or UpstreamLimits()
+        self.codec = choose_codec(codec)
+        self._clients: dict[int, Client] = {}  # by the thread of their loops
+        self._opened: dict[int, int] = {}  # how often, by thread
+        self._stack: list[AbstractAsyncContextManager[None]] = []
+
+    def __repr__(self) -> str:
+        state = f"open on {len(self._clients)} loops" if self._clients else "not open"
+        return f"<Upstream {self.name!r} {', '.join(member.address for member in self.members)}, {state}>"
+
+    # Asking.
+
+    def get(self, target: str, **options: Unpack[Options]) -> Subrequest:
+        """Ask for ``target``, a path with its query; see ``request``."""
+        return self.request("GET", target, **options)
+
+    def head(self, target: str, **options: Unpack[Options]) -> Subrequest:
+        return self.request("HEAD", target, **options)
+
+    def post(self, target: str, **options: Unpack[Options]) -> Subrequest:
+        return self.request("POST", target, **options)
+
+    def put(self, target: str, **options: Unpack[Options]) -> Subrequest:
+        return self.request("PUT", target, **options)
+
+    def patch(self, target: str, **options: Unpack[Options]) -> Subrequest:
+        return self.request("PATCH", target, **options)
+
+    def delete(self, target: str, **options: Unpack[Options]) -> Subrequest:
+        return self.request("DELETE", target, **options)
+
+    def request(self, method: str, target: str, **options: Unpack[Options]) -> Subrequest:
+        """Start a request, at once; ``await`` it, or take its ``result()``.
+
+        Keywords: params, headers, json, data (a form), content (bytes or str); ``timeout`` in seconds for the whole.
+        Inside a handler it ends with the handler's exchange, unless ``detach``: then ``on_done(subrequest)``, a ``def``
+        or an ``async def``, is called with its outcome. Raises RuntimeError where the upstream is not open,
+        LocalProtocolError for what cannot be sent, TooDeep.
+        """
+        thread = get_ident()
+        client = self._clients.get(thread) or self._elsewhere()
+        started = monotonic()
+        sub = Subrequest(client, method, target, started)
+        host = current_host.get()
+        exchange = host.exchange if host is not None else None
+        if exchange is None:
+            say(sub, options, b"")
+        else:
+            sub.host, sub.exchange = host, exchange
+            say(sub, options, exchange.handed_on or hand_on(exchange, client))
+        sub.until = started + options.get("timeout", client.limits.total_timeout)
+        if "detach" in options or "on_done" in options:
+            _detach(sub, options.get("detach"), options.get("on_done"))
+        elif exchange is not None:
+            if exchange.children is None:
+                exchange.children = [sub]
+            else:
+                exchange.children.append(sub)
+        if client.thread == thread:
+            client.begin(sub)
+        else:
+            client.begin_from_elsewhere(sub)
+        return sub
+
+    def map(
+        self, targets: Iterable[str], *, limit: int = 8, as_completed: bool = False, **options: Unpack[MapOptions]
+    ) -> Map:
+        """Ask for many without starting all: ``async for answer in users.map(targets)``; in a ``def``, ``for``.
+
+        At most ``limit`` are under way or wait to be taken. In the order of ``targets``, or with ``as_completed`` as
+        they come. Keywords: method, and those of ``request``. The first failure is raised where its answer would be,
+        and ends it. Raises ValueError.
+        """
+        return Map(self, targets, limit, as_completed, options)
+
+    # Opening.
+
+    async def __aenter__(self) -> Upstream:
+        opened = self.opened()
+        await opened.__aenter__()
+        self._stack.append(opened)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._stack.pop().__aexit__(kind, error, trace)
+
+    @asynccontextmanager
+    async def opened(self, grace: float = math.inf) -> AsyncIterator[None]:
+        """Open on this loop during the block; at its end the rest of what is under way is cancelled.
+
+        Detached subrequests that stand alone are waited for, ``grace`` seconds; a handler's are its server's to drain.
+        Several may do so at once: they share what the first has opened.
+        """
+        thread = get_ident()
+        if thread in self._clients:
+            self._opened[thread] += 1
+            try:
+                yield
+            finally:
+                await self._leave(thread, grace)
+            return
+        failure: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Loop.current().run)
+            self._clients[thread] = Client(self, tasks)
+            self._opened[thread] = 1
+            try:
+                yield
+            except Exception as error:
+                failure = error  # the block's own, raised below: a task group would wrap it in an ExceptionGroup
+            finally:
+                await self._leave(thread, grace)
+                tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _leave(self, thread: int, grace: float) -> None:
+        self._opened[thread] -= 1
+        if self._opened[thread]:
+            return
+        client = self._clients[thread]
+        try:
+            with anyio.move_on_after(grace):
+                await client.wait_detached()
+        finally:
+            del self._clients[thread], self._opened[thread]
+            client.close()
+
+    def _elsewhere(self) -> Client:
+        """In a thread without a loop of its own, or on a loop that has not opened it: the one opened last."""
+        for client in reversed(list(self._clients.values())):
+            return client
+        raise RuntimeError(
+            f"upstream {self.name!r} is not open: start its app (app.start()), or use it in a block, "
+            f"'async with Upstream(...) as users:'"
+        )
+
+
+def _detach(sub: Subrequest, detach: bool | None, on_done: OnDone | None) -> None:
+    if not detach:
+        raise TypeError("on_done is for detach=True: what is not detached is awaited")
+    sub.detached = True
+    sub.on_done = on_done
+    sub.client.detach(sub)
+
