@@ -19,6 +19,8 @@ from .syntax import check_partial_response, check_response_head
 
 #: Interim responses before the final one. 103 comes once or twice; more is a flood.
 _INTERIM_MAX = 16
+#: Chunk extensions in one body altogether: they are paid for in CPU and carry nothing.
+_EXTENSIONS_MAX = 16 * 1024
 _NONE: RawFields = []  # shared, never changed
 
 
@@ -161,7 +163,7 @@ class ResponseReader:
     def _begin_body(self, head: ResponseHead, rest: bytes) -> None:
         length = head.length
         if length is None:
-            self._guard = ChunkGuard(self._size_max, self._limits.trailer_size)
+            self._guard = ChunkGuard(self._size_max, self._limits.trailer_size, _EXTENSIONS_MAX)
         elif length > self._size_max:
             raise RemoteProtocolError(
                 f"the body is {length} bytes long; at most {self._size_max} are taken here (body_size, or stream=True)"
