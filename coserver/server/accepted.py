@@ -247,10 +247,16 @@ class Accepted:
             self.deadline = first_word  # it has just come, and what it came for is on the way
             return
         self.end("the server stops")
-        if self._socket is not None:
-            self._socket.end_receiving()
-        else:
-            self.scope.cancel()
+        self.end_receiving()
+
+    def idle(self, now: float) -> bool:
+        """Whether it may give way to a client that waits. Not so, unless a protocol says it."""
+        return False
+
+    def give_way(self) -> None:
+        """An idle connection ends now, but what has arrived on it is still served."""
+        self.end("it gave way to a client that waited")
+        self.end_receiving()
 
     # What the stories share.
 
@@ -304,6 +310,13 @@ class Accepted:
         """A drain waits, within its grace, until what this returns is called."""
         self.service.working += 1
         return self.service.work_done
+
+    def end_receiving(self) -> None:
+        """What has arrived is still served; then the client has no more to say."""
+        if self._socket is not None:
+            self._socket.end_receiving()
+        else:
+            self.scope.cancel()
 
     async def end_sending(self) -> None:
         """Half-close, where the stream can: the client reads the end of what was sent."""

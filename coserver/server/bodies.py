@@ -136,9 +136,11 @@ async def discard_body(connection: HttpConnection, exchange: Exchange) -> bool:
 
 
 def may_go_on(connection: HttpConnection, exchange: Exchange) -> bool:
-    """Whether the connection may live on: the client wants it, and the unread rest of the body can be read away."""
-    head = exchange.head
-    if exchange.broken or not head.keep_alive:
+    """Whether the connection may live on: both sides want it, and the unread rest of the body can be read away."""
+    head, service = exchange.head, connection.service
+    if exchange.broken or not head.keep_alive or service.draining:
+        return False
+    if service.closing and service.room.takes(connection):
         return False
     if connection.reader.body_done:
         return True

@@ -22,7 +22,7 @@ log = logging.getLogger("coserver.server")
 OTHER_REASONS = {
     "protocol": "what came is not HTTP, or breaks a rule of it (400, 501, 505), or of a TCP framing",
     "descriptors": "the system had no descriptor or memory left for a connection that waited",
-    "gave_way": "an idle connection was closed for a client that waited; no fault of anybody's",
+    "gave_way": "a connection ended, being idle or after its answer, for a client that waited; nobody's fault",
 }
 
 #: Lines about one reason and one peer until the rest is counted only: enough to see what it is and whether it changes.

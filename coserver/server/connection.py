@@ -16,7 +16,7 @@ from anyio.abc import ByteStream
 
 from ..hooks.workers import run_blocking
 from ..lifecycle import events as ev
-from ..lifecycle.phases import HANDLER, HEAD, RECYCLE
+from ..lifecycle.phases import ACCEPT, HANDLER, HEAD, RECYCLE
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.http1 import Http1Reader
 from ..upstream.errors import UpstreamError
@@ -38,17 +38,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("coserver.server")
 
+#: Seconds in which a client that means to ask something has begun to; browsers also connect ahead of time.
+_SILENT = 1.0
+
 
 class HttpConnection(Accepted):
     """One HTTP/1.0 or 1.1 connection; ``exchange`` is the request being served, None between two."""
 
-    __slots__ = ("reader",)
+    __slots__ = ("last_served", "reader")
     protocol = "http/1.1"
     exchange: Exchange | None
 
     def __init__(self, service: Service, stream: ByteStream, peer: str) -> None:
         super().__init__(service, stream, peer)
         self.reader = Http1Reader(service.parsers, service.limits.head)
+        self.last_served = service.last_served  # the exchange after so many is the last one
 
     def close(self) -> None:
         exchange = self.exchange
@@ -78,7 +82,7 @@ class HttpConnection(Accepted):
                     if self.scope.cancel_called:
                         await anyio.lowlevel.checkpoint()  # data and a deadline in one tick: the deadline came first
                     head = reader.read_head(data)
-                if self.served >= self.service.last_served:
+                if self.served >= self.last_served:
                     head.keep_alive = False  # Limits.requests_per_connection
                 self.phase = HEAD
                 self.since = now = monotonic()
@@ -263,6 +267,16 @@ class HttpConnection(Accepted):
         if service.draining:
             self.drain()
         return True
+
+    def idle(self, now: float) -> bool:
+        """It waits for its next request, or has been silent from the first for longer than clients need."""
+        if self.exchange is not None or self.reason:
+            return False
+        return self.phase is RECYCLE or (self.phase is ACCEPT and now - self.since > _SILENT)
+
+    def give_way(self) -> None:
+        self.last_served = 0  # a request that has just arrived is answered, with close
+        super().give_way()
 
     def drain(self) -> None:
         if self.exchange is not None and self.exchange.endless is not None:

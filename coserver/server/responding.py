@@ -33,7 +33,7 @@ def respond_at_once(connection: HttpConnection, exchange: Exchange, answer: Resp
     None for any other kind, and for one that a gate might hold: nothing has been done then.
     """
     head, emitter, service = exchange.head, connection.emitter, connection.service
-    if emitter.gates or service.draining or head.method == "HEAD" or exchange.after:
+    if emitter.gates or service.closing or head.method == "HEAD" or exchange.after:
         return None
     if not (head.keep_alive and head.minor and connection.reader.body_done):
         return None
@@ -104,7 +104,7 @@ async def respond(connection: HttpConnection, exchange: Exchange, answer: Respon
 
         response = settle(exchange, response)
     connection.since = now = monotonic()
-    exchange.keep_alive = not connection.service.draining and may_go_on(connection, exchange)
+    exchange.keep_alive = may_go_on(connection, exchange)
     try:
         head, framing = wire.encode_head(exchange, response, connection.service.date(now))
     except Exception as error:  # a handler's fields may be anything, numbers and None among them

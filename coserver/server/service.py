@@ -24,6 +24,7 @@ from .accepted import Accepted
 from .breaches import Breaches
 from .endpoint import Endpoint
 from .limits import Limits
+from .room import Room
 from .routes import Router
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class Service:
         self.trust: Trust | None = None  # whose word counts for who the client is; None: nobody's
         self.proxy_protocol = False  # whether each connection begins with a PROXY header
         self.draining = False
+        self.closing = False  # answers may have to say close: it drains, or clients wait for a place
+        self.room = Room(self)
         self.accepted = 0
         self.gone = Totals()
         self._tasks: TaskGroup | None = None
@@ -99,7 +102,7 @@ class Service:
                     await self._drain()
                 loop_tasks.cancel()
         finally:
-            self.draining = True
+            self.draining = self.closing = True
             for listener, _ in listeners:
                 listener.close()
             self.breaches.close()
@@ -109,7 +112,7 @@ class Service:
         """Begin to drain; on the loop's own thread. A second call may shorten the grace, in seconds."""
         if grace is not None:
             self._grace = min(grace, self._grace) if self._stop.is_set() else grace
-        self.draining = True
+        self.draining = self.closing = True
         self._stop.set()
         self._changed.set()
 
@@ -152,7 +155,8 @@ class Service:
         """A connection has ended."""
         if self.connections.pop(connection.id, None) is not None:
             self.gone.add(connection)
-        if self.draining or len(self.connections) == self.limits.max_connections - 1:
+        self.room.left(connection)
+        if self.draining:
             self._changed.set()
 
     def date(self, now: float) -> bytes:
@@ -172,22 +176,13 @@ class Service:
             return  # stopped before this task's first turn: the listening socket may be closed already
         with anyio.CancelScope() as scope:
             self._accepting.append(scope)
-            await listener.run(self._accepted_by(story), self._room)
+            await listener.run(self._accepted_by(story), self.room)
 
     def _accepted_by(self, story: Story) -> Callable[[Socket, Any], None]:
         def accepted(sock: Socket, address: Any) -> None:
             self.begin(story, SocketStream(sock, self.loop), show_address(address))
 
         return accepted
-
-    def _room(self) -> Awaitable[None] | None:
-        return None if len(self.connections) < self.limits.max_connections else self._wait_for_room()
-
-    async def _wait_for_room(self) -> None:
-        while len(self.connections) >= self.limits.max_connections:
-            if self._changed.is_set():  # one event for all that wait: each listener may be among them
-                self._changed = anyio.Event()
-            await self._changed.wait()
 
     def _close_listeners(self, listeners: list[tuple[Listener, Story]]) -> None:
         """Stop accepting; who waits in the backlog comes in first."""

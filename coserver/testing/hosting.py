@@ -132,6 +132,7 @@ class Host:
         self.order = OrderCheck()
         self._context = copy_context()
         self._leaving: set[Leaving] = set()
+        self._connecting = 0
 
     @property
     def connections(self) -> int:
@@ -159,8 +160,12 @@ class Host:
     async def connect(self, name: str) -> Link:
         """Connect to a listener, waiting as long as the server is full. Raises ConnectionRefusedError."""
         service, listening = self.services[name]
-        while (full := service._room()) is not None:
-            await full
+        self._connecting += 1
+        try:
+            while (full := service.room.check(self)) is not None:
+                await full
+        finally:
+            self._connecting -= 1
         if service.draining:
             raise ConnectionRefusedError(f"app {self.app.name} is stopping")
         ours, theirs = stream_pair(service.loop)
@@ -168,6 +173,13 @@ class Host:
         peer = f"127.0.0.1:{next(_ports)}"
         accepted = self._context.copy().run(service.begin, listening.story, theirs, peer)
         return Link(self, accepted, ours)
+
+    async def wait(self) -> bool:
+        """A client waits for a place: whoever is in ``connect``."""
+        return True
+
+    def waiting(self) -> int:
+        return self._connecting
 
     def watch(self, leaving: Leaving) -> None:
         """Have the sweeper look at a client that has left."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import _socket
 import errno
-import logging
 import os
 import socket
 import stat
+import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 
@@ -21,12 +21,12 @@ from .stream import Socket
 
 #: Connections that may wait to be accepted. Linux caps it at net.core.somaxconn, 4096; trio, Go ask for the most too.
 BACKLOG = 4096
-#: Out of descriptors or memory: seconds to leave the socket alone. nginx waits 0.5; connections that end free some.
-_EXHAUSTED_PAUSE = 0.1
 #: Accepted in one go before other tasks get a turn.
 _BATCH = 64
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 #: What accept(2) hands over of the connection that was to be accepted, on Linux; the next one may be sound.
+#: Where Linux's tcp_info of a listening socket tells how many wait in its queue (tcpi_unacked; tcp(7)).
+_WAITING_AT = 24 if sys.platform == "linux" else 0
 _OF_ONE_CLIENT = {
     errno.ECONNABORTED,
     errno.ECONNRESET,
@@ -37,8 +37,6 @@ _OF_ONE_CLIENT = {
     errno.EHOSTDOWN,
     errno.EHOSTUNREACH,
 }
-
-log = logging.getLogger("coserver.transport")
 
 
 def bind_tcp(host: str, port: int) -> list[socket.socket]:
@@ -108,6 +106,18 @@ def bind_unix(path: str) -> socket.socket:
     return _listen(socket.AF_UNIX, path, [])
 
 
+class Room(Protocol):
+    """Who says whether one more connection may be accepted."""
+
+    def check(self, listener: Listener) -> Awaitable[None] | None:
+        """None while there is a place, else something to await."""
+        ...
+
+    async def exhausted(self, listener: Listener, error: OSError, first: bool) -> None:
+        """The system cannot accept now; ``first``: since nobody waited. Returns when to try again."""
+        ...
+
+
 class Listener:
     """Accepts connections of one listening socket, which it owns."""
 
@@ -120,18 +130,36 @@ class Listener:
     def __repr__(self) -> str:
         return f"<Listener {self._socket!r}>"
 
-    async def run(self, accepted: Callable[[Socket, Any], None], room: Callable[[], Awaitable[None] | None]) -> None:
-        """Accept until cancelled or closed. ``room()`` is None while there is a place, else something to await."""
+    async def run(self, accepted: Callable[[Socket, Any], None], room: Room) -> None:
+        """Accept until cancelled or closed, as long as ``room`` has a place."""
         while True:
             for _ in range(_BATCH):
-                full = room()
+                full = room.check(self)
                 if full is not None:
                     await full
                     if self._socket.fileno() < 0:
                         return
-                if not await self._accept_or_wait(accepted):
+                if not await self._accept_or_wait(accepted, room):
                     break
             await self._loop.checkpoint()
+
+    async def wait(self) -> bool:
+        """Wait until a client waits to be accepted; false once this is closed."""
+        try:
+            await self._loop.wait_readable(self._socket)
+        except anyio.ClosedResourceError:
+            return False
+        return self._socket.fileno() >= 0
+
+    def waiting(self) -> int:
+        """How many clients wait to be accepted; 1 where the system does not tell. Only while one does."""
+        if not _WAITING_AT or self._family == socket.AF_UNIX:
+            return 1
+        try:
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _WAITING_AT + 4)
+        except OSError:
+            return 1
+        return max(int.from_bytes(info[_WAITING_AT:], sys.byteorder), 1)
 
     def accept_waiting(self, accepted: Callable[[Socket, Any], None]) -> None:
         """Accept what waits in the backlog and no more: the last act before a server stops listening."""
@@ -148,19 +176,17 @@ class Listener:
         anyio.notify_closing(self._socket)
         self._socket.close()
 
-    async def _accept_or_wait(self, accepted: Callable[[Socket, Any], None]) -> bool:
+    async def _accept_or_wait(self, accepted: Callable[[Socket, Any], None], room: Room) -> bool:
         try:
             if self._accept(accepted):
-                self._exhausted = False
                 return True
+            self._exhausted = False
             await self._loop.wait_readable(self._socket)
         except OSError as error:
             if error.errno not in _EXHAUSTED:
                 raise
-            if not self._exhausted:
-                self._exhausted = True
-                log.error("cannot accept: %s; waiting for connections to end (raise the limit with ulimit -n)", error)
-            await anyio.sleep(_EXHAUSTED_PAUSE)
+            first, self._exhausted = not self._exhausted, True
+            await room.exhausted(self, error, first)
         return False
 
     def _accept(self, accepted: Callable[[Socket, Any], None]) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from coserver.server.service import show_address
@@ -129,12 +130,20 @@ class Door:
         self.accepted: list[tuple[Any, Any]] = []
         self.listener = Listener(sock, Loop.current())
         self.full: anyio.Event | None = None
+        self.exhaustions: list[tuple[int | None, bool]] = []
 
     def take(self, sock: Any, address: Any) -> None:
         self.accepted.append((sock, address))
 
     async def run(self) -> None:
-        await self.listener.run(self.take, lambda: None if self.full is None else self._wait())
+        await self.listener.run(self.take, self)
+
+    def check(self, listener: Listener) -> Any:
+        return None if self.full is None else self._wait()
+
+    async def exhausted(self, listener: Listener, error: OSError, first: bool) -> None:
+        self.exhaustions.append((error.errno, first))
+        await anyio.lowlevel.checkpoint()
 
     async def _wait(self) -> None:
         assert self.full is not None
@@ -213,7 +222,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-async def test_out_of_descriptors_it_pauses_and_says_so_once(number: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_out_of_descriptors_it_asks_when_to_go_on(number: int) -> None:
     (sock,) = bind_tcp("127.0.0.1", 0)
     door = Door(Failing(sock, number, number))  # type: ignore[arg-type]
     client = socket.create_connection(sock.getsockname())
@@ -223,8 +232,30 @@ async def test_out_of_descriptors_it_pauses_and_says_so_once(number: int, caplog
         tasks.cancel_scope.cancel()
     door.close()
     client.close()
-    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
-    assert "ulimit -n" in caplog.text
+    assert door.exhaustions == [(number, True), (number, False)]
+
+
+async def test_how_many_wait() -> None:
+    (sock,) = bind_tcp("127.0.0.1", 0)
+    listener = Listener(sock, Loop.current())
+    clients = [socket.create_connection(sock.getsockname()) for _ in range(7)]
+    with anyio.fail_after(5):
+        assert await listener.wait()
+    assert listener.waiting() == (7 if sys.platform == "linux" else 1)
+    async with anyio.create_task_group() as tasks:
+        listener.accept_waiting(lambda accepted, address: accepted.close())
+        assert listener.waiting() == 1  # only asked while one waits
+        tasks.start_soon(_until_closed, listener)
+        await anyio.sleep(0.01)
+        listener.close()
+    assert listener.waiting() == 1
+    for client in clients:
+        client.close()
+
+
+async def _until_closed(listener: Listener) -> None:
+    with anyio.fail_after(5):
+        assert not await listener.wait()
 
 
 @pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNREACH])
@@ -286,8 +317,15 @@ async def test_closed_while_it_waits_for_room() -> None:
     """A full server stops: whoever is woken by the room that is left must not accept on what is closed by now."""
     listener = Listener(bind_tcp("127.0.0.1", 0)[0], Loop.current())
 
-    async def until_closed() -> None:
-        listener.close()
+    class Full:
+        def check(self, listener: Listener) -> Any:
+            return self.until_closed()
+
+        async def until_closed(self) -> None:
+            listener.close()
+
+        async def exhausted(self, listener: Listener, error: OSError, first: bool) -> None:
+            raise error
 
     with anyio.fail_after(5):
-        await listener.run(lambda sock, address: sock.close(), until_closed)
+        await listener.run(lambda sock, address: sock.close(), Full())
