@@ -6,7 +6,6 @@ or sends something else, is closed, or anybody could say whatever address he lik
 
 from __future__ import annotations
 
-import logging
 import math
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -19,8 +18,6 @@ from ..transport.stream import SocketStream
 
 if TYPE_CHECKING:
     from .accepted import Accepted
-
-log = logging.getLogger("coserver.server")
 
 
 async def arrive(connection: Accepted) -> bool:
@@ -40,7 +37,7 @@ async def arrive(connection: Accepted) -> bool:
             connection.peer = header.peer or connection.peer
             connection.deadline = deadline if deadline == math.inf else monotonic() + seconds
             return True
-        return _refuse(connection, f"no whole PROXY header came within {round(seconds, 3)} s (head_timeout)")
+        return _refuse(connection, f"no whole PROXY header came within {round(seconds, 3)} s (head_timeout)", "head_timeout")
     except RemoteProtocolError as error:
         return _refuse(connection, error.reason)
     except anyio.EndOfStream:
@@ -48,9 +45,9 @@ async def arrive(connection: Accepted) -> bool:
         return False
 
 
-def _refuse(connection: Accepted, reason: str) -> bool:
+def _refuse(connection: Accepted, reason: str, limit: str = "protocol") -> bool:
     connection.end(f"refused: {reason}")
-    log.warning("%r: refused: %s", connection, reason)
+    connection.service.breaches.note(limit, connection.peer, "%r: refused: %s", connection, reason)
     return False
 
 
