@@ -7,6 +7,7 @@ So every task has a parent, and no server depends on which of them came first.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from types import coroutine
 from typing import Any
 
@@ -15,7 +16,7 @@ from anyio.abc import AsyncBackend
 from anyio.lowlevel import RunVar, current_token
 
 from .deadlines import Sweeper
-from .poller import EpollPoller, PeekPoller, Poller, has_epoll
+from .poller import Attend, EpollPoller, PeekPoller, Poller, has_epoll
 
 
 class Loop:
@@ -54,7 +55,7 @@ class Loop:
         try:
             async with self._turn, anyio.create_task_group() as tasks:
                 tasks.start_soon(self.sweeper.run)
-                tasks.start_soon(self.poller.run)
+                tasks.start_soon(self.poller.run, _attend())
         finally:
             self._servers -= 1
             if not self._servers:  # who waits for a turn may be cancelled before it comes: whoever is last closes
@@ -69,6 +70,19 @@ def poster() -> Callable[..., None]:
     native: Any = current_token().native_token
     post: Callable[..., None] = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
     return post
+
+
+def _attend() -> Attend | None:
+    """How the running loop calls back for a readable descriptor; None if it cannot, as trio's."""
+    native: Any = current_token().native_token
+    if not hasattr(native, "add_reader"):
+        return None
+
+    def attend(fd: int, call: Callable[[], None]) -> Callable[[], object]:
+        native.add_reader(fd, call)
+        return partial(native.remove_reader, fd)
+
+    return attend
 
 
 @coroutine

@@ -134,15 +134,16 @@ class Client:
 
     def hold(self, sub: Subrequest, event: Event, then: Callable[[], None]) -> None:
         """Go on with ``then`` when no gate holds ``event`` any more; its deadline does not run meanwhile."""
-        sub.scope = anyio.CancelScope()
         self._held.add(sub)
         self.spawn(self._hold, sub, event, then)
 
     async def _hold(self, sub: Subrequest, event: Event, then: Callable[[], None]) -> None:
-        assert sub.scope is not None
         assert sub.host is not None
         began = monotonic()
-        with sub.scope as scope:
+        with anyio.CancelScope() as scope:
+            sub.scope = scope
+            if sub.cancelled:
+                scope.cancel()
             for hold in sub.host.emitter.holds(event):
                 try:
                     await hold
@@ -206,7 +207,7 @@ class Client:
         if self.closed:
             call(*args)
         else:
-            self.spawn(_in_task, call, args)  # scopes and descriptors are a task's to touch
+            self.spawn(_in_task, call, args)
 
     async def wait_detached(self) -> None:
         """Until no detached subrequest is under way."""

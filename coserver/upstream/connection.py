@@ -69,12 +69,13 @@ class UpstreamConnection:
         sub.placed = self.born
         sub.attempts += 1
         self.deadline = min(self.born + self._limits.connect_timeout, sub.until)
-        self._scope = anyio.CancelScope()
         self.client.spawn(self._connect)
 
     async def _connect(self) -> None:
-        assert self._scope is not None
-        with self._scope:
+        # Its scopes are made by the tasks: whoever spawns them may be the loop itself, which may not.
+        with anyio.CancelScope() as self._scope:
+            if self.phase is CLOSED:
+                return
             try:
                 sock = await dial(self.pool.member, self.client.loop)
             except OSError as error:
@@ -135,7 +136,6 @@ class UpstreamConnection:
             self._sending = True
             self.phase = SEND
             self.deadline = min(now + self._limits.send_timeout, sub.until)
-            self._scope = anyio.CancelScope()
             self.client.spawn(self._send_rest, sub, memoryview(data)[sent:])
             return
         sub.sent = now
@@ -145,10 +145,11 @@ class UpstreamConnection:
 
     async def _send_rest(self, sub: Subrequest, rest: memoryview) -> None:
         """The socket is full: wait until the member reads. Its answer may come before."""
-        sock, scope = self._socket, self._scope
+        sock = self._socket
         assert sock is not None
-        assert scope is not None
-        with scope:
+        if self.phase is CLOSED:
+            return
+        with anyio.CancelScope() as self._scope:
             try:
                 while rest:
                     await self.client.loop.wait_writable(sock)
@@ -158,14 +159,14 @@ class UpstreamConnection:
                         continue
                     rest = rest[taken:]
                     self.deadline = min(monotonic() + self._limits.send_timeout, sub.until)
-            except anyio.ClosedResourceError:
-                return
             except OSError as error:
                 if self.sub is sub:
                     self._broken(error)
-                return
-            self._sending = False
-            self._scope = None
+            finally:
+                self._sending = False
+                self._scope = None
+                if self.phase is CLOSED:
+                    sock.close()
             if self.sub is sub and self.phase is SEND:
                 sub.sent = now = monotonic()
                 self.phase = FIRST_BYTE
@@ -245,9 +246,8 @@ class UpstreamConnection:
         sock = self._socket
         if sock is not None:
             client.poller.forget(self._fd)
-            if self._scope is not None:
-                anyio.notify_closing(sock)  # a task waits to send
-            sock.close()
+            if self._scope is None:  # else the task that sends does, when it waits no more
+                sock.close()
         if self._scope is not None:
             self._scope.cancel()
         if was_idle and hand_on:
