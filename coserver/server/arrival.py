@@ -37,7 +37,9 @@ async def arrive(connection: Accepted) -> bool:
             connection.peer = header.peer or connection.peer
             connection.deadline = deadline if deadline == math.inf else monotonic() + seconds
             return True
-        return _refuse(connection, f"no whole PROXY header came within {round(seconds, 3)} s (head_timeout)", "head_timeout")
+        return _refuse(
+            connection, f"no whole PROXY header came within {round(seconds, 3)} s (head_timeout)", "head_timeout"
+        )
     except RemoteProtocolError as error:
         return _refuse(connection, error.reason)
     except anyio.EndOfStream:

@@ -18,9 +18,34 @@ from .uploads import Spool
 if TYPE_CHECKING:
     from .connection import HttpConnection
     from .exchange import Exchange
+    from .limits import Limits
+    from .service import Service
 
 
 log = logging.getLogger("coserver.server")
+
+
+class _Held:
+    """The bytes of one body that wait in memory for the rest of it, as a part of what all bodies of a listener hold."""
+
+    __slots__ = ("_service", "_size")
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._size = 0
+
+    def hold(self, size: int) -> None:
+        self._size += size
+        self._service.held += size
+
+    def release(self) -> None:
+        self._service.held -= self._size
+        self._size = 0
+
+    @property
+    def too_much(self) -> bool:
+        """Whether all bodies together hold more than ``Limits.body_memory``: what can go to the disk must."""
+        return self._service.held > self._service.limits.body_memory
 
 
 async def read_body(connection: HttpConnection, exchange: Exchange) -> None:
@@ -28,45 +53,61 @@ async def read_body(connection: HttpConnection, exchange: Exchange) -> None:
 
     Raises ClientLeft, RemoteProtocolError.
     """
-    first = await next_piece(connection, exchange)
-    request = exchange.request
+    pieces = [await next_piece(connection, exchange)]
     if connection.reader.body_done:
-        request.set_body(first)
+        exchange.request.set_body(pieces[0])
         return
-    pieces, size, buffer = [first], len(first), connection.limits.body_buffer
-    while size <= buffer:
-        piece = await next_piece(connection, exchange)
-        if not piece:
-            request.set_body(b"".join(pieces))
+    held = _Held(connection.service)
+    try:
+        await _read_long(connection, exchange, pieces, held)
+    finally:
+        held.release()
+
+
+async def _read_long(connection: HttpConnection, exchange: Exchange, pieces: list[bytes], held: _Held) -> None:
+    """Nothing but the list keeps its pieces, and what has been written is taken out of it: a client may take hours."""
+    size, buffer = len(pieces[0]), connection.limits.body_buffer
+    held.hold(size)
+    while size <= buffer and not held.too_much:
+        pieces.append(await next_piece(connection, exchange))
+        if not pieces[-1]:
+            exchange.request.set_body(b"".join(pieces))
             return
-        pieces.append(piece)
-        size += len(piece)
-    await _spool(connection, exchange, pieces)
+        size += len(pieces[-1])
+        held.hold(len(pieces[-1]))
+    while pieces and pieces[-1]:
+        await _spool(exchange, pieces, connection.limits)
+        held.release()
+        pieces.clear()
+        size = 0
+        # 1 MiB a trip: a thread's 100 µs are then nothing beside the writing.
+        while size < 1 << 20 and not (size and held.too_much):
+            pieces.append(await next_piece(connection, exchange))
+            if not pieces[-1]:
+                break
+            size += len(pieces[-1])
+            held.hold(len(pieces[-1]))
+    if size:
+        pieces.pop()  # the empty one, which is the end
+        await _spool(exchange, pieces, connection.limits)
+    assert exchange.spooled is not None
+    exchange.request.set_spool(exchange.spooled)
 
 
-async def _spool(connection: HttpConnection, exchange: Exchange, pieces: list[bytes]) -> None:
-    """The rest goes to a temporary file. Its writes are a thread's: a slow disk must not stop the loop.
+async def _spool(exchange: Exchange, pieces: list[bytes], limits: Limits) -> None:
+    """Write to the temporary file, in a thread: a slow disk must not stop the loop.
 
     Nor must the parsing of a large form, which is done on the same trip.
     """
     from .forms import reader_for
 
-    limits = connection.limits
-    while pieces:
-        try:
-            if exchange.spooled is None:
-                exchange.spooled = Spool(reader_for(exchange.request.headers, limits))
-            await anyio.to_thread.run_sync(exchange.spooled.write, pieces)
-        except OSError as error:
-            log.error("%r: its body cannot be kept: %s", exchange, error)
-            raise RemoteProtocolError("The server has no room for this body", 507) from error
-        pieces, size = [], 0
-        # 1 MiB a trip: a thread's 100 µs are then nothing beside the writing.
-        while size < 1 << 20 and (piece := await next_piece(connection, exchange)):
-            pieces.append(piece)
-            size += len(piece)
-    assert exchange.spooled is not None
-    exchange.request.set_spool(exchange.spooled)
+    try:
+        if exchange.spooled is None:
+            exchange.spooled = Spool(reader_for(exchange.request.headers, limits))
+        await anyio.to_thread.run_sync(exchange.spooled.write, pieces)
+    except OSError as error:
+        log.error("%r: its body cannot be kept: %s", exchange, error)
+        raise RemoteProtocolError("The server has no room for this body", 507) from error
 
 
 async def next_piece(connection: HttpConnection, exchange: Exchange) -> bytes:

@@ -82,6 +82,7 @@ class HttpConnection(Accepted):
                     if self.scope.cancel_called:
                         await anyio.lowlevel.checkpoint()  # data and a deadline in one tick: the deadline came first
                     head = reader.read_head(data)
+                data = None  # type: ignore[assignment]  # a body's beginning may be in it, 64 KB for as long as it takes
                 if self.served >= self.last_served:
                     head.keep_alive = False  # Limits.requests_per_connection
                 self.phase = HEAD
@@ -109,7 +110,7 @@ class HttpConnection(Accepted):
                     return False
                 if self.context_changed():
                     return True
-                data = head = exchange = refusal = answer = rest = None  # type: ignore[assignment]  # 1 KB less idle
+                head = exchange = refusal = answer = rest = None  # type: ignore[assignment]  # 1 KB less idle
         except anyio.EndOfStream:
             self.end("the client left in the middle of a head" if reader.buffer else "the client closed it")
         except RemoteProtocolError as error:

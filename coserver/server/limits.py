@@ -46,6 +46,12 @@ class Limits:
     body_buffer: int = _limit(
         1 * MiB, "bytes", "a body's part kept in memory; the rest goes to a temporary file, as in nginx", route=True
     )
+    body_memory: int = _limit(
+        64 * MiB,
+        "bytes",
+        "of unfinished bodies in memory, all connections together; beyond it they wait in temporary files. A thousand "
+        "slow uploads would take 1 GiB",
+    )
     form_fields: int = _limit(
         1000,
         "fields",

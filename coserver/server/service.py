@@ -60,6 +60,7 @@ class Service:
         self.loop = Loop.current()
         self.breaches = Breaches(self.loop.sweeper)
         self.connections: dict[int, Accepted] = {}
+        self.held = 0  # bytes of bodies that wait in memory for their rest
         self.working = 0  # exchanges whose work after the response is under way
         self.last_resort: Endpoint | None = None  # answers what no error handler of the app does
         self.access: Callable[..., None] | None = None  # writes the access log, see ``access.access_writer``

@@ -553,3 +553,36 @@ async def test_response_needs_no_body_read(app: App) -> None:
         await client.send(post("/close", b"x" * 1000))
         assert (await client.answer()).text == "closing"
         await client.closed()
+
+
+async def test_unfinished_bodies_share_their_memory(app: App, codec: str) -> None:
+    """Beyond it whatever comes goes to the disk; and when they are whole, nothing is held."""
+    limits = Limits(body_memory=100_000, body_buffer=1_000_000)
+    async with testing.serving(app, codec=codec, limits=limits) as server:
+        service = server._services[0]
+        request = get("/size", "Content-Length: 200000", method="POST")
+        async with connect(server.port) as first, connect(server.port) as second:
+            for client in (first, second):
+                await client.send(request)
+                for _ in range(6):
+                    await client.send(b"x" * 30_000)
+                    await anyio.sleep(0.01)
+            await until(lambda: sum(bool(each.exchange) for each in service.connections.values()) == 2)
+            exchanges = [each.exchange for each in service.connections.values()]
+            await until(lambda: all(each.body_size == 180_000 for each in exchanges))
+            assert all(each.spooled is not None for each in exchanges)
+            assert service.held <= 100_000 + 2 * 65536
+            for client in (first, second):
+                await client.send(b"x" * 20_000)
+                assert '"size":200000' in (await client.answer()).text
+        assert service.held == 0
+
+
+async def test_a_body_that_is_cut_short_holds_nothing(app: App) -> None:
+    async with testing.serving(app) as server:
+        service = server._services[0]
+        async with connect(server.port) as client:
+            await client.send(get("/size", "Content-Length: 200000", method="POST") + b"x" * 1000)
+            await until(lambda: service.held == 1000)
+        await until(lambda: not server.connections)
+        assert service.held == 0

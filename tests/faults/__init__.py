@@ -1,0 +1,1 @@
+"""Fault injection: hostile and broken clients, with raw sockets, against real servers."""
