@@ -45,6 +45,8 @@ async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
                 bound = registry.bind(app.name, [one.wanted for one in wanted])
                 server = Server(app.name, settings, services, tuple(one.address for one in bound))
                 registry.enter(server, bound)
+            if settings.record:
+                server.traces.start()
             async with _accepting(wanted, services, server, bound):
                 if old is not None:
                     await server.replace(old)

@@ -19,6 +19,7 @@ from .settings import Settings, seconds
 if TYPE_CHECKING:
     from ..observe.snapshot import Snapshot
     from ..server.service import Service
+    from .traces import Traces
 
 
 #: Seconds to wait for a replaced server's last accept. It takes one turn of its loop; a stuck loop accepts nobody.
@@ -62,6 +63,7 @@ class Server:
         self._drained = anyio.Event()
         self._running = True
         self.started = monotonic()
+        self._traces: Traces | None = None
         #: Whether its block ends with it, so that ``stop`` can wait for the block, and what the app does after the last
         #: request: so in a thread of its own and in the foreground. Someone else's block may go on.
         self.owns_block = False
@@ -144,6 +146,15 @@ class Server:
 
         return take_snapshot(self)
 
+    @property
+    def traces(self) -> Traces:
+        """The exchanges that are over, if they are recorded: ``app.start(record=True)``, or ``traces.start()``."""
+        if self._traces is None:
+            from .traces import Traces
+
+            self._traces = Traces(self)
+        return self._traces
+
     def stop(self, grace: float | None = None) -> None:
         """Stop accepting, let what runs end within ``grace`` seconds (default: ``Limits.grace``), then cancel it.
 
@@ -197,6 +208,8 @@ class Server:
     def ended(self) -> None:
         """Called on the loop when nothing is left: the app's lifespans have been left too."""
         self._ended.set()
+        if self._traces is not None:
+            self._traces.stop()
         self._forget_ended()
 
     async def replace(self, predecessor: Server) -> None:

@@ -1,6 +1,7 @@
 """Tells observers what happened and lets gates hold it. One attribute to test when nobody does either.
 
 An observer is told and cannot wait; a gate may: it returns None to let the event pass at once, or something to await.
+A tap is handed what streams pass: the pieces of bodies that nobody keeps.
 """
 
 from __future__ import annotations
@@ -8,40 +9,58 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol
 
 from .events import Event
 
 Observer = Callable[[Event], None]
 Gate = Callable[[Event], Awaitable[None] | None]
 
+
+class Tap(Protocol):
+    """Handed each piece of a body: of a request that is streamed (``sent`` is false), of a response that is no one
+    piece with its head. Of a file that the kernel sends it is the begin. Must not wait, nor keep more than it must.
+    """
+
+    def __call__(self, exchange: Any, piece: bytes, *, sent: bool) -> None: ...
+
+
 log = logging.getLogger("coserver.lifecycle")
 
 
 class Emitter:
-    """One server's observers and gates. Both may be added and removed from any thread, at any time.
+    """One server's observers, gates and taps. All may be added and removed from any thread, at any time.
 
-    ``watched`` is true while there is any: test it before an event is built.
+    ``watched`` is true while anybody wants every event, ``heard`` while anybody wants the main ones: test it before an
+    event is built. Not among the main ones are ConnectionOpened, RequestHead, ConnectionRecycled, and the RequestRead
+    of a request without a body.
     """
 
-    __slots__ = ("_observers", "gates", "watched")
+    __slots__ = ("_briefly", "_observers", "gates", "heard", "taps", "watched")
 
     def __init__(self) -> None:
         # Removed by equality: a bound method is a new object each time it is named.
         # Tuples, replaced whole: a loop over them never sees a change.
         self._observers: tuple[Observer, ...] = ()
+        self._briefly: tuple[Observer, ...] = ()  # those of them that want the main events only
         self.gates: tuple[Gate, ...] = ()
-        self.watched = False
+        self.taps: tuple[Tap, ...] = ()
+        self.watched = self.heard = False
 
     def __repr__(self) -> str:
         return f"<Emitter {len(self._observers)} observers, {len(self.gates)} gates>"
 
-    def add_observer(self, observer: Observer) -> None:
+    def add_observer(self, observer: Observer, *, brief: bool = False) -> None:
+        """With ``brief`` it costs half, and may miss all but the main events."""
         self._observers = (*self._observers, observer)
+        if brief:
+            self._briefly = (*self._briefly, observer)
         self._count()
 
     def remove_observer(self, observer: Observer) -> None:
         """Remove it; one that is not there is no error, since a raising observer is removed by itself."""
         self._observers = tuple(one for one in self._observers if one != observer)
+        self._briefly = tuple(one for one in self._briefly if one != observer)
         self._count()
 
     def add_gate(self, gate: Gate) -> None:
@@ -51,6 +70,12 @@ class Emitter:
     def remove_gate(self, gate: Gate) -> None:
         self.gates = tuple(one for one in self.gates if one != gate)
         self._count()
+
+    def add_tap(self, tap: Tap) -> None:
+        self.taps = (*self.taps, tap)
+
+    def remove_tap(self, tap: Tap) -> None:
+        self.taps = tuple(one for one in self.taps if one != tap)
 
     @contextmanager
     def observing(self, observer: Observer) -> Iterator[Observer]:
@@ -82,5 +107,15 @@ class Emitter:
             if hold is not None:
                 yield hold
 
+    def pass_on(self, exchange: Any, piece: bytes, *, sent: bool) -> None:
+        """Hand a piece of a body to every tap. One that raises is logged and removed."""
+        for tap in self.taps:
+            try:
+                tap(exchange, piece, sent=sent)
+            except Exception:
+                self.remove_tap(tap)
+                log.exception("tap %r raised and was removed", tap)
+
     def _count(self) -> None:
-        self.watched = bool(self._observers or self.gates)
+        self.heard = bool(self._observers or self.gates)
+        self.watched = len(self._observers) > len(self._briefly) or bool(self.gates)

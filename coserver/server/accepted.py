@@ -192,7 +192,7 @@ class Accepted:
         service.left(self)
         reason = self.reason or "cancelled by the server"
         log.debug("%r closed: %s", self, reason)
-        if self.emitter.watched:
+        if self.emitter.heard:
             self.emitter.tell(ev.ConnectionClosed(**self.facts(), reason=reason))
 
     # What ends a connection from outside: called between its steps, on its own loop, and must not wait.
@@ -299,7 +299,7 @@ class Accepted:
 
     def tell_broken(self, error: BaseException, of: Any = None) -> None:
         """Say that a response was broken off, by a failure or a cancellation."""
-        if not self.emitter.watched:
+        if not self.emitter.heard:
             return
         if isinstance(error, Exception):
             self.emitter.tell(ev.ResponseFailed(**self.facts(of), error=error))

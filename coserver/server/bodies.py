@@ -125,6 +125,8 @@ async def next_piece(connection: HttpConnection, exchange: Exchange) -> bytes:
             exchange.broken = True
             raise
         exchange.body_size += len(data)
+        if connection.emitter.taps and data and exchange.endpoint is not None and exchange.endpoint.stream:
+            connection.emitter.pass_on(exchange, data, sent=False)  # nobody keeps it
         if reader.body_done:
             await _finish(connection, exchange)
         if data:
@@ -137,7 +139,7 @@ async def next_piece(connection: HttpConnection, exchange: Exchange) -> bytes:
 async def _finish(connection: HttpConnection, exchange: Exchange) -> None:
     if connection.reader.trailers:
         exchange.request.trailers_raw = connection.reader.trailers
-    if exchange.endpoint is not None and exchange.endpoint.stream and connection.service.emitter.watched:
+    if exchange.endpoint is not None and exchange.endpoint.stream and connection.emitter.heard:
         await connection.request_read(exchange)
 
 

@@ -95,7 +95,7 @@ class HttpConnection(Accepted):
                 refusal = self._route(exchange)
                 if refusal is None and not reader.body_done:
                     await self._read_body(exchange)
-                if self.emitter.watched and reader.body_done:
+                if (self.emitter.watched or (exchange.body_size and self.emitter.heard)) and reader.body_done:
                     await self.request_read(exchange)
                 if refusal is None:
                     answer = await self._run(exchange)
@@ -166,7 +166,7 @@ class HttpConnection(Accepted):
         self.phase = HANDLER
         self.deadline = now + self.limits.handler_timeout
         self.running.add(self)
-        watched = exchange.watched = self.emitter.watched
+        watched = exchange.watched = self.emitter.heard
         try:
             if watched:
                 await self.reach(ev.HandlerStarted(**self.facts(), handler=endpoint.name))

@@ -32,7 +32,7 @@ async def refuse(connection: HttpConnection, error: RemoteProtocolError) -> None
     if connection.service.heads is not None and connection.exchange is None:
         connection.service.heads(connection, None, refused=connection.reader.buffer)
     exchange = _broken_exchange(connection)
-    if connection.emitter.watched:
+    if connection.emitter.heard:
         refused = ev.RequestRefused(**connection.facts(), status=error.status, reason=error.reason)
         connection.emitter.tell(refused)
     if exchange.status or await _told(connection, exchange, HTTPException(error.status, error.reason)):

@@ -123,6 +123,8 @@ class EventSender(Sender):
             data = self._beat if self.started else self._first()
             if data is self._beat:
                 self.exchange.size += len(HEARTBEAT)
+                if connection.emitter.taps:
+                    connection.emitter.pass_on(self.exchange, HEARTBEAT, sent=True)
         if not isinstance(connection.stream, SocketStream):
             self._beating, self._borrowed = anyio.Event(), anyio.CancelScope()
             work = partial(self._send_slowly, data, self._beating, self._borrowed)

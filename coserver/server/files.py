@@ -196,6 +196,8 @@ async def send_file(connection: HttpConnection, exchange: Exchange, part: FilePa
 async def _send_span(connection: HttpConnection, exchange: Exchange, file: OpenFile, span: Span) -> None:
     start, stop = span
     stream = connection.stream
+    if connection.emitter.taps and (begin := os.pread(file.fd, min(stop - start, READ_CHUNK), start)):
+        connection.emitter.pass_on(exchange, begin, sent=True)  # the kernel sends it past us: its begin is shown
     if CAN_SENDFILE and isinstance(stream, SocketStream) and stream.fileno() >= 0:  # one in memory has none
         start = await _send_by_kernel(connection, exchange, stream, file, span)
     while start < stop:

@@ -48,7 +48,8 @@ def respond_at_once(connection: HttpConnection, exchange: Exchange, answer: Resp
     connection.phase = RESPONSE
     exchange.keep_alive = True
     exchange.status = status
-    if emitter.watched:
+    if emitter.heard:
+        exchange.answer_head = data
         emitter.tell(ev.ResponseStarted(**connection.facts(), status=status))
     try:
         taken = connection.send_now(data)
@@ -61,7 +62,7 @@ def respond_at_once(connection: HttpConnection, exchange: Exchange, answer: Resp
     if taken < len(data):
         exchange.answer_head = data
         return data[taken:]
-    if emitter.watched:
+    if emitter.heard:
         emitter.tell(ev.ResponseFinished(**connection.facts(), size=len(body)))
     if service.access is not None:
         exchange.answer_head = data
@@ -115,7 +116,7 @@ async def respond(connection: HttpConnection, exchange: Exchange, answer: Respon
     exchange.size = 0
     exchange.answer_head = head
     try:
-        if connection.emitter.watched:
+        if connection.emitter.heard:
             await _be_held(connection, response)
         exchange.status = response.status
         await _send(connection, exchange, response, head, framing)
@@ -158,6 +159,8 @@ async def _send(
 async def _send_whole(connection: HttpConnection, exchange: Exchange, head: bytes, body: bytes) -> None:
     """A body in memory: with its head in one write, unless it is so large that the copy would cost more."""
     before, exchange.size = connection.sent, len(body)
+    if connection.emitter.taps and body:
+        connection.emitter.pass_on(exchange, body, sent=True)
     try:
         if len(body) <= wire.ONE_WRITE:
             await connection.send(head + body if body else head)
@@ -171,7 +174,7 @@ async def _send_whole(connection: HttpConnection, exchange: Exchange, head: byte
 
 def _finished(connection: HttpConnection, exchange: Exchange) -> None:
     """The response has been sent to its end."""
-    if connection.emitter.watched:
+    if connection.emitter.heard:
         connection.emitter.tell(ev.ResponseFinished(**connection.facts(), size=exchange.size))
     if connection.service.access is not None:
         connection.service.access(connection, exchange)

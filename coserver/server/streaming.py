@@ -68,6 +68,8 @@ class Sender:
             self.exchange.size += len(data)
             if 0 <= self.framing < self.exchange.size:
                 raise LocalProtocolError(f"Content-Length says {self.framing}, but the stream yields more")
+            if self.connection.emitter.taps:
+                self.connection.emitter.pass_on(self.exchange, data, sent=True)
             await self._write(responses.encode_chunk(data) if self.framing == wire.CHUNKED else data)
         # A client that takes everything must not keep other tasks from running.
         await anyio.lowlevel.checkpoint()

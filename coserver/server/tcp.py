@@ -161,6 +161,8 @@ class TcpConnection(Accepted):
             except BaseException as error:
                 self.tell_broken(error, exchange)
                 raise
+            if self.emitter.taps:
+                self.emitter.pass_on(exchange, message.encode() if isinstance(message, str) else message, sent=True)
             self.emitter.tell(ev.ResponseFinished(**self.facts(exchange), size=len(message)))
 
     async def _send_whole(self, data: bytes) -> None:
@@ -225,8 +227,9 @@ class TcpConnection(Accepted):
         self.deadline = now + self.limits.handler_timeout
         exchange = self.exchange = Message(next_exchange_id(), self, message, now)
         self.running.add(self)
-        if self.emitter.watched:
-            await self.reach(ev.RequestRead(**self.facts(), size=len(message)))
+        if self.emitter.heard:
+            if self.emitter.watched:
+                await self.reach(ev.RequestRead(**self.facts(), size=len(message)))
             exchange.watched = True
             await self.reach(ev.HandlerStarted(**self.facts(), handler=self._endpoint.name))
 
@@ -245,7 +248,8 @@ class TcpConnection(Accepted):
         if exchange.watched:
             exchange.watched = False  # its end is told once, even if the hold below is cancelled
             self.emitter.tell(ev.HandlerFinished(**self.facts()))
-            await self.reach(ev.ConnectionRecycled(**self.facts()))
+            if self.emitter.watched:
+                await self.reach(ev.ConnectionRecycled(**self.facts()))
         self.exchange = None
         if service.draining:
             self.drain()

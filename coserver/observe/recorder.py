@@ -1,0 +1,225 @@
+"""The recorder: keeps what exchanges were, when they are over, within a number and an amount of bytes.
+
+While it runs it only notes; what a note means is worked out when somebody looks (``folding``). It is an observer of the
+main events, and a tap for the bodies that the server does not keep. All of it runs on the server's loop; whoever looks
+may be in any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import chain
+from time import time
+from typing import Any
+
+from ..lifecycle import events as ev
+from ..lifecycle.emitter import Emitter
+from .folding import NOTES, Draft, Kept, Record, fold
+from .taking import Listened
+from .trace import Trace
+
+log = logging.getLogger("coserver.observe")
+
+KiB, MiB = 1024, 1024 * 1024
+
+#: What a record costs beside its fields and bodies, in bytes.
+_OVERHEAD = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """``traces`` and ``size`` (bytes) are kept at most, the oldest give way; of each body ``body_size`` bytes.
+
+    Raises ValueError.
+    """
+
+    traces: int = 1000
+    size: int = 32 * MiB
+    body_size: int = 64 * KiB
+
+    def __post_init__(self) -> None:
+        for name, least in (("traces", 1), ("size", 64 * KiB), ("body_size", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be a whole number, at least {least}; got {value!r}")
+
+
+class Recorder:
+    """Records the exchanges of ``listened``, between ``start`` and ``stop``."""
+
+    def __init__(self, server: str, listened: Iterable[Listened], bounds: Bounds, make: type[Trace] = Trace) -> None:
+        self.server = server
+        self.bounds = bounds
+        self.size = 0  # bytes kept, those of exchanges under way among them
+        self.dropped = 0  # traces that gave way
+        self.marked: set[int] = set()
+        self._make = make
+        self._listened = {one.service: one for one in listened}
+        self._drafts: dict[int, Draft] = {}
+        self._records: deque[Record] = deque()
+        self._followers: tuple[Callable[[Trace], object], ...] = ()
+        self._emitter: Emitter | None = None
+
+    def __repr__(self) -> str:
+        return f"<Recorder {'on' if self.recording else 'off'}, {len(self)} traces, {self.size} bytes>"
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def recording(self) -> bool:
+        return self._emitter is not None
+
+    def start(self, emitter: Emitter) -> None:
+        """Twice is fine."""
+        if self._emitter is None:
+            self._emitter = emitter
+            emitter.add_observer(self.note, brief=True)
+            emitter.add_tap(self.tap)
+
+    def stop(self) -> None:
+        """What is under way is forgotten; what was recorded stays. Twice is fine."""
+        if self._emitter is not None:
+            self._emitter.remove_observer(self.note)
+            self._emitter.remove_tap(self.tap)
+            self._emitter = None
+            for number in list(self._drafts):
+                self._drop(number)
+
+    def traces(self) -> list[Trace]:
+        """All that are kept, the oldest first; from any thread."""
+        return [self._fold(record) for record in self._copy()]
+
+    def find(self, number: int) -> Trace | None:
+        """The trace of an exchange by its id."""
+        return next((self._fold(record) for record in self._copy() if record.id == number), None)
+
+    def clear(self) -> None:
+        """Forget all that was recorded."""
+        while self._records:
+            self._forget()
+        self.marked.clear()
+
+    def follow(self, follower: Callable[[Trace], object]) -> None:
+        """Have it called on the loop with each trace that is finished. It must not wait; if it raises it is removed."""
+        self._followers = (*self._followers, follower)
+
+    def unfollow(self, follower: Callable[[Trace], object]) -> None:
+        self._followers = tuple(one for one in self._followers if one != follower)
+
+    # On the loop.
+
+    def note(self, event: ev.Event) -> None:
+        """The observer."""
+        number = event.exchange
+        note = NOTES.get(type(event))
+        if number is None or note is None:
+            return
+        draft = self._drafts.get(number)
+        if draft is None:
+            draft = self._begin(number, event)
+            if draft is None:
+                return
+        kind = type(event)
+        draft.marks.append((kind, event.at, note(event)))
+        if kind is ev.ResponseFinished:
+            if draft.http:
+                self._finish(number, draft, event)
+        elif kind is ev.ResponseStarted:
+            if draft.answered is not None and draft.http:  # it takes the place of one that was not sent
+                self.size -= draft.answered.kept
+                draft.answered = None
+        elif kind is ev.RequestRead:
+            self._keep_body(draft, event.source)
+        elif kind is ev.ConnectionClosed or (not draft.http and kind in _ENDS_MESSAGE):
+            self._finish(number, draft, event)
+
+    def tap(self, exchange: Any, piece: bytes, *, sent: bool) -> None:
+        draft = self._drafts.get(exchange.id)
+        if draft is not None:
+            kept = draft.answered if sent else draft.sent
+            if kept is None:
+                kept = Kept()
+                if sent:
+                    draft.answered = kept
+                else:
+                    draft.sent = kept
+            self.size += kept.add(piece, self._room(kept))
+
+    def _room(self, kept: Kept) -> int:
+        """How many bytes of this body may be kept in all: less if everything is full of what cannot give way."""
+        most = self.bounds.body_size
+        while self.size + most - kept.kept > self.bounds.size and self._records:
+            self._forget()
+        return min(most, max(0, self.bounds.size - self.size) + kept.kept)
+
+    def _begin(self, number: int, event: ev.Event) -> Draft | None:
+        """None for what is no business of this recorder's, or is recorded already."""
+        exchange = event.source
+        one = self._listened.get(exchange.connection.service)
+        if one is None or (one.protocol == "http" and exchange.status and type(event) in _LATE):
+            return None
+        draft = self._drafts[number] = Draft(exchange, one)
+        return draft
+
+    def _keep_body(self, draft: Draft, exchange: Any) -> None:
+        """The request's body, now that it is there; of a streamed one the tap has had the pieces."""
+        if draft.http and draft.sent is None and exchange.body_size:
+            kept = draft.sent = Kept()
+            most, spooled = self._room(kept), exchange.spooled
+            self.size += kept.add(exchange.content if spooled is None else spooled.read_at(0, most), most)
+
+    def _finish(self, number: int, draft: Draft, event: ev.Event) -> None:
+        del self._drafts[number]
+        record = Record(draft, event.at, time(), self.bounds.body_size)
+        own = _OVERHEAD + len(record.answer) + len(record.message)
+        if record.head is not None:
+            own += sum(map(len, chain.from_iterable(record.head.fields)))
+        self.size += own
+        record.size = own + record.kept
+        self._records.append(record)
+        while len(self._records) > self.bounds.traces or (self.size > self.bounds.size and len(self._records) > 1):
+            self._forget()
+        if self._followers:
+            self._tell(self._fold(record))
+
+    def _tell(self, trace: Trace) -> None:
+        for follower in self._followers:
+            try:
+                follower(trace)
+            except Exception:
+                self.unfollow(follower)
+                log.exception("follower %r raised on %r and was removed", follower, trace)
+
+    def _forget(self) -> None:
+        try:
+            record = self._records.popleft()
+        except IndexError:
+            return  # another thread has cleared it
+        self.size -= record.size
+        self.dropped += 1
+        self.marked.discard(record.id)
+
+    def _drop(self, number: int) -> None:
+        draft = self._drafts.pop(number, None)
+        if draft is not None:
+            self.size -= draft.kept
+
+    def _copy(self) -> list[Record]:
+        while True:
+            try:
+                return list(self._records)
+            except RuntimeError:  # the loop's thread has added one in the middle
+                continue
+
+    def _fold(self, record: Record) -> Trace:
+        return fold(record, self.server, self._make, marked=record.id in self.marked)
+
+
+#: How a TCP message's exchange ends.
+_ENDS_MESSAGE = frozenset({ev.HandlerFinished, ev.HandlerFailed, ev.HandlerCancelled})
+#: What may still be told of an exchange that has been answered: nothing begins with it.
+_LATE = frozenset({ev.RequestRead, ev.ConnectionClosed})
