@@ -16,6 +16,8 @@ _EXTENSION = rb";" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + _QUOTED + rb"))?"
 # 16 hexadecimal digits are 64 bits. No blanks around size, names and values: RFC 9112 would have us take them, but
 # nobody sends them, llhttp refuses them, and parsers have been made to disagree by what stands in extensions.
 _match_size = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)\r\n").match
+# What an unfinished size line may look like so far.
+_may_become_size = re.compile(rb"(?:[0-9A-Fa-f]{1,16}(?:;.*|\r)?)?", re.DOTALL).fullmatch
 
 # Fields by which one parser might find another end of the body than we do (RFC 9110 §6.5.1). llhttp refuses them too.
 _FRAMING = {b"content-length", b"transfer-encoding"}
@@ -106,9 +108,7 @@ class ChunkGuard:
     def _approve_size(self, data: bytes, at: int, end: int) -> int:
         line = _match_size(data, at)
         if not line:
-            raise RemoteProtocolError(
-                f"a chunk must start with its size in hexadecimal, then ';name=value' at most; got {show(data[at:end])}"
-            )
+            raise _no_size(data[at:end])
         self._extensions += len(line[2])
         if self._extensions > self._extension_max or end - at > LINE_MAX:
             raise self._long_extensions()
@@ -138,6 +138,8 @@ class ChunkGuard:
             if self._state == _TRAILER:
                 raise self._long_trailer()
             raise self._long_extensions()
+        if self._state == _SIZE and not _may_become_size(pending):
+            raise _no_size(pending)  # at once, not at the deadline
 
     def _long_trailer(self) -> RemoteProtocolError:
         return RemoteProtocolError(f"the trailer is longer than {self._trailer_max} bytes", 431, "trailer_size")
@@ -145,3 +147,9 @@ class ChunkGuard:
     def _long_extensions(self) -> RemoteProtocolError:
         allowed = f"{LINE_MAX} bytes a line, {self._extension_max} in all"
         return RemoteProtocolError(f"chunk extensions are longer than {allowed}", 400, "extension_size")
+
+
+def _no_size(line: bytes) -> RemoteProtocolError:
+    return RemoteProtocolError(
+        f"a chunk must start with its size in hexadecimal, then ';name=value' at most; got {show(line)}"
+    )
