@@ -22,7 +22,9 @@ def watched(server: Server) -> Watched:
         Listened(address.name, address.protocol, address.path or f"{address.host}:{address.port}", service)
         for address, service in zip(server.addresses, server._services, strict=True)
     ]
-    return Watched(server.name, server.started, found)
+    upstreams = [one for app in server.apps for one in app.upstreams.values()]
+    clients = [(one.policy, client) for one in upstreams if (client := one.client_of(server.thread)) is not None]
+    return Watched(server.name, server.started, found, clients)
 
 
 def take_snapshot(server: Server) -> Snapshot:

@@ -44,6 +44,7 @@ async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
                 old = registry.running(app.name)
                 bound = registry.bind(app.name, [one.wanted for one in wanted])
                 server = Server(app.name, settings, services, tuple(one.address for one in bound))
+                server.apps = list(dict.fromkeys(apps))
                 registry.enter(server, bound)
             if settings.record:
                 server.traces.start()

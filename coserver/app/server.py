@@ -19,6 +19,7 @@ from .settings import Settings, seconds
 if TYPE_CHECKING:
     from ..observe.snapshot import Snapshot
     from ..server.service import Service
+    from .app import App
     from .traces import Traces
 
 
@@ -58,11 +59,12 @@ class Server:
         self.addresses = addresses
         self._services = services  # one for each listener
         self._post = poster()
-        self._thread = threading.get_ident()
+        self.thread = threading.get_ident()
         self._ended = threading.Event()
         self._drained = anyio.Event()
         self._running = True
         self.started = monotonic()
+        self.apps: list[App] = []  # all whose handlers answer here
         self._traces: Traces | None = None
         #: Whether its block ends with it, so that ``stop`` can wait for the block, and what the app does after the last
         #: request: so in a thread of its own and in the foreground. Someone else's block may go on.
@@ -163,9 +165,9 @@ class Server:
         """
         self.begin_stop(seconds(grace))
         here = threading.get_ident()
-        if here != self._thread:
+        if here != self.thread:
             for server in (self, *self._draining):
-                if here != server._thread:
+                if here != server.thread:
                     server._ended.wait()
 
     def begin_stop(self, grace: float | None = None) -> None:
@@ -178,7 +180,7 @@ class Server:
     @property
     def on_its_thread(self) -> bool:
         """Whether the caller runs in the server's own thread."""
-        return threading.get_ident() == self._thread
+        return threading.get_ident() == self.thread
 
     def post(self, function: Callable[..., object], *args: Any) -> bool:
         """Have it called on the loop, soon; from any thread. False if the loop has ended, and the server with it."""

@@ -1,66 +1,18 @@
-"""From what the recorder noted to a trace: marks become spans, bytes become fields and bodies.
+"""From what the recorder keeps to a trace: marks become spans, bytes become fields and bodies.
 
-Noting is done while clients wait, folding when somebody looks. A note holds nothing alive but what is recorded: no
-connection, no exception with its frames.
+Keeping is done while clients wait, folding when somebody looks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..lifecycle import events as ev
 from ..lifecycle import phases
 from .heads import answer_fields, decode_fields
+from .spans import Line, Mark
 from .taking import Listened
-from .trace import (
-    CANCELLED,
-    FAILED,
-    HANDLER,
-    OK,
-    OPEN,
-    REQUEST,
-    RESPONSE,
-    Body,
-    Message,
-    Span,
-    Trace,
-)
-
-#: Characters of an error's words.
-_WORDS = 300
-
-Mark = tuple[type[ev.Event], float, Any]
-
-
-def _words(error: BaseException) -> tuple[str, bool]:
-    """An error's words, and whether it is one: a handler that raises a 404 has not failed."""
-    expected = isinstance(status := getattr(error, "status", None), int) and status < 500
-    try:
-        text = str(error)
-    except Exception as second:
-        text = f"(its str raises {type(second).__name__})"
-    return f"{type(error).__name__}: {text}"[:_WORDS], not expected
-
-
-def _nothing(event: Any) -> None:
-    return None
-
-
-#: What the recorder keeps of each event it notes. Others it passes over.
-NOTES: dict[type[ev.Event], Callable[[Any], Any]] = {
-    ev.RequestRead: _nothing,
-    ev.RequestRefused: lambda event: event.reason,
-    ev.HandlerStarted: lambda event: event.handler,
-    ev.HandlerFinished: _nothing,
-    ev.HandlerFailed: lambda event: _words(event.error),
-    ev.HandlerCancelled: _nothing,
-    ev.ResponseStarted: _nothing,
-    ev.ResponseFinished: _nothing,
-    ev.ResponseFailed: lambda event: _words(event.error),
-    ev.ResponseCancelled: _nothing,
-    ev.ConnectionClosed: lambda event: event.reason,
-}
+from .trace import HANDLER, RESPONSE, Body, Message, Span, Trace
 
 
 class Kept:
@@ -156,7 +108,8 @@ def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Tra
     """The trace of a record."""
     head, one, seconds = record.head, record.listened, record.ended - record.started
     http = one.protocol == "http"
-    spans, phase, error = _follow(record, seconds)
+    line = Line(record.marks, record.started, seconds)
+    spans = line.spans()
     return make(
         id=record.id,
         connection=record.connection,
@@ -176,8 +129,8 @@ def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Tra
         response=_response(record),
         handler=(record.endpoint.name if http else record.endpoint.handler) if record.endpoint is not None else "",
         route=record.endpoint.route if http and record.endpoint is not None else "",
-        phase=phase,
-        error=error,
+        phase=_phase(record, spans),
+        error=line.errors[0] if line.errors else "",
         marked=marked,
         spans=spans,
     )
@@ -198,55 +151,11 @@ def _response(record: Record) -> Message:
     return Message(unmasked=answer_fields(head), body=Body(content=content, size=size))
 
 
-#: What ends a span, and how.
-_ENDS: dict[type[ev.Event], tuple[str, str]] = {
-    ev.HandlerFinished: (HANDLER, OK),
-    ev.HandlerFailed: (HANDLER, FAILED),
-    ev.HandlerCancelled: (HANDLER, CANCELLED),
-    ev.ResponseFinished: (RESPONSE, OK),
-    ev.ResponseFailed: (RESPONSE, FAILED),
-    ev.ResponseCancelled: (RESPONSE, CANCELLED),
-}
-_BEGINS = {ev.HandlerStarted: HANDLER, ev.ResponseStarted: RESPONSE}
-
-
-def _follow(record: Record, seconds: float) -> tuple[tuple[Span, ...], str, str]:
-    """The spans, the phase in which it ended, and what went wrong, from one mark to the next."""
-    begun: dict[str, tuple[float, str]] = {}
-    done: list[Span] = []
-    read, errors = None, []
-    for kind, at, note in record.marks:
-        when = at - record.started
-        if kind in _BEGINS:
-            if read is None:
-                read = when
-            begun[_BEGINS[kind]] = (when, note or "")
-        elif kind in _ENDS:
-            what, outcome = _ENDS[kind]
-            start, name = begun.pop(what, (0.0, ""))
-            words, is_error = note or ("", False)
-            if is_error:
-                errors.append(words)
-            done.append(Span(kind=what, name=name, start=start, end=when, outcome=outcome, detail=words))
-        elif kind is ev.RequestRead:
-            read = when if not done and not begun else read
-        elif note:
-            errors.append(note)  # refused, or closed before its end
-    done += [
-        Span(kind=what, name=name, start=start, end=seconds, outcome=OPEN) for what, (start, name) in begun.items()
-    ]
-    phase = _phase(record, done)
-    whole = OK if read is not None else OPEN
-    request = Span(kind=REQUEST, name="", start=0.0, end=seconds if read is None else read, outcome=whole)
-    done.sort(key=lambda span: (span.start, -span.end))
-    return (request, *done), phase, errors[0] if errors else ""
-
-
-def _phase(record: Record, spans: list[Span]) -> str:
-    last = record.marks[-1][0]
-    if last in (ev.ResponseFinished, ev.HandlerFinished):
+def _phase(record: Record, spans: tuple[Span, ...]) -> str:
+    """Where it ended."""
+    if record.marks[-1][0] in (ev.ResponseFinished, ev.HandlerFinished):
         return phases.RECYCLE
-    by_end = sorted(spans, key=lambda span: span.end)
-    if by_end:
-        return phases.HANDLER if by_end[-1].kind == HANDLER else phases.RESPONSE
+    last = max((span for span in spans if span.kind in (HANDLER, RESPONSE)), key=lambda span: span.end, default=None)
+    if last is not None:
+        return phases.HANDLER if last.kind == HANDLER else phases.RESPONSE
     return phases.HEAD if record.head is None or record.head.length == record.sent_size else phases.BODY

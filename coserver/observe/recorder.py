@@ -17,7 +17,8 @@ from typing import Any
 
 from ..lifecycle import events as ev
 from ..lifecycle.emitter import Emitter
-from .folding import NOTES, Draft, Kept, Record, fold
+from .folding import Draft, Kept, Record, fold
+from .spans import NOTES
 from .taking import Listened
 from .trace import Trace
 
@@ -158,6 +159,8 @@ class Recorder:
 
     def _begin(self, number: int, event: ev.Event) -> Draft | None:
         """None for what is no business of this recorder's, or is recorded already."""
+        if isinstance(event, ev.SubrequestEvent):
+            return None  # a detached one, whose exchange is over
         exchange = event.source
         one = self._listened.get(exchange.connection.service)
         if one is None or (one.protocol == "http" and exchange.status and type(event) in _LATE):

@@ -51,9 +51,10 @@ class Suspension:
 
 @frozen
 class SubrequestState:
-    """One request to an upstream; ``member`` is who was asked, "" while it waits for a connection."""
+    """One request to an upstream. ``state`` is "wait" (for a connection), "connect", "send", "first byte", "body",
+    "done", "failed" or "cancelled"; ``member`` is who was asked last, "" before.
+    """
 
-    id: int
     upstream: str
     method: str
     target: str
@@ -140,16 +141,12 @@ class ConnectionState:
 
 @frozen
 class MemberState:
-    """One member of an upstream. ``latency`` is its answers' usual time, None before the first."""
+    """One member of an upstream. Of its connections ``open`` are there, of which some are ``idle``."""
 
     address: str
-    state: str
-    in_flight: int
-    idle: int
     open: int
-    requests: int
-    failures: int
-    latency: float | None
+    idle: int
+    in_flight: int
 
 
 @frozen

@@ -12,7 +12,18 @@ from dataclasses import dataclass, fields
 from time import monotonic, sleep, time
 from typing import Any, Protocol
 
-from .snapshot import BREATH, CHUNK, ConnectionState, ExchangeState, ListenerState, Snapshot, collector_paused
+from .snapshot import (
+    BREATH,
+    CHUNK,
+    ConnectionState,
+    ExchangeState,
+    ListenerState,
+    MemberState,
+    Snapshot,
+    SubrequestState,
+    UpstreamState,
+    collector_paused,
+)
 
 
 class Service(Protocol):
@@ -47,6 +58,7 @@ class Watched:
     server: str
     started: float
     listened: Sequence[Listened]
+    clients: Sequence[tuple[str, Any]] = ()  # of upstreams, each with the name of its policy
 
     def copy(self) -> Copied:
         """The references; on the server's loop. 5,000 connections take 1 ms."""
@@ -55,7 +67,7 @@ class Watched:
             for one in self.listened
             for connection in list(one.service.connections.values())
         ]
-        return Copied(self, monotonic(), time(), rows)
+        return Copied(self, monotonic(), time(), rows, tuple([_upstream(*client) for client in self.clients]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,7 @@ class Copied:
     now: float
     at: float
     rows: list[tuple[Listened, Any, Any, str, float]]
+    upstreams: tuple[UpstreamState, ...]
 
     def build(self, state: str, counters: Mapping[str, int]) -> Snapshot:
         """The picture; in any thread. Other threads have their turn between two parts."""
@@ -83,6 +96,7 @@ class Copied:
             state=state,
             listeners=tuple([_listener(one) for one in self.of.listened]),
             connections=tuple(found),
+            upstreams=self.upstreams,
             counters=counters,
         )
 
@@ -126,6 +140,7 @@ def exchange_state(server: str, one: Listened, exchange: Any, moment: tuple[str,
             src=connection.peer, dst=one.address, method="", target="", host="", status=0, phase=phase,
             phase_seconds=now - since, seconds=now - exchange.started, handler=connection.handler,
             route="", held=connection.held, request_size=len(message), content=message,
+            subrequests=_subrequests(exchange, now),
         )  # fmt: skip
     head, endpoint = exchange.head, exchange.endpoint
     return ExchangeState(
@@ -151,6 +166,7 @@ def exchange_state(server: str, one: Listened, exchange: Any, moment: tuple[str,
         raw_fields=head.fields if head is not None else (),
         raw_answer=exchange.answer_head,
         content=exchange.content,
+        subrequests=_subrequests(exchange, now),
     )
 
 
@@ -165,3 +181,33 @@ def _listener(one: Listened) -> ListenerState:
         draining=service.draining,
         limits={each.name: getattr(service.limits, each.name) for each in fields(service.limits)},
     )
+
+
+def _subrequests(exchange: Any, now: float) -> tuple[SubrequestState, ...]:
+    children = exchange.children
+    return tuple([_subrequest(child, now) for child in children]) if children else ()
+
+
+def _subrequest(sub: Any, now: float) -> SubrequestState:
+    response, via = sub.response, sub.via
+    if sub.ended:
+        state = "done" if response is not None else "cancelled" if sub.cancelled else "failed"
+    else:
+        state = via.phase if via is not None else "wait"
+    return SubrequestState(
+        upstream=sub.client.name,
+        method=sub.method,
+        target=sub.target,
+        state=state,
+        member=sub.member,
+        status=response.status if response is not None else 0,
+        seconds=(sub.ended or now) - sub.started,
+    )
+
+
+def _upstream(policy: str, client: Any) -> UpstreamState:
+    members = [
+        MemberState(address=pool.address, open=pool.open, idle=len(pool.idle), in_flight=pool.open - len(pool.idle))
+        for pool in client.pools
+    ]
+    return UpstreamState(name=client.name, policy=policy, waiting=len(client.line), members=tuple(members))

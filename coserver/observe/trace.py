@@ -17,6 +17,7 @@ from .snapshot import url_of
 
 #: The kinds of a span.
 REQUEST, HANDLER, SUSPEND, SUBREQUEST, RESPONSE = "request", "handler", "suspend", "subrequest", "response"
+STEP = "step"  # what a subrequest goes through
 #: How a span ended; OPEN: it had not, when the exchange did.
 OK, FAILED, CANCELLED, OPEN = "ok", "failed", "cancelled", "open"
 

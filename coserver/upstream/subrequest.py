@@ -170,7 +170,7 @@ class Subrequest(Pending[UpstreamResponse]):
     def tell_start(self) -> ev.SubrequestStarted | None:
         """Tell whoever observes; the event, if a gate might hold it."""
         host = self.host
-        if host is None or not host.emitter.watched:
+        if host is None or not host.emitter.heard:
             return None
         self.watched = True
         self.number = _next_number()

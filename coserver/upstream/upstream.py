@@ -145,6 +145,10 @@ class Upstream:
         """
         return Map(self, targets, limit, as_completed, options)
 
+    def client_of(self, thread: int) -> Client | None:
+        """What works for it on the loop of that thread; from any thread."""
+        return self._clients.get(thread)
+
     # Opening.
 
     async def __aenter__(self) -> Upstream:

@@ -211,5 +211,5 @@ async def test_an_attack_on_a_server(app: App, caplog: pytest.LogCaptureFixture)
 
 def test_read_from_another_thread(app: App, backend: str) -> None:
     with app.start(backend=backend) as server:
-        assert threading.get_ident() != server._thread
+        assert threading.get_ident() != server.thread
         assert server.breaches == {}

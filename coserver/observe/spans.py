@@ -1,0 +1,154 @@
+"""What the recorder notes of each event, and how notes become spans on one axis of time.
+
+A note holds nothing alive but what is recorded: no connection, no exception with its frames. A new event is a row of
+NOTES, and a row of BEGINS or ENDS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..lifecycle import events as ev
+from .trace import CANCELLED, FAILED, HANDLER, OK, OPEN, REQUEST, RESPONSE, STEP, SUBREQUEST, Span
+
+#: Characters of an error's words.
+_WORDS = 300
+
+Kind = type[ev.Event]
+Mark = tuple[Kind, float, Any]
+
+#: What a subrequest goes through, each step ending at the moment that this attribute of it says.
+_STEPS = (
+    ("wait", "placed"), ("connect", "connected"), ("tls", "secured"), ("send", "sent"), ("first byte", "first"),
+    ("body", "ended"),
+)  # fmt: skip
+
+
+def words_of(error: BaseException) -> tuple[str, bool]:
+    """An error's words, and whether it is one: a handler that raises a 404 has not failed."""
+    status = getattr(error, "status", None)
+    try:
+        text = str(error)
+    except Exception as second:
+        text = f"(its str raises {type(second).__name__})"
+    return f"{type(error).__name__}: {text}"[:_WORDS], not (isinstance(status, int) and status < 500)
+
+
+def _nothing(event: Any) -> None:
+    return None
+
+
+def _subrequest_began(event: Any) -> tuple[Any, ...]:
+    return event.subrequest, event.upstream, f"{event.method} {event.target}"
+
+
+def _subrequest_ended(event: Any) -> tuple[Any, ...]:
+    sub = event.source
+    if isinstance(event, ev.SubrequestFinished):
+        words = str(event.status)
+    elif isinstance(event, ev.SubrequestFailed):
+        words = words_of(event.error)[0]
+    else:
+        words = ""
+    return event.subrequest, words, sub.member, [(name, getattr(sub, moment)) for name, moment in _STEPS]
+
+
+#: What the recorder keeps of each event. Others it passes over.
+NOTES: dict[Kind, Callable[[Any], Any]] = {
+    ev.RequestRead: _nothing,
+    ev.RequestRefused: lambda event: event.reason,
+    ev.HandlerStarted: lambda event: event.handler,
+    ev.HandlerFinished: _nothing,
+    ev.HandlerFailed: lambda event: words_of(event.error),
+    ev.HandlerCancelled: _nothing,
+    ev.SubrequestStarted: _subrequest_began,
+    ev.SubrequestFinished: _subrequest_ended,
+    ev.SubrequestFailed: _subrequest_ended,
+    ev.SubrequestCancelled: _subrequest_ended,
+    ev.ResponseStarted: _nothing,
+    ev.ResponseFinished: _nothing,
+    ev.ResponseFailed: lambda event: words_of(event.error),
+    ev.ResponseCancelled: _nothing,
+    ev.ConnectionClosed: lambda event: event.reason,
+}
+
+BEGINS: dict[Kind, str] = {ev.HandlerStarted: HANDLER, ev.ResponseStarted: RESPONSE, ev.SubrequestStarted: SUBREQUEST}
+ENDS: dict[Kind, tuple[str, str]] = {
+    ev.HandlerFinished: (HANDLER, OK),
+    ev.HandlerFailed: (HANDLER, FAILED),
+    ev.HandlerCancelled: (HANDLER, CANCELLED),
+    ev.SubrequestFinished: (SUBREQUEST, OK),
+    ev.SubrequestFailed: (SUBREQUEST, FAILED),
+    ev.SubrequestCancelled: (SUBREQUEST, CANCELLED),
+    ev.ResponseFinished: (RESPONSE, OK),
+    ev.ResponseFailed: (RESPONSE, FAILED),
+    ev.ResponseCancelled: (RESPONSE, CANCELLED),
+}
+
+
+class Line:
+    """Goes along the marks of one exchange. Times are seconds after ``started``; it ended after ``seconds``."""
+
+    def __init__(self, marks: list[Mark], started: float, seconds: float) -> None:
+        self.started = started
+        self.seconds = seconds
+        self.errors: list[str] = []
+        self._read: float | None = None
+        self._begun: dict[Any, tuple[float, Any]] = {}
+        self._done: list[Span] = []
+        for kind, at, note in marks:
+            if kind in BEGINS:
+                self._begin(BEGINS[kind], at - started, note)
+            elif kind in ENDS:
+                self._end(*ENDS[kind], at - started, note)
+            elif kind is ev.RequestRead:
+                self._read = at - started
+            elif note:
+                self.errors.append(note)  # refused, or closed before its end
+
+    def spans(self) -> tuple[Span, ...]:
+        """In the order of their starts, the longer first; what never ended lasts until the exchange does."""
+        found = list(self._done)
+        for key, (start, note) in self._begun.items():
+            found.append(self._span(key, (start, self.seconds), OPEN, note, None))
+        found.sort(key=lambda span: (span.start, -span.end))
+        known = self._read is not None
+        end = self._read if self._read is not None else self.seconds
+        return (Span(kind=REQUEST, name="", start=0.0, end=end, outcome=OK if known else OPEN), *found)
+
+    def _begin(self, kind: str, when: float, note: Any) -> None:
+        if self._read is None:
+            self._read = when
+        self._begun[(kind, note[0]) if kind == SUBREQUEST else (kind, 0)] = (when, note)
+
+    def _end(self, kind: str, outcome: str, when: float, note: Any) -> None:
+        key = (kind, note[0]) if kind == SUBREQUEST else (kind, 0)
+        begun = self._begun.pop(key, None)
+        if begun is None and kind == SUBREQUEST:
+            return  # it began before the recording
+        start, before = begun or (0.0, "")
+        if kind != SUBREQUEST and note is not None and note[1]:
+            self.errors.append(note[0])
+        self._done.append(self._span(key, (start, when), outcome, before, note))
+
+    def _span(self, key: tuple[str, int], times: tuple[float, float], outcome: str, before: Any, after: Any) -> Span:
+        kind, (start, end) = key[0], times
+        if kind != SUBREQUEST:
+            detail = after[0] if after is not None else ""
+            return Span(kind=kind, name=before or "", start=start, end=end, outcome=outcome, detail=detail)
+        _, upstream, name = before
+        _, words, member, moments = after or (0, "", "", [])
+        return Span(
+            kind=kind, name=name, start=start, end=end, outcome=outcome, upstream=upstream,
+            detail=" ".join([each for each in (words, member) if each]), children=self._steps(start, moments),
+        )  # fmt: skip
+
+    def _steps(self, start: float, moments: list[tuple[str, float]]) -> tuple[Span, ...]:
+        found = []
+        for name, moment in moments:
+            if moment:
+                end = moment - self.started
+                found.append(Span(kind=STEP, name=name, start=start, end=end))
+                start = end
+        return tuple(found)
