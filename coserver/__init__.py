@@ -2,7 +2,9 @@
 
 from .app.app import App
 from .app.server import Server
-from .hooks.workers import await_, run_blocking
+from .hooks.cancellation import RequestCancelled
+from .hooks.suspension import await_
+from .hooks.workers import run_blocking
 from .protocol.sse import Event
 from .server.errors import AppError, ClientLeft, HTTPException
 from .server.limits import Limits
@@ -34,6 +36,7 @@ __all__ = [
     "Limits",
     "Member",
     "Request",
+    "RequestCancelled",
     "Response",
     "Server",
     "Subrequest",

@@ -1,32 +1,92 @@
-"""Runs blocking functions in pooled greenlets: ``await_`` inside one suspends only it, its task awaits meanwhile.
+"""Runs blocking functions in pooled greenlets: what suspends inside one suspends only it, its task awaits meanwhile.
 
 A worker is no thread. It runs on the loop's own thread, inside the task that called ``run_blocking``, and shares that
-task's contextvars. A pooled one costs 1–2 µs a call, a new one ten times that, hence the pool.
+task's contextvars. A pooled one costs 1–2 µs a call, a new one ten times that, hence the pool. How it suspends is
+``suspension``'s to say; what a cancellation is to it, ``cancellation``'s.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
+import traceback
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, TypeVarTuple
+from types import FrameType
+from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple
 
+import anyio
 from greenlet import GreenletExit, getcurrent, greenlet
+
+from ..lifecycle.emitter import Emitter
+from .cancellation import AWAITED, BROKEN, IO, SWALLOWED_MAX, Cancellation, RequestCancelled, Waits
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 #: Idle workers kept for each thread. An idle one holds about 1 KB; bursts beyond this pay for new ones.
 IDLE_MAX = 256
+#: Hooked calls that need not wait, one after another, before other tasks get a turn.
+CREDIT = 64
+
+log = logging.getLogger("coserver.hooks")
 
 _DONE = object()  # what a worker switches out with when its function has ended
+_PARKED = object()  # ... and when it never will
+
+#: Workers that swallow every cancellation. Kept: collected, they would be woken once more, to run their ``finally``.
+parked: list[Worker] = []
+
+
+class Subject(Protocol):
+    """What a worker works for, as far as it shows there: a connection."""
+
+    phase: str
+    reason: str
+    suspended: Worker | None
+    emitter: Emitter
+    exchange: Any
+
+    def facts(self, of: Any = None) -> dict[str, Any]: ...
 
 
 class Worker(greenlet):
-    """A greenlet that runs one function after another."""
+    """A greenlet that runs one function after another.
 
-    __slots__ = ("failure", "result")
+    While it is suspended, ``call`` says in which call, ``on`` on what, ``since`` from when on (monotonic seconds); else
+    ``call`` is None. May be read from any thread.
+    """
+
+    __slots__ = (
+        "call",
+        "cancellation",
+        "credit",
+        "failure",
+        "kind",
+        "on",
+        "result",
+        "since",
+        "subject",
+        "waits",
+    )
+    call: str | None
+    on: Any
+    since: float
+    kind: int
+    credit: int  # below 0: before its next call other tasks get a turn, and a cancellation is looked for
+    cancellation: Cancellation | None
+    subject: Subject | None
+    waits: Waits
     result: Any
     failure: BaseException | None
+
+    def cancel(self) -> NoReturn:
+        """Raise what its cancellation raises now. Swallowed too often, it never goes on. Called in it."""
+        assert self.cancellation is not None
+        raised = self.cancellation.next()
+        while raised is None:
+            assert self.parent is not None
+            self.parent.switch(_PARKED)
+        raise raised
 
 
 class _Idle(threading.local):
@@ -37,6 +97,8 @@ class _Idle(threading.local):
 
 
 _idle = _Idle()
+#: For blocking functions that no server runs.
+_nobody = Waits()
 
 
 def _live() -> None:
@@ -59,6 +121,10 @@ def _new() -> Worker:
     """A worker that waits for its first function: what a greenlet is started with it would keep for all its life."""
     worker = Worker(_live)
     worker.switch()
+    worker.call = worker.on = worker.cancellation = None
+    worker.since = 0.0
+    worker.kind = IO
+    worker.credit = CREDIT
     return worker
 
 
@@ -67,42 +133,39 @@ def in_worker() -> bool:
     return type(getcurrent()) is Worker
 
 
-def await_(awaitable: Awaitable[T]) -> T:
-    """Await from blocking code: suspends this worker, and nothing else, until ``awaitable`` is done.
-
-    Raises RuntimeError outside a worker, and whatever ``awaitable`` raises; a cancellation of the task too.
-    """
-    worker = getcurrent()
-    if type(worker) is not Worker:
-        if hasattr(awaitable, "close"):
-            awaitable.close()  # or Python warns, later and elsewhere, that it was never awaited
-        raise RuntimeError(
-            "await_() suspends a worker, and this is none: use 'await' here, or call this function by run_blocking()"
-        )
-    assert worker.parent is not None
-    result: T = worker.parent.switch(awaitable)
-    return result
-
-
 async def run_blocking(function: Callable[[*Args], T], *args: *Args) -> T:
-    """Run ``function(*args)`` in a worker; inside it ``await_`` is there. Any anyio task may call this.
+    """Run ``function(*args)`` in a worker: hooked calls and ``await_`` suspend only it. Any anyio task may call this.
 
-    Contextvars are shared both ways. Raises what the function raises.
+    Contextvars are shared both ways. Raises what the function raises. A cancellation breaks hooked I/O, where it raises
+    RequestCancelled, but no sleep and no wait for a lock (see ``cancellation``).
     """
+    return await run_for(None, _nobody, function, *args)
+
+
+async def run_for(subject: Subject | None, waits: Waits, function: Callable[[*Args], T], *args: *Args) -> T:
+    """``run_blocking`` for a connection, which shows where it is suspended; ``waits`` is its server's."""
     workers = _idle.workers
     worker = workers.pop() if workers else _new()
     owner = getcurrent()
     worker.parent = owner
     worker.gr_context = owner.gr_context
+    worker.subject = subject
+    worker.waits = waits
     worker.result = worker.failure = None
     outcome = worker.switch(function, args)
     while outcome is not _DONE:
         try:
             value = await outcome
         except BaseException as error:
-            outcome = _enter(worker, worker.throw, error)
+            if worker.kind == AWAITED or not isinstance(error, anyio.get_cancelled_exc_class()):
+                outcome = _enter(worker, worker.throw, error)
+                continue
+            struck = error
         else:
             outcome = _enter(worker, worker.switch, value)
+            continue
+        outcome = await _drive_cancelled(worker, outcome, struck)
+        del struck
     result: T = _take(worker, workers)
     return result
 
@@ -113,21 +176,75 @@ def _enter(worker: Worker, how: Callable[[Any], Any], value: Any) -> Any:
     return how(value)
 
 
+async def _drive_cancelled(worker: Worker, awaitable: Any, error: BaseException) -> Any:
+    """The rest of a call whose task was cancelled: each wait in a shield of its own, if it may wait at all."""
+    subject = worker.subject
+    reason = (subject.reason if subject is not None else "") or "cancelled"
+    cancellation = worker.cancellation = Cancellation(error, worker.waits, reason)
+    worker.credit = -1
+    cancelled = anyio.get_cancelled_exc_class()
+    outcome = awaitable if cancellation.leaves(worker.kind) else _enter(worker, worker.switch, BROKEN)
+    while outcome is not _DONE:
+        if outcome is _PARKED:
+            _park(worker)
+            raise error
+        try:
+            value = await _shielded(worker, outcome, cancellation)
+        except BaseException as failure:
+            if worker.kind == AWAITED or not isinstance(failure, cancelled):
+                outcome = _enter(worker, worker.throw, failure)
+                continue
+            if cancellation.leaves(worker.kind):
+                continue  # asked for once more, by asyncio's own cancel()
+            value = BROKEN
+        outcome = _enter(worker, worker.switch, value)
+    return outcome
+
+
+async def _shielded(worker: Worker, awaitable: Awaitable[Any], cancellation: Cancellation) -> Any:
+    with cancellation.shield(worker.kind) as shield:
+        worker.waits.add(shield)
+        try:
+            return await awaitable
+        finally:
+            worker.waits.discard(shield)
+    return BROKEN
+
+
 def _take(worker: Worker, workers: list[Worker]) -> Any:
     """Take the outcome and give the worker back, with nothing of the request left in it."""
     result, error = worker.result, worker.failure
-    worker.result = worker.failure = None
+    worker.result = worker.failure = worker.subject = None
     worker.gr_context = None
+    worker.credit = CREDIT
+    cancellation, worker.cancellation = worker.cancellation, None
     if len(workers) < IDLE_MAX:
         workers.append(worker)
     else:
         worker.throw(GreenletExit)
+    if cancellation is not None and cancellation.stands and (error is None or isinstance(error, RequestCancelled)):
+        error = cancellation.error
     if error is None:
         return result
     try:
         raise error
     finally:
         del error  # it holds this frame: a cycle that only the collector would undo
+
+
+def _park(worker: Worker) -> None:
+    """It will not be cancelled: let it stand for ever, and say where."""
+    stack = "".join(traceback.format_stack(frame_of(worker)))
+    log.error("a handler swallowed RequestCancelled %d times and is parked: its finally blocks never run, what it has "
+              "locked stays locked; let it pass. It stands here:\n%s", SWALLOWED_MAX, stack)  # fmt: skip
+    worker.call = "parked"
+    parked.append(worker)
+
+
+def frame_of(worker: Worker) -> FrameType | None:
+    """The innermost frame of a suspended worker; None if it runs or idles. From any thread."""
+    frame: FrameType | None = worker.gr_frame
+    return frame
 
 
 def close_idle() -> None:

@@ -115,6 +115,24 @@ class SubrequestCancelled(SubrequestEvent):
 
 
 @frozen
+class Suspended(Event):
+    """Blocking code waits: in which ``call``, ``on`` what (an address, a lock, seconds), and ``where`` in the user's
+    code, as ``file:line in function``."""
+
+    call: str
+    on: str
+    where: str
+
+
+@frozen
+class Resumed(Event):
+    """It goes on, or is broken off; ``seconds`` is how long it waited."""
+
+    call: str
+    seconds: float
+
+
+@frozen
 class ResponseStarted(Event):
     """The response is about to be written; nothing of it has been. ``status`` is 0 for TCP."""
 

@@ -19,6 +19,7 @@ TRACKS: dict[str, tuple[Kind, ...]] = {
     "request": (ev.RequestHead, ev.RequestRead, ev.RequestRefused),
     "handler": (ev.HandlerStarted, ev.HandlerFinished, ev.HandlerFailed, ev.HandlerCancelled),
     "subrequest": (ev.SubrequestStarted, ev.SubrequestFinished, ev.SubrequestFailed, ev.SubrequestCancelled),
+    "suspend": (ev.Suspended, ev.Resumed),
     "response": (ev.ResponseStarted, ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled),
 }
 
@@ -39,6 +40,8 @@ FOLLOWS: dict[Kind, tuple[Kind, ...]] = {
     ev.SubrequestFinished: (),
     ev.SubrequestFailed: (),
     ev.SubrequestCancelled: (),
+    ev.Suspended: (ev.Resumed,),
+    ev.Resumed: (ev.Suspended,),
     ev.ResponseStarted: (ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled),
     # TCP answers a message with any number of its own.
     ev.ResponseFinished: (ev.ResponseStarted,),
@@ -52,11 +55,13 @@ FIRST: dict[str, tuple[Kind, ...]] = {
     "request": (ev.RequestHead, ev.RequestRead, ev.RequestRefused),
     "handler": (ev.HandlerStarted,),
     "subrequest": (ev.SubrequestStarted,),
+    "suspend": (ev.Suspended,),
     "response": (ev.ResponseStarted,),
 }
 
-#: Every one of these must have been closed by the time its connection is: exactly one Finished, Failed or Cancelled.
-OPENING: tuple[Kind, ...] = (ev.HandlerStarted, ev.SubrequestStarted, ev.ResponseStarted)
+#: Every one of these must have been closed by the time its connection is: exactly one Finished, Failed or Cancelled,
+#: or Resumed.
+OPENING: tuple[Kind, ...] = (ev.HandlerStarted, ev.SubrequestStarted, ev.Suspended, ev.ResponseStarted)
 
 #: Where a gate may hold, by the phase that ``at=`` names. The others are told only: waiting there could lose something.
 HOLDABLE: dict[str, Kind] = {

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import ByteStream
 
+from ..hooks.workers import Worker
 from ..lifecycle import events as ev
 from ..lifecycle import phases
 from ..transport.deadlines import TICK
@@ -80,6 +81,7 @@ class Accepted:
         "service",
         "since",
         "stream",
+        "suspended",
     )
     protocol = ""
 
@@ -106,6 +108,7 @@ class Accepted:
         self.held = False
         self.aborted = False  # it must end in a reset
         self.pace: Pace | None = None  # made by the first write that has to wait
+        self.suspended: Worker | None = None  # the worker that waits for it in a blocking call
         self.served = 0
         self.reason = ""  # why it ends; the first word counts
         self.ended_by: tuple[int, Any] = _NOTHING_OWED  # the status, and the exchange that a deadline ended

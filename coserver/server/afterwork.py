@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..hooks.workers import run_blocking
+from ..hooks.workers import run_for
 from .endpoint import AWAIT, describe, kind_of
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ async def work_after(connection: HttpConnection, exchange: Exchange) -> None:
     if connection.service.working < connection.service.limits.after_tasks:
         begin_work(connection.service, work, exchange.id)
     else:
-        await _do(work, repr(exchange))
+        await _do(connection.service, work, repr(exchange))
 
 
 def begin_work(service: Service, work: Work, number: int) -> None:
     """Do the work in a task of its own. Cannot wait."""
-    service.start_work(partial(_do, work, f"exchange {number}"), f"coserver work after exchange {number}")
+    service.start_work(partial(_do, service, work, f"exchange {number}"), f"coserver work after exchange {number}")
 
 
-async def _do(work: Work, whose: str) -> None:
+async def _do(service: Service, work: Work, whose: str) -> None:
     """One after another, in the order they were asked for; one that fails is logged and does not stop the next."""
     for number, each in enumerate(work):
         function = each.func if isinstance(each, partial) else each
@@ -50,7 +50,7 @@ async def _do(work: Work, whose: str) -> None:
             if kind_of(function) is AWAIT:
                 await each()
             else:
-                value = await run_blocking(each)
+                value = await run_for(None, service.waits, each)
                 if hasattr(value, "__await__"):  # a lambda or a decorator that hides an async def
                     await value
         except anyio.get_cancelled_exc_class():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import ByteStream
 
-from ..hooks.workers import run_blocking
+from ..hooks.workers import run_for
 from ..lifecycle import events as ev
 from ..lifecycle.phases import ACCEPT, HANDLER, HEAD, RECYCLE
 from ..protocol.errors import RemoteProtocolError
@@ -173,7 +173,7 @@ class HttpConnection(Accepted):
             if endpoint.kind is AWAIT:
                 value = await endpoint.call(request, params)
             elif endpoint.kind is WORKER:
-                value = await run_blocking(endpoint.call, request, params)
+                value = await run_for(self, self.service.waits, endpoint.call, request, params)
                 if type(value) is CoroutineType:  # a lambda or a decorator that hides an async def
                     value = await value
             else:

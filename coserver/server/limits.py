@@ -122,7 +122,10 @@ class Limits:
         2.0, "seconds", "to read away what a refused client still sends, that it may read the answer; nginx 5"
     )
     cleanup_timeout: float = _limit(
-        5.0, "seconds", "for the finally blocks of a response stream whose client has left", route=True
+        5.0,
+        "seconds",
+        "for the finally blocks of a blocking handler, or of a response stream, that was cancelled",
+        route=True,
     )
     after_tasks: int = _limit(
         1000, "tasks", "work after responses, under way at once; above it a connection does its own before it reads on"

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from ..hooks.workers import await_
+from ..hooks.suspension import await_unseen
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.fields import Headers, RawFields
 from ..protocol.head import RequestHead
@@ -297,7 +297,7 @@ class RequestStream:
         return self
 
     def __next__(self) -> bytes:
-        piece = await_(self._next())
+        piece = await_unseen(self._next())
         if not piece:
             raise StopIteration
         return piece

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import ByteStream, TaskGroup
 
+from ..hooks.cancellation import Waits
+from ..hooks.descriptors import close_descriptors
 from ..hooks.workers import close_idle
 from ..lifecycle.emitter import Emitter
 from ..protocol.codecs import Parsers
@@ -59,6 +61,7 @@ class Service:
         self.emitter = emitter
         self.loop = Loop.current()
         self.breaches = Breaches(self.loop.sweeper)
+        self.waits = Waits(limits.cleanup_timeout)
         self.connections: dict[int, Accepted] = {}
         self.held = 0  # bytes of bodies that wait in memory for their rest
         self.working = 0  # exchanges whose work after the response is under way
@@ -97,10 +100,14 @@ class Service:
                 async with anyio.create_task_group() as self._tasks:
                     for listener, story in listeners:
                         self._tasks.start_soon(self._accept, listener, story)
-                    await self._stop.wait()
-                    self._close_listeners(listeners)
-                    closed()
-                    await self._drain()
+                    try:
+                        await self._stop.wait()
+                        self._close_listeners(listeners)
+                        closed()
+                        await self._drain()
+                    except BaseException:
+                        self.waits.break_waits()
+                        raise
                 loop_tasks.cancel()
         finally:
             self.draining = self.closing = True
@@ -108,6 +115,7 @@ class Service:
                 listener.close()
             self.breaches.close()
             close_idle()
+            close_descriptors()
 
     def stop(self, grace: float | None = None) -> None:
         """Begin to drain; on the loop's own thread. A second call may shorten the grace, in seconds."""
@@ -116,6 +124,12 @@ class Service:
         self.draining = self.closing = True
         self._stop.set()
         self._changed.set()
+
+    def cancel(self) -> None:
+        """End all that runs: the grace is over. Blocking code is told so in its sleeps and waits too."""
+        assert self._tasks is not None
+        self.waits.break_waits()
+        self._tasks.cancel_scope.cancel()
 
     def adopt(self, connection: Accepted) -> None:
         """Give the connection a task."""
@@ -206,8 +220,7 @@ class Service:
             # An idle connection that had no time to notice the drain is no loss, and no news.
             if cut := sum(connection.busy for connection in self.connections.values()):
                 log.warning("the grace of %s s is over; requests still running, now cancelled: %d", self._grace, cut)
-            assert self._tasks is not None
-            self._tasks.cancel_scope.cancel()
+            self.cancel()
 
 
 def show_address(address: Any) -> str:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..hooks.workers import await_, run_blocking
+from ..hooks.suspension import await_unseen
+from ..hooks.workers import run_for
 from ..protocol import responses
 from ..protocol.errors import LocalProtocolError, RemoteProtocolError
 from . import wire
@@ -55,7 +56,7 @@ class Sender:
         if isinstance(pieces, AsyncIterator):
             await _pump_async(self, pieces)
         elif isinstance(pieces, Iterator):
-            await run_blocking(_pump, self, pieces)
+            await run_for(self.connection, self.connection.service.waits, _pump, self, pieces)
         else:
             raise LocalProtocolError(
                 f"a response's body is bytes or an iterator; got {type(pieces).__name__}: {pieces!r:.60}"
@@ -148,7 +149,7 @@ def _pump(sender: Sender, pieces: Iterator[Any]) -> None:
     """In a worker, and in one from the first piece to the last: what the generator keeps for itself stays its own."""
     try:
         for piece in pieces:
-            await_(sender.send(piece))
+            await_unseen(sender.send(piece))
     finally:
         _close(pieces)
 
@@ -173,7 +174,7 @@ async def close_body(connection: HttpConnection, body: Any) -> None:
             if hasattr(body, "aclose"):
                 await body.aclose()
             elif not hasattr(body, "__anext__"):
-                await run_blocking(_close, body)
+                await run_for(None, connection.service.waits, _close, body)
         except Exception:
             log.exception("closing %r raised", body)
 

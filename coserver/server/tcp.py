@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import ByteStream
 
-from ..hooks.workers import await_, run_blocking
+from ..hooks.suspension import await_unseen
+from ..hooks.workers import run_for
 from ..lifecycle import events as ev
 from ..lifecycle import phases
 from ..protocol.errors import RemoteProtocolError
@@ -88,7 +89,7 @@ class TcpConnection(Accepted):
         self.running.add(self)  # until it receives: a handler that never does must not outlive its client
         try:
             if endpoint.kind is WORKER:
-                value = await run_blocking(endpoint.call, BlockingTcpConnection(self), {})
+                value = await run_for(self, self.service.waits, endpoint.call, BlockingTcpConnection(self), {})
                 if type(value) is CoroutineType:  # a lambda or a decorator that hides an async def
                     value.close()
                     raise TypeError(f"{endpoint.name} is a def that returned a coroutine; make it an async def")
@@ -280,11 +281,11 @@ class BlockingTcpConnection:
 
     def receive(self) -> bytes:
         """See TcpConnection.receive."""
-        return await_(self._connection.receive())
+        return await_unseen(self._connection.receive())
 
     def send(self, message: bytes | str) -> None:
         """See TcpConnection.send."""
-        await_(self._connection.send(message))
+        await_unseen(self._connection.send(message))
 
     def __iter__(self) -> BlockingTcpConnection:
         """Messages until the client has no more."""
@@ -298,7 +299,7 @@ class BlockingTcpConnection:
 
     def close(self) -> None:
         """See TcpConnection.aclose."""
-        await_(self._connection.aclose())
+        await_unseen(self._connection.aclose())
 
 
 def tcp_story(endpoint: Endpoint, framing: Callable[[int], Framing]) -> Callable[..., TcpConnection]:

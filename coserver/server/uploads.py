@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import anyio
 
-from ..hooks.workers import await_, in_worker
+from ..hooks.suspension import await_unseen
+from ..hooks.workers import in_worker
 from ..protocol.fields import Headers
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class Upload:
         hundred MB: ``await anyio.to_thread.run_sync(upload.save, path)`` does not.
         """
         if self.size > _PIECE and in_worker():
-            await_(anyio.to_thread.run_sync(self._save, path))
+            await_unseen(anyio.to_thread.run_sync(self._save, path))
         else:
             self._save(path)
 

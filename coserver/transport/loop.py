@@ -7,6 +7,7 @@ So every task has a parent, and no server depends on which of them came first.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
+from contextvars import Context
 from functools import partial
 from types import coroutine
 from typing import Any
@@ -23,7 +24,16 @@ class Loop:
     """One event loop as the transport sees it. ``await loop.checkpoint()`` and its kin skip anyio's look-up of the
     backend, which would cost more than the receive it precedes."""
 
-    __slots__ = ("_servers", "_turn", "checkpoint", "poller", "sweeper", "wait_readable", "wait_writable")
+    __slots__ = (
+        "_servers",
+        "_turn",
+        "checkpoint",
+        "inside",
+        "poller",
+        "sweeper",
+        "wait_readable",
+        "wait_writable",
+    )
 
     def __init__(self) -> None:
         token = current_token()
@@ -32,6 +42,8 @@ class Loop:
         # says through three coroutines, at every receive (0.3 µs of 11 a request).
         bare = hasattr(token.native_token, "call_soon")
         self.checkpoint: Callable[[], Any] = _yield_once if bare else backend.checkpoint
+        #: Calls a function as if in a task of this loop; on its thread, from a callback of the loop for example.
+        self.inside: Callable[..., Any] = _naming_its_library().run
         self.wait_readable: Callable[..., Awaitable[None]] = backend.wait_readable
         self.wait_writable: Callable[..., Awaitable[None]] = backend.wait_writable
         self.sweeper = Sweeper()
@@ -83,6 +95,17 @@ def _attend() -> Attend | None:
         return partial(native.remove_reader, fd)
 
     return attend
+
+
+def _naming_its_library() -> Context:
+    """anyio asks sniffio, where that is installed, which loop runs; outside a task sniffio does not know."""
+    context = Context()
+    try:
+        import sniffio
+    except ImportError:
+        return context
+    context.run(sniffio.current_async_library_cvar.set, sniffio.current_async_library())
+    return context
 
 
 @coroutine

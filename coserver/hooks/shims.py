@@ -1,0 +1,88 @@
+"""The table of all shims, by family, and what puts them in their places and back.
+
+A shim asks first whether it runs in a worker, and else calls the original: every other thread, task and notebook cell
+sees no difference. One change of the process, whoever asks for it, and however often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from threading import RLock
+from types import ModuleType
+from typing import Any
+
+from .patching import Put, Shim, rebind
+
+#: Each family's module here, which holds its ``ROWS``. Loaded when it is installed.
+SHIMS: dict[str, str] = {
+    "sleep": "sleep",
+    "sockets": "sockets",
+}
+
+_put: dict[str, list[Put]] = {}
+_chosen: tuple[str, ...] | None = None
+_lock = RLock()
+
+
+def rows(family: str) -> tuple[Shim, ...]:
+    """The shims of one family. Raises ValueError for one that there is not."""
+    if family not in SHIMS:
+        raise ValueError(f"unknown family of hooks {family!r}; there are {', '.join(SHIMS)}")
+    module: Any = import_module(f".{SHIMS[family]}", __package__)
+    found: tuple[Shim, ...] = module.ROWS
+    return found
+
+
+def install(families: Iterable[str] | None = None) -> None:
+    """Hook the blocking calls of these families, of all if None is given. What is hooked already stays so.
+
+    From any thread, at any time; better early than late: locks and ``threading.local`` made before it are worse off.
+    Raises ValueError for an unknown family.
+    """
+    wanted = {family: rows(family) for family in (SHIMS if families is None else families)}
+    with _lock:
+        fresh: list[Put] = []
+        for family, shims in wanted.items():
+            if family not in _put:
+                owned = [(shim, shim.owner()) for shim in shims]
+                _put[family] = [Put(shim, owner) for shim, owner in owned if owner is not None]
+                fresh += _put[family]
+        rebind({id(put.original): (put.original, put.shim.shim) for put in fresh if _rebound(put)})
+
+
+def uninstall() -> None:
+    """Put everything back, wherever it was bound meanwhile. Calls under way in workers still end well."""
+    with _lock:
+        old = [put for puts in _put.values() for put in puts]
+        _put.clear()
+        for put in reversed(old):
+            put.take_back()
+        rebind({id(put.shim.shim): (put.shim.shim, put.original) for put in old if _rebound(put)})
+
+
+def installed() -> tuple[str, ...]:
+    """The families whose calls are hooked now."""
+    return tuple(_put)
+
+
+def choose(families: Iterable[str] | None) -> None:
+    """What ``install_chosen(True)`` installs from now on: a configuration's word, or all if None."""
+    global _chosen
+    _chosen = None if families is None else tuple(families)
+
+
+def install_for(hooks: bool | Iterable[str]) -> None:
+    """What an app's ``hooks=`` asks for: True is all families, or those that the configuration chose; False none."""
+    if hooks is True:
+        wanted: Iterable[str] | None = _chosen
+    else:
+        wanted = hooks or ()
+    if wanted is None or any(family not in _put for family in wanted):
+        wanted = SHIMS if wanted is None else wanted
+        if any(family not in _put for family in wanted):
+            install(wanted)
+
+
+def _rebound(put: Put) -> bool:
+    return isinstance(put.owner, ModuleType)

@@ -1,0 +1,23 @@
+"""Hooks for the length of a test, and an oracle: whatever really waits inside a worker fails the test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from coserver.hooks import shims
+
+from .oracle import Oracle
+
+
+@pytest.fixture
+def hooked() -> Iterator[Oracle]:
+    """All families are installed, and the originals of their calls are watched."""
+    shims.install()  # first: what the oracle keeps are the originals, and they are to stay so
+    try:
+        with Oracle() as oracle:
+            yield oracle
+    finally:
+        shims.uninstall()
+    oracle.check()

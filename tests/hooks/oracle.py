@@ -1,0 +1,85 @@
+"""Tells whether an original blocking call would have had to wait inside a worker. It looks, by poll(2), not at a clock.
+
+A shim must never hand a worker to an original that waits: that would stop the loop. The families keep their originals
+in their modules, as ``_recv``, ``_sleep`` and so on; those are watched here for as long as the oracle is entered.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import os
+import select
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+from coserver.hooks import sleep, sockets
+from coserver.hooks.workers import in_worker
+
+_READ = ("_recv", "_recv_into", "_recvfrom", "_recvfrom_into", "_recvmsg", "_recvmsg_into", "_accept")
+_WRITE = ("_send", "_sendto", "_sendmsg")
+_poll = select.poll
+
+
+class Oracle:
+    """``problems``: where a worker would have waited."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.looks = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Oracle:
+        for name in _READ:
+            self._watch(sockets, name, lambda sock, args: self._socket(sock, args, select.POLLIN | select.POLLPRI))
+        for name in _WRITE:
+            self._watch(sockets, name, lambda sock, args: self._socket(sock, args, select.POLLOUT))
+        for name in ("_connect", "_connect_ex"):
+            self._watch(sockets, name, lambda sock, args: _C_timeout(sock) != 0)
+        for name in ("_sendall", "_sendfile"):
+            self._watch(sockets, name, lambda sock, args: _C_timeout(sock) != 0)
+        self._watch(sleep, "_sleep", lambda seconds, args: isinstance(seconds, int | float) and 0 < seconds < 1e9)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def check(self) -> None:
+        assert not self.problems, "\n".join(self.problems)
+
+    def _watch(self, module: Any, name: str, waits: Callable[[Any, tuple[Any, ...]], bool]) -> None:
+        original = getattr(module, name)
+
+        def watched(*args: Any) -> Any:
+            self.looks += 1
+            if in_worker() and waits(args[0], args[1:]):
+                stack = "".join(traceback.format_stack(limit=6))
+                self.problems.append(f"{name} would have waited in a worker:\n{stack}")
+            return original(*args)
+
+        self._stack.enter_context(mock.patch.object(module, name, watched))
+
+    def _socket(self, sock: Any, args: tuple[Any, ...], mask: int) -> bool:
+        if _C_timeout(sock) == 0 or sock.fileno() < 0:
+            return False
+        flags = fcntl.fcntl(sock.fileno(), fcntl.F_GETFL)
+        if any(isinstance(one, int) and one & _socket.MSG_DONTWAIT for one in args) and not flags & os.O_NONBLOCK:
+            return False
+        poll = _poll()
+        poll.register(sock.fileno(), mask)
+        return not poll.poll(0)
+
+
+def _C_timeout(sock: Any) -> float | None:  # noqa: N802
+    found: float | None = _socket.socket.gettimeout(sock)
+    return found
+
+
+@contextmanager
+def watching() -> Iterator[Oracle]:
+    """An oracle of its own, for a test of the oracle."""
+    with Oracle() as oracle:
+        yield oracle
