@@ -14,7 +14,8 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 
-from ..hooks.workers import await_, in_worker
+from ..hooks.suspension import await_unseen
+from ..hooks.workers import in_worker
 from ..transport.loop import poster
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class Pending(Generic[T]):
         self.awaited = True
         if not self.done:
             if in_worker():
-                await_(self._wait_for(timeout))
+                await_unseen(self._wait_for(timeout))
             elif get_ident() == self.thread:
                 raise RuntimeError(f"{self!r}: result() would stop the loop that it waits for; write 'await' instead")
             else:

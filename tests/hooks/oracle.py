@@ -7,8 +7,6 @@ in their modules, as ``_recv``, ``_sleep`` and so on; those are watched here for
 from __future__ import annotations
 
 import _socket
-import fcntl
-import os
 import select
 import traceback
 from collections.abc import Callable, Iterator
@@ -65,8 +63,8 @@ class Oracle:
     def _socket(self, sock: Any, args: tuple[Any, ...], mask: int) -> bool:
         if _C_timeout(sock) == 0 or sock.fileno() < 0:
             return False
-        flags = fcntl.fcntl(sock.fileno(), fcntl.F_GETFL)
-        if any(isinstance(one, int) and one & _socket.MSG_DONTWAIT for one in args) and not flags & os.O_NONBLOCK:
+        # With a timeout the call waits by itself, whatever its flags say.
+        if _C_timeout(sock) is None and any(isinstance(one, int) and one & _socket.MSG_DONTWAIT for one in args):
             return False
         poll = _poll()
         poll.register(sock.fileno(), mask)
