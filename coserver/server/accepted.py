@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from ..hooks.workers import Worker
 from ..lifecycle import events as ev
 from ..lifecycle import phases
 from ..transport.deadlines import TICK
+from ..transport.parking import parkable
 from ..transport.stream import SocketStream
 from ..upstream.parent import current_host
 from .arrival import arrive
@@ -131,8 +132,20 @@ class Accepted:
         """Bytes that the socket has taken; 0 for a stream that is none."""
         return self._socket.sent if self._socket is not None else 0
 
-    async def live(self) -> None:
+    def lived(self) -> Coroutine[Any, Any, None]:
         """The whole life, as a task of the server's group. Nothing but a cancellation from outside leaves it."""
+        return parkable(self._live, self.scope, self._cancelled, self.parked)
+
+    def _cancelled(self) -> bool:
+        return self.scope.cancel_called or self.service.cancelled
+
+    def parked(self, where: str) -> None:
+        """Its handler swallows every cancellation: end without it."""
+        self.end("its handler goes on though it was cancelled")
+        log.error("%r: %s; it is given up at %s", self, self.reason, where)
+        self.close()
+
+    async def _live(self) -> None:
         handed_over = False
         try:
             with self.scope:

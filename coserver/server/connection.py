@@ -16,7 +16,7 @@ from anyio.abc import ByteStream
 
 from ..hooks.workers import run_for
 from ..lifecycle import events as ev
-from ..lifecycle.phases import ACCEPT, HANDLER, HEAD, RECYCLE
+from ..lifecycle.phases import ACCEPT, HANDLER, HEAD, RECYCLE, RESPONSE
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.http1 import Http1Reader
 from ..upstream.errors import UpstreamError
@@ -65,6 +65,14 @@ class HttpConnection(Accepted):
             if self.service.access is not None and not exchange.logged:
                 self.service.access(self, exchange, self.reason or "cancelled by the server")
         super().close()
+
+    def parked(self, where: str) -> None:
+        exchange = self.exchange
+        if exchange is not None and exchange.watched and self.phase is not RESPONSE:
+            self.emitter.tell(ev.HandlerCancelled(**self.facts()))
+        elif exchange is not None and self.phase is RESPONSE and self.emitter.watched:
+            self.emitter.tell(ev.ResponseCancelled(**self.facts()))
+        super().parked(where)
 
     async def story(self) -> bool:
         """accept → (read head → route → read body → run the handler → respond → recycle)*."""

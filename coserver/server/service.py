@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
+from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from ..protocol.codecs import Parsers
 from ..protocol.dates import format_date
 from ..transport.listener import Listener
 from ..transport.loop import Loop
+from ..transport.parking import parkable
 from ..transport.stream import Socket, SocketStream
 from ..upstream.parent import current_host
 from .accepted import Accepted
@@ -71,6 +73,7 @@ class Service:
         self.trust: Trust | None = None  # whose word counts for who the client is; None: nobody's
         self.proxy_protocol = False  # whether each connection begins with a PROXY header
         self.draining = False
+        self.cancelled = False  # everything is to end, now
         self.closing = False  # answers may have to say close: it drains, or clients wait for a place
         self.room = Room(self)
         self.accepted = 0
@@ -106,6 +109,7 @@ class Service:
                         closed()
                         await self._drain()
                     except BaseException:
+                        self.cancelled = True
                         self.waits.break_waits()
                         raise
                 loop_tasks.cancel()
@@ -128,15 +132,16 @@ class Service:
     def cancel(self) -> None:
         """End all that runs: the grace is over. Blocking code is told so in its sleeps and waits too."""
         assert self._tasks is not None
+        self.cancelled = True
         self.waits.break_waits()
         self._tasks.cancel_scope.cancel()
 
     def adopt(self, connection: Accepted) -> None:
         """Give the connection a task."""
         assert self._tasks is not None
-        self._tasks.start_soon(connection.live, name=f"coserver connection {connection.id}")
+        self._tasks.start_soon(connection.lived, name=f"coserver connection {connection.id}")
 
-    def start_work(self, work: Callable[[], Awaitable[None]], name: str) -> None:
+    def start_work(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         """Do work after a response in a task of its own; a drain waits for it. It must not raise."""
         assert self._tasks is not None
         self.working += 1
@@ -144,11 +149,17 @@ class Service:
         context = copy_context()
         context.run(current_host.set, None)
         start: Callable[..., Any] = self._tasks.start_soon
-        context.run(start, self._work, work, name=name)
+        context.run(start, self._work, work, name, name=name)
 
-    async def _work(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _work(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        scope = anyio.CancelScope()
+
+        async def scoped() -> None:
+            with scope:
+                await work()
+
         try:
-            await work()
+            await parkable(scoped, scope, lambda: self.cancelled, partial(_tell_parked, name))
         finally:
             self.work_done()
 
@@ -221,6 +232,10 @@ class Service:
             if cut := sum(connection.busy for connection in self.connections.values()):
                 log.warning("the grace of %s s is over; requests still running, now cancelled: %d", self._grace, cut)
             self.cancel()
+
+
+def _tell_parked(name: str, where: str) -> None:
+    log.error("%s goes on though it was cancelled; it is given up at %s", name, where)
 
 
 def show_address(address: Any) -> str:

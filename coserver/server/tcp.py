@@ -122,6 +122,11 @@ class TcpConnection(Accepted):
         self.end(f"handler {self._endpoint.name} failed: {error!r:.80}")
         log.error("handler %s failed on %r, the connection is closed", self._endpoint.name, self, exc_info=error)
 
+    def parked(self, where: str) -> None:
+        if self.exchange is not None and self.exchange.watched:
+            self.emitter.tell(ev.HandlerCancelled(**self.facts()))
+        super().parked(where)
+
     # What a handler uses.
 
     async def receive(self) -> bytes:

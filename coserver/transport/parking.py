@@ -1,0 +1,142 @@
+"""A task whose work can be given up: what goes on though it is cancelled again and again is parked, and the task ends.
+
+A task group waits for its tasks, so one handler with ``while True: try: ... except BaseException: pass`` would keep a
+server from ever stopping, and a core busy: a cancellation strikes again at every await. What is parked never goes on.
+What waits under a shield, or computes, is not struck at all, and nothing can end it.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from types import FrameType, coroutine
+from typing import Any
+
+import anyio
+
+Work = Coroutine[Any, Any, None]
+
+#: Cancellations after which it is not going to end. Unwinding meets one at each await of a ``finally``: a dozen or two.
+SWALLOWED_MAX = 100
+
+#: Whose frames tell nobody where a handler stands.
+_NOT_THE_USERS = ("coserver.", "anyio.", "asyncio.", "trio.", "outcome.", "contextlib")
+
+log = logging.getLogger("coserver.transport")
+
+
+async def parkable(
+    work: Callable[[], Work], scope: anyio.CancelScope, cancelled: Callable[[], bool], parked: Callable[[str], None]
+) -> None:
+    """Do ``work()``, the whole of a task; if it has to be given up, call ``parked(where)`` and return.
+
+    ``scope`` is the outermost that it enters. ``cancelled()``: whether the work as a whole is to end; it may cancel
+    parts of itself as often as it likes. ``where``: "line 5 of shop.py, in sell", where it waits.
+    """
+    await _driven(work(), scope, cancelled, parked)
+
+
+@coroutine
+def _driven(
+    work: Work, scope: anyio.CancelScope, cancelled: Callable[[], bool], parked: Callable[[str], None]
+) -> Generator[Any, Any, None]:
+    """``yield from work``, with an eye on what is thrown in. Costs 50 ns each time that the task is resumed."""
+    send, swallowed = work.send, 0
+    try:
+        trap = send(None)
+        while True:
+            try:
+                value = yield trap
+            except GeneratorExit:
+                work.close()
+                raise
+            except BaseException as error:
+                trap = work.throw(error)
+            else:
+                trap = send(value)
+                # asyncio sends None and throws what is to be raised; trio sends an outcome that raises it.
+                if value is None or getattr(value, "error", None) is None:
+                    continue
+            swallowed += cancelled()
+            if swallowed == SWALLOWED_MAX and _leave_scopes(scope):
+                _keep_for_ever(work)
+                parked(where(work))
+                return
+    except StopIteration:
+        return
+
+
+def _keep_for_ever(work: Work) -> None:
+    """Freed it would be closed: at the end of the interpreter too, where what swallows that as well never ends."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(work))
+
+
+def _leave_scopes(outermost: anyio.CancelScope) -> bool:
+    """Leave the cancel scopes that the parked work is in, as their order demands; false if that cannot be done.
+
+    anyio tells nobody which ones those are: this asks its backends' own books, and gives in if they are kept otherwise.
+    """
+    last = getattr(outermost, "_CancelScope__original", outermost)  # trio's, within anyio's
+    try:
+        while True:
+            scope = _innermost_scope()
+            scope.__exit__(None, None, None)
+            if scope is last:
+                return True
+    except Exception:
+        log.exception("work that goes on though it is cancelled cannot be given up with this version of anyio")
+        return False
+
+
+def _innermost_scope() -> Any:
+    info: Any = anyio.get_current_task()
+    status = getattr(info._task, "_cancel_status", None)
+    if status is not None:
+        info._task._child_nurseries.clear()  # their tasks are cancelled, and end by themselves
+        return status._scope
+    task = info._task()
+    return vars(__import__(type(info).__module__, fromlist=["_task_states"]))["_task_states"][task].cancel_scope
+
+
+def where(work: Any) -> str:
+    """Where suspended work waits: the innermost frame that is the user's own."""
+    found = None
+    for frame in _frames(work):
+        if found is None or not frame.f_globals.get("__name__", "").startswith(_NOT_THE_USERS):
+            found = frame
+    if found is None:
+        return "an unknown place"
+    code = found.f_code
+    return f"line {found.f_lineno} of {code.co_filename}, in {code.co_qualname}"
+
+
+def _frames(work: Any) -> Iterator[FrameType]:
+    """From the outermost on, across coroutines, generators, and the worker that a blocking handler runs in."""
+    while work is not None:
+        frame = _first(work, "cr_frame", "gi_frame", "ag_frame")
+        if frame is not None:
+            yield frame
+            for value in list(frame.f_locals.values()):
+                if isinstance(inner := getattr(value, "gr_frame", None), FrameType):
+                    yield from _outermost_first(inner)
+        following = _first(work, "cr_await", "gi_yieldfrom", "ag_await")
+        if frame is not None and frame.f_code is _driven.__code__:
+            following = frame.f_locals["work"]
+        if following is None and frame is None:  # what ``__anext__`` returned tells nothing of its generator
+            following = next((one for one in gc.get_referents(work) if hasattr(one, "ag_frame")), None)
+        work = following
+
+
+def _first(work: Any, *names: str) -> Any:
+    return next((found for name in names if (found := getattr(work, name, None)) is not None), None)
+
+
+def _outermost_first(frame: FrameType | None) -> Iterator[FrameType]:
+    frames = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    return reversed(frames)
