@@ -23,7 +23,7 @@ BROKEN = object()
 #: A cancellation that was swallowed this often will be swallowed for ever: the worker is parked.
 SWALLOWED_MAX = 3
 #: Raised this often while cleaning up, it stands in a loop that nothing ends.
-_RAISED_MAX = 100
+RAISED_MAX = 100
 #: Seconds for I/O in ``finally`` blocks where no server has a limit for it.
 CLEANUP_TIMEOUT = 5.0
 
@@ -82,12 +82,12 @@ class Cancellation:
         self._until = math.inf  # monotonic seconds: the end of the time for cleaning up
         # anyio's cancellations hold as long as their scope; asyncio's own come once, and are lost if nobody passes
         # them on.
-        self._of_scope = _cancelled_now()
+        self._of_scope = cancelled_now()
 
     @property
     def stands(self) -> bool:
         """Whether the task is still to be told. One whose scope ended inside the blocking code is not."""
-        return not self._of_scope or _cancelled_now()
+        return not self._of_scope or cancelled_now()
 
     def leaves(self, kind: int) -> bool:
         """Whether a call of this kind is none of its business."""
@@ -110,12 +110,24 @@ class Cancellation:
         elif not _cleaning_up():  # there it is raised once more because the time is over, and was not swallowed
             self._swallowed += 1
         self._raised += 1
-        if self._swallowed >= SWALLOWED_MAX or self._raised > _RAISED_MAX:
+        if self._swallowed >= SWALLOWED_MAX or self._raised > RAISED_MAX:
             return None
         return RequestCancelled(self._reason)
 
 
-def _cancelled_now() -> bool:
+class Ignored(Cancellation):
+    """Of a worker that swallows what ``await_`` raises, again and again: its next call parks it."""
+
+    __slots__ = ()
+
+    def breaks(self, kind: int) -> bool:
+        return True
+
+    def next(self) -> None:
+        return None
+
+
+def cancelled_now() -> bool:
     return anyio.current_effective_deadline() == -math.inf
 
 

@@ -18,7 +18,7 @@ import anyio
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from ..lifecycle.emitter import Emitter
-from .cancellation import AWAITED, BROKEN, IO, SWALLOWED_MAX, Cancellation, RequestCancelled, Waits
+from .cancellation import AWAITED, BROKEN, IO, RAISED_MAX, Cancellation, Ignored, RequestCancelled, Waits, cancelled_now
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -152,13 +152,19 @@ async def run_for(subject: Subject | None, waits: Waits, function: Callable[[*Ar
     worker.subject = subject
     worker.waits = waits
     worker.result = worker.failure = None
-    outcome = worker.switch(function, args)
+    outcome, thrown = worker.switch(function, args), 0
     while outcome is not _DONE:
         try:
             value = await outcome
         except BaseException as error:
             if worker.kind == AWAITED or not isinstance(error, anyio.get_cancelled_exc_class()):
+                thrown += 1
+                if thrown > RAISED_MAX and cancelled_now():
+                    worker.cancellation = Ignored(error, waits, "")
                 outcome = _enter(worker, worker.throw, error)
+                if outcome is _PARKED:
+                    _park(worker)
+                    raise
                 continue
             struck = error
         else:
@@ -235,8 +241,8 @@ def _take(worker: Worker, workers: list[Worker]) -> Any:
 def _park(worker: Worker) -> None:
     """It will not be cancelled: let it stand for ever, and say where."""
     stack = "".join(traceback.format_stack(frame_of(worker)))
-    log.error("a handler swallowed RequestCancelled %d times and is parked: its finally blocks never run, what it has "
-              "locked stays locked; let it pass. It stands here:\n%s", SWALLOWED_MAX, stack)  # fmt: skip
+    log.error("a handler swallowed its cancellation again and again, and is parked: its finally blocks never run, what "
+              "it has locked stays locked; let RequestCancelled pass. It stands here:\n%s", stack)  # fmt: skip
     worker.call = "parked"
     parked.append(worker)
 

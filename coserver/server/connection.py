@@ -70,7 +70,7 @@ class HttpConnection(Accepted):
         exchange = self.exchange
         if exchange is not None and exchange.watched and self.phase is not RESPONSE:
             self.emitter.tell(ev.HandlerCancelled(**self.facts()))
-        elif exchange is not None and self.phase is RESPONSE and self.emitter.watched:
+        elif exchange is not None and self.phase is RESPONSE and self.emitter.heard:
             self.emitter.tell(ev.ResponseCancelled(**self.facts()))
         super().parked(where)
 

@@ -18,7 +18,8 @@ import anyio
 Work = Coroutine[Any, Any, None]
 
 #: Cancellations after which it is not going to end. Unwinding meets one at each await of a ``finally``: a dozen or two.
-SWALLOWED_MAX = 100
+#: A worker is parked after half as many, which leaves its task in order.
+SWALLOWED_MAX = 200
 
 #: Whose frames tell nobody where a handler stands.
 _NOT_THE_USERS = ("coserver.", "anyio.", "asyncio.", "trio.", "outcome.", "contextlib")
