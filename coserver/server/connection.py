@@ -20,6 +20,8 @@ from ..lifecycle.phases import ACCEPT, HANDLER, HEAD, RECYCLE, RESPONSE
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.http1 import Http1Reader
 from ..upstream.errors import UpstreamError
+from ..upstream.parent import end_forwarding
+from ..upstream.subrequest import Subrequest
 from .accepted import Accepted, is_cancellation
 from .afterwork import begin_work, work_after
 from .bodies import discard_body, next_piece, read_body
@@ -186,7 +188,12 @@ class HttpConnection(Accepted):
                     value = await value
             else:
                 value = endpoint.call(request, params)
-            answer = value.encode() if type(value) is str else to_response(value)
+            if type(value) is str:
+                answer: Response | bytes = value.encode()
+            else:
+                if type(value) is Subrequest:  # return users.forward(request)
+                    value = await value
+                answer = to_response(value)
         except BaseException as error:
             return await self._handler_raised(exchange, error)
         if watched:
@@ -264,6 +271,8 @@ class HttpConnection(Accepted):
             await work_after(self, exchange)
         self.running.discard(self)
         self.unwatch()
+        if exchange.children is not None and not reader.body_done:
+            await end_forwarding(exchange)
         if not exchange.keep_alive or (not reader.body_done and not await discard_body(self, exchange)):
             self.end("the response said close")
             await linger(self, self.limits, owed=bool(reader.buffer) or not reader.body_done)

@@ -132,6 +132,18 @@ class Request:
         return self._client
 
     @property
+    def trusts_peer(self) -> bool:
+        """Whether the peer is one of ``Settings.trusted_peers``."""
+        trust = self._trust
+        return trust is not None and trust.trusts(self.peer)
+
+    def forwarded_fields(self) -> list[tuple[str, str]]:
+        """What an upstream is told of who asked, and how: X-Forwarded-For, -Proto, -Host. See ``Upstream.forward``."""
+        from .forwarding import forwarded_fields
+
+        return forwarded_fields(self)
+
+    @property
     def scheme(self) -> str:
         """What a trusted peer's X-Forwarded-Proto, or Forwarded, says, "http" or "https"; else "http"."""
         trust = self._trust

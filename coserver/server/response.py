@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from ..protocol.errors import LocalProtocolError
 from ..protocol.jsons import encode_json
+from ..upstream.response import StreamedUpstreamResponse, UpstreamResponse
 from .errors import HTTPException, phrase
 from .eventbody import EventBody
 from .filebody import FileBody, FilePart, check_fields, disposition
@@ -230,6 +231,17 @@ def _from_tuple(value: tuple[Any, ...]) -> Response:
     return response
 
 
+def _from_upstream(value: UpstreamResponse | StreamedUpstreamResponse) -> Response:
+    """What an upstream answered, as our own answer: without the fields of its hop."""
+    from .forwarding import LateTrailers, fields_of
+
+    response = Response(value.body, value.status, fields_of(value), content_type=None)
+    if not any(name == b"content-type" for name, _ in value.fields):
+        response.content_type = ""
+    response.trailers = LateTrailers(value)
+    return response
+
+
 _BY_TYPE: dict[type, Callable[[Any], Response]] = {
     str: _from_text,
     bytes: _from_bytes,
@@ -239,6 +251,8 @@ _BY_TYPE: dict[type, Callable[[Any], Response]] = {
     list: Response.json,
     type(None): _from_none,
     Response: _from_response,
+    UpstreamResponse: _from_upstream,
+    StreamedUpstreamResponse: _from_upstream,
     tuple: _from_tuple,
 }
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import urlencode
 
 from ..protocol.errors import LocalProtocolError
 from ..protocol.jsons import encode_json
-from ..protocol.requests import EXPECT_BODY, check_method, encode_request_fields, encode_target
+from ..protocol.requests import EXPECT_BODY, IDEMPOTENT, check_method, encode_request_fields, encode_target
+from .sending import Given
 
 if TYPE_CHECKING:
     from .subrequest import Subrequest
 
 Fields = Mapping[str, str] | Iterable[tuple[str, str]]
+Content = bytes | bytearray | memoryview | str | Iterable[bytes] | AsyncIterable[bytes] | None
 Parameters = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 _AGENT = b"user-agent: coserver\r\n"
@@ -30,7 +32,8 @@ class Asking(TypedDict, total=False):
     headers: Fields | None
     json: Any
     data: Parameters | None
-    content: bytes | bytearray | memoryview | str | None
+    content: Content
+    stream: bool
 
 
 def say(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
@@ -39,6 +42,8 @@ def say(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
     Raises LocalProtocolError, TypeError, ValueError for what cannot be sent.
     """
     method, target = sub.method, sub.target
+    if method not in IDEMPOTENT:
+        sub.may_repeat = False
     start = _starts.get((method, target))
     if start is None:
         start = _start(method, target)
@@ -49,23 +54,32 @@ def say(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
     if params := options.get("params"):
         sub.start = _request_line(method, encode_target(target, params))
     agent, fields, kind = _AGENT, b"", ""
+    said: list[str] = []
     if headers := options.get("headers"):
         pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+        said = [value for name, value in pairs if name.lower() == "content-length"]
+        pairs = [pair for pair in pairs if pair[0].lower() != "content-length"]
         fields = encode_request_fields(pairs)
         names = {name.lower() for name, _ in pairs}
         sub.own_host = "host" in names
         if "user-agent" in names:
             agent = b""
         kind = "content-type" if "content-type" in names else ""
+    sub.stream = bool(options.get("stream"))
     body, content_type = _body(options)
     length = b""
-    if body is not None:
-        sub.body = body
-        length = b"content-length: %d\r\n" % len(body)
-        if content_type and not kind:
-            length += b"content-type: %b\r\n" % content_type
-    elif method in EXPECT_BODY:
-        length = b"content-length: 0\r\n"
+    if isinstance(body, AsyncIterator | Iterator):
+        sub.may_repeat = False
+        sub.given, length = _given(body, said)
+    else:
+        size = len(body or b"")
+        if said and said != [str(size)]:
+            raise LocalProtocolError(f"Content-Length says {said[0]}, but the body has {size} bytes; leave it out")
+        sub.body = body or b""
+        if body is not None or method in EXPECT_BODY:
+            length = b"content-length: %d\r\n" % size
+    if content_type and not kind:
+        length += b"content-type: %b\r\n" % content_type
     sub.fields = b"%b%b%b%b\r\n" % (agent, fields, inherited, length)
 
 
@@ -83,7 +97,16 @@ def _request_line(method: str, target: bytes) -> bytes:
     return b"%b %b HTTP/1.1\r\n" % (method.encode(), target)
 
 
-def _body(options: Mapping[str, Any]) -> tuple[bytes | None, bytes]:
+def _given(pieces: Any, said: list[str]) -> tuple[Given, bytes]:
+    """A body that is sent as it comes: of the length that the caller says, or in chunks."""
+    if not said:
+        return Given(pieces, None), b"transfer-encoding: chunked\r\n"
+    if len(said) > 1 or not said[0].isascii() or not said[0].isdigit():
+        raise LocalProtocolError(f"Content-Length is one whole number; got {', '.join(said)}")
+    return Given(pieces, int(said[0])), b"content-length: %d\r\n" % int(said[0])
+
+
+def _body(options: Mapping[str, Any]) -> tuple[Any, bytes]:
     """The body and the content type natural to it."""
     given = [name for name in ("json", "data", "content") if name in options and options[name] is not None]
     if "json" in options and "json" not in given:
@@ -101,4 +124,8 @@ def _body(options: Mapping[str, Any]) -> tuple[bytes | None, bytes]:
         return value.encode(), b"text/plain; charset=utf-8"
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value), b""
-    raise TypeError(f"content is bytes or str; got {type(value).__name__}: {value!r:.60}")
+    if isinstance(value, AsyncIterable):
+        return aiter(value), b""
+    if isinstance(value, Iterable) and not isinstance(value, Mapping):
+        return iter(value), b""
+    raise TypeError(f"content is bytes, str, or an iterable of them; got {type(value).__name__}: {value!r:.60}")

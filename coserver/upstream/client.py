@@ -18,13 +18,13 @@ from anyio.abc import TaskGroup
 
 from ..hooks.workers import run_blocking
 from ..lifecycle.events import Event
-from ..protocol.http1_client import choose_response_codec
 from ..transport.loop import Loop, poster
 from .balance import POLICIES
 from .connection import UpstreamConnection
-from .errors import UpstreamBusy, UpstreamError
+from .errors import SubrequestCancelled, UpstreamBusy, UpstreamError
 from .line import Line
 from .pool import Pool
+from .readers import Reader
 
 if TYPE_CHECKING:
     from .subrequest import Subrequest
@@ -39,8 +39,7 @@ class Client:
     def __init__(self, upstream: Upstream, tasks: TaskGroup) -> None:
         self.name = upstream.name
         self.limits = upstream.limits
-        self.response_limits = self.limits.response
-        self.make_codec = choose_response_codec(upstream.codec)
+        self.make_reader: Callable[[], Reader] = upstream.reader()
         self.thread = get_ident()
         self.loop = Loop.current()
         self.sweeper = self.loop.sweeper
@@ -229,10 +228,10 @@ class Client:
             sub.cancel()
         for pool in self.pools:
             for connection in tuple(pool.connections):
-                if connection.sub is not None:
+                if connection.sub is not None and not connection.sub.done:
                     connection.sub.cancel()
                 else:
-                    connection.close()
+                    connection.abandon(SubrequestCancelled(f"upstream {self.name} was closed"))
 
 
 async def _in_task(call: Callable[..., Any], args: tuple[Any, ...]) -> None:

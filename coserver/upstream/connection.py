@@ -6,49 +6,61 @@ Whoever gives it up closes it: a connection never goes back to its pool half rea
 
 from __future__ import annotations
 
-import logging
 import math
+from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from ..protocol.errors import RemoteProtocolError
-from ..protocol.http1_client import ResponseReader
-from ..protocol.requests import IDEMPOTENT
-from ..transport.stream import RECEIVE_SIZE, Socket
-from .dial import dial
-from .errors import UpstreamConnectError, UpstreamError, UpstreamProtocolError, UpstreamTimeout
-from .response import UpstreamResponse
+from ..transport.stream import RECEIVE_SIZE
+from .connecting import connect
+from .dial import Wire
+from .errors import UpstreamError, UpstreamProtocolError, UpstreamTimeout
+from .readers import HttpReader, Reader
+from .response import StreamedUpstreamResponse
+from .sending import send_rest
+from .stream import BodyStream
 
 if TYPE_CHECKING:
     from .client import Client
     from .pool import Pool
     from .subrequest import Subrequest
 
-log = logging.getLogger("coserver.upstream")
-
 # What it is at, as ``UpstreamTimeout.phase`` says it.
-CONNECT, SEND, FIRST_BYTE, BODY, IDLE, CLOSED = "connect", "send", "first byte", "body", "idle", "closed"
+CONNECT, TLS, SEND, FIRST_BYTE, BODY, IDLE, CLOSED = "connect", "tls", "send", "first byte", "body", "idle", "closed"
+
+#: What a deadline means in each phase: the limit, and what did not happen.
+_LATE = {
+    CONNECT: ("connect_timeout", "no connection"),
+    TLS: ("tls_timeout", "no end of the TLS handshake"),
+    SEND: ("send_timeout", "nothing of the request was taken"),
+    FIRST_BYTE: ("first_byte_timeout", "no first byte of an answer"),
+    BODY: ("between_timeout", "nothing more of the answer"),
+}
+
+_ANY_SIZE = 1 << 63
 
 
 class UpstreamConnection:
     """``sub`` is whom it works for, None while it is idle. The sweeper looks at ``deadline``."""
 
     __slots__ = (
-        "_fd", "_limits", "_reader", "_recv", "_scope", "_sending", "_socket", "born", "client", "deadline",
-        "phase", "pool", "sub", "uses",
+        "_body", "_fd", "_limits", "_reader", "_recv", "_sending", "_wire", "born", "client", "deadline",
+        "phase", "pool", "scope", "send", "sub", "uses",
     )  # fmt: skip
 
     def __init__(self, client: Client, pool: Pool) -> None:
         self.client = client
         self.pool = pool
         self._limits = client.limits
-        self._reader = ResponseReader(client.make_codec, client.response_limits)
-        self._socket: Socket | None = None
+        self._reader: Reader = client.make_reader()
+        self._wire: Wire | None = None
         self._fd = -1
-        self._scope: anyio.CancelScope | None = None  # around a task that works for it
+        self.scope: anyio.CancelScope | None = None  # around a task that works for it
         self._sending = False
+        self._body: BodyStream | None = None  # of a streamed answer
         self.sub: Subrequest | None = None
         self.phase = CONNECT
         self.uses = 0
@@ -69,40 +81,40 @@ class UpstreamConnection:
         sub.placed = self.born
         sub.attempts += 1
         self.deadline = min(self.born + self._limits.connect_timeout, sub.until)
-        self.client.spawn(self._connect)
+        self.client.spawn(connect, self)
 
-    async def _connect(self) -> None:
-        # Its scopes are made by the tasks: whoever spawns them may be the loop itself, which may not.
-        with anyio.CancelScope() as self._scope:
-            if self.phase is CLOSED:
-                return
-            try:
-                sock = await dial(self.pool.member, self.client.loop)
-            except OSError as error:
-                self._fail(UpstreamConnectError, f"cannot connect: {error.strerror or error}", error)
-                return
-            except Exception as error:
-                log.exception("%r: internal error", self)
-                self._fail(UpstreamConnectError, f"internal error: {error!r}", error)
-                return
-            sub = self.sub
-            if sub is None or self.phase is CLOSED:  # given up in the same turn as it came about
-                sock.close()
-                return
-            self._scope = None
-            self._socket = sock
-            self._recv = sock.recv
-            self._fd = sock.fileno()
-            self.client.poller.read(self._fd, self.readable)
-            sub.connected = monotonic()
-            self._send(sub, sub.connected)
+    def connected(self) -> None:
+        """The socket is; TLS comes next, if it comes."""
+        self.phase = TLS
+        sub = self.sub
+        if sub is not None:
+            sub.connected = now = monotonic()
+            self.deadline = min(now + self._limits.tls_timeout, sub.until)
+
+    def ready(self, wire: Wire) -> None:
+        """The wire is there: take it and send what it was made for, unless that was given up in the same turn."""
+        sub = self.sub
+        if sub is None or self.phase is CLOSED:
+            wire.close()
+            return
+        self._wire = wire
+        self._recv: Callable[[int], bytes] = wire.recv
+        self.send: Callable[[Any], int] = wire.send
+        self._fd = wire.fileno()
+        self.client.poller.read(self._fd, self.readable)
+        now = monotonic()
+        if self.phase is TLS:
+            sub.secured = now
+        else:
+            sub.connected = now
+        self._begin(sub, now)
 
     def alive(self, sub: Subrequest) -> bool:
         """Whether it may be used for ``sub``. One that may not be repeated is worth a look whether the member left."""
         now = monotonic()
         if now >= self.deadline or now - self.born > self._limits.connection_age:
             return False
-        if sub.method in IDEMPOTENT:
+        if sub.may_repeat:
             return True
         try:
             self._recv(1)
@@ -118,59 +130,45 @@ class UpstreamConnection:
         sub.via = self
         sub.attempts += 1
         sub.placed = now = monotonic()
-        self._send(sub, now)
+        self._begin(sub, now)
 
-    def _send(self, sub: Subrequest, now: float) -> None:
-        self._reader.expect(sub.method, sub.client.limits.body_size)
+    def _begin(self, sub: Subrequest, now: float) -> None:
+        self._reader.expect(sub.method, _ANY_SIZE if sub.stream else self._limits.body_size)
         host = b"" if sub.own_host else self.pool.host_field
         data = b"%b%b%b%b" % (sub.start, host, sub.fields, sub.body)
-        assert self._socket is not None
         try:
-            sent = self._socket.send(data)
+            sent = self.send(data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._broken(error)
+            self.broken(error)
             return
-        if sent < len(data):
+        if sent < len(data) or sub.given is not None:
             self._sending = True
             self.phase = SEND
             self.deadline = min(now + self._limits.send_timeout, sub.until)
-            self.client.spawn(self._send_rest, sub, memoryview(data)[sent:])
+            self.client.spawn(send_rest, self, sub, memoryview(data)[sent:])
             return
         sub.sent = now
         self.phase = FIRST_BYTE
         deadline = now + self._limits.first_byte_timeout
         self.deadline = deadline if deadline < sub.until else sub.until
 
-    async def _send_rest(self, sub: Subrequest, rest: memoryview) -> None:
-        """The socket is full: wait until the member reads. Its answer may come before."""
-        sock = self._socket
-        assert sock is not None
-        if self.phase is CLOSED:
-            return
-        with anyio.CancelScope() as self._scope:
-            try:
-                while rest:
-                    await self.client.loop.wait_writable(sock)
-                    try:
-                        taken = sock.send(rest)
-                    except BlockingIOError:
-                        continue
-                    rest = rest[taken:]
-                    self.deadline = min(monotonic() + self._limits.send_timeout, sub.until)
-            except OSError as error:
-                if self.sub is sub:
-                    self._broken(error)
-            finally:
-                self._sending = False
-                self._scope = None
-                if self.phase is CLOSED:
-                    sock.close()
-            if self.sub is sub and self.phase is SEND:
-                sub.sent = now = monotonic()
-                self.phase = FIRST_BYTE
-                self.deadline = min(now + self._limits.first_byte_timeout, sub.until)
+    def all_sent(self, sub: Subrequest) -> None:
+        """The task that sent the rest has done so, or has been told to stop."""
+        self._sending = False
+        self.scope = None
+        if self.phase is CLOSED and self._wire is not None:
+            self._wire.close()
+        elif self.sub is sub and self.phase is SEND:
+            sub.sent = now = monotonic()
+            self.phase = FIRST_BYTE
+            self.deadline = min(now + self._limits.first_byte_timeout, sub.until)
+
+    async def wait_writable(self) -> None:
+        """Until the socket takes more."""
+        assert self._wire is not None
+        await self.client.loop.wait_writable(self._wire)
 
     def readable(self) -> None:
         """The poller: there is something to read, or the end."""
@@ -179,7 +177,7 @@ class UpstreamConnection:
         except BlockingIOError:
             return
         except OSError as error:
-            self._broken(error)
+            self.broken(error)
             return
         sub = self.sub
         if sub is None:
@@ -195,44 +193,78 @@ class UpstreamConnection:
                 self._reader.end()
                 done = True
         except RemoteProtocolError as error:
-            self._fail(UpstreamProtocolError, error.reason, error)
+            self.fail(UpstreamProtocolError, error.reason, error)
             return
         now = monotonic()
         if not sub.first:
             sub.first = now
-        if done:
+        if sub.stream:
+            self._stream(sub, done, now)
+        elif done:
             self._finish(sub, now)
         else:
             self.phase = BODY
             self.deadline = min(now + self._limits.between_timeout, sub.until)
 
+    def _stream(self, sub: Subrequest, done: bool, now: float) -> None:
+        """Some of a streamed answer has come: its head settles the subrequest, its body goes on."""
+        reader, body = self._reader, self._body
+        assert isinstance(reader, HttpReader)
+        self.phase = BODY
+        if body is None:
+            head = reader.head
+            if head is None:
+                self.deadline = min(now + self._limits.between_timeout, sub.until)
+                return
+            sub.until = math.inf  # whoever takes the body has all the time that it takes
+            body = self._body = sub.body_stream = BodyStream(sub, self)
+            sub.finish(StreamedUpstreamResponse(head.status, head.fields, body), now)
+        self.deadline = now + self._limits.between_timeout
+        data = reader.take()
+        if data:
+            body.give(data)
+        if done and self.sub is sub:
+            if reader.trailers and sub.response is not None:
+                sub.response.trailers_raw = reader.trailers
+            self._body = None
+            body.end()
+            self._free(sub, now)
+            self.client.attempt_ended(sub, self.pool, None)
+
+    def pause(self) -> None:
+        """Read no more for now; the member waits, and nothing is its fault."""
+        self.client.poller.pause(self._fd)
+        self.deadline = monotonic() + self._limits.take_timeout
+
+    def resume(self) -> None:
+        if self.phase is not CLOSED:
+            self.client.poller.resume(self._fd)
+            self.deadline = monotonic() + self._limits.between_timeout
+
     def _finish(self, sub: Subrequest, now: float) -> None:
         """The answer is whole: the connection is free before anybody is told."""
-        reader = self._reader
-        head = reader.head
-        assert head is not None
-        response = UpstreamResponse(head.status, head.fields, reader.take())
-        if reader.trailers:
-            response.trailers_raw = reader.trailers
+        answer = self._reader.answer()
+        self._free(sub, now)
+        self.client.attempt_ended(sub, self.pool, None)
+        sub.finish(answer, now)
+
+    def _free(self, sub: Subrequest, now: float) -> None:
+        """Back to the pool, or closed."""
+        reader, limits = self._reader, self._limits
         self.sub = None
         self.uses += 1
-        if reader.keep_alive and not self._sending and not self._worn_out(now) and not self.client.closed:
-            patience = self._limits.idle_timeout
-            if head.patience is not None:
-                patience = min(patience, head.patience - 1)  # a second for what is on the way
-            self.phase = IDLE
-            self.deadline = now + patience
-            self.pool.give_back(self)
-        else:
-            self.close()
-        self.client.attempt_ended(sub, self.pool, None)
-        sub.finish(response, now)
-
-    def _worn_out(self, now: float) -> bool:
-        limits = self._limits
-        return bool(limits.connection_requests and self.uses >= limits.connection_requests) or (
+        worn = limits.connection_requests and self.uses >= limits.connection_requests
+        if not reader.keep_alive or self._sending or worn or self.client.closed or (
             now - self.born > limits.connection_age
-        )
+        ):
+            self.close()
+            return
+        patience, told = limits.idle_timeout, reader.patience()
+        if told is not None:
+            patience = min(patience, told - 1)  # a second for what is on the way
+        self.phase = IDLE
+        self.deadline = now + patience
+        self.pool.give_back(self)
 
     def close(self, *, hand_on: bool = True) -> None:
         """The end; whom it worked for is told by whoever calls. Twice is fine."""
@@ -240,16 +272,15 @@ class UpstreamConnection:
             return
         was_idle = self.phase is IDLE
         self.phase = CLOSED
-        client = self.client
-        client.sweeper.discard(self)
+        self.client.sweeper.discard(self)
         self._reader.close()
-        sock = self._socket
-        if sock is not None:
-            client.poller.forget(self._fd)
-            if self._scope is None:  # else the task that sends does, when it waits no more
-                sock.close()
-        if self._scope is not None:
-            self._scope.cancel()
+        wire = self._wire
+        if wire is not None:
+            self.client.poller.forget(self._fd)
+            if self.scope is None:  # else the task that sends does, when it no longer waits
+                wire.close()
+        if self.scope is not None:
+            self.scope.cancel()
         if was_idle and hand_on:
             try:
                 self.pool.idle.remove(self)
@@ -265,22 +296,22 @@ class UpstreamConnection:
         if sub is None:
             self.close()
             return
-        if now >= sub.until:
-            self._fail(UpstreamTimeout, f"no whole answer in {sub.until - sub.started:.3g} s", phase="total")
+        if self._body is not None and self._body.paused:
+            what = f"nobody took the body for {limits.take_timeout:.3g} s"
+            self.abandon(sub.make_error(UpstreamTimeout, what, phase="take"))
             return
-        seconds, what = {
-            CONNECT: (limits.connect_timeout, "no connection"),
-            SEND: (limits.send_timeout, "nothing of the request was taken"),
-            FIRST_BYTE: (limits.first_byte_timeout, "no first byte of an answer"),
-        }.get(self.phase, (limits.between_timeout, "nothing more of the answer"))
-        self._fail(UpstreamTimeout, f"{what} in {seconds:.3g} s", phase=self.phase)
+        if now >= sub.until:
+            self.fail(UpstreamTimeout, f"no whole answer in {sub.until - sub.started:.3g} s", phase="total")
+            return
+        limit, what = _LATE[self.phase]
+        self.fail(UpstreamTimeout, f"{what} in {getattr(limits, limit):.3g} s ({limit})", phase=self.phase)
 
     def outlive(self, now: float) -> None:
         """Nothing: only deadlines matter here."""
 
     # How it goes wrong.
 
-    def _broken(self, error: OSError) -> None:
+    def broken(self, error: OSError) -> None:
         """The socket says that the member is gone."""
         sub = self.sub
         if sub is None:
@@ -288,11 +319,26 @@ class UpstreamConnection:
         elif self._is_stale(sub):
             self._again(sub)
         else:
-            self._fail(UpstreamProtocolError, f"the connection broke: {error.strerror or error}", error)
+            self.fail(UpstreamProtocolError, f"the connection broke: {error.strerror or error}", error)
+
+    def give_up(self, sub: Subrequest, error: BaseException) -> None:
+        """What whoever asked gave as its body failed: nobody else's fault."""
+        if self.sub is sub:
+            self.abandon(error)
+            if not sub.done:
+                sub.fail(error)
+
+    def abandon(self, error: BaseException) -> None:
+        """Nobody wants the rest; ``error`` is for whoever asks for it all the same."""
+        body, self._body = self._body, None
+        self.sub = None
+        self.close()
+        if body is not None:
+            body.end(error)
 
     def _is_stale(self, sub: Subrequest) -> bool:
         """Whether the member closed a kept connection as the request went out, which nobody can help."""
-        return bool(self.uses) and not self._reader.begun and not sub.resent and sub.method in IDEMPOTENT
+        return bool(self.uses) and not self._reader.begun and not sub.resent and sub.may_repeat
 
     def _again(self, sub: Subrequest) -> None:
         """Once more on a new connection, which takes this one's place; another kept one may be as dead."""
@@ -303,14 +349,18 @@ class UpstreamConnection:
         pool.open += 1
         self.client.connect(pool, sub)
 
-    def _fail(
+    def fail(
         self, kind: type[UpstreamError], reason: str, cause: BaseException | None = None, *, phase: str = ""
     ) -> None:
         sub, self.sub = self.sub, None
+        body, self._body = self._body, None
         self.close()
-        if sub is None or sub.done:
+        if sub is None:
             return
         error = sub.make_error(kind, reason, phase=phase) if phase else sub.make_error(kind, reason)
         error.__cause__ = cause
         self.client.attempt_ended(sub, self.pool, error)
-        self.client.failed(sub, error)
+        if body is not None:
+            body.end(error)
+        elif not sub.done:
+            self.client.failed(sub, error)

@@ -1,4 +1,4 @@
-"""From a member's address to a connected socket."""
+"""From a member's address to what a connection sends through and reads from: a socket, or one under TLS."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import _socket
 import errno
 import os
 import socket
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import anyio
 
@@ -15,20 +16,39 @@ from ..transport.stream import Socket
 from .member import Member
 
 
-async def dial(member: Member, loop: Loop) -> Socket:
-    """A connected, non-blocking socket. Raises OSError: the name is unknown, or none of its addresses answers."""
-    found = await addresses_of(member)
+class Wire(Protocol):
+    """What never waits: ``recv`` and ``send`` raise BlockingIOError instead, and OSError when the member is gone."""
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def send(self, data: Any, /) -> int: ...
+
+    def fileno(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+async def dial(member: Member, loop: Loop, connected: Callable[[], None]) -> Wire:
+    """A connected wire; ``connected()`` is called in between, before TLS begins.
+
+    Raises OSError: the name is unknown, or none of its addresses answers; BrokenResourceError: TLS failed.
+    """
     failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
-    for family, address in found:
+    for family, address in await addresses_of(member):
         try:
-            return await _connect(family, address, loop)
+            sock = await _connect(family, address, loop)
+            break
         except OSError as error:
             failure = error
-    raise failure
+    else:
+        raise failure
+    return sock
 
 
 async def addresses_of(member: Member) -> list[tuple[int, Any]]:
-    """Family and address, as ``connect`` takes it, of all that the name stands for."""
+    """Family and address, as ``connect`` takes it, of all that the member stands for."""
+    if member.path:
+        return [(socket.AF_UNIX, member.path)]
     if member.is_literal:
         family = socket.AF_INET6 if ":" in member.name else socket.AF_INET
         return [(family, (member.name, member.port))]

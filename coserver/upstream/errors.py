@@ -35,7 +35,7 @@ class UpstreamConnectError(UpstreamError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """It took longer than allowed. ``phase`` is where: connect, tls, send, first byte, body or total."""
+    """It took longer than allowed. ``phase`` is where: connect, tls, send, first byte, body, take (ours) or total."""
 
     status = 504
 

@@ -9,7 +9,6 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from .pending import Pending
-from .response import UpstreamResponse
 from .subrequest import Subrequest, waiting
 
 if TYPE_CHECKING:
@@ -185,7 +184,7 @@ class Map:
     def __aiter__(self) -> Map:
         return self
 
-    async def __anext__(self) -> UpstreamResponse:
+    async def __anext__(self) -> Any:
         try:
             sub = self._next()
             if sub is None and (wait := self._first_done()):
@@ -201,7 +200,7 @@ class Map:
     def __iter__(self) -> Map:
         return self
 
-    def __next__(self) -> UpstreamResponse:
+    def __next__(self) -> Any:
         try:
             sub = self._next()
             if sub is None and (wait := self._first_done()):

@@ -41,6 +41,9 @@ class UpstreamLimits:
     send_timeout: float = _limit(30.0, "seconds", "without progress while the member does not read; nginx 60")
     first_byte_timeout: float = _limit(30.0, "seconds", "from the request's last byte to the answer's first; nginx 60")
     between_timeout: float = _limit(30.0, "seconds", "between two pieces of an answer; nginx 60")
+    take_timeout: float = _limit(
+        120.0, "seconds", "that a streamed answer waits for whoever takes its body; a forgotten one must not stay open"
+    )
     total_timeout: float = _limit(
         60.0, "seconds", "for the whole, from the call to the answer's last byte; a streamed body is not counted"
     )

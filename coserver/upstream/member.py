@@ -9,44 +9,53 @@ from ipaddress import ip_address
 _match_url = re.compile(r"(?P<scheme>[a-z]+)://(?P<authority>[^/?#@\s]+)/?").fullmatch
 _HOST = r"\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+)"
 _split_authority = re.compile(rf"(?:{_HOST})(?::(?P<port>[0-9]{{1,5}}))?").fullmatch
+_match_unix = re.compile(r"(?P<scheme>http|tcp)\+unix:(?P<path>/.*|[^/].*)|unix:(?P<plain>.+)").fullmatch
 
-#: Scheme to default port.
-SCHEMES: dict[str, int] = {"http": 80}
+#: Scheme to default port; None: it must be said.
+SCHEMES: dict[str, int | None] = {"http": 80, "tcp": None}
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """``address`` is a URL without a path, "http://10.0.0.1:8080"; of ``weight`` 2 it gets twice the requests of 1.
 
+    "http+unix:/run/users.sock" is a UNIX socket; "tcp://..." and "tcp+unix:..." are for an upstream with a framing.
     Raises ValueError.
     """
 
     address: str
     weight: int = 1
-    scheme: str = field(init=False, compare=False)
-    name: str = field(init=False, compare=False)  # of the host, or its address
-    port: int = field(init=False, compare=False)
-    authority: str = field(init=False, compare=False)  # as Host says it
+    scheme: str = field(init=False, compare=False, repr=False)
+    name: str = field(init=False, compare=False, repr=False)  # of the host, or its address
+    port: int = field(init=False, compare=False, repr=False)
+    path: str = field(init=False, compare=False, repr=False)  # of a UNIX socket, else ""
+    authority: str = field(init=False, compare=False, repr=False)  # as Host says it
 
     def __post_init__(self) -> None:
+        if isinstance(self.weight, bool) or not isinstance(self.weight, int) or self.weight < 1:
+            raise ValueError(f"a member's weight is a whole number from 1; got {self.weight!r}")
+        if unix := _match_unix(self.address):
+            self._set(unix["scheme"] or "http", "", 0, unix["path"] or unix["plain"], "localhost")
+            return
         match = _match_url(self.address)
         parts = _split_authority(match["authority"]) if match else None
         if match is None or parts is None:
             raise ValueError(f"a member is a URL without a path, 'http://127.0.0.1:8080'; got {self.address!r}")
-        if match["scheme"] not in SCHEMES:
-            known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        scheme = match["scheme"]
+        if scheme not in SCHEMES:
+            known = ", ".join(f"{each}://" for each in SCHEMES)
             raise ValueError(f"a member's scheme is one of {known}; got {self.address!r}")
         if not match["authority"].isascii():
             raise ValueError(f"a member's name is ASCII: write its IDNA form, 'xn--...'; got {self.address!r}")
-        if isinstance(self.weight, bool) or not isinstance(self.weight, int) or self.weight < 1:
-            raise ValueError(f"a member's weight is a whole number from 1; got {self.weight!r}")
-        port = int(parts["port"] or SCHEMES[match["scheme"]])
-        if not 0 < port < 65536:
+        port = int(parts["port"]) if parts["port"] else SCHEMES[scheme]
+        if port is None or not 0 < port < 65536:
             raise ValueError(f"a port is from 1 to 65535; got {self.address!r}")
-        object.__setattr__(self, "scheme", match["scheme"])
-        object.__setattr__(self, "name", parts["six"] or parts["name"])
-        object.__setattr__(self, "port", port)
-        object.__setattr__(self, "authority", match["authority"])
+        self._set(scheme, parts["six"] or parts["name"], port, "", match["authority"])
+
+    def _set(self, scheme: str, name: str, port: int, path: str, authority: str) -> None:
+        values = {"scheme": scheme, "name": name, "port": port, "path": path, "authority": authority}
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
 
     @property
     def is_literal(self) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
+import anyio.lowlevel
+
 from ..lifecycle.emitter import Emitter
 from .errors import TooDeep
 
@@ -80,6 +82,14 @@ def hand_on(exchange: Exchange, client: Client) -> bytes:
     return exchange.handed_on
 
 
+async def end_forwarding(exchange: Exchange) -> None:
+    """End the children; returns when none of them reads from the exchange's request any more."""
+    children = exchange.children or ()
+    end_children(exchange)
+    while any(child.given is not None and child.given.taking for child in children):
+        await anyio.lowlevel.checkpoint()
+
+
 def end_children(exchange: Exchange) -> None:
     """The exchange is over: what it still waits for is cancelled; what it never asked for is logged."""
     children = exchange.children
@@ -87,7 +97,9 @@ def end_children(exchange: Exchange) -> None:
         return
     exchange.children = []
     for child in children:
-        if not child.done:
+        if child.body_stream is not None:
+            child.body_stream.close()
+        elif not child.done:
             if not child.awaited:
                 log.warning("%r was never awaited and ends with its exchange; use detach=True to let it go on", child)
             child.cancel()

@@ -31,7 +31,8 @@ class Pool:
         self.open = 0
         self.idle: list[UpstreamConnection] = []
         self.connections: set[UpstreamConnection] = set()
-        self.host_field = b"host: %b\r\n" % member.authority.encode()
+        is_http = member.scheme != "tcp"
+        self.host_field = b"host: %b\r\n" % member.authority.encode() if is_http else b""
 
     def __repr__(self) -> str:
         return f"<Pool {self.address} {self.open} open, {len(self.idle)} idle, {len(self.line)} waiting>"

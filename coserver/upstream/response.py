@@ -1,28 +1,25 @@
-"""An upstream's answer, as whoever asked sees it."""
+"""An upstream's answer, as whoever asked sees it: whole, or with a body that is still on its way."""
 
 from __future__ import annotations
 
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from ..protocol.fields import Headers, RawFields
 from ..protocol.jsons import decode_json
 from ..protocol.values import decode_text
 
+if TYPE_CHECKING:
+    from .stream import BodyStream
 
-class UpstreamResponse:
-    """``status``, ``headers``, ``body`` (bytes); ``fields`` are the raw header fields, names in lower case."""
 
-    # Defaults of the class, not set one by one: most answers never change them.
+class _Answer:
+    """What both kinds have."""
+
     _headers: Headers | None = None
     trailers_raw: RawFields = []  # noqa: RUF012 - replaced, never changed
-
-    def __init__(self, status: int, fields: RawFields, body: bytes) -> None:
-        self.status = status
-        self.fields = fields
-        self.body = body
-
-    def __repr__(self) -> str:
-        return f"<UpstreamResponse {self.status}, {len(self.body)} bytes>"
+    status: int
+    fields: RawFields
 
     @property
     def ok(self) -> bool:
@@ -37,8 +34,20 @@ class UpstreamResponse:
 
     @property
     def trailers(self) -> Headers:
-        """The fields that came after a chunked body (RFC 9110 §6.5)."""
+        """The fields that came after a chunked body (RFC 9110 §6.5); of a streamed one, when it has been read."""
         return Headers(self.trailers_raw)
+
+
+class UpstreamResponse(_Answer):
+    """``status``, ``headers``, ``body`` (bytes); ``fields`` are the raw header fields, names in lower case."""
+
+    def __init__(self, status: int, fields: RawFields, body: bytes) -> None:
+        self.status = status
+        self.fields = fields
+        self.body = body
+
+    def __repr__(self) -> str:
+        return f"<UpstreamResponse {self.status}, {len(self.body)} bytes>"
 
     def text(self) -> str:
         """The body as text, in the charset that Content-Type names or UTF-8. Raises ValueError."""
@@ -48,3 +57,42 @@ class UpstreamResponse:
     def json(self) -> Any:
         """The body as JSON (RFC 8259). Raises ValueError for what is none."""
         return decode_json(self.body)
+
+
+class StreamedUpstreamResponse(_Answer):
+    """Of ``stream=True``: ``body`` is iterated over once, ``async for`` or, in a worker or a plain thread, ``for``.
+
+    Leave it early by ``close()``, or use it in a block: ``async with await users.get("/big", stream=True) as answer:``.
+    """
+
+    def __init__(self, status: int, fields: RawFields, body: BodyStream) -> None:
+        self.status = status
+        self.fields = fields
+        self.body = body
+
+    def __repr__(self) -> str:
+        return f"<StreamedUpstreamResponse {self.status}, {self.body!r}>"
+
+    async def read(self) -> bytes:
+        """All of the body that has not been taken, however long."""
+        return b"".join([piece async for piece in self.body])
+
+    def close(self) -> None:
+        """Take no more of the body."""
+        self.body.close()
+
+    async def __aenter__(self) -> StreamedUpstreamResponse:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __enter__(self) -> StreamedUpstreamResponse:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

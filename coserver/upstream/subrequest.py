@@ -17,7 +17,6 @@ from ..lifecycle.phases import SUBREQUEST
 from .errors import SubrequestCancelled, UpstreamBusy, UpstreamError, UpstreamTimeout
 from .parent import Exchange, Host
 from .pending import Pending
-from .response import UpstreamResponse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,14 +26,17 @@ if TYPE_CHECKING:
     from .client import Client
     from .connection import UpstreamConnection
     from .pool import Pool
+    from .sending import Given
+    from .stream import BodyStream
 
 _next_number = itertools.count(1).__next__
 
 OnDone = Callable[["Subrequest"], Any]
 
 
-class Subrequest(Pending[UpstreamResponse]):
-    """``await sub``, ``sub.result()``; ``response``, ``status``, ``error``, ``elapsed``, ``timeline`` to look at.
+class Subrequest(Pending[Any]):
+    """``await sub``, ``sub.result()``: an UpstreamResponse, with ``stream=True`` a StreamedUpstreamResponse, of a TCP
+    framing the message. ``response``, ``status``, ``error``, ``elapsed``, ``timeline`` to look at.
 
     Times are monotonic seconds, 0 for what has not come about.
     """
@@ -42,7 +44,11 @@ class Subrequest(Pending[UpstreamResponse]):
     # Defaults of the class, not set one by one: most subrequests never change them.
     start = fields = body = b""  # request line, field lines with the empty one, body
     own_host = False  # the fields say Host
-    response: UpstreamResponse | None = None
+    given: Given | None = None  # a body that comes piece by piece
+    stream = False  # the answer is there with its head
+    may_repeat = True  # sent twice it does no harm, and can be
+    response: Any = None
+    body_stream: BodyStream | None = None  # of a streamed answer
     error: BaseException | None = None
     cancelled = False
     detached = False
@@ -73,7 +79,7 @@ class Subrequest(Pending[UpstreamResponse]):
         if not self.done:
             state = "waits" if self.via is None else self.via.phase
         elif self.response is not None:
-            state = str(self.response.status)
+            state = str(self.status or "answered")
         else:
             state = "cancelled" if self.cancelled else "failed"
         return f"<Subrequest {self.client.name} {self.method} {self.target} {state}>"
@@ -81,7 +87,7 @@ class Subrequest(Pending[UpstreamResponse]):
     @property
     def status(self) -> int | None:
         """The answer's status; None as long as there is none."""
-        return self.response.status if self.response is not None else None
+        return getattr(self.response, "status", None)
 
     @property
     def member(self) -> str:
@@ -139,13 +145,13 @@ class Subrequest(Pending[UpstreamResponse]):
 
     # What its client and its connection call, on its own loop.
 
-    def finish(self, response: UpstreamResponse, now: float) -> None:
+    def finish(self, response: Any, now: float) -> None:
         """The answer is there."""
         self.response = response
         self.ended = now
         self.via = None
         if self.host is not None and self.watched:
-            event = ev.SubrequestFinished(**self._facts(), status=response.status, member=self.member)
+            event = ev.SubrequestFinished(**self._facts(), status=getattr(response, "status", 0), member=self.member)
             self.host.emitter.tell(event)
             if self.host.emitter.gates:
                 self.client.hold(self, event, self._settle)
@@ -203,8 +209,7 @@ class Subrequest(Pending[UpstreamResponse]):
         self.ended = monotonic()
         via, self.via = self.via, None
         if via is not None:
-            via.sub = None
-            via.close()
+            via.abandon(self.error)
         else:
             self.client.leave_line(self)
         if self.scope is not None:
@@ -218,10 +223,9 @@ class Subrequest(Pending[UpstreamResponse]):
         if self.detached:
             self.client.detached_ended(self)
 
-    def _outcome(self) -> UpstreamResponse:
+    def _outcome(self) -> Any:
         if self.error is not None:
             raise self.error
-        assert self.response is not None
         return self.response
 
     def _given_up(self) -> None:

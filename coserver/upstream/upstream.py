@@ -6,24 +6,28 @@ It belongs to no loop: each loop that serves, or ``async with Upstream(...)``, o
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from threading import get_ident
 from time import monotonic
 from types import TracebackType
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import anyio
 
 from ..protocol.codecs import choose_codec
+from ..protocol.framing import FRAMINGS, Framing
+from ..protocol.http1_client import choose_response_codec
 from ..transport.loop import Loop
 from .asking import Asking, say
 from .balance import POLICIES
 from .client import Client
+from .forwarding import Forwardable, ForwardOptions, forwarded
 from .gathering import Map
 from .limits import UpstreamLimits
 from .member import Member
 from .parent import current_host, hand_on
+from .readers import FramedReader, HttpReader
 from .subrequest import OnDone, Subrequest
 
 
@@ -33,10 +37,19 @@ class UpstreamOptions(TypedDict, total=False):
     policy: str
     limits: UpstreamLimits
     codec: str
+    framing: str | Callable[[int], Framing] | None
 
 
 class Options(Asking, total=False):
     """The keywords of ``get`` and its kin."""
+
+    timeout: float
+    detach: bool
+    on_done: OnDone
+
+
+class SendOptions(TypedDict, total=False):
+    """The keywords of ``send``."""
 
     timeout: float
     detach: bool
@@ -52,7 +65,8 @@ class MapOptions(Options, total=False):
 class Upstream:
     """One or more members that serve the same. ``async with Upstream("http://127.0.0.1:8000") as users:``
 
-    A member is a URL or a ``Member``; ``policy`` is a row of POLICIES, ``codec`` as for a server. Raises ValueError.
+    A member is a URL or a ``Member``; ``policy`` is a row of POLICIES, ``codec`` as for a server. ``framing``, a row of
+    FRAMINGS or a class like them, is for tcp members. Raises ValueError.
     """
 
     def __init__(
@@ -62,6 +76,7 @@ class Upstream:
         policy: str = "round-robin",
         limits: UpstreamLimits | None = None,
         codec: str = "auto",
+        framing: str | Callable[[int], Framing] | None = None,
     ) -> None:
         if not members:
             raise ValueError("an upstream has at least one member: Upstream('http://127.0.0.1:8000')")
@@ -72,6 +87,7 @@ class Upstream:
         self.policy = policy
         self.limits = limits or UpstreamLimits()
         self.codec = choose_codec(codec)
+        self.framing = _check_framing(framing, self.members)
         self._clients: dict[int, Client] = {}  # by the thread of their loops
         self._opened: dict[int, int] = {}  # how often, by thread
         self._stack: list[AbstractAsyncContextManager[None]] = []
@@ -109,17 +125,24 @@ class Upstream:
         or an ``async def``, is called with its outcome. Raises RuntimeError where the upstream is not open,
         LocalProtocolError for what cannot be sent, TooDeep.
         """
+        if self.framing is not None:
+            raise RuntimeError(f"upstream {self.name!r} speaks no HTTP: send(message) is how it is asked")
+        return self._start(method, target, b"", options)
+
+    def _start(self, method: str, target: str, message: bytes, options: Any) -> Subrequest:
+        """``message``: what a framing has made of it; HTTP makes its own."""
         thread = get_ident()
         client = self._clients.get(thread) or self._elsewhere()
         started = monotonic()
         sub = Subrequest(client, method, target, started)
         host = current_host.get()
         exchange = host.exchange if host is not None else None
-        if exchange is None:
-            say(sub, options, b"")
-        else:
+        if exchange is not None:
             sub.host, sub.exchange = host, exchange
-            say(sub, options, exchange.handed_on or hand_on(exchange, client))
+        if message:
+            sub.body, sub.may_repeat = message, False
+        else:
+            say(sub, options, b"" if exchange is None else exchange.handed_on or hand_on(exchange, client))
         sub.until = started + options.get("timeout", client.limits.total_timeout)
         if "detach" in options or "on_done" in options:
             _detach(sub, options.get("detach"), options.get("on_done"))
@@ -133,6 +156,27 @@ class Upstream:
         else:
             client.begin_from_elsewhere(sub)
         return sub
+
+    def send(self, message: bytes | str, **options: Unpack[SendOptions]) -> Subrequest:
+        """Ask a ``tcp`` upstream: one message out, framed, one back; ``await`` gives its bytes.
+
+        Keywords: timeout, detach, on_done (see ``request``). Raises RuntimeError, LocalProtocolError.
+        """
+        if self.framing is None:
+            raise RuntimeError(f"upstream {self.name!r} speaks HTTP: get, post and so on; send is for tcp members")
+        framed = self.framing(self.limits.body_size).encode(message.encode() if isinstance(message, str) else message)
+        return self._start("SEND", "", framed, options)
+
+    def forward(self, request: Forwardable, **options: Unpack[ForwardOptions]) -> Subrequest:
+        """Stream a handler's request to this upstream and its answer back: ``return users.forward(request)``.
+
+        Hop-by-hop fields go no further, the usual forwarded fields are set. Keywords: target (the request's own if not
+        given), headers (added, or put in the place of the request's), keep_host (the client's Host, not the member's),
+        timeout (until the answer's head). In a route with ``stream=True`` nothing of the body is kept. A client that
+        leaves cancels it.
+        """
+        method, target, asked = forwarded(request, options)
+        return self._start(method, target, b"", asked)
 
     def map(
         self, targets: Iterable[str], *, limit: int = 8, as_completed: bool = False, **options: Unpack[MapOptions]
@@ -148,6 +192,14 @@ class Upstream:
     def client_of(self, thread: int) -> Client | None:
         """What works for it on the loop of that thread; from any thread."""
         return self._clients.get(thread)
+
+    def reader(self) -> Callable[[], Any]:
+        """What makes a reader for each connection."""
+        if self.framing is not None:
+            framing, size = self.framing, self.limits.body_size
+            return lambda: FramedReader(framing(size))
+        make, limits = choose_response_codec(self.codec), self.limits.response
+        return lambda: HttpReader(make, limits)
 
     # Opening.
 
@@ -214,7 +266,27 @@ class Upstream:
         )
 
 
+def _check_framing(framing: Any, members: Sequence[Member]) -> Callable[[int], Framing] | None:
+    tcp = {member.scheme == "tcp" for member in members}
+    if len(tcp) > 1:
+        raise ValueError("the members of an upstream speak the same: all of them tcp, or none")
+    if True not in tcp:
+        if framing is not None:
+            raise ValueError("a framing is for tcp members, 'tcp://127.0.0.1:9000'")
+        return None
+    if framing is None:
+        raise ValueError(f"tcp members need a framing: {', '.join(map(repr, FRAMINGS))}, or a class like them")
+    if isinstance(framing, str):
+        if framing not in FRAMINGS:
+            raise ValueError(f"framing is one of {', '.join(map(repr, FRAMINGS))}, or a class; got {framing!r}")
+        return FRAMINGS[framing]
+    made: Callable[[int], Framing] = framing
+    return made
+
+
 def _detach(sub: Subrequest, detach: bool | None, on_done: OnDone | None) -> None:
+    if sub.stream:
+        raise TypeError("a streamed answer is somebody's to take, and a detached subrequest is nobody's: leave out one")
     if not detach:
         raise TypeError("on_done is for detach=True: what is not detached is awaited")
     sub.detached = True

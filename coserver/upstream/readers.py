@@ -1,0 +1,95 @@
+"""What reads answers off a connection: HTTP/1.1 responses, or messages of a TCP framing. Both have the same face."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ..protocol.errors import RemoteProtocolError
+from ..protocol.framing import Framing
+from ..protocol.http1_client import ResponseReader
+from .response import UpstreamResponse
+
+
+class Reader(Protocol):
+    """One connection's. ``begun``: a byte of the expected answer has come; ``done``: all have."""
+
+    keep_alive: bool
+
+    @property
+    def begun(self) -> bool: ...
+
+    def expect(self, method: str, size_max: int) -> None: ...
+
+    def receive(self, data: bytes) -> bool:
+        """Whether the answer is whole. Raises RemoteProtocolError."""
+        ...
+
+    def end(self) -> None:
+        """Nothing more comes. Raises RemoteProtocolError unless that is what ends the answer."""
+        ...
+
+    def answer(self) -> Any:
+        """The whole answer, as whoever asked gets it."""
+        ...
+
+    def patience(self) -> int | None:
+        """How many seconds the member says it keeps an idle connection."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class HttpReader(ResponseReader):
+    """Makes an UpstreamResponse of it."""
+
+    __slots__ = ()
+
+    def answer(self) -> UpstreamResponse:
+        head = self.head
+        assert head is not None
+        response = UpstreamResponse(head.status, head.fields, self.take())
+        if self.trailers:
+            response.trailers_raw = self.trailers
+        return response
+
+    def patience(self) -> int | None:
+        return self.head.patience if self.head is not None else None
+
+
+class FramedReader:
+    """One message asked, one message answered."""
+
+    def __init__(self, framing: Framing) -> None:
+        self._framing = framing
+        self._buffer = bytearray()
+        self._message: bytes | None = None
+        self.keep_alive = True
+
+    @property
+    def begun(self) -> bool:
+        return bool(self._buffer) or self._message is not None
+
+    def expect(self, method: str, size_max: int) -> None:
+        self._message = None
+
+    def receive(self, data: bytes) -> bool:
+        self._buffer += data
+        self._message = self._framing.decode(self._buffer)
+        if self._buffer and self._message is not None:
+            self.keep_alive = False  # nobody asked for what comes behind
+        return self._message is not None
+
+    def end(self) -> None:
+        what = "in the middle of a message" if self._buffer else "without an answer"
+        raise RemoteProtocolError(f"it closed the connection {what}")
+
+    def answer(self) -> bytes:
+        assert self._message is not None
+        message, self._message = self._message, None
+        return message
+
+    def patience(self) -> int | None:
+        return None
+
+    def close(self) -> None:
+        self._buffer.clear()
