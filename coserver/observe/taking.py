@@ -200,7 +200,7 @@ def _subrequest(sub: Any, now: float) -> SubrequestState:
         target=sub.target,
         state=state,
         member=sub.member,
-        status=response.status if response is not None else 0,
+        status=sub.status or 0,
         seconds=(sub.ended or now) - sub.started,
     )
 

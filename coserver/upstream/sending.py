@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..hooks.workers import await_, run_blocking
+from ..hooks.suspension import await_unseen
+from ..hooks.workers import run_blocking
 from ..protocol.responses import LAST_CHUNK, encode_chunk
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _send_in_worker(connection: UpstreamConnection, sub: Subrequest, given: Give
     pieces: Any = given.pieces
     try:
         for piece in pieces:
-            await_(_send_all(connection, sub, memoryview(given.frame(piece))))
+            await_unseen(_send_all(connection, sub, memoryview(given.frame(piece))))
     finally:
         if hasattr(pieces, "close"):
             pieces.close()

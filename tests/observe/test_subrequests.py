@@ -82,7 +82,7 @@ async def test_a_snapshot_shows_them_and_their_upstreams() -> None:
 
         @app.get("/")
         async def index() -> str:
-            return (await users.get("/slow")).text
+            return (await users.get("/slow")).text()
 
         async with app.serving() as server, connect(server.port) as client:
             await client.send(get("/"))
