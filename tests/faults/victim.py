@@ -43,6 +43,7 @@ def make(folder: Path) -> App:
         for _ in range(HUGE >> 16):
             yield bytes(1 << 16)
 
+    @app.post("/p")
     @app.post("/take")
     def take(request: Request) -> str:
         return str(request.body_file.seek(0, 2))
