@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from coserver.app import values
 from coserver.app.options import Option, listener_table, table
+from coserver.server.limits import ROUTE_LIMITS
 
 from .options import DEFAULTS
 
@@ -108,6 +109,16 @@ def reference() -> str:
         _EXAMPLE,
     ]
     return "\n".join(parts)
+
+
+def limits_table() -> str:
+    """The table of docs/guide/limits.md: each limit, and whether a route may have its own."""
+    lines = ["| limit | default | of a route | what |", "|---|---|---|---|"]
+    for row in table().values():
+        if row.section == "limits":
+            own = "yes" if row.name in ROUTE_LIMITS else ""
+            lines.append(f"| `{row.name}` | {_default(row)} | {own} | {_escaped(row.why)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _table(rows: Sequence[Option]) -> str:

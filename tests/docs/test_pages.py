@@ -35,3 +35,10 @@ def test_a_page(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for name in ("server", "client"):
             if hasattr(names.get(name), "stop"):
                 names[name].stop()
+
+
+def test_the_table_of_limits() -> None:
+    """Made by ``coserver_cli.reference.limits_table``: copy it to the page's end."""
+    from coserver_cli.reference import limits_table
+
+    assert (ROOT / "docs/guide/limits.md").read_text().endswith(f"\n\n{limits_table()}")
