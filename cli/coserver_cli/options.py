@@ -29,7 +29,7 @@ _UNDER = {
     "trusted_peers": LOGGING,
     "debug": DEVELOPMENT,
 }
-_SECTIONS = {"": WHERE, "limits": LIMITS, "log": LOGGING}
+_SECTIONS = {"": WHERE, "limits": LIMITS, "hooks": ENGINE, "log": LOGGING}
 #: Other names that people know.
 _ALIASES = {"trusted_peers": ("--forwarded-allow-ips",)}
 #: What a shell offers where other words may be written as well.

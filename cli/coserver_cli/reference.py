@@ -25,7 +25,8 @@ Everything that can be set, and each of its names. A setting may come from four 
 A socket's path and a port are one choice: the first place that names either decides. `coserver config show` prints the
 values in force and where each comes from; `coserver config check` tells everything that is wrong with a file, by line.
 In Python the fields of `Limits` go to `App(limits=...)`, the others are keywords of `app.run()`, `app.start()`,
-`app.serving()` and `app.serve()`; those of logging are the command's alone.
+`app.serving()` and `app.serve()`; those of hooks and logging are the command's alone,
+`App(hooks=...)` takes families of hooks.
 """
 
 _FORMS = """\
@@ -103,6 +104,7 @@ def reference() -> str:
         _OWN,
         "## The server\n\nAt the top of the file, above all tables.\n\n" + _table([r for r in rows if not r.section]),
         "## Limits: `[limits]`\n\n" + _table([row for row in rows if row.section == "limits"]),
+        "## Hooks: `[hooks]`\n\n" + _table([row for row in rows if row.section == "hooks"]),
         "## Logging: `[log]`\n\n" + _table([row for row in rows if row.section == "log"]),
         _LISTENERS + "\n" + "\n".join(_listener_lines(listener_table().values())) + "\n",
         _FORMS,

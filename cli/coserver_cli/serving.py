@@ -18,8 +18,9 @@ import typer
 from coserver import App, AppError, Server
 from coserver.app.config import ConfigError, Given
 from coserver.app.registry import CannotListen
-from coserver.app.settings import LogSettings, Options
+from coserver.app.settings import HookSettings, LogSettings, Options
 from coserver.app.sources import Configuration, resolve
+from coserver.hooks import shims
 
 from . import lines
 from .child import Child
@@ -62,6 +63,7 @@ def serve(asked: Asked, child: Child | None = None) -> int:
         start_log(configuration.log())
         for warning in configuration.warnings:
             lines.warning(warning)
+        install_hooks(configuration.hooks())
         found = find(asked, configuration)
         number = _run(found, child)
     except Failure as failure:
@@ -193,6 +195,12 @@ def _load_env_file(path: Path) -> None:
             load_dotenv(stream=opened, override=False)
     except (OSError, ValueError) as error:
         raise _failed(f"--env-file: {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def install_hooks(settings: HookSettings) -> None:
+    """Hook blocking calls before the app is imported: what it makes of locks and thread-locals is then hooked too."""
+    shims.choose(settings.chosen)
+    shims.install(settings.chosen)
 
 
 def start_log(settings: LogSettings) -> None:

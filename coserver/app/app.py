@@ -13,6 +13,7 @@ from typing import Any, TypeVar, Unpack
 import anyio
 from anyio.abc import TaskStatus
 
+from ..hooks.shims import install_for
 from ..lifecycle.emitter import Emitter
 from ..protocol.errors import LocalProtocolError
 from ..protocol.framing import Framing
@@ -39,12 +40,18 @@ class App:
     """A server's handlers. ``name`` is its key: starting an app of the same name again replaces the running server.
 
     Apps without a name are never replaced by one another. ``limits`` are the defaults of every way to run it;
-    ``emitter`` takes observers and gates; ``state`` holds whatever the handlers share.
+    ``emitter`` takes observers and gates; ``state`` holds whatever the handlers share. ``hooks`` has the process's
+    blocking calls hooked, in its ``def`` handlers alone: all families, those named, or none (see coserver.hooks.shims).
+    Raises AppError.
     """
 
-    def __init__(self, name: str | None = None, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self, name: str | None = None, *, limits: Limits | None = None, hooks: bool | Iterable[str] = True
+    ) -> None:
         self.name = name or f"app-{next(_numbers)}"
         self.limits = limits or Limits()
+        self.hooks = hooks if isinstance(hooks, bool) else tuple(hooks)
+        self._hook()
         self.emitter = Emitter()
         self.state = SimpleNamespace()
         self.errors = ErrorHandlers()
@@ -273,7 +280,14 @@ class App:
 
     # What the running server asks.
 
+    def _hook(self) -> None:
+        try:
+            install_for(self.hooks)
+        except ValueError as error:
+            raise AppError(str(error)) from None
+
     def settings(self, options: Options) -> Settings:
+        self._hook()  # once more: they may have been uninstalled since
         merged: Options = {"limits": self.limits, **options}
         return Settings(**merged)
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from .logwriter import LogHandler, LogWriter
-from .settings import LogSettings
+from .settings import DEBUGGED, LogSettings
 
 #: Its records are whole lines already, to be read by programs.
 _ACCESS = "coserver.access"
@@ -40,7 +40,8 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> LogWriter:
     ours.addHandler(handler)
     ours.setLevel(level)
     ours.propagate = False  # or every line is said twice where the app configures the root logger
-    logging.getLogger("coserver.http").setLevel(logging.DEBUG if "http" in settings.debug else logging.NOTSET)
+    for shown in DEBUGGED:
+        logging.getLogger(f"coserver.{shown}").setLevel(logging.DEBUG if shown in settings.debug else logging.NOTSET)
     logging.getLogger().setLevel(level)
     # Not a handler of the root's: the app's own basicConfig() would then do nothing at all.
     logging.lastResort = handler

@@ -16,18 +16,18 @@ from ..protocol.framing import FRAMINGS
 from ..server.errors import AppError
 from ..server.limits import Limits
 from . import values
-from .settings import ListenerSettings, LogSettings, Settings
+from .settings import HookSettings, ListenerSettings, LogSettings, Settings
 from .values import Kind
 
 #: Where each section's keys stand in a file, and what its variables and flags begin with.
-SECTIONS: dict[str, type] = {"": Settings, "limits": Limits, "log": LogSettings}
+SECTIONS: dict[str, type] = {"": Settings, "limits": Limits, "hooks": HookSettings, "log": LogSettings}
 PREFIX = "COSERVER_"
 LISTENER = "listener"
 
 
 @dataclass(frozen=True)
 class Option:
-    """One setting. ``section`` is "", "limits", "log" or "listener"; ``unit`` is "bytes", "seconds", a noun or ""."""
+    """One setting. ``section`` is a key of SECTIONS, or "listener"; ``unit`` is "bytes", "seconds", a noun or ""."""
 
     section: str
     name: str
@@ -47,12 +47,12 @@ class Option:
     @property
     def variable(self) -> str:
         """``COSERVER_PORT``, ``COSERVER_HEAD_TIMEOUT``, ``COSERVER_LOG_LEVEL``."""
-        return f"{PREFIX}{'LOG_' if self.section == 'log' else ''}{self.name}".upper()
+        return f"{PREFIX}{f'{self.section}_' if self.section in ('log', 'hooks') else ''}{self.name}".upper()
 
     @property
     def flag(self) -> str:
         """``--port``, ``--head-timeout``, ``--log-level``; a switch has a ``--no-`` twin."""
-        own = f"log-{self.name}" if self.section == "log" else self.name
+        own = f"{self.section}-{self.name}" if self.section in ("log", "hooks") else self.name
         return f"--{(self.flag_name or own).replace('_', '-')}"
 
     @property

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from ..hooks.shims import SHIMS
 from ..protocol.codecs import choose_codec
 from ..protocol.errors import LocalProtocolError
 from ..server.errors import AppError
@@ -41,6 +42,8 @@ class Options(TypedDict, total=False):
 
 
 _FORWARDED = ("x-forwarded", "forwarded")
+#: What ``--debug`` shows: each has a logger, coserver.http and coserver.hooks.
+DEBUGGED = ("http", "hooks")
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -165,13 +168,43 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HookSettings:
+    """Which blocking calls the command hooks, before it imports the app. Raises AppError."""
+
+    families: Sequence[str] = _option(
+        ("all",),
+        "the families of blocking calls that suspend only their handler; all of them, none, or their names",
+        of=("all", "none", *SHIMS),
+        flag="hooks",
+    )
+    off: Sequence[str] = _option((), "families that are left out of those", of=tuple(SHIMS), flag="hooks-off")
+
+    def __post_init__(self) -> None:
+        for name, words in (("families", ("all", "none", *SHIMS)), ("off", tuple(SHIMS))):
+            given = getattr(self, name)
+            if isinstance(given, str) or any(one not in words for one in given):
+                raise AppError(f"{name} must be a list of {', '.join(words)}; got {given!r}")
+        if "none" in self.families and len(self.families) > 1:
+            raise AppError(f"families must be none alone, or others; got {self.families!r}")
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """What remains of them."""
+        wanted = SHIMS if "all" in self.families else self.families
+        return tuple(one for one in SHIMS if one in wanted and one not in self.off)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogSettings:
     """How the command logs. An embedded server never touches the logging of the program around it. Raises AppError."""
 
     level: str = _option("info", "how much is logged: debug, info, warning, error or critical", of=LEVELS)
     format: str = _option("text", "text, or json: one object a line", of=("text", "json"))
     debug: Sequence[str] = _option(
-        (), "what to show in detail: http, each head as it passes, secrets included", of=("http",), flag="debug"
+        (),
+        "what to show in detail: http, each head as it passes, secrets included; hooks, each suspension of a handler",
+        of=DEBUGGED,
+        flag="debug",
     )
 
     def __post_init__(self) -> None:
@@ -179,8 +212,8 @@ class LogSettings:
             raise AppError(f"level must be one of {', '.join(LEVELS)}; got {self.level!r}")
         if self.format not in ("text", "json"):
             raise AppError(f"format must be 'text' or 'json'; got {self.format!r}")
-        if isinstance(self.debug, str) or any(one != "http" for one in self.debug):
-            raise AppError(f"debug must be a list of 'http'; got {self.debug!r}")
+        if isinstance(self.debug, str) or any(one not in DEBUGGED for one in self.debug):
+            raise AppError(f"debug must be a list of {', '.join(map(repr, DEBUGGED))}; got {self.debug!r}")
 
 
 def _check_place(host: Any, port: Any, uds: Any, what: str = "") -> None:

@@ -15,7 +15,7 @@ from ..server.errors import AppError
 from ..server.limits import Limits
 from .config import USUAL, ConfigError, ConfigFile, Given, ListenerTable, nearest, read
 from .options import PREFIX, Option, table
-from .settings import ListenerSettings, LogSettings, Options
+from .settings import HookSettings, ListenerSettings, LogSettings, Options
 
 #: Variables that are no setting's.
 CONFIG, APP = f"{PREFIX}CONFIG", f"{PREFIX}APP"
@@ -42,6 +42,9 @@ class Configuration:
 
     def log(self) -> LogSettings:
         return LogSettings(**self._of("log"))
+
+    def hooks(self) -> HookSettings:
+        return HookSettings(**self._of("hooks"))
 
     def options(self, own: Limits, find: Find) -> Options:
         """The keywords of ``App.run``. Raises ConfigError, and what ``find`` raises."""

@@ -6,7 +6,6 @@ who holds it. What stands in a tuple, in a C library, or in a variable of a func
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import sys
 from collections.abc import Callable, Mapping
@@ -16,10 +15,6 @@ from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 _ABSENT: Any = object()
-
-_modified = ctypes.pythonapi.PyType_Modified
-_modified.argtypes = [ctypes.py_object]
-_modified.restype = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +86,16 @@ def _set(owner: Any, name: str, value: Any) -> None:
         delattr(owner, name)
     else:
         setattr(owner, name, value)
+
+
+def _modified(owner: type) -> None:
+    """Have Python forget what it has cached of a class."""
+    import ctypes  # 3 ms, where no class made in C is changed
+
+    function = ctypes.pythonapi.PyType_Modified
+    function.argtypes = [ctypes.py_object]
+    function.restype = None
+    function(owner)
 
 
 #: Py_TPFLAGS_HEAPTYPE: made at run time. Some of these are immutable all the same (Py_TPFLAGS_IMMUTABLETYPE).

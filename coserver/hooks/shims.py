@@ -67,21 +67,19 @@ def installed() -> tuple[str, ...]:
 
 
 def choose(families: Iterable[str] | None) -> None:
-    """What ``install_chosen(True)`` installs from now on: a configuration's word, or all if None."""
+    """What ``install_for(True)`` installs from now on: what a configuration says, or all if None."""
     global _chosen
     _chosen = None if families is None else tuple(families)
 
 
 def install_for(hooks: bool | Iterable[str]) -> None:
-    """What an app's ``hooks=`` asks for: True is all families, or those that the configuration chose; False none."""
+    """Install what an app's ``hooks=`` asks for: True is all families, or those that were chosen; False is none."""
     if hooks is True:
-        wanted: Iterable[str] | None = _chosen
+        wanted: Iterable[str] = SHIMS if _chosen is None else _chosen
     else:
         wanted = hooks or ()
-    if wanted is None or any(family not in _put for family in wanted):
-        wanted = SHIMS if wanted is None else wanted
-        if any(family not in _put for family in wanted):
-            install(wanted)
+    if any(family not in _put for family in wanted):
+        install(wanted)
 
 
 def _rebound(put: Put) -> bool:

@@ -24,9 +24,9 @@ BACKLOG = 4096
 #: Accepted in one go before other tasks get a turn.
 _BATCH = 64
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-#: What accept(2) hands over of the connection that was to be accepted, on Linux; the next one may be sound.
 #: Where Linux's tcp_info of a listening socket tells how many wait in its queue (tcpi_unacked; tcp(7)).
 _WAITING_AT = 24 if sys.platform == "linux" else 0
+#: What accept(2) hands over of the connection that was to be accepted, on Linux; the next one may be sound.
 _OF_ONE_CLIENT = {
     errno.ECONNABORTED,
     errno.ECONNRESET,
@@ -37,6 +37,8 @@ _OF_ONE_CLIENT = {
     errno.EHOSTDOWN,
     errno.EHOSTUNREACH,
 }
+
+_accept = _socket.socket._accept  # type: ignore[attr-defined]  # not the socket's own, which may be hooked
 
 
 def bind_tcp(host: str, port: int) -> list[socket.socket]:
@@ -192,7 +194,7 @@ class Listener:
     def _accept(self, accepted: Callable[[Socket, Any], None]) -> bool:
         """Accept one; False if none waits."""
         try:
-            fd, address = self._socket._accept()  # type: ignore[attr-defined]  # spares a second socket object
+            fd, address = _accept(self._socket)  # spares a second socket object
         except BlockingIOError:
             return False
         except OSError as error:

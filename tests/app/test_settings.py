@@ -32,7 +32,7 @@ REFUSED: list[tuple[type, dict[str, Any], str]] = [
     (Settings, {"trusted_peers": [1]}, "trusted_peers must be a list of texts; got [1]"),
     (LogSettings, {"level": "loud"}, "level must be one of debug, info, warning, error, critical; got 'loud'"),
     (LogSettings, {"format": "xml"}, "format must be 'text' or 'json'; got 'xml'"),
-    (LogSettings, {"debug": "http"}, "debug must be a list of 'http'; got 'http'"),
+    (LogSettings, {"debug": "http"}, "debug must be a list of 'http', 'hooks'; got 'http'"),
     (LogSettings, {"debug": ["tcp"]}, "debug must be a list of 'http'; got ['tcp']"),
     (ListenerSettings, {"protocol": "udp"}, "listener 'udp': protocol must be 'http' or 'tcp'; got 'udp'"),
     (ListenerSettings, {"name": "a", "port": 70000}, "listener 'a': port must be from 0 (take a free one) to 65535"),
