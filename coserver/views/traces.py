@@ -1,0 +1,72 @@
+"""Traces as a table, the newest last. ``python -m coserver.views.traces`` shows some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..observe.trace import Trace
+from ..observe.waterfall import show_seconds
+from .plain import plain
+
+
+def render(traces: Sequence[Trace]) -> Table:
+    """One line each: what was asked, what came of it, how long it took."""
+    table = Table(box=SIMPLE_HEAD, expand=True, pad_edge=False, padding=(0, 1, 0, 0))
+    for name, options in (
+        ("", {"width": 1}),
+        ("id", {"justify": "right", "style": "bright_black", "no_wrap": True}),
+        ("at", {"style": "bright_black", "no_wrap": True}),
+        ("method", {"no_wrap": True}),
+        ("target", {"ratio": 3, "no_wrap": True, "overflow": "ellipsis"}),
+        ("status", {"justify": "right", "no_wrap": True}),
+        ("size", {"justify": "right", "no_wrap": True}),
+        ("time", {"justify": "right", "no_wrap": True}),
+        ("", {"ratio": 2, "no_wrap": True, "overflow": "ellipsis"}),
+    ):
+        table.add_column(name, **options)
+    for trace in traces:
+        table.add_row(*_cells(trace))
+    return table
+
+
+def _cells(trace: Trace) -> tuple[Text | str, ...]:
+    return (
+        Text("●", "magenta") if trace.marked else "",
+        str(trace.id),
+        datetime.fromtimestamp(trace.at).strftime("%H:%M:%S"),
+        Text(plain(trace.method or trace.protocol), "bold"),
+        Text(plain(trace.target if trace.method else trace.url)),
+        status(trace),
+        show_size(trace.response.body.size),
+        show_seconds(trace.seconds),
+        Text(plain(trace.error), "red") if trace.error else Text(plain(trace.handler), "bright_black"),
+    )
+
+
+def status(trace: Trace) -> Text:
+    """In the colour of its class."""
+    if not trace.status:
+        return Text("" if trace.protocol == "tcp" else "none", "red")
+    return Text(str(trace.status), {2: "green", 3: "cyan", 4: "yellow"}.get(trace.status // 100, "red"))
+
+
+def show_size(size: int) -> str:
+    """512 B, 1.5 KB, 12 MB; a KB is 1,024 bytes."""
+    value, unit = float(size), "B"
+    for bigger in ("KB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1024, bigger
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 9.95 else f"{value:.1f} {unit}"
+
+
+if __name__ == "__main__":
+    from .samples import all_samples
+
+    Console().print(render(all_samples()))

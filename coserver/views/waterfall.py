@@ -1,0 +1,147 @@
+"""A trace as a waterfall in the terminal: its steps on one axis of time, one line each.
+
+``python -m coserver.views.waterfall`` shows some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.text import Text
+
+from ..observe.trace import CANCELLED, FAILED, OPEN, Trace
+from ..observe.waterfall import Bar, Row, rows_of, show_seconds, show_tick, ticks
+from .plain import plain
+
+#: Of each kind of bar: its style, and the character that fills it.
+BARS: dict[str, tuple[str, str]] = {
+    "request": ("cyan", "█"),
+    "handler": ("blue", "█"),
+    "suspend": ("yellow", "░"),
+    "subrequest": ("magenta", "█"),
+    "response": ("green", "█"),
+    "wait": ("bright_black", "░"),
+    "connect": ("yellow", "▒"),
+    "tls": ("yellow", "▒"),
+    "send": ("cyan", "▓"),
+    "first byte": ("magenta", "▓"),
+    "body": ("magenta", "█"),
+}
+#: How what did not end well is coloured, label and time alike.
+OUTCOMES = {FAILED: "red", CANCELLED: "bright_black", OPEN: "yellow"}
+#: The ends of a bar in eighths of a cell.
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_LABEL_MAX, _TIME = 36, 8
+
+
+class Waterfall:
+    """A rich renderable. What it writes is plain text, too, when nobody colours it."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = max(40, options.max_width)
+        rows = rows_of(self.trace)
+        widest = max(cell_len(_label(row)) for row in rows)
+        label = min(widest, _LABEL_MAX, width // 3)
+        axis = width - label - _TIME - 3
+        yield heading(self.trace)
+        yield Text.assemble(" " * (label + 1), (_axis(self.trace.seconds, axis), "bright_black"))
+        for row in rows:
+            yield from self._line(row, label, axis)
+
+    def _line(self, row: Row, label: int, axis: int) -> Iterator[Text]:
+        style = OUTCOMES.get(row.outcome, "")
+        line = Text(no_wrap=True, overflow="ellipsis")
+        line.append(_fit(_label(row), label), style or ("bold" if not row.depth else ""))
+        line.append(" ")
+        cells = _bars(row.bars, self.trace.seconds, axis)
+        note = plain(row.note)
+        written = _write(cells, note, style or "bright_black")
+        for char, colour in cells:
+            line.append(char, colour)
+        line.append(f" {show_seconds(row.seconds):>{_TIME}}", style)
+        yield line
+        if note and not written:
+            yield Text(" " * (label + 1) + _fit(note, axis).rstrip(), style or "bright_black")
+
+
+def render(trace: Trace) -> Waterfall:
+    return Waterfall(trace)
+
+
+def heading(trace: Trace) -> Text:
+    """What was asked, and what came of it, in one line."""
+    what = f"{trace.method} {trace.target}" if trace.method else trace.url
+    status = str(trace.status) if trace.status else ("" if trace.protocol == "tcp" else "unanswered")
+    colour = "red" if trace.status >= 500 or trace.error else "yellow" if trace.status >= 400 else "green"
+    parts = [(plain(what), "bold"), ("  ", ""), (status, colour), ("  ", ""), (show_seconds(trace.seconds), "")]
+    if trace.error:
+        parts += [("  ", ""), (plain(trace.error), "red")]
+    text = Text.assemble(*parts)
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def _label(row: Row) -> str:
+    return "  " * row.depth + plain(row.label)
+
+
+def _fit(text: str, width: int) -> str:
+    return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+
+
+def _axis(seconds: float, width: int) -> str:
+    """The ticks' words, each where it belongs; one that would run into another is left out."""
+    line = [" "] * width
+    free = 0
+    for at in ticks(seconds, max(2, width // 9)):
+        word = show_tick(at, seconds)
+        column = min(round(at / seconds * width) if seconds else 0, width - len(word))
+        if column >= free:
+            line[column : column + len(word)] = word
+            free = column + len(word) + 1
+    return "".join(line)
+
+
+def _bars(bars: tuple[Bar, ...], seconds: float, width: int) -> list[tuple[str, str]]:
+    """All bars of one line, later ones over earlier ones; each shows, be it ever so short."""
+    cells: list[tuple[str, str]] = [(" ", "")] * width
+    for bar in bars:
+        style, fill = BARS.get(bar.kind, BARS["handler"])
+        start = bar.start / seconds * width if seconds else 0.0
+        end = bar.end / seconds * width if seconds else 0.0
+        first = min(int(start), width - 1)
+        last = min(int(end), width)
+        for column in range(first, last):
+            cells[column] = (fill, style)
+        part = int((end - last) * 8)
+        if last < width and (part or last == first) and (cells[last][0] == " " or last == first):
+            cells[last] = (_EIGHTHS[max(part, 1)], style)
+    return cells
+
+
+def _write(cells: list[tuple[str, str]], note: str, style: str) -> bool:
+    """Write the note beside the bars, where there is room for it; whether there was."""
+    filled = [at for at, (char, _) in enumerate(cells) if char != " "]
+    size = cell_len(note)
+    if size != len(note):  # wide characters take two cells
+        return False
+    if len(cells) - filled[-1] > size + 1:
+        begin = filled[-1] + 2
+    elif filled[0] > size:
+        begin = filled[0] - 1 - size
+    else:
+        return False
+    for at, char in enumerate(note, begin):
+        cells[at] = (char, style)
+    return True
+
+
+if __name__ == "__main__":
+    from .samples import all_samples
+
+    Console().print(Group(*[part for trace in all_samples() for part in (render(trace), "")]))

@@ -1,0 +1,66 @@
+"""Each view as it was looked at and found good, at two widths. UPDATE_GOLDENS=1 writes them anew: look at them then."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console, Group
+
+from coserver.views import exchange, traces, waterfall, waterfall_svg
+from coserver.views.samples import all_samples, failed, page
+
+GOLDENS = Path(__file__).with_name("goldens")
+
+VIEWS: dict[str, Callable[[], Any]] = {
+    "waterfall": lambda: Group(*[waterfall.render(trace) for trace in all_samples()]),
+    "traces": lambda: traces.render(all_samples()),
+    "exchange": lambda: Group(exchange.render(page()), exchange.render(failed())),
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def compare(name: str, shown: str) -> None:
+    path = GOLDENS / name
+    if os.environ.get("UPDATE_GOLDENS"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(shown)
+    assert shown == path.read_text()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("view", VIEWS)
+def test_it_looks_as_it_did(view: str, width: int) -> None:
+    console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False)
+    console.print(VIEWS[view]())
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(len(line) <= width for line in shown.splitlines())
+    compare(f"{view}-{width}.txt", shown)
+
+
+def test_the_drawing_is_as_it_was() -> None:
+    compare("waterfall.svg", waterfall_svg.render(page()))
+
+
+@pytest.mark.parametrize("view", [*VIEWS, "waterfall_svg"])
+def test_every_view_has_a_demo(view: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"coserver.views.{view}"], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "page" in done.stdout
