@@ -212,7 +212,7 @@ class _Seen:
 
 def _seen(worker: Worker, subject: Subject) -> _Seen:
     seen = _Seen(subject)
-    seen.begin(worker, subject.emitter.watched, 0 < log.level <= logging.DEBUG)
+    seen.begin(worker, subject.emitter.heard, 0 < log.level <= logging.DEBUG)
     return seen
 
 

@@ -10,9 +10,16 @@ from typing import Any
 from ..lifecycle import events as ev
 from ..lifecycle import phases
 from .heads import answer_fields, decode_fields
-from .spans import Line, Mark
+from .spans import ENDS, Line, Mark
 from .taking import Listened
 from .trace import HANDLER, RESPONSE, Body, Message, Span, Trace
+
+#: An HTTP exchange has one, or one more for an error; a TCP message may have any number of answers.
+_ONCE = frozenset({ev.ResponseStarted, ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled})
+#: What may happen any number of times in one exchange.
+_REPEATED = _ONCE | {
+    ev.Suspended, ev.Resumed, ev.SubrequestStarted, ev.SubrequestFinished, ev.SubrequestFailed, ev.SubrequestCancelled,
+}  # fmt: skip
 
 
 class Kept:
@@ -43,7 +50,7 @@ class Kept:
 class Draft:
     """An exchange under way, as far as it has been noted. ``sent`` and ``answered`` are bodies that were handed on."""
 
-    __slots__ = ("answered", "exchange", "http", "listened", "marks", "sent")
+    __slots__ = ("_owed", "answered", "exchange", "http", "listened", "marks", "sent", "skipped")
 
     def __init__(self, exchange: Any, listened: Listened) -> None:
         self.exchange = exchange
@@ -52,6 +59,23 @@ class Draft:
         self.marks: list[Mark] = []
         self.sent: Kept | None = None
         self.answered: Kept | None = None
+        self.skipped = 0
+        self._owed: dict[Any, int] = {}  # the ends of steps that were passed over
+
+    def passes_over(self, event: Any) -> bool:
+        """Whether this mark is not kept, there being too many; of a step both marks are kept, or none."""
+        kind = type(event)
+        if kind not in _REPEATED or (self.http and kind in _ONCE):
+            return False
+        step = getattr(event, "subrequest", 0) or getattr(event, "call", "")
+        if not (kind in ENDS or kind is ev.Resumed):
+            self._owed[step] = self._owed.get(step, 0) + 1
+            self.skipped += 1
+            return True
+        owed = self._owed.pop(step, 0)
+        if owed > 1:
+            self._owed[step] = owed - 1
+        return owed > 0
 
     @property
     def kept(self) -> int:
@@ -64,7 +88,7 @@ class Record:
 
     __slots__ = (
         "answer", "answer_size", "answered", "at", "connection", "ended", "endpoint", "head", "id", "listened",
-        "marks", "message", "peer", "sent", "sent_size", "size", "started", "status",
+        "marks", "message", "peer", "sent", "sent_size", "size", "skipped", "started", "status",
     )  # fmt: skip
 
     def __init__(self, draft: Draft, ended: float, at: float, most: int) -> None:
@@ -79,6 +103,7 @@ class Record:
         self.ended = ended
         self.at = at
         self.marks = draft.marks
+        self.skipped = draft.skipped
         self.sent = draft.sent
         self.answered = draft.answered
         if draft.http:
@@ -132,6 +157,7 @@ def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Tra
         phase=_phase(record, spans),
         error=line.errors[0] if line.errors else "",
         marked=marked,
+        skipped=record.skipped,
         spans=spans,
     )
 

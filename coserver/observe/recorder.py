@@ -27,7 +27,11 @@ log = logging.getLogger("coserver.observe")
 KiB, MiB = 1024, 1024 * 1024
 
 #: What a record costs beside its fields and bodies, in bytes.
-_OVERHEAD = 1000
+_OVERHEAD = 500
+#: ... and what each of its marks does.
+_MARK = 150
+#: Marks of one exchange; a handler that waits a thousand times is understood. The rest is counted.
+MARKS_MAX = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +129,8 @@ class Recorder:
             if draft is None:
                 return
         kind = type(event)
+        if len(draft.marks) >= MARKS_MAX and draft.passes_over(event):
+            return
         draft.marks.append((kind, event.at, note(event)))
         if kind is ev.ResponseFinished:
             if draft.http:
@@ -178,7 +184,7 @@ class Recorder:
     def _finish(self, number: int, draft: Draft, event: ev.Event) -> None:
         del self._drafts[number]
         record = Record(draft, event.at, time(), self.bounds.body_size)
-        own = _OVERHEAD + len(record.answer) + len(record.message)
+        own = _OVERHEAD + _MARK * len(record.marks) + len(record.answer) + len(record.message)
         if record.head is not None:
             own += sum(map(len, chain.from_iterable(record.head.fields)))
         self.size += own

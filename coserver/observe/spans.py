@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..lifecycle import events as ev
-from .trace import CANCELLED, FAILED, HANDLER, OK, OPEN, REQUEST, RESPONSE, STEP, SUBREQUEST, Span
+from .trace import CANCELLED, FAILED, HANDLER, OK, OPEN, REQUEST, RESPONSE, STEP, SUBREQUEST, SUSPEND, Span
 
 #: Characters of an error's words.
 _WORDS = 300
@@ -62,6 +62,8 @@ NOTES: dict[Kind, Callable[[Any], Any]] = {
     ev.HandlerFinished: _nothing,
     ev.HandlerFailed: lambda event: words_of(event.error),
     ev.HandlerCancelled: _nothing,
+    ev.Suspended: lambda event: (event.call, event.on, event.where),
+    ev.Resumed: lambda event: (event.call, event.seconds),
     ev.SubrequestStarted: _subrequest_began,
     ev.SubrequestFinished: _subrequest_ended,
     ev.SubrequestFailed: _subrequest_ended,
@@ -96,12 +98,17 @@ class Line:
         self.errors: list[str] = []
         self._read: float | None = None
         self._begun: dict[Any, tuple[float, Any]] = {}
+        self._waits: list[tuple[float, tuple[str, str, str]]] = []
         self._done: list[Span] = []
         for kind, at, note in marks:
             if kind in BEGINS:
                 self._begin(BEGINS[kind], at - started, note)
             elif kind in ENDS:
                 self._end(*ENDS[kind], at - started, note)
+            elif kind is ev.Suspended:
+                self._waits.append((at - started, note))
+            elif kind is ev.Resumed:
+                self._resume(at - started, *note)
             elif kind is ev.RequestRead:
                 self._read = at - started
             elif note:
@@ -112,6 +119,7 @@ class Line:
         found = list(self._done)
         for key, (start, note) in self._begun.items():
             found.append(self._span(key, (start, self.seconds), OPEN, note, None))
+        found += [_wait(note, start, self.seconds, OPEN) for start, note in self._waits]
         found.sort(key=lambda span: (span.start, -span.end))
         known = self._read is not None
         end = self._read if self._read is not None else self.seconds
@@ -131,6 +139,14 @@ class Line:
         if kind != SUBREQUEST and note is not None and note[1]:
             self.errors.append(note[0])
         self._done.append(self._span(key, (start, when), outcome, before, note))
+
+    def _resume(self, when: float, call: str, seconds: float) -> None:
+        """Several workers may wait at once, in the same call: which of them goes on is told by when it began."""
+        mine = [one for one in self._waits if one[1][0] == call]
+        if mine:
+            wait = min(mine, key=lambda one: abs(one[0] - (when - seconds)))
+            self._waits.remove(wait)
+            self._done.append(_wait(wait[1], wait[0], when, OK))
 
     def _span(self, key: tuple[str, int], times: tuple[float, float], outcome: str, before: Any, after: Any) -> Span:
         kind, (start, end) = key[0], times
@@ -152,3 +168,8 @@ class Line:
                 found.append(Span(kind=STEP, name=name, start=start, end=end))
                 start = end
         return tuple(found)
+
+
+def _wait(note: tuple[str, str, str], start: float, end: float, outcome: str) -> Span:
+    call, on, where = note
+    return Span(kind=SUSPEND, name=f"{call} {on}", start=start, end=end, outcome=outcome, detail=where)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from time import monotonic, sleep, time
 from typing import Any, Protocol
 
+from ..hooks.suspension import show, where
 from .snapshot import (
     BREATH,
     CHUNK,
@@ -21,6 +22,7 @@ from .snapshot import (
     MemberState,
     Snapshot,
     SubrequestState,
+    Suspension,
     UpstreamState,
     collector_paused,
 )
@@ -140,7 +142,7 @@ def exchange_state(server: str, one: Listened, exchange: Any, moment: tuple[str,
             src=connection.peer, dst=one.address, method="", target="", host="", status=0, phase=phase,
             phase_seconds=now - since, seconds=now - exchange.started, handler=connection.handler,
             route="", held=connection.held, request_size=len(message), content=message,
-            subrequests=_subrequests(exchange, now),
+            subrequests=_subrequests(exchange, now), suspended=_suspension(connection, now),
         )  # fmt: skip
     head, endpoint = exchange.head, exchange.endpoint
     return ExchangeState(
@@ -166,6 +168,7 @@ def exchange_state(server: str, one: Listened, exchange: Any, moment: tuple[str,
         raw_fields=head.fields if head is not None else (),
         raw_answer=exchange.answer_head,
         content=exchange.content,
+        suspended=_suspension(connection, now),
         subrequests=_subrequests(exchange, now),
     )
 
@@ -181,6 +184,14 @@ def _listener(one: Listened) -> ListenerState:
         draining=service.draining,
         limits={each.name: getattr(service.limits, each.name) for each in fields(service.limits)},
     )
+
+
+def _suspension(connection: Any, now: float) -> Suspension | None:
+    worker = connection.suspended
+    call = worker.call if worker is not None else None
+    if call is None:
+        return None
+    return Suspension(call=call, on=show(worker.on), place=where(worker), seconds=max(now - worker.since, 0.0))
 
 
 def _subrequests(exchange: Any, now: float) -> tuple[SubrequestState, ...]:

@@ -87,7 +87,8 @@ class Trace:
     """``at`` is seconds since 1970, ``seconds`` how long it took. ``status`` is 0 if it was never answered.
 
     ``phase`` is where it ended, "recycle" if it went to its end; ``error`` what went wrong, in words. ``target`` is
-    masked, ``raw_target`` is not. For TCP, request and response are the messages, without framing.
+    masked, ``raw_target`` is not. ``skipped`` steps were too many to be kept. For TCP, request and response are the
+    messages, without framing.
     """
 
     id: int
@@ -111,6 +112,7 @@ class Trace:
     phase: str = "recycle"
     error: str = ""
     marked: bool = False
+    skipped: int = 0
     spans: tuple[Span, ...] = ()
 
     def __repr__(self) -> str:
@@ -156,6 +158,7 @@ class Trace:
         names = (
             "id", "connection", "server", "listener", "protocol", "src", "dst", "at", "seconds", "method", "target",
             "url", "version", "status", "handler", "route", "phase", "error", "marked",
+            "skipped",
         )  # fmt: skip
         found: dict[str, Any] = {name: getattr(self, name) for name in names}
         found["request_size"], found["response_size"] = self.request.body.size, self.response.body.size

@@ -38,6 +38,7 @@ def _parts(trace: Trace) -> Iterator[RenderableType]:
         ("at", datetime.fromtimestamp(trace.at).isoformat(" ", "milliseconds")),
         ("handler", f"{trace.handler} on {trace.route}" if trace.route else trace.handler),
         ("ended", "whole" if trace.phase == "recycle" else f"in phase {trace.phase}"),
+        ("skipped", f"{trace.skipped} steps, beyond what is kept of one exchange" if trace.skipped else ""),
     ]
     for name, value in facts:
         if value:
