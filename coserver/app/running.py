@@ -175,11 +175,14 @@ def run(app: App, settings: Settings, on_start: OnStart | None, on_signal: OnSig
 async def _heed_signals(
     server: Server, ended_by: list[int], on_signal: OnSignal | None, *, task_status: TaskStatus[None]
 ) -> None:
-    """The first signal drains, the second ends at once."""
+    """The first signal drains, the second ends at once, the third kills the process."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
         async for number in signals:
             ended_by.append(number)
+            if len(ended_by) > 2:  # what no cancellation reaches keeps the process alive
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
             if on_signal is not None:
                 on_signal(server, len(ended_by))
             server.stop(None if len(ended_by) == 1 else 0)

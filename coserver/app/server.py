@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import anyio
 
 from ..lifecycle.emitter import Emitter
 from ..transport.loop import poster
+from ..transport.parking import where_thread
 from .settings import Settings, seconds
 
 if TYPE_CHECKING:
@@ -22,7 +24,12 @@ if TYPE_CHECKING:
     from .app import App
     from .traces import Traces
 
+log = logging.getLogger("coserver.app")
 
+#: Seconds between two looks of who waits for a server's end at whether it can still come.
+_LOOK = 0.5
+#: Seconds for a loop's last turns, once its handlers' ``finally`` blocks have had their time.
+_AFTER_CLEANUP = 1.0
 #: Seconds to wait for a replaced server's last accept. It takes one turn of its loop; a stuck loop accepts nobody.
 _LAST_ACCEPT = 1.0
 
@@ -161,14 +168,31 @@ class Server:
         """Stop accepting, let what runs end within ``grace`` seconds (default: ``Limits.grace``), then cancel it.
 
         Blocks until nothing is left; on the server's own thread (a handler, say) it begins the drain and returns. Twice
-        is fine. Raises ValueError.
+        is fine. What no cancellation reaches, a handler that computes for ever say, is logged and left. Raises
+        ValueError.
         """
+        began = monotonic()
         self.begin_stop(seconds(grace))
         here = threading.get_ident()
         if here != self.thread:
             for server in (self, *self._draining):
                 if here != server.thread:
-                    server._ended.wait()
+                    server._wait_for_end(began, grace)
+
+    def _wait_for_end(self, began: float, grace: float | None) -> None:
+        """Until it has ended; but not for ever where its last requests cannot be ended."""
+        while not self._ended.wait(_LOOK):
+            if self._running and monotonic() > self._ends_by(began, grace):
+                log.error("%r cannot be stopped; its thread goes on, at %s", self, where_thread(self.thread))
+                return
+
+    def _ends_by(self, began: float, grace: float | None) -> float:
+        """When all must have ended, cancelled and cleaned up; if it has not heeded the stop yet, reckoned from here."""
+        ends = [
+            one.ends_by if one.draining else began + (one.limits.grace if grace is None else grace)
+            for one in self._services
+        ]
+        return max(ends) + max(one.limits.cleanup_timeout for one in self._services) + _AFTER_CLEANUP
 
     def begin_stop(self, grace: float | None = None) -> None:
         """Begin the drain and return."""

@@ -60,6 +60,7 @@ class Accepted:
     __slots__ = (
         "_context",
         "_fd",
+        "_holding",
         "_socket",
         "aborted",
         "deadline",
@@ -107,6 +108,7 @@ class Accepted:
         self.deadline = self.since + self.limits.head_timeout
         self.exchange: Any = None
         self.held = False
+        self._holding: anyio.CancelScope | None = None  # around what a gate holds it by
         self.aborted = False  # it must end in a reset
         self.pace: Pace | None = None  # made by the first write that has to wait
         self.suspended: Worker | None = None  # the worker that waits for it in a blocking call
@@ -144,6 +146,14 @@ class Accepted:
         self.end("its handler goes on though it was cancelled")
         log.error("%r: %s; it is given up at %s", self, self.reason, where)
         self.close()
+
+    def strand(self, where: str) -> None:
+        """Nothing can end its task: the client at least is let go."""
+        log.error("%r goes on where no cancellation reaches it, at %s; its client is let go", self, where)
+        self.end("the server stops")
+        if self._socket is not None:
+            self.unwatch()
+            self._socket.reset()
 
     async def _live(self) -> None:
         handed_over = False
@@ -255,7 +265,12 @@ class Accepted:
             self.service.loop.poller.forget(self._fd)
 
     def drain(self) -> None:
-        """The server stops: an idle connection ends now, but what has arrived on it is still served."""
+        """The server stops: an idle connection ends now, but what has arrived on it is still served.
+
+        What a gate holds goes on.
+        """
+        if self._holding is not None:
+            self._holding.cancel()
         if self.exchange is not None or self.phase not in (phases.ACCEPT, phases.RECYCLE):
             return
         first_word = self.since + _FIRST_WORD
@@ -291,23 +306,27 @@ class Accepted:
         """Tell ``event``, then wait while gates hold it. Only between steps of the story, never in a ``finally``."""
         emitter = self.emitter
         emitter.tell(event)
-        if emitter.gates:
+        if emitter.gates and not self.service.draining:
             for hold in emitter.holds(event):
                 await self._hold(hold, event)
+                if self.service.draining:
+                    break
 
     async def _hold(self, hold: Awaitable[None], event: ev.Event) -> None:
-        """Held: no deadline runs, and a client that leaves ends it."""
+        """Held: no deadline runs; a client that leaves ends it, and so does a drain."""
         running = self.running
         was_running = self in running
         left, self.deadline = self.deadline - monotonic(), math.inf
         running.add(self)
         self.held = True
         try:
-            await hold
+            with anyio.CancelScope() as self._holding:
+                await hold
         except Exception:
             log.exception("the gate holding %r raised; it goes on", event)
         finally:
             self.held = False
+            self._holding = None
             self.deadline = monotonic() + left
             if not was_running:
                 running.discard(self)

@@ -30,6 +30,7 @@ from .endpoint import Endpoint
 from .limits import Limits
 from .room import Room
 from .routes import Router
+from .stuck import Stuck
 
 if TYPE_CHECKING:
     from .trust import Trust
@@ -85,6 +86,8 @@ class Service:
         #: The exchange after so many is the last of its connection.
         self.last_served = limits.requests_per_connection - 1 if limits.requests_per_connection else math.inf
         self._grace = limits.grace
+        self.ends_by = math.inf  # monotonic: when the grace of a drain is over
+        self._stuck: Stuck | None = None
         self._date = self.head_end = b""  # the Date field, and with it the end of a usual response's head
         self.date_until = 0.0
 
@@ -115,6 +118,8 @@ class Service:
                 loop_tasks.cancel()
         finally:
             self.draining = self.closing = True
+            if self._stuck is not None:
+                self.loop.sweeper.discard(self._stuck)
             for listener, _ in listeners:
                 listener.close()
             self.breaches.close()
@@ -125,6 +130,7 @@ class Service:
         """Begin to drain; on the loop's own thread. A second call may shorten the grace, in seconds."""
         if grace is not None:
             self._grace = min(grace, self._grace) if self._stop.is_set() else grace
+        self.ends_by = min(self.ends_by, monotonic() + self._grace)
         self.draining = self.closing = True
         self._stop.set()
         self._changed.set()
@@ -232,6 +238,8 @@ class Service:
             if cut := sum(connection.busy for connection in self.connections.values()):
                 log.warning("the grace of %s s is over; requests still running, now cancelled: %d", self._grace, cut)
             self.cancel()
+            self._stuck = Stuck(self)
+            self.loop.sweeper.add(self._stuck)
 
 
 def _tell_parked(name: str, where: str) -> None:

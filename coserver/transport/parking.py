@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Coroutine, Generator, Iterator
+import sys
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from types import FrameType, coroutine
 from typing import Any
 
@@ -104,8 +105,17 @@ def _innermost_scope() -> Any:
 
 def where(work: Any) -> str:
     """Where suspended work waits: the innermost frame that is the user's own."""
+    return _told(_frames(work))
+
+
+def where_thread(thread: int) -> str:
+    """Where a thread is, by its identifier."""
+    return _told(_outermost_first(sys._current_frames().get(thread)))
+
+
+def _told(frames: Iterable[FrameType]) -> str:
     found = None
-    for frame in _frames(work):
+    for frame in frames:
         if found is None or not frame.f_globals.get("__name__", "").startswith(_NOT_THE_USERS):
             found = frame
     if found is None:
@@ -124,6 +134,8 @@ def _frames(work: Any) -> Iterator[FrameType]:
                 if isinstance(inner := getattr(value, "gr_frame", None), FrameType):
                     yield from _outermost_first(inner)
         following = _first(work, "cr_await", "gi_yieldfrom", "ag_await")
+        if frame is not None and frame.f_code is _driven.__code__:
+            following = frame.f_locals["work"]
         if frame is not None and frame.f_code is _driven.__code__:
             following = frame.f_locals["work"]
         if following is None and frame is None:  # what ``__anext__`` returned tells nothing of its generator
