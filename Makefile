@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 # More for pytest: make test PYTEST_ARGS="-k drain -x"; -n 0 runs all in one process
 PYTEST_ARGS ?=
 
-.PHONY: help demo test check lint types imports coverage clean
+.PHONY: help demo test storm check lint types imports coverage clean
 
 help:
 	@echo "make demo    a small shop with traffic of its own, on port 8000"
 	@echo "make test    all tests"
+	@echo "make storm   10,000 random cancellations of subrequests"
 	@echo "make check   what CI runs: lint, types, imports, tests with coverage"
 	@echo "make clean   remove the environment and all caches"
 	@echo "PYTHON=python3.12 make ...   takes another Python for the environment"
@@ -21,6 +22,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+storm: $(VENV)/.installed-dev
+	COSERVER_CANCELLATIONS=10000 $(BIN)/python -m pytest -q tests/upstream -k random_cancellations
 
 check: lint types imports coverage
 

@@ -9,6 +9,7 @@ import h11
 from .errors import RemoteProtocolError
 from .fields import RawFields
 from .response_codec import ResponseParts
+from .response_head import ResponseHead
 
 #: To h11 every request is the same one: what was really sent is the serialiser's, only its method decides on the body.
 _requests: dict[str, h11.Request] = {}
@@ -40,6 +41,8 @@ class H11Responses:
             connection.receive_data(raw)
             event: Any = connection.next_event()
         except h11.RemoteProtocolError as error:
+            # What we refuse as well gets our words, whichever the codec.
+            ResponseHead(int(raw[9:12]), raw[7] - 48, fields, method)
             raise RemoteProtocolError(str(error)) from error
         if type(event) is not h11.Response and type(event) is not h11.InformationalResponse:
             raise RemoteProtocolError(f"expected a response head, h11 read {event!r}")

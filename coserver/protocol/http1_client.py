@@ -150,8 +150,6 @@ class ResponseReader:
             head = ResponseHead(status, minor, fields, self._method)
             if status >= 200:
                 break
-            if status == 101:
-                raise RemoteProtocolError("it switches protocols (101), which nobody asked for")
             self._interim += 1
             if self._interim > _INTERIM_MAX:
                 raise RemoteProtocolError(f"more than {_INTERIM_MAX} interim responses (1xx)")

@@ -27,6 +27,8 @@ class ResponseHead:
     patience: int | None = None
 
     def __init__(self, status: int, minor: int, fields: RawFields, method: str) -> None:
+        if status == 101:
+            raise RemoteProtocolError("it switches protocols (101), which nobody asked for")
         self.status = status
         self.fields = fields
         self.keep_alive = minor == 1

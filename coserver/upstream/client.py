@@ -40,6 +40,7 @@ class Client:
         self.name = upstream.name
         self.limits = upstream.limits
         self.make_reader: Callable[[], Reader] = upstream.reader()
+        self.tls = upstream.tls
         self.thread = get_ident()
         self.loop = Loop.current()
         self.sweeper = self.loop.sweeper

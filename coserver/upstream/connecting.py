@@ -22,8 +22,9 @@ async def connect(connection: UpstreamConnection) -> None:
     with anyio.CancelScope() as connection.scope:
         if connection.sub is None:
             return
+        client = connection.client
         try:
-            wire = await dial(connection.pool.member, connection.client.loop, connection.connected)
+            wire = await dial(connection.pool.member, client.loop, client.tls, connection.connected)
         except OSError as error:
             connection.fail(UpstreamConnectError, f"cannot connect: {error.strerror or error}", error)
         except anyio.BrokenResourceError as error:  # TLS

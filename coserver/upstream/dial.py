@@ -7,13 +7,16 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
 from ..transport.loop import Loop
 from ..transport.stream import Socket
 from .member import Member
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 
 class Wire(Protocol):
@@ -28,8 +31,8 @@ class Wire(Protocol):
     def close(self) -> None: ...
 
 
-async def dial(member: Member, loop: Loop, connected: Callable[[], None]) -> Wire:
-    """A connected wire; ``connected()`` is called in between, before TLS begins.
+async def dial(member: Member, loop: Loop, tls: SSLContext | None, connected: Callable[[], None]) -> Wire:
+    """A connected wire; for https ``connected()`` is called in between, before TLS begins.
 
     Raises OSError: the name is unknown, or none of its addresses answers; BrokenResourceError: TLS failed.
     """
@@ -42,7 +45,19 @@ async def dial(member: Member, loop: Loop, connected: Callable[[], None]) -> Wir
             failure = error
     else:
         raise failure
-    return sock
+    if member.scheme != "https":
+        return sock
+    connected()
+    from .secure import TlsWire
+
+    assert tls is not None
+    wire = TlsWire(sock, tls, member.name)
+    try:
+        await wire.handshake(loop)
+    except BaseException:
+        sock.close()
+        raise
+    return wire
 
 
 async def addresses_of(member: Member) -> list[tuple[int, Any]]:

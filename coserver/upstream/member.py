@@ -12,7 +12,7 @@ _split_authority = re.compile(rf"(?:{_HOST})(?::(?P<port>[0-9]{{1,5}}))?").fullm
 _match_unix = re.compile(r"(?P<scheme>http|tcp)\+unix:(?P<path>/.*|[^/].*)|unix:(?P<plain>.+)").fullmatch
 
 #: Scheme to default port; None: it must be said.
-SCHEMES: dict[str, int | None] = {"http": 80, "tcp": None}
+SCHEMES: dict[str, int | None] = {"http": 80, "https": 443, "tcp": None}
 
 
 @dataclass(frozen=True, slots=True)

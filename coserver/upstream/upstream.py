@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from threading import get_ident
 from time import monotonic
 from types import TracebackType
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import anyio
 
@@ -30,6 +30,9 @@ from .parent import current_host, hand_on
 from .readers import FramedReader, HttpReader
 from .subrequest import OnDone, Subrequest
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
 
 class UpstreamOptions(TypedDict, total=False):
     """The keywords of an Upstream, beside its members."""
@@ -38,6 +41,7 @@ class UpstreamOptions(TypedDict, total=False):
     limits: UpstreamLimits
     codec: str
     framing: str | Callable[[int], Framing] | None
+    tls: SSLContext | None
 
 
 class Options(Asking, total=False):
@@ -66,7 +70,8 @@ class Upstream:
     """One or more members that serve the same. ``async with Upstream("http://127.0.0.1:8000") as users:``
 
     A member is a URL or a ``Member``; ``policy`` is a row of POLICIES, ``codec`` as for a server. ``framing``, a row of
-    FRAMINGS or a class like them, is for tcp members. Raises ValueError.
+    FRAMINGS or a class like them, is for tcp members; ``tls`` for https ones: an ssl.SSLContext, or the system's
+    certificates are trusted. Raises ValueError.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Upstream:
         limits: UpstreamLimits | None = None,
         codec: str = "auto",
         framing: str | Callable[[int], Framing] | None = None,
+        tls: SSLContext | None = None,
     ) -> None:
         if not members:
             raise ValueError("an upstream has at least one member: Upstream('http://127.0.0.1:8000')")
@@ -88,6 +94,7 @@ class Upstream:
         self.limits = limits or UpstreamLimits()
         self.codec = choose_codec(codec)
         self.framing = _check_framing(framing, self.members)
+        self.tls = _check_tls(tls, self.members)
         self._clients: dict[int, Client] = {}  # by the thread of their loops
         self._opened: dict[int, int] = {}  # how often, by thread
         self._stack: list[AbstractAsyncContextManager[None]] = []
@@ -282,6 +289,20 @@ def _check_framing(framing: Any, members: Sequence[Member]) -> Callable[[int], F
         return FRAMINGS[framing]
     made: Callable[[int], Framing] = framing
     return made
+
+
+def _check_tls(tls: SSLContext | None, members: Sequence[Member]) -> SSLContext | None:
+    if not any(member.scheme == "https" for member in members):
+        if tls is not None:
+            raise ValueError("a TLS context is for https members, 'https://users.example'")
+        return None
+    import ssl  # 10 ms, for those who need it
+
+    if tls is None:
+        return ssl.create_default_context()
+    if not isinstance(tls, ssl.SSLContext):
+        raise TypeError(f"tls is an ssl.SSLContext; got {tls!r}")
+    return tls
 
 
 def _detach(sub: Subrequest, detach: bool | None, on_done: OnDone | None) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Unpack
 
 import anyio
 from anyio.abc import SocketAttribute, SocketStream
+from anyio.streams.tls import TLSListener
 
 from coserver import App, Server, testing
 from coserver.app.settings import Options
@@ -59,10 +61,13 @@ class Faulty:
 
 
 @asynccontextmanager
-async def faulty(conversation: Conversation) -> AsyncIterator[Faulty]:
+async def faulty(conversation: Conversation, tls: ssl.SSLContext | None = None) -> AsyncIterator[Faulty]:
     """``async with faulty(talk) as server:``; its connections end with the block."""
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
+    listener: Any = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
     server = Faulty(listener.extra(SocketAttribute.local_port))
+    if tls is not None:
+        listener = TLSListener(listener, tls, standard_compatible=False, handshake_timeout=5)
+        server.url = f"https://localhost:{server.port}"
 
     async def handle(stream: Any) -> None:
         number = server.accepted
