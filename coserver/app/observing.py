@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ..observe.filters import Filter
 from ..observe.snapshot import Snapshot
+from ..observe.stepper import Steppable, Stepper
 from ..observe.taking import Copied, Listened, Watched
 
 if TYPE_CHECKING:
@@ -46,3 +49,11 @@ def _copy(what: Watched, server: Server) -> Copied:
     if server.on_its_thread or not server.post(copy) or not done.wait(PATIENCE):
         return what.copy()
     return found[0]
+
+
+def make_stepper(server: Server, filter: str | Filter, at: str | Iterable[str], limit: float | None) -> Stepper:
+    """Raises FilterError, ValueError; RuntimeError for a server that drains."""
+    if not server.accepting:
+        raise RuntimeError(f"server {server.name!r} stops, and holds nothing more")
+    of = Steppable(watched(server), server.emitter, server.thread)
+    return Stepper(of, filter, at) if limit is None else Stepper(of, filter, at, limit)

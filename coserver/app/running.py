@@ -85,12 +85,18 @@ async def _accepting(
 
 async def _run(runs: list[Run], server: Server, bound: list[Bound]) -> None:
     """All listeners, until the last of them has ended."""
+
+    def closed() -> None:
+        registry.close_door(server, bound)
+        server.release()
+
     try:
         async with anyio.create_task_group() as tasks:
             for run in runs:
-                tasks.start_soon(run, lambda: registry.close_door(server, bound))
+                tasks.start_soon(run, closed)
     finally:
         registry.leave(server, bound)
+        server.release()
         server.drained()
 
 

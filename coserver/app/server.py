@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from time import monotonic
 from types import TracebackType
@@ -19,7 +19,9 @@ from ..transport.parking import where_thread
 from .settings import Settings, seconds
 
 if TYPE_CHECKING:
+    from ..observe.filters import Filter
     from ..observe.snapshot import Snapshot
+    from ..observe.stepper import Stepper
     from ..server.service import Service
     from .app import App
     from .traces import Traces
@@ -76,6 +78,7 @@ class Server:
         #: Whether its block ends with it, so that ``stop`` can wait for the block, and what the app does after the last
         #: request: so in a thread of its own and in the foreground. Someone else's block may go on.
         self.owns_block = False
+        self.steps: list[Stepper] = []
         self.accepting = True  # until its listening sockets are closed, at the beginning of the drain
         self._draining: list[Server] = []  # its predecessors, as far as they have not ended
 
@@ -163,6 +166,27 @@ class Server:
 
             self._traces = Traces(self)
         return self._traces
+
+    def step(
+        self, filter: str | Filter = "", at: str | Iterable[str] = "handler", *, limit: float | None = None
+    ) -> Stepper:
+        """Hold exchanges that match ``filter`` when they reach ``at``, a phase or several; returns at once.
+
+        Nothing is held longer than ``limit`` seconds, 300 if not given. Raises FilterError, ValueError, and
+        RuntimeError when the server stops.
+        """
+        from .observing import make_stepper
+
+        step = make_stepper(self, filter, at, limit)
+        self.steps = [*(one for one in self.steps if not one.closed), step]
+        if not self.accepting:  # it has begun to stop meanwhile
+            step.close()
+        return step
+
+    def release(self) -> None:
+        """Let go all that steppers hold, and hold nothing more: the server drains."""
+        for step in self.steps:
+            step.close()
 
     def stop(self, grace: float | None = None) -> None:
         """Stop accepting, let what runs end within ``grace`` seconds (default: ``Limits.grace``), then cancel it.

@@ -1,12 +1,14 @@
 """Tells observers what happened and lets gates hold it. One attribute to test when nobody does either.
 
 An observer is told and cannot wait; a gate may: it returns None to let the event pass at once, or something to await.
-A tap is handed what streams pass: the pieces of bodies that nobody keeps.
+What that raises is logged, and the story goes on; but for Answered, which ends the exchange with an answer. A tap is
+handed what streams pass: the pieces of bodies that nobody keeps.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -28,6 +30,17 @@ class Tap(Protocol):
 log = logging.getLogger("coserver.lifecycle")
 
 
+class Answered(Exception):
+    """Raised by a hold: ``answer`` is to be sent, and what would have made one is passed over.
+
+    The exchange itself makes it (``make_answer``), and takes it at its head, its body, its handler and its response.
+    """
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__("answered at a gate")
+        self.answer = answer
+
+
 class Emitter:
     """One server's observers, gates and taps. All may be added and removed from any thread, at any time.
 
@@ -36,7 +49,7 @@ class Emitter:
     of a request without a body.
     """
 
-    __slots__ = ("_briefly", "_observers", "gates", "heard", "taps", "watched")
+    __slots__ = ("_briefly", "_lock", "_observers", "gates", "heard", "taps", "watched")
 
     def __init__(self) -> None:
         # Removed by equality: a bound method is a new object each time it is named.
@@ -46,36 +59,43 @@ class Emitter:
         self.gates: tuple[Gate, ...] = ()
         self.taps: tuple[Tap, ...] = ()
         self.watched = self.heard = False
+        self._lock = threading.Lock()  # of those who add and remove: two threads may do so at once
 
     def __repr__(self) -> str:
         return f"<Emitter {len(self._observers)} observers, {len(self.gates)} gates>"
 
     def add_observer(self, observer: Observer, *, brief: bool = False) -> None:
         """With ``brief`` it costs half, and may miss all but the main events."""
-        self._observers = (*self._observers, observer)
-        if brief:
-            self._briefly = (*self._briefly, observer)
-        self._count()
+        with self._lock:
+            self._observers = (*self._observers, observer)
+            if brief:
+                self._briefly = (*self._briefly, observer)
+            self._count()
 
     def remove_observer(self, observer: Observer) -> None:
         """Remove it; one that is not there is no error, since a raising observer is removed by itself."""
-        self._observers = tuple(one for one in self._observers if one != observer)
-        self._briefly = tuple(one for one in self._briefly if one != observer)
-        self._count()
+        with self._lock:
+            self._observers = tuple(one for one in self._observers if one != observer)
+            self._briefly = tuple(one for one in self._briefly if one != observer)
+            self._count()
 
     def add_gate(self, gate: Gate) -> None:
-        self.gates = (*self.gates, gate)
-        self._count()
+        with self._lock:
+            self.gates = (*self.gates, gate)
+            self._count()
 
     def remove_gate(self, gate: Gate) -> None:
-        self.gates = tuple(one for one in self.gates if one != gate)
-        self._count()
+        with self._lock:
+            self.gates = tuple(one for one in self.gates if one != gate)
+            self._count()
 
     def add_tap(self, tap: Tap) -> None:
-        self.taps = (*self.taps, tap)
+        with self._lock:
+            self.taps = (*self.taps, tap)
 
     def remove_tap(self, tap: Tap) -> None:
-        self.taps = tuple(one for one in self.taps if one != tap)
+        with self._lock:
+            self.taps = tuple(one for one in self.taps if one != tap)
 
     @contextmanager
     def observing(self, observer: Observer) -> Iterator[Observer]:

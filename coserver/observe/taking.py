@@ -196,10 +196,10 @@ def _suspension(connection: Any, now: float) -> Suspension | None:
 
 def _subrequests(exchange: Any, now: float) -> tuple[SubrequestState, ...]:
     children = exchange.children
-    return tuple([_subrequest(child, now) for child in children]) if children else ()
+    return tuple([subrequest_state(child, now) for child in children]) if children else ()
 
 
-def _subrequest(sub: Any, now: float) -> SubrequestState:
+def subrequest_state(sub: Any, now: float) -> SubrequestState:
     response, via = sub.response, sub.via
     if sub.ended:
         state = "done" if response is not None else "cancelled" if sub.cancelled else "failed"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from ..transport.parking import parkable
 from ..transport.stream import SocketStream
 from ..upstream.parent import current_host
 from .arrival import arrive
+from .holding import Pause, be_held
 from .pace import Pace
 
 if TYPE_CHECKING:
@@ -60,7 +61,11 @@ class Accepted:
     __slots__ = (
         "_context",
         "_fd",
+<<<<<<< HEAD
         "_holding",
+=======
+        "_pause",
+>>>>>>> 8093dbf (Stepping: requests, messages and subrequests held at a phase, looked at, changed, answered and let go)
         "_socket",
         "aborted",
         "deadline",
@@ -68,7 +73,6 @@ class Accepted:
         "ended_by",
         "exchange",
         "hang_up_watched",
-        "held",
         "id",
         "limits",
         "opened",
@@ -107,8 +111,12 @@ class Accepted:
         self.opened = self.since = monotonic()
         self.deadline = self.since + self.limits.head_timeout
         self.exchange: Any = None
+<<<<<<< HEAD
         self.held = False
         self._holding: anyio.CancelScope | None = None  # around what a gate holds it by
+=======
+        self._pause: Pause | None = None  # made by the first hold
+>>>>>>> 8093dbf (Stepping: requests, messages and subrequests held at a phase, looked at, changed, answered and let go)
         self.aborted = False  # it must end in a reset
         self.pace: Pace | None = None  # made by the first write that has to wait
         self.suspended: Worker | None = None  # the worker that waits for it in a blocking call
@@ -246,6 +254,12 @@ class Accepted:
         self.aborted = True
         self.scope.cancel()
 
+    def abort(self, reason: str) -> None:
+        """Whoever holds it wants it gone: end in a reset."""
+        self.end(reason)
+        self.aborted = True
+        self.scope.cancel()
+
     def outlive(self, now: float) -> None:
         """An exchange is under way at a look of the sweeper; one that has lasted is watched for its client leaving."""
         if not self.hang_up_watched and self._fd >= 0 and now - self.since >= TICK:
@@ -308,6 +322,7 @@ class Accepted:
         emitter.tell(event)
         if emitter.gates and not self.service.draining:
             for hold in emitter.holds(event):
+<<<<<<< HEAD
                 await self._hold(hold, event)
                 if self.service.draining:
                     break
@@ -331,6 +346,24 @@ class Accepted:
             if not was_running:
                 running.discard(self)
                 self.unwatch()
+=======
+                await be_held(self, hold, event)
+
+    @property
+    def held(self) -> bool:
+        """Whether a gate holds it, or a subrequest of its handler. May be read from any thread."""
+        return self._pause is not None and self._pause.holds > 0
+
+    def pause(self) -> None:
+        """Something of it is held: no deadline runs until ``go_on`` was called as often."""
+        if self._pause is None:
+            self._pause = Pause()
+        self._pause.begin(self)
+
+    def go_on(self) -> None:
+        assert self._pause is not None
+        self._pause.end(self)
+>>>>>>> 8093dbf (Stepping: requests, messages and subrequests held at a phase, looked at, changed, answered and let go)
 
     def tell_broken(self, error: BaseException, of: Any = None) -> None:
         """Say that a response was broken off, by a failure or a cancellation."""

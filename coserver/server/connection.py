@@ -16,7 +16,8 @@ from anyio.abc import ByteStream
 
 from ..hooks.workers import run_for
 from ..lifecycle import events as ev
-from ..lifecycle.phases import ACCEPT, HANDLER, HEAD, RECYCLE, RESPONSE
+from ..lifecycle.emitter import Answered
+from ..lifecycle.phases import ACCEPT, BODY, HANDLER, HEAD, RECYCLE, RESPONSE
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.http1 import Http1Reader
 from ..upstream.errors import UpstreamError
@@ -100,17 +101,20 @@ class HttpConnection(Accepted):
                 exchange = self.exchange = Exchange(next_exchange_id(), self, head, now)
                 if self.service.heads is not None:
                     self.service.heads(self, exchange)
-                if self.emitter.watched:
-                    await self.reach(ev.RequestHead(**self.facts(), method=head.method, target=head.target))
-                refusal = self._route(exchange)
-                if refusal is None and not reader.body_done:
-                    await self._read_body(exchange)
-                if (self.emitter.watched or (exchange.body_size and self.emitter.heard)) and reader.body_done:
-                    await self.request_read(exchange)
-                if refusal is None:
-                    answer = await self._run(exchange)
-                else:
-                    answer = await self.answer_error(exchange, refusal)
+                try:
+                    if self.emitter.watched:
+                        await self.reach(ev.RequestHead(**self.facts(), method=head.method, target=head.target))
+                    refusal = self._route(exchange)
+                    if refusal is None and not reader.body_done:
+                        await self._read_body(exchange)
+                    if (self.emitter.watched or (exchange.body_size and self.emitter.heard)) and reader.body_done:
+                        await self.request_read(exchange)
+                    if refusal is None:
+                        answer = await self._run(exchange)
+                    else:
+                        answer = await self.answer_error(exchange, refusal)
+                except Answered as given:
+                    answer = given.answer
                 rest = respond_at_once(self, exchange, answer)
                 if rest is None:
                     await self.respond(exchange, answer)
@@ -162,8 +166,10 @@ class HttpConnection(Accepted):
             await read_body(self, exchange)
 
     async def request_read(self, exchange: Exchange) -> None:
-        """The request has been read to its end."""
+        """The request has been read to its end. It may have come with its head, or while its handler runs."""
+        phase, self.phase = self.phase, BODY
         await self.reach(ev.RequestRead(**self.facts(), size=exchange.body_size))
+        self.phase = phase
 
     async def _run(self, exchange: Exchange) -> Response | bytes:
         """Run the handler, on the loop or in a worker, and make a response of what it returns.
@@ -180,6 +186,8 @@ class HttpConnection(Accepted):
         try:
             if watched:
                 await self.reach(ev.HandlerStarted(**self.facts(), handler=endpoint.name))
+                params = exchange.params  # a gate may have changed them
+                request = exchange.request if endpoint.takes_subject else None
             if endpoint.kind is AWAIT:
                 value = await endpoint.call(request, params)
             elif endpoint.kind is WORKER:
@@ -206,6 +214,10 @@ class HttpConnection(Accepted):
             if exchange.watched:
                 self.emitter.tell(ev.HandlerCancelled(**self.facts()))
             raise error
+        if isinstance(error, Answered):
+            self.emitter.tell(ev.HandlerFinished(**self.facts()))
+            answer: Response = error.answer
+            return answer
         if exchange.watched:
             self.emitter.tell(ev.HandlerFailed(**self.facts(), error=error))
         if isinstance(error, ClientLeft | RemoteProtocolError):

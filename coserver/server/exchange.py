@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..upstream.subrequest import Subrequest
     from .accepted import Accepted
+    from .response import Response
     from .uploads import Spool
 
 #: Of the process: a server that replaces another must not give its numbers again.
@@ -44,6 +45,7 @@ class Exchange:
     answer_head = b""  # the response's bytes from its head on, kept for the access log where they are at hand
     logged = False  # it stands in the access log
     endless: CancelScope | None = None  # around a stream that only its client or a drain ends
+    answer: Response | None = None  # what is about to be sent, while somebody observes
     failed = False  # an error handler of the app has been asked
     children: list[Subrequest] | None = None  # what its handler asked of upstreams
     waiting = 0  # tasks of its handler that wait for one of those
@@ -91,6 +93,20 @@ class Exchange:
     def received(self) -> RawFields:
         """The fields that the request came with."""
         return self.head.fields if self.head else []
+
+    # For whoever holds it at a gate; see ``editing``.
+
+    def edit(self, phase: str, given: Mapping[str, Any]) -> None:
+        """Change what is known of it in this phase. Raises ValueError."""
+        from .editing import edit_exchange  # few are ever changed
+
+        edit_exchange(self, phase, given)
+
+    def make_answer(self, status: int, body: Any, headers: Any) -> Response:
+        """What it is to be answered with instead. Raises ValueError."""
+        from .editing import make_answer
+
+        return make_answer(status, body, headers)
 
     def close(self) -> None:
         """Cancel what it still asks of upstreams, and let go of the body's temporary file."""

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ..lifecycle import events as ev
+from ..lifecycle.emitter import Answered
 from ..lifecycle.phases import RESPONSE
 from . import wire
 from .bodies import may_go_on
@@ -117,7 +118,11 @@ async def respond(connection: HttpConnection, exchange: Exchange, answer: Respon
     exchange.answer_head = head
     try:
         if connection.emitter.heard:
-            await _be_held(connection, response)
+            held = await _be_held(connection, exchange, response)
+            if held is not response:
+                response = held
+                head, framing = wire.encode_head(exchange, response, connection.service.date(now))
+                exchange.answer_head = head
         exchange.status = response.status
         await _send(connection, exchange, response, head, framing)
     except BaseException as error:
@@ -126,13 +131,25 @@ async def respond(connection: HttpConnection, exchange: Exchange, answer: Respon
     _finished(connection, exchange)
 
 
-async def _be_held(connection: HttpConnection, response: Response) -> None:
-    """Say that the response starts, and wait where a gate holds it; what is then never sent is closed."""
+async def _be_held(connection: HttpConnection, exchange: Exchange, response: Response) -> Response:
+    """Say that the response starts, and wait where a gate holds it; what is to be sent then.
+
+    What is then never sent is closed.
+    """
+    exchange.answer = response
     try:
         await connection.reach(ev.ResponseStarted(**connection.facts(), status=response.status))
+        answer = exchange.answer
+    except Answered as given:
+        answer = given.answer
     except BaseException:
         await _close(connection, response.body)
         raise
+    finally:
+        exchange.answer = None
+    if answer.body is not response.body:
+        await _close(connection, response.body)
+    return answer
 
 
 async def _send(

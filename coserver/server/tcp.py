@@ -9,7 +9,6 @@ import inspect
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from time import monotonic
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,8 @@ from ..hooks.suspension import await_unseen
 from ..hooks.workers import run_for
 from ..lifecycle import events as ev
 from ..lifecycle import phases
+from ..lifecycle.emitter import Answered
 from ..protocol.errors import RemoteProtocolError
-from ..protocol.fields import RawFields
 from ..protocol.framing import Framing
 from ..upstream.parent import end_children
 from .accepted import Accepted, is_cancellation
@@ -30,29 +29,13 @@ from .endings import linger
 from .endpoint import DIRECT, WORKER, Endpoint
 from .errors import AppError
 from .exchange import next_exchange_id
+from .message import Message
 from .pace import patience
 
 if TYPE_CHECKING:
-    from ..upstream.subrequest import Subrequest
     from .service import Service
 
 log = logging.getLogger("coserver.server")
-
-
-@dataclass(slots=True)
-class Message:
-    """A TCP exchange: the message that opened it, until the next one is asked for. ``started`` is monotonic seconds."""
-
-    id: int
-    connection: TcpConnection
-    message: bytes
-    started: float
-    watched: bool = False
-    children: list[Subrequest] | None = None
-    waiting: int = 0
-    waited_from: str = ""
-    handed_on: bytes = b""
-    received: RawFields = field(default_factory=list)  # a message has no fields
 
 
 class TcpConnection(Accepted):
@@ -62,7 +45,7 @@ class TcpConnection(Accepted):
     the handler's own, are there too.
     """
 
-    __slots__ = ("_broken", "_buffer", "_cut_short", "_endpoint", "_framing", "_patience", "_sending", "state")
+    __slots__ = ("_broken", "_buffer", "_cut_short", "_endpoint", "_patience", "_sending", "framing", "state")
     protocol = "tcp"
     exchange: Message | None
 
@@ -71,7 +54,7 @@ class TcpConnection(Accepted):
         self.deadline = math.inf  # a chat may be silent for hours; a message half sent may not
         self.state: dict[str, Any] = {}
         self._endpoint = endpoint
-        self._framing = framing
+        self.framing = framing
         self._buffer = bytearray()
         self._broken: RemoteProtocolError | None = None
         self._cut_short = False
@@ -134,27 +117,30 @@ class TcpConnection(Accepted):
 
         A client that breaks the framing raises coserver's RemoteProtocolError here, and its connection ends.
         """
-        await self._close_exchange()
-        self.running.discard(self)
-        self.unwatch()
-        if self._broken is not None:
-            raise self._broken
-        try:
-            message = await self._next_message()
-        except RemoteProtocolError as error:
-            self._broken = error
-            self.end(f"refused: {error.reason}")
-            self.service.breaches.note(error.limit or "protocol", self.peer, "%r: refused: %s", self, error.reason)
-            raise
-        await self._open_exchange(message)
-        return message
+        while True:
+            await self._close_exchange()
+            self.running.discard(self)
+            self.unwatch()
+            if self._broken is not None:
+                raise self._broken
+            try:
+                message = await self._next_message()
+            except RemoteProtocolError as error:
+                self._broken = error
+                self.end(f"refused: {error.reason}")
+                self.service.breaches.note(error.limit or "protocol", self.peer, "%r: refused: %s", self, error.reason)
+                raise
+            try:
+                return await self._open_exchange(message)
+            except Answered as given:  # by whoever held it: the handler never sees the message
+                await self.send(given.answer)
 
     async def send(self, message: bytes | str) -> None:
         """Send one message, framed. Several tasks may send at once: messages never mix.
 
         Raises anyio.BrokenResourceError when the client has left, LocalProtocolError for what the framing cannot carry.
         """
-        data = self._framing.encode(message.encode() if isinstance(message, str) else message)
+        data = self.framing.encode(message.encode() if isinstance(message, str) else message)
         exchange = self.exchange  # the one it answers, though the next may have begun before all is sent
         async with self._sending:
             if exchange is None or not exchange.watched:
@@ -162,7 +148,7 @@ class TcpConnection(Accepted):
                 await anyio.lowlevel.checkpoint()
                 return
             try:
-                await self.reach(ev.ResponseStarted(**self.facts(exchange), status=0))
+                data = await self._be_held(exchange, message, data)
                 await self._send_whole(data)
             except BaseException as error:
                 self.tell_broken(error, exchange)
@@ -170,6 +156,18 @@ class TcpConnection(Accepted):
             if self.emitter.taps:
                 self.emitter.pass_on(exchange, message.encode() if isinstance(message, str) else message, sent=True)
             self.emitter.tell(ev.ResponseFinished(**self.facts(exchange), size=len(message)))
+
+    async def _be_held(self, exchange: Message, message: bytes | str, data: bytes) -> bytes:
+        """Say that a message is about to be sent, and wait where a gate holds it; what is to be sent then."""
+        exchange.answer = before = message.encode() if isinstance(message, str) else message
+        try:
+            await self.reach(ev.ResponseStarted(**self.facts(exchange), status=0))
+            after = exchange.answer
+        except Answered as given:
+            after = given.answer
+        finally:
+            exchange.answer = None
+        return data if after is before else self.framing.encode(after)
 
     async def _send_whole(self, data: bytes) -> None:
         """After a message that was cut short no other may follow: it would be taken for the rest of the first."""
@@ -203,7 +201,7 @@ class TcpConnection(Accepted):
         if self._buffer:
             await self.service.loop.checkpoint()  # a flood of messages must not starve the others
         limits = self.limits
-        while (message := self._framing.decode(self._buffer)) is None:
+        while (message := self.framing.decode(self._buffer)) is None:
             begun = bool(self._buffer)
             if begun:
                 self.phase = phases.BODY
@@ -227,7 +225,8 @@ class TcpConnection(Accepted):
         self._patience = limits.body_timeout
         return message
 
-    async def _open_exchange(self, message: bytes) -> None:
+    async def _open_exchange(self, message: bytes) -> bytes:
+        """The message as the handler is to see it: a gate may change it."""
         self.since = now = monotonic()
         self.phase = phases.HANDLER
         self.deadline = now + self.limits.handler_timeout
@@ -238,6 +237,7 @@ class TcpConnection(Accepted):
                 await self.reach(ev.RequestRead(**self.facts(), size=len(message)))
             exchange.watched = True
             await self.reach(ev.HandlerStarted(**self.facts(), handler=self._endpoint.name))
+        return exchange.message
 
     async def _close_exchange(self) -> None:
         exchange = self.exchange

@@ -27,7 +27,7 @@ class Conversation:
         theirs = link.accepted
         self._framing: Framing = Raw(RECEIVE_SIZE)
         if isinstance(theirs, TcpConnection):
-            self._framing = deepcopy(theirs._framing)
+            self._framing = deepcopy(theirs.framing)
         self._timeout = timeout
         self._raise_failure = raise_failure
         self._buffer = bytearray()

@@ -17,6 +17,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ..hooks.workers import run_blocking
+from ..lifecycle.emitter import Answered
 from ..lifecycle.events import Event
 from ..transport.loop import Loop, poster
 from .balance import POLICIES
@@ -27,6 +28,8 @@ from .pool import Pool
 from .readers import Reader
 
 if TYPE_CHECKING:
+    from .parent import Host
+    from .response import UpstreamResponse
     from .subrequest import Subrequest
     from .upstream import Upstream
 
@@ -139,20 +142,27 @@ class Client:
 
     async def _hold(self, sub: Subrequest, event: Event, then: Callable[[], None]) -> None:
         assert sub.host is not None
-        began = monotonic()
-        with anyio.CancelScope() as scope:
-            sub.scope = scope
-            if sub.cancelled:
-                scope.cancel()
-            for hold in sub.host.emitter.holds(event):
-                try:
-                    await hold
-                except Exception:
-                    log.exception("the gate holding %r raised; it goes on", event)
-        sub.scope = None
-        self._held.discard(sub)
-        if not scope.cancelled_caught and not sub.done:
-            sub.until += monotonic() - began
+        began, host, answer = monotonic(), sub.host, None
+        host.pause()
+        try:
+            with anyio.CancelScope() as scope:
+                sub.scope = scope
+                if sub.cancelled:
+                    scope.cancel()
+                answer = await _let_go_by_all(host, event)
+        finally:
+            host.go_on()
+            sub.scope = None
+            self._held.discard(sub)
+        if scope.cancelled_caught or sub.done:
+            return
+        sub.until += monotonic() - began
+        if answer is None:
+            then()
+        elif sub.response is None:
+            sub.finish(answer, monotonic())
+        else:
+            sub.response = answer
             then()
 
     # Detached ones.
@@ -250,3 +260,16 @@ def _let_go(sub: Subrequest) -> None:
 
 def _origin(sub: Subrequest) -> str:
     return f" by exchange {sub.exchange.id}" if sub.exchange is not None else ""
+
+
+async def _let_go_by_all(host: Host, event: Event) -> UpstreamResponse | None:
+    """Wait for the gates, one after the other; the answer that one of them gives."""
+    for hold in host.emitter.holds(event):
+        try:
+            await hold
+        except Answered as given:
+            answer: UpstreamResponse = given.answer
+            return answer
+        except Exception:
+            log.exception("the gate holding %r raised; it goes on", event)
+    return None

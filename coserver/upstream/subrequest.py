@@ -19,7 +19,7 @@ from .parent import Exchange, Host
 from .pending import Pending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import anyio
 
@@ -142,6 +142,20 @@ class Subrequest(Pending[Any]):
                 pass  # its loop has ended, and has cancelled it before
         else:
             self._cancel()
+
+    # For whoever holds it at a gate; see ``editing``.
+
+    def edit(self, phase: str, given: Mapping[str, Any]) -> None:
+        """Change what it asks, or the answer that it has. Raises ValueError."""
+        from .editing import edit_subrequest  # few are ever changed
+
+        edit_subrequest(self, given)
+
+    def make_answer(self, status: int, body: Any, headers: Any) -> UpstreamResponse:
+        """What it is to be answered with instead. Raises ValueError."""
+        from .editing import make_answer
+
+        return make_answer(status, body, headers)
 
     # What its client and its connection call, on its own loop.
 
