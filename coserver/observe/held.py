@@ -94,7 +94,8 @@ class Held:
     @property
     def target(self) -> str:
         if self._is_subrequest:
-            return str(self._source.start.split(b" ")[1].decode("latin-1"))
+            asked = self._source.start.split(b" ")  # with its parameters; empty for a TCP message
+            return asked[1].decode("latin-1") if len(asked) > 1 else str(self._source.target)
         head = getattr(self._source, "head", None)
         return head.target if head is not None else ""
 

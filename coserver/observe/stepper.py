@@ -18,7 +18,8 @@ from typing import Any
 
 import anyio
 
-from ..hooks.workers import await_, in_worker
+from ..hooks.suspension import await_
+from ..hooks.workers import in_worker
 from ..lifecycle import events as ev
 from ..lifecycle import phases
 from ..lifecycle.emitter import Emitter

@@ -29,7 +29,6 @@ from .readers import Reader
 
 if TYPE_CHECKING:
     from .parent import Host
-    from .response import UpstreamResponse
     from .subrequest import Subrequest
     from .upstream import Upstream
 
@@ -262,14 +261,13 @@ def _origin(sub: Subrequest) -> str:
     return f" by exchange {sub.exchange.id}" if sub.exchange is not None else ""
 
 
-async def _let_go_by_all(host: Host, event: Event) -> UpstreamResponse | None:
+async def _let_go_by_all(host: Host, event: Event) -> Any:
     """Wait for the gates, one after the other; the answer that one of them gives."""
     for hold in host.emitter.holds(event):
         try:
             await hold
         except Answered as given:
-            answer: UpstreamResponse = given.answer
-            return answer
+            return given.answer
         except Exception:
             log.exception("the gate holding %r raised; it goes on", event)
     return None

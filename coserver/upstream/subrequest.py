@@ -151,11 +151,11 @@ class Subrequest(Pending[Any]):
 
         edit_subrequest(self, given)
 
-    def make_answer(self, status: int, body: Any, headers: Any) -> UpstreamResponse:
+    def make_answer(self, status: int, body: Any, headers: Any) -> Any:
         """What it is to be answered with instead. Raises ValueError."""
         from .editing import make_answer
 
-        return make_answer(status, body, headers)
+        return make_answer(self, status, body, headers)
 
     # What its client and its connection call, on its own loop.
 

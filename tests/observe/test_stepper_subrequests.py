@@ -149,3 +149,49 @@ async def test_several_at_once_and_no_deadline_runs() -> None:
             assert (await client.answer()).text == "[1,2]"
         # And when nothing is held it runs again.
         assert not server.snapshot().exchanges or not server.snapshot().exchanges[0].held
+
+
+async def test_messages_and_streams() -> None:
+    """A TCP upstream's message may be answered, a streamed answer have other fields; what cannot be is said."""
+    back = backend_app()
+
+    @back.tcp(framing="lines")
+    async def shout(connection: Any) -> None:
+        async for message in connection:
+            await connection.send(message.upper())
+
+    async with serving(back) as behind:
+        app = App()
+        tcp = app.upstream("shout", f"tcp://127.0.0.1:{behind.port_of('shout')}", framing="lines")
+        users = app.upstream("users", behind.url)
+
+        @app.get("/tcp")
+        async def ask() -> Any:
+            return await tcp.send("hello")
+
+        @app.get("/stream")
+        async def stream() -> Any:
+            answer = await users.get("/u/1", stream=True)
+            return {"status": answer.status, "size": len(await answer.read())}
+
+        async with serving(app) as server, connect(server.port) as client:
+            with server.step("", at="subrequest") as step:
+                await client.send(get("/tcp"))
+                one = await step.wait_async(5)
+                with pytest.raises(ValueError, match="speaks no HTTP"):
+                    one.edit(body="x")
+                assert one.title == "shout SEND "
+                one.respond(200, "hidden")
+                step.resume(await step.wait_async(5))
+                assert (await client.answer()).text == "hidden"
+                await client.send(get("/stream"))
+                one = await step.wait_async(5)
+                with pytest.raises(ValueError, match="stream=True"):
+                    one.respond(200, "x")
+                one.resume()
+                one = await step.wait_async(5)
+                with pytest.raises(ValueError, match="stream=True"):
+                    one.edit(body="x")
+                one.edit(status=299)
+                one.resume()
+                assert (await client.answer()).text == '{"status":299,"size":30}'
