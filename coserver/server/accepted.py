@@ -61,11 +61,7 @@ class Accepted:
     __slots__ = (
         "_context",
         "_fd",
-<<<<<<< HEAD
-        "_holding",
-=======
         "_pause",
->>>>>>> 8093dbf (Stepping: requests, messages and subrequests held at a phase, looked at, changed, answered and let go)
         "_socket",
         "aborted",
         "deadline",
@@ -111,12 +107,7 @@ class Accepted:
         self.opened = self.since = monotonic()
         self.deadline = self.since + self.limits.head_timeout
         self.exchange: Any = None
-<<<<<<< HEAD
-        self.held = False
-        self._holding: anyio.CancelScope | None = None  # around what a gate holds it by
-=======
         self._pause: Pause | None = None  # made by the first hold
->>>>>>> 8093dbf (Stepping: requests, messages and subrequests held at a phase, looked at, changed, answered and let go)
         self.aborted = False  # it must end in a reset
         self.pace: Pace | None = None  # made by the first write that has to wait
         self.suspended: Worker | None = None  # the worker that waits for it in a blocking call
@@ -283,8 +274,8 @@ class Accepted:
 
         What a gate holds goes on.
         """
-        if self._holding is not None:
-            self._holding.cancel()
+        if self._pause is not None and self._pause.scope is not None:
+            self._pause.scope.cancel()
         if self.exchange is not None or self.phase not in (phases.ACCEPT, phases.RECYCLE):
             return
         first_word = self.since + _FIRST_WORD
@@ -322,48 +313,25 @@ class Accepted:
         emitter.tell(event)
         if emitter.gates and not self.service.draining:
             for hold in emitter.holds(event):
-<<<<<<< HEAD
-                await self._hold(hold, event)
+                await be_held(self, hold, event)
                 if self.service.draining:
                     break
-
-    async def _hold(self, hold: Awaitable[None], event: ev.Event) -> None:
-        """Held: no deadline runs; a client that leaves ends it, and so does a drain."""
-        running = self.running
-        was_running = self in running
-        left, self.deadline = self.deadline - monotonic(), math.inf
-        running.add(self)
-        self.held = True
-        try:
-            with anyio.CancelScope() as self._holding:
-                await hold
-        except Exception:
-            log.exception("the gate holding %r raised; it goes on", event)
-        finally:
-            self.held = False
-            self._holding = None
-            self.deadline = monotonic() + left
-            if not was_running:
-                running.discard(self)
-                self.unwatch()
-=======
-                await be_held(self, hold, event)
 
     @property
     def held(self) -> bool:
         """Whether a gate holds it, or a subrequest of its handler. May be read from any thread."""
         return self._pause is not None and self._pause.holds > 0
 
-    def pause(self) -> None:
+    def pause(self) -> Pause:
         """Something of it is held: no deadline runs until ``go_on`` was called as often."""
         if self._pause is None:
             self._pause = Pause()
         self._pause.begin(self)
+        return self._pause
 
     def go_on(self) -> None:
         assert self._pause is not None
         self._pause.end(self)
->>>>>>> 8093dbf (Stepping: requests, messages and subrequests held at a phase, looked at, changed, answered and let go)
 
     def tell_broken(self, error: BaseException, of: Any = None) -> None:
         """Say that a response was broken off, by a failure or a cancellation."""

@@ -11,6 +11,8 @@ from collections.abc import Awaitable
 from time import monotonic
 from typing import TYPE_CHECKING
 
+import anyio
+
 from ..lifecycle.emitter import Answered
 
 if TYPE_CHECKING:
@@ -23,10 +25,11 @@ log = logging.getLogger("coserver.server")
 class Pause:
     """A connection's deadline, put off while anything of it is held. Made by the first hold."""
 
-    __slots__ = ("_left", "_since", "holds")
+    __slots__ = ("_left", "_since", "holds", "scope")
 
     def __init__(self) -> None:
         self.holds = 0
+        self.scope: anyio.CancelScope | None = None  # around what a gate holds the connection itself by
         self._left = math.inf
         self._since = 0.0
 
@@ -44,18 +47,20 @@ class Pause:
 
 
 async def be_held(connection: Accepted, hold: Awaitable[None], event: Event) -> None:
-    """Wait until the gate lets go. What it raises is logged, but for Answered."""
+    """Wait until the gate lets go, or the server drains. What it raises is logged, but for Answered."""
     running = connection.running
     was_running = connection in running
-    connection.pause()
+    pause = connection.pause()
     running.add(connection)
     try:
-        await hold
+        with anyio.CancelScope() as pause.scope:
+            await hold
     except Answered:
         raise
     except Exception:
         log.exception("the gate holding %r raised; it goes on", event)
     finally:
+        pause.scope = None
         connection.go_on()
         if not was_running:
             running.discard(connection)

@@ -54,7 +54,7 @@ class Host(Protocol):
 
     def facts(self, of: Any = None) -> dict[str, Any]: ...
 
-    def pause(self) -> None:
+    def pause(self) -> object:
         """A child is held: its own deadline does not run until ``go_on`` was called as often."""
         ...
 
