@@ -1,18 +1,36 @@
-"""``server.traces``: what the recorder kept, as people use it."""
+"""``server.traces``: what the recorder kept, as people use it; exports, replays, and how it shows in a notebook."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, overload
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, overload
 
-from ..observe.filters import Filter, parse
+import anyio
+
+from ..observe.filters import And, Filter, Not, Or, Term, parse
 from ..observe.recorder import Bounds, Recorder
 from ..observe.trace import Trace
 from .observing import PATIENCE, watched
 
 if TYPE_CHECKING:
+    from ..observe.resending import Replayed
     from .server import Server
+
+#: Some traces: by an expression, or one by one.
+Which = str | Filter | Trace | Iterable[Trace]
+
+
+class ShownTrace(Trace):
+    """A trace that a notebook shows as its waterfall."""
+
+    __slots__ = ()
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from ..views.waterfall_svg import waterfall_svg
+
+        svg = waterfall_svg(self)
+        return {"text/plain": repr(self), "image/svg+xml": svg, "text/html": svg}
 
 
 class Traces:
@@ -24,7 +42,7 @@ class Traces:
 
     def __init__(self, server: Server, bounds: Bounds | None = None) -> None:
         self._server = server
-        self._recorder = Recorder(server.name, watched(server).listened, bounds or Bounds())
+        self._recorder = Recorder(server.name, watched(server).listened, bounds or Bounds(), ShownTrace)
 
     def __repr__(self) -> str:
         state = "" if self.recording else "; nothing is recorded: traces.start(), or app.start(record=True)"
@@ -93,6 +111,65 @@ class Traces:
         """
         self._recorder.follow(follower)
         return lambda: self._recorder.unfollow(follower)
+
+    # Out, and again.
+
+    def har(self, which: Which = "", *, secrets: bool = False) -> dict[str, Any]:
+        """Those that match as a HAR 1.2, for a browser's network panel; ``json.dump`` writes it. Raises FilterError."""
+        from ..observe.har import to_har
+
+        return to_har(self._those(which), secrets=secrets)
+
+    def chrome(self, which: Which = "") -> dict[str, Any]:
+        """Those that match as Chrome trace events, for ui.perfetto.dev. Raises FilterError."""
+        from ..observe.chrome import to_chrome
+
+        return to_chrome(self._those(which))
+
+    def otel(self, which: Which = "", provider: Any = None) -> int:
+        """Make OpenTelemetry spans of those that match; how many exchanges. Raises FilterError, RuntimeError."""
+        from ..observe.otel import to_otel
+
+        return to_otel(self._those(which), provider)
+
+    def curl(self, trace: Trace, *, secrets: bool = False) -> str:
+        """The request as a command line of curl. Raises ReplayError for what is no HTTP request."""
+        from ..observe.resending import as_curl
+
+        return as_curl(trace, secrets=secrets)
+
+    def replay(self, trace: Trace, *, timeout: float = 30) -> Replayed:
+        """Send a recorded request again, to the listener that had it; blocks, in a ``def`` handler only that.
+
+        Its secrets go out as they came. Raises ReplayError, OSError, http.client.HTTPException; RuntimeError on the
+        server's own loop, where it would wait for itself.
+        """
+        from ..hooks.suspension import await_
+        from ..hooks.workers import in_worker
+
+        if self._server.on_its_thread:
+            if in_worker():
+                return await_(self.areplay(trace, timeout=timeout))
+            raise RuntimeError("replay() blocks the loop that is to answer; use: await server.traces.areplay(trace)")
+        return self._resend(trace, timeout)
+
+    async def areplay(self, trace: Trace, *, timeout: float = 30) -> Replayed:  # noqa: ASYNC109 - of the socket
+        """``replay`` on any loop."""
+        return await anyio.to_thread.run_sync(self._resend, trace, timeout)
+
+    def _resend(self, trace: Trace, timeout: float) -> Replayed:
+        from ..observe.resending import resend
+
+        listeners = [one for one in watched(self._server).listened if one.protocol == "http"]
+        mine = [one for one in listeners if one.name == trace.listener] or listeners
+        return resend(trace, mine[0].address if mine else trace.dst, timeout)
+
+    def _those(self, which: Which) -> list[Trace]:
+        if isinstance(which, Trace):
+            return [which]
+        if isinstance(which, str | Term | Not | And | Or):
+            return self(which)
+        return list(which)
 
     def _all(self) -> list[Trace]:
         self._settle()

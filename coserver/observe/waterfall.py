@@ -56,8 +56,11 @@ def rows_of(trace: Trace) -> list[Row]:
 
 
 def _row(span: Span, suspended: Sequence[Span] = ()) -> Row:
-    label = f"{span.kind} {span.name}" if span.name else span.kind
-    bars = [Bar(span.kind, span.start, span.end), *(Bar(SUSPEND, one.start, one.end) for one in suspended)]
+    label = span.name if span.kind == STEP else f"{span.kind} {span.name}".rstrip()
+    bars = [
+        Bar(span.name if span.kind == STEP else span.kind, span.start, span.end),
+        *(Bar(SUSPEND, one.start, one.end) for one in suspended),
+    ]
     note = span.detail if span.kind != RESPONSE or span.outcome == FAILED else ""
     return Row(label, span.kind, 0, tuple(bars), span.seconds, span.outcome, note)
 

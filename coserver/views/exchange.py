@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterator
 from datetime import datetime
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from ..observe.packing import unpack
 from ..observe.trace import Message, Trace
 from . import waterfall
 from .plain import plain
@@ -20,8 +20,6 @@ from .traces import show_size
 
 #: Of a body, what is shown: a screen or two.
 _LINES, _LETTERS = 60, 6000
-#: Bytes that a compressed body may become here; more is cut.
-_INFLATED = 1 << 20
 _TEXTS = ("text/", "application/json", "application/x-www-form-urlencoded", "application/xml", "application/javascript")
 
 
@@ -81,7 +79,7 @@ def _body(message: Message) -> Iterator[RenderableType]:
 
 def body_text(message: Message) -> str | None:
     """A body as text, unpacked and JSON set in lines; None for what is none."""
-    content = _unpack(message.body.content, message.get("content-encoding").lower())
+    content, _ = unpack(message.body.content, message.get("content-encoding").lower())
     kind = message.get("content-type").lower()
     try:
         text = content.decode()
@@ -97,17 +95,6 @@ def body_text(message: Message) -> str | None:
         except (ValueError, RecursionError):
             pass
     return text[:_LETTERS]
-
-
-def _unpack(content: bytes, coding: str) -> bytes:
-    try:
-        if coding == "gzip":
-            return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(content, _INFLATED)
-        if coding == "deflate":
-            return zlib.decompressobj().decompress(content, _INFLATED)
-    except zlib.error:
-        pass
-    return content
 
 
 if __name__ == "__main__":

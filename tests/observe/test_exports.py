@@ -1,0 +1,186 @@
+"""Traces elsewhere: Chrome trace events, OpenTelemetry, curl; and sent again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coserver import App, Request
+from coserver.app.traces import Traces
+from coserver.hooks.workers import run_blocking
+from coserver.observe.chrome import to_chrome
+from coserver.observe.otel import to_otel
+from coserver.observe.recorder import Bounds
+from coserver.observe.resending import ReplayError, as_curl
+from coserver.views.samples import all_samples, page
+
+from ..server.clients import chunked, get, post, talking
+from .test_recorder import shop
+
+CURL = shutil.which("curl")
+
+
+def test_chrome_trace_events() -> None:
+    found = json.loads(json.dumps(to_chrome(all_samples())))
+    events = found["traceEvents"]
+    for event in events:
+        assert event["ph"] in ("X", "M", "b", "e")
+        assert {"name", "pid", "tid"} <= set(event)
+        if event["ph"] != "M":
+            assert event["ts"] > 0
+        if event["ph"] == "X":
+            assert event["dur"] >= 0
+    opened = [(event["id"], event["name"]) for event in events if event["ph"] == "b"]
+    closed = [(event["id"], event["name"]) for event in events if event["ph"] == "e"]
+    assert sorted(opened) == sorted(closed)
+    assert ("1042.2", "users GET /u/7") in opened
+    names = [event["args"]["name"] for event in events if event["name"] == "process_name"]
+    assert names == ["shop"]
+    assert "geheim" not in json.dumps(found)
+
+
+def _exported(traces: Any) -> list[Any]:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    assert to_otel(traces, provider) == len(traces)
+    provider.shutdown()
+    return list(exporter.get_finished_spans())
+
+
+def test_opentelemetry_spans() -> None:
+    spans = {span.name: span for span in _exported([page()])}
+    root = spans["GET /page/{id}"]
+    assert root.kind.name == "SERVER"
+    assert root.attributes["http.response.status_code"] == 200
+    assert root.attributes["url.path"] == "/page/7"
+    assert root.attributes["http.route"] == "/page/{id}"
+    assert root.end_time - root.start_time == round(page().seconds * 1e9)
+    sub = spans["users GET /u/7"]
+    assert sub.kind.name == "CLIENT"
+    assert sub.parent.span_id == root.context.span_id
+    assert spans["first byte"].context.trace_id == root.context.trace_id
+    assert root.start_time <= sub.start_time <= sub.end_time <= root.end_time
+
+
+async def test_a_traceparent_is_carried_on_and_an_error_is_one() -> None:
+    async with talking(shop(), record=True) as (server, client):
+        await client.ask(get("/boom", "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
+        spans = _exported(list(server.traces))
+        root = next(span for span in spans if span.kind.name == "SERVER")
+        assert f"{root.context.trace_id:032x}" == "0af7651916cd43dd8448eb211c80319c"
+        assert f"{root.parent.span_id:016x}" == "b7ad6b7169203331"
+        assert root.status.status_code.name == "ERROR"
+        assert root.attributes["error.type"] == "ValueError"
+
+
+def test_without_the_sdk_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    with pytest.raises(RuntimeError, match=r"pip install 'coserver\[otel\]'"):
+        to_otel([page()])
+
+
+def test_a_line_for_curl_masks_secrets() -> None:
+    line = as_curl(all_samples()[1])
+    assert line.startswith("curl --globoff --path-as-is 'http://shop.example/orders?token=***' --header ")
+    assert "geheim" not in line
+    assert "8f2b11" not in line
+    assert "geheim" in as_curl(all_samples()[1], secrets=True)
+
+
+@pytest.mark.skipif(CURL is None, reason="curl is not installed: apt-get install curl")
+def test_curl_says_the_same_again(backend: str) -> None:
+    app = App(name="shop")
+    seen: list[tuple[Any, ...]] = []
+
+    @app.route("/x/{rest:path}", methods=["GET", "HEAD", "POST", "DELETE"])
+    async def anything(request: Request, rest: str) -> str:
+        fields = {name: value for name, value in request.headers.items() if name not in ("connection", "host")}
+        seen.append((request.method, request.target, fields, request.body))
+        return "ok"
+
+    requests = [
+        get("/x/a?b=[1]&c={2}&d=$HOME", "User-Agent: me", "X-Empty:", 'X-Quote: it\'s "x" $(id)'),
+        get("/x/../x/b", method="HEAD"),
+        get("/x/c", method="DELETE"),
+        post("/x/d", b"@file 'quoted' \"x\" \\n\n$HOME", "Content-Type: text/plain"),
+        post("/x/e", bytes(range(256))),
+        chunked("/x/f", b"a", b"b"),
+    ]
+    with app.start(backend=backend, record=True) as server:
+        import socket
+
+        for request in requests:
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.sendall(request)
+                client.recv(1000)
+        first, recorded = list(seen), list(server.traces)
+        seen.clear()
+        for trace in recorded:
+            line = server.traces.curl(trace, secrets=True).replace("t.example", f"127.0.0.1:{server.port}")
+            done = subprocess.run(["bash", "-c", line], capture_output=True, timeout=10, check=False)
+            assert done.returncode == 0, (line, done.stderr)
+    for before, after in zip(first, seen, strict=True):
+        for fields in (before[2], after[2]):
+            for name in ("content-length", "transfer-encoding"):
+                fields.pop(name, None)
+        assert before == after
+
+
+async def test_a_replay_sends_the_same_with_its_secrets(tmp_path: Path) -> None:
+    app = App(name="shop")
+    seen: list[Any] = []
+
+    @app.post("/orders")
+    async def orders(request: Request) -> str:
+        seen.append((request.target, request.headers["authorization"], request.body, request.headers["host"]))
+        return f"order {len(seen)}"
+
+    async with talking(app, record=True) as (server, client):
+        await client.ask(post("/orders?token=geheim", b"\x00\xff", "Authorization: Bearer abc"))
+        (trace,) = server.traces
+        again = await server.traces.areplay(trace)
+        assert (again.status, again.content) == (200, b"order 2")
+        assert ("content-type", "text/plain; charset=utf-8") in again.fields
+        assert seen[0] == seen[1]
+        assert "order 2" in (await run_blocking(server.traces.replay, trace)).content.decode().replace("3", "2")
+        with pytest.raises(RuntimeError, match="areplay"):
+            server.traces.replay(trace)
+        assert [one.status for one in server.traces] == [200, 200, 200]
+
+
+def test_replays_from_another_thread_and_to_a_unix_socket(backend: str, tmp_path: Path) -> None:
+    import socket
+
+    path = str(tmp_path / "s")
+    with shop().start(backend=backend, record=True, uds=path) as server:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            client.sendall(chunked("/echo", b"a", b"b"))
+            client.recv(1000)
+        (trace,) = server.traces
+        assert server.traces.replay(trace).content == b"ab"
+    with pytest.raises((OSError, HTTPException)):
+        server.traces.replay(trace)
+
+
+async def test_what_cannot_be_sent_again_is_told() -> None:
+    app = shop()
+    async with talking(app) as (server, client):
+        traces = Traces(server, Bounds(body_size=10)).start()
+        await client.ask(post("/echo", b"x" * 20))
+        (trace,) = traces
+        with pytest.raises(ReplayError, match=r"10 of the body's 20 bytes were kept: record with Bounds\(body_size"):
+            await traces.areplay(trace)
+        assert traces.curl(trace).endswith("# the body is cut: 10 of 20 bytes")
+        traces.stop()
