@@ -65,6 +65,33 @@ async def test_fixture_of_a_users_own(c):
     assert " error" not in said.splitlines()[-1], said
 
 
+@pytest.mark.skipif(not find_spec("uvloop"), reason="uvloop is not installed: pip install 'coserver[fast]'")
+def test_uvloop_makes_its_signal_pipe_anew_with_each_fixture(tmp_path: Path) -> None:
+    said = run(
+        tmp_path,
+        """
+import socket
+
+kept = []
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio", {"use_uvloop": True}
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("leak", ["nothing", "socketpair"])
+async def test_factory(coserver_client, app, leak):
+    app.get("/socketpair")(lambda: str(kept.extend(socket.socketpair())))
+    app.get("/nothing")(lambda: "ok")
+    c = await coserver_client(app)
+    assert (await c.get("/" + leak)).ok
+""",
+    )
+    assert "2 passed, 1 error" in said, said
+    assert "ERROR at teardown of test_factory[socketpair]" in said, said
+    assert said.count("LeakError: left behind: descriptor") == 1, said
+
+
 def test_sync_tests(tmp_path: Path) -> None:
     said = run(
         tmp_path,
