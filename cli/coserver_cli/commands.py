@@ -15,7 +15,7 @@ from coserver import __version__
 
 from . import serving
 from .child import join_parent
-from .options import DEVELOPMENT, Sectioned, with_flags
+from .options import DEV_DEFAULTS, DEVELOPMENT, Sectioned, with_flags
 from .serving import Asked
 
 cli = typer.Typer(
@@ -126,7 +126,7 @@ def serve(
 
 
 @cli.command(cls=Sectioned, short_help="Serve while the app is being written.")
-@with_flags
+@with_flags(defaults=DEV_DEFAULTS)
 def dev(
     target: Target = None,
     config: Config = None,
@@ -204,6 +204,10 @@ def check(
         Path | None,
         typer.Argument(metavar="FILE", show_default=False, help="The file; ./coserver.toml if not given."),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", metavar="FILE", show_default=False, help="The same, as serve has it."),
+    ] = None,
     env_file: EnvFile = None,
     app_dir: AppDir = None,
     no_import: NoImport = False,
@@ -214,7 +218,10 @@ def check(
     """
     from . import configuration
 
-    raise typer.Exit(configuration.check(Asked(config=file, env_file=env_file, app_dir=app_dir), not no_import))
+    if file is not None and config is not None:
+        raise typer.BadParameter("name the file once", param_hint="'--config'")
+    asked = Asked(config=file or config, env_file=env_file, app_dir=app_dir)
+    raise typer.Exit(configuration.check(asked, not no_import))
 
 
 @config_commands.command(cls=Sectioned, short_help="Show each value and where it comes from.")

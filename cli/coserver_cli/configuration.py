@@ -49,7 +49,7 @@ def _checked(configuration: Configuration, imports: bool) -> Iterator[str]:
     if references:
         yield f"{'ok  imported' if imports else '--  not imported'}: {', '.join(references)}"
     if file is None and not variables:
-        yield f"nothing to check: there is no {USUAL} here, and no COSERVER_ variable is set"
+        yield f"nothing to check: there is no {USUAL} here, and no variable that sets an option"
 
 
 def _count(number: int, noun: str) -> str:

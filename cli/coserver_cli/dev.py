@@ -13,6 +13,7 @@ from coserver.app.sources import resolve
 from . import lines, serving
 from .child import Child
 from .discover import choose
+from .options import DEV_DEFAULTS
 from .reload import supervise
 from .serving import Asked
 from .target import TargetError
@@ -22,7 +23,7 @@ def run(asked: Asked, folders: Sequence[Path], child: Child | None) -> int:
     """Serve until a signal; the exit code. The parent finds the app, so that a save of something half does not change
     which one is meant; the child is told."""
     if child is not None:
-        return serving.serve(replace(asked, flags={"debug": True, **asked.flags}), child)
+        return serving.serve(replace(asked, flags={"debug": DEV_DEFAULTS["debug"], **asked.flags}), child)
     try:
         found = with_target(asked, "coserver dev")
     except TargetError as error:

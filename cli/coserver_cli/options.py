@@ -44,13 +44,19 @@ _METAVARS = {"host": "ADDRESS", "uds": "PATH", "access_format": "FORMAT"}
 DEFAULTS: Mapping[str, Any] = {"port": 8000, "access_log": True}
 
 
-def with_flags(command: Callable[..., Any] | None = None, *, hidden: bool = False) -> Callable[..., Any]:
+#: The same under ``coserver dev``.
+DEV_DEFAULTS: Mapping[str, Any] = {**DEFAULTS, "debug": True}
+
+
+def with_flags(
+    command: Callable[..., Any] | None = None, *, hidden: bool = False, defaults: Mapping[str, Any] = DEFAULTS
+) -> Callable[..., Any]:
     """The command with a flag for each option; they reach it as ``flags``, a dict by option key.
 
-    ``hidden`` keeps them out of its help.
+    ``hidden`` keeps them out of its help; ``defaults`` are what its help tells in place of the fields' own.
     """
     if command is None:
-        return functools.partial(with_flags, hidden=hidden)
+        return functools.partial(with_flags, hidden=hidden, defaults=defaults)
     rows = {row.parameter: row for row in table().values()}
 
     @functools.wraps(command)
@@ -63,7 +69,7 @@ def with_flags(command: Callable[..., Any] | None = None, *, hidden: bool = Fals
         return command(**given, flags=flags)
 
     own = [one for one in inspect.signature(command, eval_str=True).parameters.values() if one.name != "flags"]
-    parameters = [*own, *(_parameter(row, hidden) for row in rows.values())]
+    parameters = [*own, *(_parameter(row, hidden, defaults) for row in rows.values())]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     return run
@@ -76,13 +82,13 @@ def _read(row: Option, written: str) -> Any:
         raise typer.BadParameter(str(error), param_hint=f"'{row.flag}'") from None
 
 
-def _parameter(row: Option, hidden: bool) -> inspect.Parameter:
+def _parameter(row: Option, hidden: bool, defaults: Mapping[str, Any]) -> inspect.Parameter:
     names = f"{row.flag}/--no-{row.flag[2:]}" if row.switch else row.flag
     option = typer.Option(
         names,
         *_ALIASES.get(row.key, ()),
         metavar=None if row.switch else _metavar(row),
-        help=_help(row),
+        help=_help(row, defaults),
         show_default=False,
         hidden=hidden,
         rich_help_panel=_UNDER.get(row.key, _SECTIONS[row.section]),
@@ -102,10 +108,10 @@ def _metavar(row: Option) -> str:
     return _METAVARS.get(row.key) or row.kind.metavar
 
 
-def _help(row: Option) -> str:
+def _help(row: Option, defaults: Mapping[str, Any]) -> str:
     """The reason up to its first semicolon, and the default; the rest stands in the reference."""
     text = row.why.partition(";")[0] if row.section == "limits" else row.why
-    default = values.written(DEFAULTS.get(row.key, row.default), row.unit)
+    default = values.written(defaults.get(row.key, row.default), row.unit)
     return f"{text[0].upper()}{text[1:]}.{'' if default == 'none' else f' [{default}]'}"
 
 

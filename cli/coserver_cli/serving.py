@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -187,14 +188,23 @@ def _load_env_file(path: Path) -> None:
     """Set what the file holds and is not set already, for the app as well. Raises Failure."""
     try:
         from dotenv import load_dotenv
+        from dotenv.parser import parse_stream
     except ImportError:
         lines.trouble("--env-file needs python-dotenv, which is not installed", "pip install 'coserver[dev]'")
         raise Failure("--env-file needs python-dotenv") from None
     try:
-        with path.open(encoding="utf-8") as opened:
-            load_dotenv(stream=opened, override=False)
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise _failed(f"--env-file: {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    # Not what it says: that may be a secret.
+    wrong = [one.original.line for one in parse_stream(StringIO(text)) if one.error]
+    if wrong:
+        why = "this is no NAME=value, or its quotes have no end"
+        raise _failed(*(f"--env-file: {path}:{line}: {why}" for line in wrong))
+    try:
+        load_dotenv(stream=StringIO(text), override=False)
+    except ValueError as error:  # a NUL, which no variable may hold
+        raise _failed(f"--env-file: {path}: {error}") from None
 
 
 def install_hooks(settings: HookSettings) -> None:

@@ -65,6 +65,9 @@ def _find(target: str, usual: str) -> tuple[ModuleType, str, Any]:
     """The module, the attribute's name, and what it is; None if there is none."""
     name, _, attribute = target.partition(":")
     attribute = attribute or usual
+    if name.endswith(".toml"):
+        way_out = f"give it with --config: coserver serve --config {name}"
+        raise TargetError(f"{name!r} is a configuration, not a module", way_out)
     if name.endswith(".py") or "/" in name:
         stem = name.removesuffix(".py").strip("./").replace("/", ".")
         raise TargetError(f"{name!r} is a file, not a module", f"name the module: coserver serve {stem}:{attribute}")

@@ -41,9 +41,12 @@ class Given:
 
 @dataclass
 class ListenerTable:
-    """One ``[[listener]]`` table: its keys, and those of its ``[listener.limits]``."""
+    """One ``[[listener]]`` table: its keys, and those of its ``[listener.limits]``. ``named`` are all of its keys,
+    those with a value that is refused too.
+    """
 
     where: str
+    named: frozenset[str] = frozenset()
     given: dict[str, Given] = field(default_factory=dict)
     limits: dict[str, Given] = field(default_factory=dict)
 
@@ -126,7 +129,7 @@ class _Reader:
         return None
 
     def _listener(self, path: tuple[str | int, ...], raw: Mapping[str, Any]) -> None:
-        listener = ListenerTable(self._where(path))
+        listener = ListenerTable(self._where(path), frozenset(raw))
         for key, inner in raw.items():
             if key == "limits":
                 self._section(key, (*path, key), inner, lambda row, given: listener.limits.update({row.name: given}))

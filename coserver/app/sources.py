@@ -6,6 +6,7 @@ no app is imported and nothing is started by it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,9 +91,15 @@ def resolve(
     _check_listeners(listeners, chosen, problems)
     _check_had(chosen, problems)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(sorted(problems, key=lambda problem: _line(problem, path)))
     app = _app(target, environ, file)
     return Configuration(app, chosen, listeners, file, tuple(warnings))
+
+
+def _line(problem: str, path: Path | None) -> int:
+    """Where it stands in the file; what is no file's comes first."""
+    place = re.match(rf"{re.escape(str(path))}:(\d+): ", problem)
+    return int(place[1]) if place else 0
 
 
 def _app(target: str | None, environ: Mapping[str, str], file: ConfigFile | None) -> Given | None:
@@ -178,15 +185,17 @@ def _check_listeners(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, 
 
 
 def _wrong_with(one: ListenerTable) -> Iterator[str]:
-    protocol = one.value("protocol") or "http"
-    if "uds" in one.given and ("port" in one.given or "host" in one.given):
+    if "uds" in one.named and ("port" in one.named or "host" in one.named):
         yield "a listener has one place: give uds, or host and port, not both"
-    elif "uds" not in one.given and "port" not in one.given:
+    elif "uds" not in one.named and "port" not in one.named:
         yield "a listener needs a place: port = 8000 (0 takes a free one), or uds = 'shop.sock'"
-    if protocol == "tcp" and "handler" not in one.given:
+    if "protocol" in one.named and "protocol" not in one.given:
+        return  # that it is neither has been said
+    protocol = one.value("protocol") or "http"
+    if protocol == "tcp" and "handler" not in one.named:
         yield "a tcp listener needs handler = 'module:function'"
     for name in ("handler", "framing") if protocol == "http" else ("app",):
-        if name in one.given:
+        if name in one.named:
             other = "tcp" if protocol == "http" else "http"
             yield f"{name} is for protocol = '{other}'; this listener speaks {protocol}"
 

@@ -57,7 +57,9 @@ class Kind:
 
 
 def shown(written: Any) -> str:
-    """A value in a message: as Python shows it, cut to one line's length."""
+    """A value in a message: as Python shows it, a switch as everybody writes it, cut to one line's length."""
+    if isinstance(written, bool):
+        return str(written).lower()
     try:
         text = repr(written)
     except (ValueError, RecursionError):  # an int of more than 4300 digits, a table too deep

@@ -104,7 +104,8 @@ def _leaked(fds: dict[int, str], pairs: set[str], threads: set[str]) -> list[str
     new_pairs = _pairs(new)
     if len(new_pairs) <= gone:
         new = {fd: what for fd, what in new.items() if what not in new_pairs}
-    return [f"descriptor {fd} ({what})" for fd, what in new.items()] + [f"thread {name}" for name in _threads() - threads]
+    left = [f"descriptor {fd} ({what})" for fd, what in new.items()]
+    return left + [f"thread {name}" for name in _threads() - threads]
 
 
 def _pairs(fds: dict[int, str]) -> set[str]:

@@ -120,7 +120,27 @@ zzz = 1
         "shop.toml:13: port must be from 0 (take a free one) to 65535; got 70000",
         "shop.toml:15: 'grcae' is no key of [listener.limits]; did you mean grace?",
         "shop.toml:16: 'zzz' is no key of [listener.limits]; 'coserver config reference' lists them",
-        "shop.toml:11: a listener needs a place: port = 8000 (0 takes a free one), or uds = 'shop.sock'",
+    ]
+
+
+def test_what_is_wrong_is_told_in_the_files_order(tmp_path: Path) -> None:
+    """A listener's own faults too; and a value that is refused is not missed as well."""
+    text = """[[listener]]
+framing = "lines"
+[[listener]]
+port = "80"
+protocol = "tcp"
+handler = 7
+[limits]
+grace = true
+"""
+    assert problems(tmp_path, text, environ={"COSERVER_GRACE": "soon"}) == [
+        "COSERVER_GRACE: grace must be a number of seconds, or a text like '30s', '5m' or 'inf'; got 'soon'",
+        "shop.toml:1: a listener needs a place: port = 8000 (0 takes a free one), or uds = 'shop.sock'",
+        "shop.toml:1: framing is for protocol = 'tcp'; this listener speaks http",
+        "shop.toml:4: port must be a whole number; got '80'",
+        "shop.toml:6: handler must be a text like 'module:name'; got 7",
+        "shop.toml:8: grace must be a number of seconds, or a text like '30s', '5m' or 'inf'; got true",
     ]
 
 

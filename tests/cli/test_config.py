@@ -144,6 +144,16 @@ def test_what_is_wrong_stops_it(coserver: Coserver, folder: Path) -> None:
         assert (done.stdout, done.returncode) == ("", 1)
 
 
+def test_check_takes_its_file_either_way(coserver: Coserver, folder: Path) -> None:
+    (folder / "shop.toml").write_text("port = 1\n")
+    expected = "ok  shop.toml: 1 key, 0 listeners\n"
+    for arguments in (["shop.toml"], ["--config", "shop.toml"], ["-c", "shop.toml"]):
+        assert coserver("config", "check", *arguments).stdout == expected
+    done = coserver("config", "check", "shop.toml", "--config", "shop.toml")
+    assert done.stderr.endswith("Invalid value for '--config': name the file once\n")
+    assert done.returncode == 2
+
+
 def test_a_listeners_place_is_taken(coserver: Coserver, folder: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -45,6 +45,10 @@ TARGETS = {
         "error: module 'empty' ({folder}/empty.py) has no 'app'",
         "  it holds no App at all; make one: app = coserver.App()",
     ),
+    "shop.toml": (
+        "error: 'shop.toml' is a configuration, not a module",
+        "  give it with --config: coserver serve --config shop.toml",
+    ),
     "app.py": ("error: 'app.py' is a file, not a module", "  name the module: coserver serve app:app"),
     "./web/app.py:site": (
         "error: './web/app.py' is a file, not a module",

@@ -137,7 +137,7 @@ def test_an_environment_file(serve: Callable[..., Running], environment: dict[st
         "app.get('/')(lambda: os.environ['SECRET'] + os.environ['TAKEN'])\n"
     )
     (folder / "staging.env").write_text(
-        "# comment\nSECRET='from the file'\nTAKEN=lost\nexport COSERVER_TARGET_SIZE=10\nCOSERVER_GRACE=1\n"
+        "\ufeff# comment\nSECRET='from the file'\nTAKEN=lost\nexport COSERVER_TARGET_SIZE=10\nCOSERVER_GRACE=1\n"
     )
     environment["TAKEN"] = ", set before"
     running = serve("told", "--env-file", "staging.env")
@@ -148,6 +148,17 @@ def test_an_environment_file(serve: Callable[..., Running], environment: dict[st
 def test_an_environment_file_that_is_none(coserver: Coserver) -> None:
     done = coserver("serve", "app", "--env-file", "none.env")
     assert done.stderr == "error: --env-file: none.env cannot be read: No such file or directory\n"
+    assert done.returncode == 1
+
+
+def test_an_environment_file_with_a_line_that_is_none(coserver: Coserver, folder: Path) -> None:
+    """It may be the one that matters: nothing is left out silently, nor is a secret shown."""
+    (folder / "bad.env").write_text("GOOD=1\n# fine\nnot an assignment\nTOO='unclosed\n")
+    done = coserver("serve", "app", "--env-file", "bad.env")
+    assert done.stderr == (
+        "error: --env-file: bad.env:3: this is no NAME=value, or its quotes have no end\n"
+        "error: --env-file: bad.env:4: this is no NAME=value, or its quotes have no end\n"
+    )
     assert done.returncode == 1
 
 
@@ -229,3 +240,12 @@ def test_the_access_log_is_on_until_it_is_not(serve: Callable[..., Running]) -> 
     second.signal(signal.SIGTERM)
     assert second.ended() == 0
     assert not [line for line in second.lines if "GET" in line]
+
+
+def test_help_tells_the_default_of_its_command(coserver: Coserver) -> None:
+    def debug_pages(command: str) -> str:
+        said = re.sub(r"\s+", " ", coserver(command, "--help").stdout)
+        return said.partition("--no-debug-pages ")[2].partition("Limits:")[0]
+
+    assert debug_pages("serve").endswith("for development only. [off] ")
+    assert debug_pages("dev").endswith("for development only. [on] ")
