@@ -16,6 +16,7 @@ _EXTENSION = rb";" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + _QUOTED + rb"))?"
 # 16 hexadecimal digits are 64 bits. No blanks around size, names and values: RFC 9112 would have us take them, but
 # nobody sends them, llhttp refuses them, and parsers have been made to disagree by what stands in extensions.
 _match_size = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)\r\n").match
+_match_plain_size = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n").match
 # What an unfinished size line may look like so far.
 _may_become_size = re.compile(rb"(?:[0-9A-Fa-f]{1,16}(?:;.*|\r)?)?", re.DOTALL).fullmatch
 
@@ -55,8 +56,8 @@ class ChunkGuard:
         self._size_max = size_max
         self._check_total()
 
-    def approve(self, data: bytes) -> int:
-        """How many leading bytes of ``data`` are sound, complete and part of this body.
+    def approve(self, data: bytes, chunks: int = 1 << 62) -> int:
+        """How many leading bytes of ``data`` are sound, complete and part of this body; so many chunks at most.
 
         Raises RemoteProtocolError (400, 413 or 431) on the first byte that is not, and from then on always: the place
         in the framing is lost, and data may look like framing.
@@ -66,6 +67,11 @@ class ChunkGuard:
         at, end = 0, len(data)
         try:
             while at < end and self._state != _DONE:
+                if self._state == _SIZE:
+                    at, chunks = self._approve_whole(data, at, chunks)
+                    if at == end or not chunks:
+                        break
+                    chunks -= 1
                 after = self._approve_data(end, at) if self._state == _DATA else self._approve_line(data, at)
                 if not after:
                     break
@@ -74,6 +80,23 @@ class ChunkGuard:
             self._refused = error.reason, error.status, error.limit
             raise
         return at
+
+    def _approve_whole(self, data: bytes, at: int, chunks: int) -> tuple[int, int]:
+        """Approve chunks that are there from size to CRLF, and without extensions: a flood of tiny ones costs little.
+
+        Returns where they end, and how many more may be approved; the first that is anything else is left to the rest.
+        """
+        size, most = self.size, self._size_max
+        while chunks and (plain := _match_plain_size(data, at)):
+            length = int(plain[1], 16)
+            stop = plain.end() + length
+            if not length or size + length > most or data[stop : stop + 2] != b"\r\n":
+                break
+            size += length
+            at = stop + 2
+            chunks -= 1
+        self.size = size
+        return at, chunks
 
     def _approve_data(self, end: int, at: int) -> int:
         step = min(self._left, end - at)

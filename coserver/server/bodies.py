@@ -130,6 +130,8 @@ async def next_piece(connection: HttpConnection, exchange: Exchange) -> bytes:
         if reader.body_done:
             await _finish(connection, exchange)
         if data:
+            if reader.buffer and not reader.body_done:  # many small chunks: others have their turn first
+                await connection.service.loop.checkpoint()
             return data
         if not reader.body_done:
             await _receive(connection, exchange)

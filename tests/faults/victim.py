@@ -71,6 +71,7 @@ class Victim:
 
     def __init__(self, port: int, process: psutil.Process) -> None:
         self.port = port
+        self.codec = ""
         self.process = process
         self.at_rest = self.weight
 

@@ -180,3 +180,35 @@ def test_raises_nothing_else(data: bytes) -> None:
     except RemoteProtocolError:
         return
     assert 0 <= approved <= len(data)
+
+
+def test_so_many_chunks_at_once() -> None:
+    """What is approved is whole chunks, whichever way they are read, and the rest is for the next call."""
+    body = b"1\r\nx\r\n" * 10 + b"1;a\r\nx\r\n" * 10 + b"1\r\nx\r\n" * 3 + b"0\r\nA: b\r\n\r\n"
+    for chunks in (1, 2, 3, 7, 100):
+        each, rest, calls = guard(), body, 0
+        while not each.done:
+            size = each.approve(rest, chunks)
+            assert size or not rest
+            approved, rest, calls = rest[:size], rest[size:], calls + 1
+            assert approved.endswith(b"\r\n")
+            assert approved.count(b"x") <= chunks
+        assert not rest
+        assert each.size == 23
+        assert calls >= 23 / chunks
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 256])
+def test_what_is_wrong_among_many_chunks(chunks: int) -> None:
+    fine = b"1\r\nx\r\n" * 5
+    for wrong in (b"1\r\nxy\r\n", b"1\nx\r\n", b"x\r\n", b"-1\r\nx\r\n", b"1 \r\nx\r\n", b"1\r\nx\n\n"):
+        each, rest = guard(), fine + wrong + fine
+        with pytest.raises(RemoteProtocolError) as caught:  # noqa: PT012 - which of the calls raises is not its business
+            for _ in range(20):
+                rest = rest[each.approve(rest, chunks) :]
+        assert caught.value.status == 400
+        assert len(rest) <= len(wrong + fine) + len(fine) % 6 + 6 * chunks
+    each, rest = guard(size_max=7), fine * 2
+    with pytest.raises(RemoteProtocolError, match="longer than 7 bytes"):  # noqa: PT012
+        for _ in range(20):
+            rest = rest[each.approve(rest, chunks) :]
