@@ -2,6 +2,7 @@
 
 from .app.app import App
 from .app.server import Server
+from .app.tls import Tls
 from .hooks.cancellation import RequestCancelled
 from .hooks.suspension import await_
 from .hooks.workers import run_blocking
@@ -41,6 +42,7 @@ __all__ = [
     "Server",
     "Subrequest",
     "SubrequestCancelled",
+    "Tls",
     "Upload",
     "Upstream",
     "UpstreamBusy",

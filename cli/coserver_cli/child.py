@@ -43,7 +43,7 @@ class Child:
         """The server listens: give the parent its sockets to keep. Whether all of them came from the parent before."""
         self._server = server
         bound = registry.keep(server)
-        listeners = [[server.name, b.name, b.host, b.path, b.address.protocol, len(b.sockets)] for b in bound]
+        listeners = [[server.name, b.name, b.host, b.path, b.address.scheme, len(b.sockets)] for b in bound]
         self._say(
             {"listeners": listeners, "grace": server.settings.limits.grace},
             [sock.fileno() for one in bound for sock in one.sockets],

@@ -191,6 +191,30 @@ def demo(
     raise typer.Exit(run(port))
 
 
+@cli.command("dev-cert", cls=Sectioned, short_help="Make a certificate for this machine.")
+def dev_cert(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            show_default=False,
+            help="Hosts and addresses that it is for; localhost, 127.0.0.1 and ::1 if none is given.",
+        ),
+    ] = None,
+    folder: Annotated[
+        Path, typer.Option("--dir", metavar="FOLDER", show_default=False, help="Write the files there, not here.")
+    ] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
+) -> None:
+    """Make a certificate for this machine, and the authority that clients must trust: for development only.
+
+    Example: coserver dev-cert && coserver serve shop:app --ssl-certfile dev-cert.pem --ssl-keyfile dev-cert.key
+    """
+    from . import devcert
+
+    raise typer.Exit(devcert.run(names or [], folder, force=force))
+
+
 config_commands = typer.Typer(
     help="Check and show the configuration, or print its reference.", no_args_is_help=True, rich_markup_mode=None
 )

@@ -86,13 +86,18 @@ def _rows(configuration: Configuration, own: Limits) -> Iterator[Row]:
     elsewhere = ("port", "uds") if configuration.listeners else ("port",) if "uds" in configuration.given else ()
     for row, value, where in configuration.rows(own, DEFAULTS):
         if row.key not in elsewhere:
-            yield row.key, value, where, row.unit
+            yield row.key, "(secret)" if row.secret and value else value, where, row.unit
 
 
 def _listener_rows(one: ListenerTable) -> Iterator[Row]:
     for name, row in listener_table().items():
         if name in one.given:
             yield name, one.given[name].value, one.given[name].where, row.unit
+    if one.value("tls") is False:
+        yield "tls", False, one.given["tls"].where, ""
+    for name, given in (one.tls or {}).items():
+        secret = table()[f"tls.{name}"].secret
+        yield f"tls.{name}", "(secret)" if secret else given.value, given.where, ""
     for name, given in one.limits.items():
         yield f"limits.{name}", given.value, given.where, table()[f"limits.{name}"].unit
 

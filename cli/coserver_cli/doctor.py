@@ -34,6 +34,7 @@ PURPOSES = {
     "orjson": "fast JSON",
     "trio": "the backend trio",
     "watchfiles": "coserver dev and --reload",
+    "trustme": "coserver dev-cert",
     "psutil": "who holds a busy port",
     "python-dotenv": "--env-file",
 }

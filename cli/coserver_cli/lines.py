@@ -28,46 +28,46 @@ as_records = False
 def started(server: Server) -> None:
     """Name and version, each listener's URL with what answers there, and how to stop it."""
     width = max(len(address.url) for address in server.addresses)
-    _say(Text.assemble(("coserver", "bold"), f" {__version__} serves ", (server.name, "bold")))
+    say(Text.assemble(("coserver", "bold"), f" {__version__} serves ", (server.name, "bold")))
     for address in server.addresses:
         url = Text(address.url.ljust(width), "cyan")
-        _say(Text.assemble("  ", url, "  ", _what(address)))
+        say(Text.assemble("  ", url, "  ", _what(address)))
     settings = server.settings
-    _say(Text(f"  backend {settings.backend}, codec {settings.codec}", "dim"))
-    _say(Text("Press Ctrl+C to stop"))
+    say(Text(f"  backend {settings.backend}, codec {settings.codec}", "dim"))
+    say(Text("Press Ctrl+C to stop"))
 
 
 def stopping(server: Server, signals: int) -> None:
     """The first signal begins a drain, the second ends it."""
     running = server.exchanges
     if signals > 1:
-        _say(Text("stopping at once", "yellow"))
+        say(Text("stopping at once", "yellow"))
     elif running:
         requests = _count(running, "request")
-        _say(Text(f"stopping: finishing {requests}, Ctrl+C again to stop at once", "yellow"))
+        say(Text(f"stopping: finishing {requests}, Ctrl+C again to stop at once", "yellow"))
     else:
-        _say(Text("stopping"))
+        say(Text("stopping"))
 
 
 def stopped() -> None:
     """Nothing served any more when the signal came."""
-    _say(Text("stopping"))
+    say(Text("stopping"))
 
 
 def found(target: str, others: Sequence[str]) -> None:
     """The app that nobody named, and those that it was preferred to."""
     beside = f"; there are {', '.join(others)} too" if others else ""
-    _say(Text.assemble("found ", (target, "bold"), beside))
+    say(Text.assemble("found ", (target, "bold"), beside))
 
 
 def again(server: Server) -> None:
     """A reload's next child listens where the one before did."""
-    _say(Text.assemble("serving ", (server.name, "bold"), " again"))
+    say(Text.assemble("serving ", (server.name, "bold"), " again"))
 
 
 def watching(folders: Sequence[Path]) -> None:
     """What a reload watches."""
-    _say(Text(f"watching {', '.join(map(_short, folders))} for changes", "dim"))
+    say(Text(f"watching {', '.join(map(_short, folders))} for changes", "dim"))
 
 
 def changed(files: Mapping[Path, str]) -> None:
@@ -76,21 +76,21 @@ def changed(files: Mapping[Path, str]) -> None:
     # An editor that writes a new file over the old one has added it, to the system's mind.
     what = "deleted" if what == "deleted" and len(files) == 1 and not file.exists() else "changed"
     more = f" and {_count(len(files) - 1, 'more file')}" if len(files) > 1 else ""
-    _say(Text.assemble((_short(file), "cyan"), f"{more} {what}: reloading"))
+    say(Text.assemble((_short(file), "cyan"), f"{more} {what}: reloading"))
 
 
 def waiting(code: int) -> None:
     """The child has ended by itself."""
     what = "the app has ended" if not code else "nothing is served"
     by = f" (signal {-code})" if code < 0 else ""
-    _say(Text(f"{what}{by}: waiting for a change", "yellow"))
+    say(Text(f"{what}{by}: waiting for a change", "yellow"))
 
 
 def warning(message: str) -> None:
     """Something that was asked for, it seems, and means nothing."""
     if as_records:
         return log.warning("%s", message)
-    return _say(Text.assemble(("warning: ", "bold yellow"), message))
+    return say(Text.assemble(("warning: ", "bold yellow"), message))
 
 
 def traceback_of(error: BaseException) -> str:
@@ -103,10 +103,10 @@ def trouble(message: str, way_out: str = "", cause: BaseException | None = None)
     if as_records:
         return log.error("%s", f"{message}: {way_out}" if way_out else message, exc_info=cause)
     if cause is not None:
-        _say(Text(traceback_of(cause)))
-    _say(Text.assemble(("error: ", "bold red"), message))
+        say(Text(traceback_of(cause)))
+    say(Text.assemble(("error: ", "bold red"), message))
     if way_out:
-        _say(Text(f"  {way_out}"))
+        say(Text(f"  {way_out}"))
     return None
 
 
@@ -154,7 +154,8 @@ class _Stderr(Console):
         os.close(nowhere)
 
 
-def _say(text: Text) -> None:
+def say(text: Text) -> None:
+    """A line on stderr, or a record where the log is JSON."""
     if as_records:
         return log.info("%s", text.plain.strip())
     # Made anew each time: sys.stderr may have been replaced since.

@@ -19,7 +19,8 @@ from coserver.app.options import Option, table
 
 #: Headings of the help, in this order; the command's own options come first.
 WHERE, ENGINE, LOGGING, LIMITS, DEVELOPMENT = "Where it listens", "Engine", "Logging", "Limits", "Development"
-HEADINGS = (WHERE, ENGINE, LOGGING, DEVELOPMENT, LIMITS)
+TLS = "TLS"
+HEADINGS = (WHERE, TLS, ENGINE, LOGGING, DEVELOPMENT, LIMITS)
 #: An option that stands elsewhere than its section's others.
 _UNDER = {
     "backend": ENGINE,
@@ -29,7 +30,7 @@ _UNDER = {
     "trusted_peers": LOGGING,
     "debug": DEVELOPMENT,
 }
-_SECTIONS = {"": WHERE, "limits": LIMITS, "hooks": ENGINE, "log": LOGGING}
+_SECTIONS = {"": WHERE, "tls": TLS, "limits": LIMITS, "hooks": ENGINE, "log": LOGGING}
 #: Other names that people know.
 _ALIASES = {"trusted_peers": ("--forwarded-allow-ips",)}
 #: What a shell offers where other words may be written as well.
@@ -38,7 +39,8 @@ _USUAL = {
     "trusted_peers": ("unix", "*"),
     "host": ("127.0.0.1", "0.0.0.0", "::"),
 }
-_METAVARS = {"host": "ADDRESS", "uds": "PATH", "access_format": "FORMAT"}
+_METAVARS = {"host": "ADDRESS", "uds": "PATH", "tls.certfile": "FILE", "tls.keyfile": "FILE", "tls.ca_certs": "FILE",
+             "tls.keyfile_password": "TEXT", "access_format": "FORMAT"}
 
 #: What stands for a field's default under ``coserver serve``: a person looks on, and knows the port.
 DEFAULTS: Mapping[str, Any] = {"port": 8000, "access_log": True}

@@ -56,11 +56,18 @@ _OWN = """\
 | | `--reload`, `--reload-dir` | | serve anew after each change of a file |
 """
 
+_TLS = """\
+## TLS: `[tls]`
+
+With a `certfile` the server speaks TLS, all of its listeners. See the [guide](../guide/tls.md).
+"""
+
 _LISTENERS = """\
 ## Listeners: `[[listener]]`
 
 Each such table is one listener. If there are any, they stand in the place of the one that `port` or `uds` would make;
-the app's own `@app.tcp` handlers listen as well. A `[listener.limits]` table below it starts from `[limits]`.
+the app's own `@app.tcp` handlers listen as well. A `[listener.limits]` table below it starts from `[limits]`, a
+`[listener.tls]` table from `[tls]`; `tls = false` makes it a plain one beside others that speak TLS.
 """
 
 _EXAMPLE = """\
@@ -103,6 +110,7 @@ def reference() -> str:
         _HEAD,
         _OWN,
         "## The server\n\nAt the top of the file, above all tables.\n\n" + _table([r for r in rows if not r.section]),
+        _TLS + "\n" + _table([row for row in rows if row.section == "tls"]),
         "## Limits: `[limits]`\n\n" + _table([row for row in rows if row.section == "limits"]),
         "## Hooks: `[hooks]`\n\n" + _table([row for row in rows if row.section == "hooks"]),
         "## Logging: `[log]`\n\n" + _table([row for row in rows if row.section == "log"]),

@@ -18,6 +18,7 @@ import typer
 
 from coserver import App, AppError, Server
 from coserver.app.config import ConfigError, Given
+from coserver.app.listening import listening
 from coserver.app.registry import CannotListen
 from coserver.app.settings import HookSettings, LogSettings, Options
 from coserver.app.sources import Configuration, resolve
@@ -113,6 +114,7 @@ def ready(found: Found) -> None:
         settings = found.app.settings(found.options)
         for app in [found.app, *(one.app for one in settings.listeners if one.app is not None)]:
             app.compile()
+        listening(found.app, settings)  # reads certificates
     except AppError as error:
         raise _failed(str(error)) from None
 

@@ -28,7 +28,8 @@ from . import running
 from .declared import Mount, Route, TcpRoute, check_prefix, find_framing, make_router, places, route_limits
 from .lifespan import Lifespan, make_lifespan
 from .server import Server
-from .settings import ListenerSettings, Options, Settings
+from .settings import ListenerSettings, Options, Settings, check_tls
+from .tls import Tls
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -159,18 +160,21 @@ class App:
         name: str | None = None,
         limits: Limits | None = None,
         proxy_protocol: bool | None = None,
+        tls: Tls | bool | None = None,
     ) -> Callable[[Handler], Handler]:
         """Decorator: this handler holds the conversation with each client of a TCP port, or of a UNIX socket (``uds``).
 
         ``framing`` is a row of FRAMINGS or a class like them, called with ``Limits.frame_size`` for each connection.
-        ``limits`` are its own; with ``proxy_protocol`` each connection begins with a PROXY header. Raises AppError.
+        ``limits`` are its own; with ``proxy_protocol`` each connection begins with a PROXY header. ``tls`` is its
+        own Tls, False for none; None: as the server that it is part of. Raises AppError.
         """
         make = find_framing(framing)
+        check_tls(tls, "", (None, False))
 
         def register(handler: Handler) -> Handler:
             # A handler defined again (a cell run again) takes its predecessor's place.
             own = name or describe(handler).rpartition(".")[2]
-            route = TcpRoute(own, port, host, handler, make, uds, limits, proxy_protocol)
+            route = TcpRoute(own, port, host, handler, make, uds, limits, proxy_protocol, tls)
             self.tcp_routes = [one for one in self.tcp_routes if one.name != route.name]
             self.tcp_routes.append(route)
             return handler
@@ -221,8 +225,8 @@ class App:
             app._mounted_in.append(self)
 
     def listen(self, **options: Any) -> None:
-        """Listen on one more address: keywords name, host, port, uds, app, limits, and for TCP protocol="tcp", handler,
-        framing (see ListenerSettings). Raises AppError.
+        """Listen on one more address: keywords name, host, port, uds, app, limits, tls, and for TCP protocol="tcp",
+        handler, framing (see ListenerSettings). Raises AppError.
         """
         settings = ListenerSettings(**options)
         same = [one for one in self.listeners if settings.name and one.name == settings.name]

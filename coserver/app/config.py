@@ -41,14 +41,15 @@ class Given:
 
 @dataclass
 class ListenerTable:
-    """One ``[[listener]]`` table: its keys, and those of its ``[listener.limits]``. ``named`` are all of its keys,
-    those with a value that is refused too.
+    """One ``[[listener]]`` table: its keys, and those of its ``[listener.limits]`` and ``[listener.tls]``. ``named``
+    are all of its keys, those with a value that is refused too.
     """
 
     where: str
     named: frozenset[str] = frozenset()
     given: dict[str, Given] = field(default_factory=dict)
     limits: dict[str, Given] = field(default_factory=dict)
+    tls: dict[str, Given] | None = None  # None: as the server's
 
     def value(self, name: str) -> Any:
         return self.given[name].value if name in self.given else None
@@ -67,7 +68,7 @@ class ConfigFile:
     @property
     def keys(self) -> int:
         """How many keys it sets."""
-        in_tables = sum(len(one.given) + len(one.limits) for one in self.listeners)
+        in_tables = sum(len(one.given) + len(one.limits) + len(one.tls or ()) for one in self.listeners)
         return len(self.given) + in_tables + (self.app is not None)
 
 
@@ -132,7 +133,12 @@ class _Reader:
         listener = ListenerTable(self._where(path), frozenset(raw))
         for key, inner in raw.items():
             if key == "limits":
-                self._section(key, (*path, key), inner, lambda row, given: listener.limits.update({row.name: given}))
+                self._section(key, (*path, key), inner, _keep_in(listener.limits))
+            elif key == "tls" and inner is False:
+                listener.given["tls"] = Given(False, "file", self._where((*path, key)))
+            elif key == "tls":
+                own = listener.tls = {}
+                self._section(key, (*path, key), inner, _keep_in(own))
             else:
                 self._key(
                     listener_table(),
@@ -176,6 +182,13 @@ class _Reader:
 
     def _where(self, path: tuple[str | int, ...]) -> str:
         return f"{self.file.path}:{self.document.line(path)}"
+
+
+def _keep_in(found: dict[str, Given]) -> Callable[[Option, Given], None]:
+    def keep(row: Option, given: Given) -> None:
+        found[row.name] = given
+
+    return keep
 
 
 def _meant(key: str, rows: Mapping[str, Option]) -> str:

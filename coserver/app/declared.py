@@ -12,6 +12,7 @@ from ..server.errors import AppError
 from ..server.failures import ErrorHandlers
 from ..server.limits import Limits, RouteLimits
 from ..server.routes import Router, split_route
+from .tls import Tls
 
 if TYPE_CHECKING:
     from .app import App
@@ -38,6 +39,7 @@ class TcpRoute:
     uds: str | None = None
     limits: Limits | None = None
     proxy_protocol: bool | None = None
+    tls: Tls | bool | None = None
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,15 @@ from ..server.connection import HttpConnection
 from ..server.endpoint import Endpoint, describe
 from ..server.errors import AppError
 from ..server.limits import Limits
+from ..server.protocols import PROTOCOLS
 from ..server.routes import Router
 from ..server.service import Story
 from ..server.tcp import tcp_story
+from ..transport.certificates import Certificates
 from .declared import TcpRoute, find_framing, framing_name
 from .registry import Wanted
 from .settings import ListenerSettings, Settings
+from .tls import Tls
 
 if TYPE_CHECKING:
     from .app import App
@@ -31,6 +34,7 @@ class Listening:
     router: Router
     limits: Limits
     proxy_protocol: bool
+    certificates: Certificates | None = None
 
 
 def listening(app: App, settings: Settings) -> list[Listening]:
@@ -40,36 +44,43 @@ def listening(app: App, settings: Settings) -> list[Listening]:
     """
     found: list[Listening] = []
     names: set[str] = set()
-    for one in _all(app, settings):
+    loaded: dict[tuple[Tls, bool], Certificates] = {}  # several listeners may share them
+    for one, tls in _all(app, settings):
         name, number = one.wanted.name, 2
         while name in names:
             name, number = f"{one.wanted.name}-{number}", number + 1
         names.add(name)
-        found.append(replace(one, wanted=replace(one.wanted, name=name)))
+        certificates = None
+        if tls is not None:
+            key = (tls, one.wanted.protocol == "http")
+            certificates = loaded[key] = loaded.get(key) or tls.load(tuple(PROTOCOLS) if key[1] else ())
+        wanted = replace(one.wanted, name=name, tls=tls is not None)
+        found.append(replace(one, wanted=wanted, certificates=certificates))
     return found
 
 
-def _all(app: App, settings: Settings) -> Iterator[Listening]:
+def _all(app: App, settings: Settings) -> Iterator[tuple[Listening, Tls | None]]:
     asked = [*settings.listeners, *app.listeners]
     tcp_routes = list(app.tcp_routes)
     if not settings.listeners and (app.routes or app.mounts or not (asked or tcp_routes)):
-        yield _http(ListenerSettings(host=settings.host, port=settings.port, uds=settings.uds), app, settings)
+        place = ListenerSettings(host=settings.host, port=settings.port, uds=settings.uds)
+        yield _http(place, app, settings), settings.tls
     elif not asked and not tcp_routes[0].port and not tcp_routes[0].uds:
         # Without HTTP the port that was asked for is the first handler's, if that names none of its own.
         tcp_routes[0] = replace(tcp_routes[0], port=settings.port)
     for one in asked:
         if one.protocol == "http":
-            yield _http(one, app, settings)
+            yield _http(one, app, settings), _tls(one, settings)
         else:
             assert one.handler is not None
             name = one.name or describe(one.handler).rpartition(".")[2]
             framing = find_framing(one.framing)
             route = TcpRoute(
-                name, one.port or 0, one.host, one.handler, framing, one.uds, one.limits, one.proxy_protocol
+                name, one.port or 0, one.host, one.handler, framing, one.uds, one.limits, one.proxy_protocol, one.tls
             )
-            yield _tcp(route, app, settings)
+            yield _tcp(route, app, settings), _tls(route, settings)
     for route in tcp_routes:
-        yield _tcp(route, app, settings)
+        yield _tcp(route, app, settings), _tls(route, settings)
 
 
 def _http(one: ListenerSettings, app: App, settings: Settings) -> Listening:
@@ -99,3 +110,9 @@ def _proxied(one: ListenerSettings | TcpRoute, settings: Settings) -> bool:
         )
     return wanted
 
+
+def _tls(one: ListenerSettings | TcpRoute, settings: Settings) -> Tls | None:
+    """Its own, or the server's: a port must not be plain because nobody thought of it."""
+    if isinstance(one.tls, Tls):
+        return one.tls
+    return None if one.tls is False else settings.tls

@@ -17,10 +17,13 @@ from ..server.errors import AppError
 from ..server.limits import Limits
 from . import values
 from .settings import HookSettings, ListenerSettings, LogSettings, Settings
+from .tls import Tls
 from .values import Kind
 
-#: Where each section's keys stand in a file, and what its variables and flags begin with.
-SECTIONS: dict[str, type] = {"": Settings, "limits": Limits, "hooks": HookSettings, "log": LogSettings}
+#: Where each section's keys stand in a file.
+SECTIONS: dict[str, type] = {"": Settings, "tls": Tls, "limits": Limits, "hooks": HookSettings, "log": LogSettings}
+#: Those whose variables and flags begin with a word of their own; uvicorn's flags for TLS are named so too.
+_FIRST_WORDS = {"log": "log", "hooks": "hooks", "tls": "ssl"}
 PREFIX = "COSERVER_"
 LISTENER = "listener"
 
@@ -38,6 +41,7 @@ class Option:
     of: tuple[str, ...]
     flag_name: str
     owner: type  # whose rule its value must pass
+    secret: bool = False  # nobody is shown its value
 
     @property
     def key(self) -> str:
@@ -47,13 +51,17 @@ class Option:
     @property
     def variable(self) -> str:
         """``COSERVER_PORT``, ``COSERVER_HEAD_TIMEOUT``, ``COSERVER_LOG_LEVEL``."""
-        return f"{PREFIX}{f'{self.section}_' if self.section in ('log', 'hooks') else ''}{self.name}".upper()
+        return f"{PREFIX}{self._own_name}".upper()
 
     @property
     def flag(self) -> str:
         """``--port``, ``--head-timeout``, ``--log-level``; a switch has a ``--no-`` twin."""
-        own = f"{self.section}-{self.name}" if self.section in ("log", "hooks") else self.name
-        return f"--{(self.flag_name or own).replace('_', '-')}"
+        return f"--{(self.flag_name or self._own_name).replace('_', '-')}"
+
+    @property
+    def _own_name(self) -> str:
+        first = _FIRST_WORDS.get(self.section)
+        return f"{first}_{self.name}" if first else self.name
 
     @property
     def parameter(self) -> str:
@@ -120,6 +128,7 @@ def _rows(section: str, owner: type) -> Iterator[Option]:
             tuple(told.get("of", ())) or _words(hints[field.name]),
             told.get("flag", ""),
             Settings if section == LISTENER and field.name in ("host", "port", "uds") else owner,
+            told.get("secret", False),
         )
 
 

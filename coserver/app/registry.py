@@ -36,11 +36,12 @@ class Bound:
     kept: bool = False
     protocol: str = "http"
     serves: str = ""
+    tls: bool = False
     address: Address = field(init=False)
 
     def __post_init__(self) -> None:
         port = 0 if self.path else self.sockets[0].getsockname()[1]
-        self.address = Address(self.name, self.protocol, self.host, port, self.path, self.serves)
+        self.address = Address(self.name, self.protocol, self.host, port, self.path, self.serves, self.tls)
 
     def close(self) -> None:
         for sock in self.sockets:
@@ -65,6 +66,7 @@ class Wanted:
     path: str = ""
     protocol: str = "http"
     serves: str = ""
+    tls: bool = False
 
 
 def running(name: str) -> Server | None:
@@ -149,7 +151,7 @@ def _way_out(want: Wanted, error: OSError) -> str:
 
 
 def _bound_to(want: Wanted, sockets: list[socket.socket], kept: bool = False) -> Bound:
-    return Bound(want.name, want.host, want.path, sockets, kept, want.protocol, want.serves)
+    return Bound(want.name, want.host, want.path, sockets, kept, want.protocol, want.serves, want.tls)
 
 
 def _in_use(want: Wanted) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import TaskStatus
 
+from ..server.errors import AppError
 from ..server.failures import ErrorEndpoint
 from ..server.heads import heads_writer
 from ..server.service import Service
@@ -25,6 +28,8 @@ from .settings import Settings, backend_arguments
 
 if TYPE_CHECKING:
     from .app import App
+
+log = logging.getLogger("coserver.app")
 
 OnStart = Callable[[Server], None]
 OnSignal = Callable[[Server, int], None]
@@ -104,6 +109,7 @@ def make_service(one: Listening, app: App, settings: Settings) -> Service:
     """One listener's service, with what the settings ask to be written and believed."""
     service = Service(one.router, one.limits, settings.codec, app.emitter)
     service.proxy_protocol = one.proxy_protocol
+    service.certificates = one.certificates
     if settings.trusted_peers:
         from ..server.trust import Trust
 
@@ -181,10 +187,18 @@ def run(app: App, settings: Settings, on_start: OnStart | None, on_signal: OnSig
 async def _heed_signals(
     server: Server, ended_by: list[int], on_signal: OnSignal | None, *, task_status: TaskStatus[None]
 ) -> None:
-    """The first signal drains, the second ends at once, the third kills the process."""
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    """The first signal drains, the second ends at once, the third kills the process. SIGHUP: read certificates."""
+    heeded = [signal.SIGINT, signal.SIGTERM]
+    if server.has_certificates and hasattr(signal, "SIGHUP"):
+        heeded.append(signal.SIGHUP)
+    at_terminal = _has_terminal()
+    with anyio.open_signal_receiver(*heeded) as signals:
         task_status.started()
         async for number in signals:
+            # The same signal says that the terminal is gone, and nobody there to stop the server any more.
+            if number not in (signal.SIGINT, signal.SIGTERM) and (_has_terminal() or not at_terminal):
+                await anyio.to_thread.run_sync(_reload_certificates, server)
+                continue
             ended_by.append(number)
             if len(ended_by) > 2:  # what no cancellation reaches keeps the process alive
                 signal.signal(number, signal.SIG_DFL)
@@ -192,3 +206,19 @@ async def _heed_signals(
             if on_signal is not None:
                 on_signal(server, len(ended_by))
             server.stop(None if len(ended_by) == 1 else 0)
+
+
+def _reload_certificates(server: Server) -> None:
+    try:
+        server.reload_certificates()
+    except AppError as error:
+        log.error("%s", error)
+
+
+def _has_terminal() -> bool:
+    """Whether this process belongs to a terminal that is there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

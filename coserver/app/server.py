@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..lifecycle.emitter import Emitter
+from ..server.errors import AppError
+from ..transport.certificates import CertificateError
 from ..transport.loop import poster
 from ..transport.parking import where_thread
 from .settings import Settings, seconds
@@ -34,6 +36,7 @@ _LOOK = 0.5
 _AFTER_CLEANUP = 1.0
 #: Seconds to wait for a replaced server's last accept. It takes one turn of its loop; a stuck loop accepts nobody.
 _LAST_ACCEPT = 1.0
+_OVER_TLS = {"http": "https", "tcp": "tls"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +52,20 @@ class Address:
     port: int
     path: str = ""
     serves: str = field(default="", compare=False)
+    tls: bool = False
+
+    @property
+    def scheme(self) -> str:
+        """http, https, tcp, or tls for TCP that speaks it."""
+        return _OVER_TLS[self.protocol] if self.tls else self.protocol
 
     @property
     def url(self) -> str:
         """What a client on this machine opens."""
         if self.path:
-            return f"{self.protocol}+unix:{self.path}"
+            return f"{self.scheme}+unix:{self.path}"
         host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"{self.protocol}://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 class Server:
@@ -187,6 +196,22 @@ class Server:
         """Let go all that steppers hold, and hold nothing more: the server drains."""
         for step in self.steps:
             step.close()
+
+    @property
+    def has_certificates(self) -> bool:
+        """Whether any of its listeners speaks TLS."""
+        return any(one.certificates is not None for one in self._services)
+
+    def reload_certificates(self) -> None:
+        """Read the files of all TLS listeners again, for new connections; those that stand go on. From any thread.
+
+        Raises AppError for what cannot be used, and then that listener's certificates stay as they were.
+        """
+        for certificates in dict.fromkeys(one.certificates for one in self._services if one.certificates is not None):
+            try:
+                certificates.reload()
+            except CertificateError as error:
+                raise AppError(f"the certificates read before stay in use: {error}") from None
 
     def stop(self, grace: float | None = None) -> None:
         """Stop accepting, let what runs end within ``grace`` seconds (default: ``Limits.grace``), then cancel it.

@@ -17,6 +17,7 @@ from ..protocol.codecs import choose_codec
 from ..protocol.errors import LocalProtocolError
 from ..server.errors import AppError
 from ..server.limits import Limits
+from .tls import Tls
 
 if TYPE_CHECKING:
     from .app import App
@@ -30,6 +31,7 @@ class Options(TypedDict, total=False):
     uds: str | None
     backend: str
     codec: str
+    tls: Tls | None
     limits: Limits
     listeners: Sequence[ListenerSettings]
     access_log: bool
@@ -79,6 +81,7 @@ class ListenerSettings:
     proxy_protocol: bool | None = _option(
         None, "whether each connection begins with a PROXY header; as the one above if not given"
     )
+    tls: Tls | bool | None = field(default=None)  # False: plain, though the server's others speak TLS
     limits: Limits | None = field(default=None)
 
     def __post_init__(self) -> None:
@@ -92,6 +95,7 @@ class ListenerSettings:
             raise AppError(f"{what}: an http listener has an app, no handler; for a handler, protocol is 'tcp'")
         if self.proxy_protocol not in (None, True, False):
             raise AppError(f"{what}: proxy_protocol must be True or False; got {self.proxy_protocol!r}")
+        check_tls(self.tls, f"{what}: ", (None, False))
         if self.limits is not None and not isinstance(self.limits, Limits):
             raise AppError(f"{what}: limits must be a Limits; got {self.limits!r}")
 
@@ -107,6 +111,7 @@ class Settings:
     codec: str = _option(
         "auto", "the HTTP parser: h11, httptools, or auto for the faster one installed", of=("auto", "h11", "httptools")
     )
+    tls: Tls | None = None
     limits: Limits = field(default_factory=Limits)
     listeners: Sequence[ListenerSettings] = ()
     access_log: bool = _option(False, "log a line for each answered request, on the logger coserver.access")
@@ -131,6 +136,7 @@ class Settings:
         if self.host is None or self.port is None:
             raise AppError("host and port must be given, port 0 taking a free one; got None")
         _check_place(self.host, self.port, self.uds)
+        check_tls(self.tls, "", (None,))
         if not isinstance(self.limits, Limits):
             raise AppError(f"limits must be a Limits; got {self.limits!r}")
         for name in ("access_log", "proxy_protocol", "record", "debug"):
@@ -214,6 +220,17 @@ class LogSettings:
             raise AppError(f"format must be 'text' or 'json'; got {self.format!r}")
         if isinstance(self.debug, str) or any(one not in DEBUGGED for one in self.debug):
             raise AppError(f"debug must be a list of {', '.join(map(repr, DEBUGGED))}; got {self.debug!r}")
+
+
+def check_tls(tls: Any, what: str, others: tuple[Any, ...]) -> None:
+    """A Tls that has what it needs, or one of ``others``. Raises AppError."""
+    if isinstance(tls, Tls):
+        try:
+            tls.check()
+        except AppError as error:
+            raise AppError(f"{what}{error}") from None
+    elif not any(tls is other for other in others):
+        raise AppError(f"{what}tls must be a Tls, Tls(certfile='site.pem', keyfile='site.key'); got {tls!r}")
 
 
 def _check_place(host: Any, port: Any, uds: Any, what: str = "") -> None:

@@ -17,6 +17,7 @@ from ..server.limits import Limits
 from .config import USUAL, ConfigError, ConfigFile, Given, ListenerTable, nearest, read
 from .options import PREFIX, Option, table
 from .settings import HookSettings, ListenerSettings, LogSettings, Options
+from .tls import Tls
 
 #: Variables that are no setting's.
 CONFIG, APP = f"{PREFIX}CONFIG", f"{PREFIX}APP"
@@ -49,9 +50,10 @@ class Configuration:
 
     def options(self, own: Limits, find: Find) -> Options:
         """The keywords of ``App.run``. Raises ConfigError, and what ``find`` raises."""
-        limits = self.limits(own)
-        listeners = tuple(_listener(one, limits, find) for one in self.listeners)
-        return cast(Options, {**self._of(""), "limits": limits, "listeners": listeners})
+        limits, tls = self.limits(own), self._of("tls")
+        listeners = tuple(_listener(one, limits, tls, find) for one in self.listeners)
+        made = {"tls": Tls(**tls)} if tls else {}
+        return cast(Options, {**self._of(""), **made, "limits": limits, "listeners": listeners})
 
     def rows(self, own: Limits, defaults: Mapping[str, Any]) -> Iterator[tuple[Option, Any, str]]:
         """Every option with its value and origin. ``own`` are the app's limits; ``defaults`` stand for the fields'."""
@@ -90,6 +92,7 @@ def resolve(
     listeners = tuple(file.listeners) if file else ()
     _check_listeners(listeners, chosen, problems)
     _check_had(chosen, problems)
+    _check_tls(listeners, chosen, problems)
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: _line(problem, path)))
     app = _app(target, environ, file)
@@ -167,6 +170,24 @@ def _check_had(chosen: Mapping[str, Given], problems: list[str]) -> None:
                 problems.append(f"{given.where}: {error}")
 
 
+def _check_tls(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, Given], problems: list[str]) -> None:
+    """What is given of TLS goes together, at the top and for each listener."""
+    top = {table()[key].name: given for key, given in chosen.items() if table()[key].section == "tls"}
+    asked = [(next(iter(top.values())).where, top)] if top else []
+    asked += [(one.where, _with_own(top, one.tls)) for one in listeners if one.tls is not None]
+    for where, given in asked:
+        try:
+            Tls(**{name: one.value for name, one in given.items()}).check()
+        except AppError as error:
+            problems.append(f"{where}: {error}")
+
+
+def _with_own(top: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A listener's TLS starts from the server's; with a certificate of its own go keys of its own."""
+    keys = ("keyfile", "keyfile_password") if "certfile" in own else ()
+    return {**{name: value for name, value in top.items() if name not in keys}, **own}
+
+
 def _check_listeners(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, Given], problems: list[str]) -> None:
     for key in ("port", "uds"):
         if listeners and key in chosen:
@@ -200,13 +221,15 @@ def _wrong_with(one: ListenerTable) -> Iterator[str]:
             yield f"{name} is for protocol = '{other}'; this listener speaks {protocol}"
 
 
-def _listener(one: ListenerTable, limits: Limits, find: Find) -> ListenerSettings:
-    """A listener's settings: its limits start from those at the top."""
+def _listener(one: ListenerTable, limits: Limits, tls: Mapping[str, Any], find: Find) -> ListenerSettings:
+    """A listener's settings: its limits and its TLS start from those at the top."""
     named = {name: given.value for name, given in one.given.items()}
     for kind in ("app", "handler", "framing"):
         if ":" in named.get(kind, ""):
             named[kind] = find(kind, one.given[kind])
     own = {name: given.value for name, given in one.limits.items()}
+    if one.tls is not None:
+        named["tls"] = Tls(**_with_own(tls, {name: given.value for name, given in one.tls.items()}))
     try:
         return ListenerSettings(**named, limits=replace(limits, **own))
     except (AppError, ValueError) as error:

@@ -24,8 +24,11 @@ from ..lifecycle import phases
 from ..transport.deadlines import TICK
 from ..transport.parking import parkable
 from ..transport.stream import SocketStream
+from ..transport.tls import TlsStream
+from ..transport.tls_info import TlsInfo
 from ..upstream.parent import current_host
 from .arrival import arrive
+from .handshake import secure
 from .holding import Pause, be_held
 from .pace import Pace
 
@@ -43,6 +46,7 @@ _NOTHING_OWED = (0, None)
 #: What a deadline means in each phase: the limit, the status that is still sent if any, and what happened.
 _LATE = {
     phases.ACCEPT: ("head_timeout", 0, "nothing was sent for {} s"),
+    "tls": ("handshake_timeout", 0, "the TLS handshake took longer than {} s"),
     phases.HEAD: ("head_timeout", 408, "the request head took longer than {} s"),
     phases.BODY: ("body_timeout", 408, "nothing of the body came for {} s"),
     phases.HANDLER: ("handler_timeout", 503, "the handler took longer than {} s"),
@@ -64,6 +68,7 @@ class Accepted:
         "_pause",
         "_socket",
         "aborted",
+        "arriving",
         "deadline",
         "emitter",
         "ended_by",
@@ -108,6 +113,7 @@ class Accepted:
         self.deadline = self.since + self.limits.head_timeout
         self.exchange: Any = None
         self._pause: Pause | None = None  # made by the first hold
+        self.arriving = ""  # "tls": its handshake is under way
         self.aborted = False  # it must end in a reset
         self.pace: Pace | None = None  # made by the first write that has to wait
         self.suspended: Worker | None = None  # the worker that waits for it in a blocking call
@@ -117,6 +123,11 @@ class Accepted:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.peer} {self.phase}, {self.served} served>"
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """What was agreed on, and who the client is by its certificate; None without TLS."""
+        return self.stream.info if isinstance(self.stream, TlsStream) else None
 
     @property
     def busy(self) -> bool:
@@ -181,6 +192,8 @@ class Accepted:
         try:
             if self.service.proxy_protocol:
                 arrived = await arrive(self)
+            if arrived and self.service.certificates is not None:
+                arrived = await secure(self, self.service.certificates)
         except BaseException:
             if self.emitter.watched:
                 self.emitter.tell(self._opened())
@@ -191,6 +204,11 @@ class Accepted:
 
     def _opened(self) -> ev.Event:
         return ev.ConnectionOpened(**self.facts(), peer=self.peer, protocol=self.protocol)
+
+    def carry(self, stream: SocketStream) -> None:
+        """Go on over ``stream``, which has the same descriptor."""
+        self.stream = self._socket = stream
+        self.send_now = stream.send_now
 
     async def story(self) -> bool:
         """What this protocol does, from the first byte on; true if it goes on in a new task."""
@@ -228,7 +246,7 @@ class Accepted:
         if self.phase == phases.ACCEPT and self.service.draining:
             self.drain()
             return
-        limit, status, what = _LATE.get(self.phase, _IDLE)
+        limit, status, what = _LATE.get(self.arriving or self.phase, _IDLE)
         if self.phase == phases.BODY and deadline - self.since < self.limits.body_timeout:
             limit, status, what = _SLOW_BODY
         self.end(f"{what.format(round(getattr(self.limits, limit), 3))} ({limit})")

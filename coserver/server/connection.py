@@ -26,12 +26,13 @@ from ..upstream.subrequest import Subrequest
 from .accepted import Accepted, is_cancellation
 from .afterwork import begin_work, work_after
 from .bodies import discard_body, next_piece, read_body
-from .endings import last_words, linger, refuse
+from .endings import last_words, refuse
 from .endpoint import AWAIT, WORKER, Endpoint
 from .errors import ClientLeft, HTTPException
 from .exchange import Exchange, next_exchange_id
 from .failures import find_handler, plain_answer
 from .limits import limits_of
+from .linger import linger
 from .responding import respond, respond_at_once, send_rest
 from .response import Response, to_response
 from .streaming import BrokenOff, NothingSent

@@ -10,17 +10,12 @@ from ..lifecycle import events as ev
 from ..protocol.errors import RemoteProtocolError
 from .errors import ClientLeft, HTTPException
 from .exchange import Exchange, next_exchange_id
-from .limits import Limits
+from .linger import linger
 from .response import error_response
 from .streaming import BrokenOff
 
 if TYPE_CHECKING:
-    from .accepted import Accepted
     from .connection import HttpConnection
-
-#: A client that owes nothing is given this part of ``Limits.linger_timeout``: it may be sending what it should not.
-_NOT_OWED = 1 / 8
-
 
 async def refuse(connection: HttpConnection, error: RemoteProtocolError) -> None:
     """The client broke the protocol: answer, and read no request from it again."""
@@ -62,20 +57,6 @@ async def last_words(connection: HttpConnection) -> None:
     with anyio.move_on_after(limits.linger_timeout):
         await connection.respond(_broken_exchange(connection), error_response(HTTPException(status)))
         await linger(connection, limits, owed=True)
-
-
-async def linger(connection: Accepted, limits: Limits, *, owed: bool) -> None:
-    """Let the client read the answer before the close: unread bytes would make the close a reset (RFC 9112 §9.6).
-
-    ``owed``: the client has sent, or is still to send, what nobody will read.
-    """
-    with anyio.move_on_after(limits.linger_timeout * (1 if owed else _NOT_OWED)):
-        try:
-            await connection.end_sending()
-            while True:
-                await connection.stream.receive()
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            pass
 
 
 def _broken_exchange(connection: HttpConnection) -> Exchange:

@@ -85,6 +85,9 @@ class Limits:
     head_timeout: float = _limit(
         10.0, "seconds", "for the whole head, however it trickles; Apache 20, nginx 60. Then 408"
     )
+    handshake_timeout: float = _limit(
+        10.0, "seconds", "for the TLS handshake, before the head's own time begins; nginx 60. Then closed"
+    )
     body_timeout: float = _limit(
         30.0,
         "seconds",

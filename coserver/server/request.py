@@ -12,6 +12,7 @@ from ..protocol.fields import Headers, RawFields
 from ..protocol.head import RequestHead
 from ..protocol.jsons import decode_json
 from ..protocol.values import decode_text, parse_urlencoded
+from ..transport.tls_info import TlsInfo
 from .errors import HTTPException, too_much
 from .given import Given
 from .identity import host_of, make_request_id
@@ -145,9 +146,14 @@ class Request:
 
     @property
     def scheme(self) -> str:
-        """What a trusted peer's X-Forwarded-Proto, or Forwarded, says, "http" or "https"; else "http"."""
-        trust = self._trust
-        return trust.scheme(self.peer, self.head.fields) if trust is not None else "http"
+        """What a trusted peer's X-Forwarded-Proto, or Forwarded, says, "http" or "https"; else what is spoken here."""
+        spoken, trust = "http" if self.tls is None else "https", self._trust
+        return trust.scheme(self.peer, self.head.fields, spoken) if trust is not None else spoken
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """What was agreed on by TLS, and the client's certificate; None without TLS. A proxy's TLS is not seen here."""
+        return self._connection.tls if self._connection is not None else None
 
     @property
     def request_id(self) -> str:

@@ -19,6 +19,7 @@ from ..hooks.workers import close_idle
 from ..lifecycle.emitter import Emitter
 from ..protocol.codecs import Parsers
 from ..protocol.dates import format_date
+from ..transport.certificates import Certificates
 from ..transport.listener import Listener
 from ..transport.loop import Loop
 from ..transport.parking import parkable
@@ -27,6 +28,7 @@ from ..upstream.parent import current_host
 from .accepted import Accepted
 from .breaches import Breaches
 from .endpoint import Endpoint
+from .handshake import keep_fresh
 from .limits import Limits
 from .room import Room
 from .routes import Router
@@ -72,6 +74,7 @@ class Service:
         self.access: Callable[..., None] | None = None  # writes the access log, see ``access.access_writer``
         self.heads: Callable[..., None] | None = None  # shows each head, see ``heads.heads_writer``
         self.trust: Trust | None = None  # whose word counts for who the client is; None: nobody's
+        self.certificates: Certificates | None = None  # each connection begins with a TLS handshake
         self.proxy_protocol = False  # whether each connection begins with a PROXY header
         self.draining = False
         self.cancelled = False  # everything is to end, now
@@ -201,7 +204,12 @@ class Service:
 
     async def _run_loop(self, scope: anyio.CancelScope) -> None:
         with scope:
-            await self.loop.run()
+            if self.certificates is None:
+                await self.loop.run()
+                return
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(keep_fresh, self.certificates)
+                await self.loop.run()
 
     async def _accept(self, listener: Listener, story: Story) -> None:
         if self._stop.is_set():

@@ -23,12 +23,13 @@ from ..lifecycle import phases
 from ..lifecycle.emitter import Answered
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.framing import Framing
+from ..transport.tls_info import TlsInfo
 from ..upstream.parent import end_children
 from .accepted import Accepted, is_cancellation
-from .endings import linger
 from .endpoint import DIRECT, WORKER, Endpoint
 from .errors import AppError
 from .exchange import next_exchange_id
+from .linger import linger
 from .message import Message
 from .pace import patience
 
@@ -279,6 +280,11 @@ class BlockingTcpConnection:
     @property
     def peer(self) -> str:
         return self._connection.peer
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """See Accepted.tls."""
+        return self._connection.tls
 
     @property
     def state(self) -> dict[str, Any]:

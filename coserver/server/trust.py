@@ -60,10 +60,10 @@ class Trust:
         """
         return self._walk(peer, fields)[0] or peer
 
-    def scheme(self, peer: str, fields: RawFields) -> str:
-        """What the nearest proxy said, "http" or "https", if ``peer`` is trusted; else "http"."""
+    def scheme(self, peer: str, fields: RawFields, spoken: str = "http") -> str:
+        """What the nearest proxy said, "http" or "https", if ``peer`` is trusted; else what is ``spoken``."""
         said = self._said(peer, fields, "proto", b"x-forwarded-proto").lower()
-        return said if said in ("http", "https") else "http"
+        return said if said in ("http", "https") else spoken
 
     def host(self, peer: str, fields: RawFields) -> str:
         """The host that the client asked for, as a trusted ``peer`` said; "" if none said so, or what is no host."""

@@ -130,7 +130,7 @@ class TlsEngine:
             return b""
         while True:
             try:
-                data = self._read(max_bytes)
+                data = self._read(max_bytes if max_bytes < RECORD else RECORD)  # it makes room for so many
             except ssl.SSLWantReadError:
                 if not self._feed_more():
                     return b""
