@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
+from importlib.util import find_spec
 from os import PathLike
 from types import SimpleNamespace
 from typing import Any, TypeVar, Unpack
@@ -55,6 +56,7 @@ class App:
         self._hook()
         self.emitter = Emitter()
         self.state = SimpleNamespace()
+        self.measured = False  # its servers count from their start on
         self.errors = ErrorHandlers()
         self.routes: list[Route] = []
         self.tcp_routes: list[TcpRoute] = []
@@ -149,6 +151,18 @@ class App:
         base = "" if prefix == "/" else check_prefix(prefix)
         self.get(base or "/")(served.serve_root)
         self.get(f"{base}/{{path:path}}")(served.serve)
+
+    def metrics(self, path: str = "/metrics") -> None:
+        """Serve what the server has counted at ``path``, in OpenMetrics text, and count from its start on.
+
+        Raises AppError without prometheus-client (``coserver[metrics]``).
+        """
+        if not find_spec("prometheus_client"):
+            raise AppError("metrics need prometheus-client; pip install 'coserver[metrics]'")
+        from .measuring import answer_metrics
+
+        self.measured = True
+        self.get(path)(answer_metrics)
 
     def tcp(
         self,

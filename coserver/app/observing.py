@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..observe.filters import Filter
+from ..observe.meter import Meter
+from ..observe.metrics import Collector, Loops
 from ..observe.snapshot import Snapshot
 from ..observe.stepper import Steppable, Stepper
 from ..observe.taking import Copied, Listened, Watched
@@ -35,6 +38,16 @@ def take_snapshot(server: Server) -> Snapshot:
     copied = _copy(watched(server), server)
     state = "running" if server.accepting else "draining" if server.running else "stopped"
     return copied.build(state, copied.counters())
+
+
+def make_meter(server: Server) -> Meter:
+    return Meter(watched(server).listened)
+
+
+def make_collector(server: Server, meter: Meter) -> Collector:
+    """What a registry of prometheus-client asks."""
+    sweeper = server.sweeper
+    return Collector(meter, partial(take_snapshot, server), partial(Loops, sweeper), lambda: server.breaches)
 
 
 def _copy(what: Watched, server: Server) -> Copied:

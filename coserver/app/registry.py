@@ -75,6 +75,11 @@ def running(name: str) -> Server | None:
     return server if server is not None and server.running else None
 
 
+def all_running() -> list[Server]:
+    """Every server of this process that runs."""
+    return [server for server in list(_servers.values()) if server.running]
+
+
 def bind(name: str, wanted: list[Wanted]) -> list[Bound]:
     """Bind all listeners of an app, taking over what its running predecessor holds. Raises OSError."""
     held = _bound.get(name, []) if running(name) else []

@@ -53,6 +53,8 @@ async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
                 registry.enter(server, bound)
             if settings.record:
                 server.traces.start()
+            if any(one.measured for one in apps):
+                server.measure()
             async with _accepting(wanted, services, server, bound):
                 if old is not None:
                     await server.replace(old)

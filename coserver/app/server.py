@@ -22,9 +22,12 @@ from .settings import Settings, seconds
 
 if TYPE_CHECKING:
     from ..observe.filters import Filter
+    from ..observe.meter import Meter
+    from ..observe.metrics import Collector
     from ..observe.snapshot import Snapshot
     from ..observe.stepper import Stepper
     from ..server.service import Service
+    from ..transport.deadlines import Sweeper
     from .app import App
     from .traces import Traces
 
@@ -84,6 +87,7 @@ class Server:
         self.started = monotonic()
         self.apps: list[App] = []  # all whose handlers answer here
         self._traces: Traces | None = None
+        self._meter: Meter | None = None
         #: Whether its block ends with it, so that ``stop`` can wait for the block, and what the app does after the last
         #: request: so in a thread of its own and in the foreground. Someone else's block may go on.
         self.owns_block = False
@@ -133,6 +137,11 @@ class Server:
         return self._services[0].emitter
 
     @property
+    def sweeper(self) -> Sweeper:
+        """Its loop's."""
+        return self._services[0].loop.sweeper
+
+    @property
     def running(self) -> bool:
         """False once the last connection and the listening sockets are closed."""
         return self._running
@@ -166,6 +175,27 @@ class Server:
         from .observing import take_snapshot
 
         return take_snapshot(self)
+
+    def measure(self) -> Meter:
+        """Count from now on what exchanges, suspensions and subrequests come to; a request costs 4 µs more."""
+        if self._meter is None:
+            from .observing import make_meter
+
+            self._meter = make_meter(self)
+        self._meter.start(self.emitter)
+        return self._meter
+
+    def collector(self) -> Collector:
+        """For a registry of prometheus-client; counts from the first call on, unless ``measure`` was called before."""
+        from .observing import make_collector
+
+        return make_collector(self, self.measure())
+
+    def metrics(self) -> str:
+        """All that was counted, in OpenMetrics text; from any thread. Raises RuntimeError without prometheus-client."""
+        from ..observe.metrics import make_registry, render
+
+        return render(make_registry(self.collector()))
 
     @property
     def traces(self) -> Traces:
@@ -285,6 +315,8 @@ class Server:
         self._ended.set()
         if self._traces is not None:
             self._traces.stop()
+        if self._meter is not None:
+            self._meter.stop()
         self._forget_ended()
 
     async def replace(self, predecessor: Server) -> None:

@@ -57,9 +57,7 @@ class Stepper:
     ``with server.step("/page") as step:`` lets everything go at the end, however that comes.
     """
 
-    def __init__(
-        self, of: Steppable, filter: str | Filter, at: str | Iterable[str], limit: float = HOLD_LIMIT
-    ) -> None:
+    def __init__(self, of: Steppable, filter: str | Filter, at: str | Iterable[str], limit: float = HOLD_LIMIT) -> None:
         """Raises FilterError, ValueError."""
         self.filter = parse(filter)
         self.at = holdable(at)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .accepted import Accepted
     from .exchange import Exchange
     from .forms import Form
+    from .service import Service
     from .trust import Trust
     from .uploads import Spool
 
@@ -261,6 +262,12 @@ class Request:
         if exchange.after is None:
             exchange.after = []
         exchange.after.append(partial(function, *args, **keywords))
+
+    @property
+    def service(self) -> Service:
+        """The listener that the request came to, as its connections see it. Raises RuntimeError when all is over."""
+        service: Service = self._under_way("service").connection.service
+        return service
 
     @property
     def app(self) -> Any:

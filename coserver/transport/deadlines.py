@@ -35,14 +35,20 @@ class Swept(Protocol):
 
 
 class Sweeper:
-    """``subjects`` are looked at for their deadlines, ``running`` are those of them with an exchange under way."""
+    """``subjects`` are looked at for their deadlines, ``running`` are those of them with an exchange under way.
 
-    __slots__ = ("_wake", "running", "subjects")
+    ``lag`` is how much too late the last look came, in seconds: how long the loop was kept from its tasks. ``lags`` and
+    ``ticks`` are the sum of them and their number, ``worst_lag`` the longest. From any thread.
+    """
+
+    __slots__ = ("_wake", "lag", "lags", "running", "subjects", "ticks", "worst_lag")
 
     def __init__(self) -> None:
         self.subjects: set[Swept] = set()
         self.running: set[Swept] = set()
         self._wake: anyio.Event | None = None
+        self.lag = self.lags = self.worst_lag = 0.0
+        self.ticks = 0
 
     def __repr__(self) -> str:
         return f"<Sweeper {len(self.subjects)} subjects, {len(self.running)} running>"
@@ -58,15 +64,19 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled; sleeps without waking while there is nothing to look at."""
-        ticks = 0
         while True:
             if not self.subjects:
                 self._wake = anyio.Event()
                 await self._wake.wait()
                 self._wake = None
+            due = monotonic() + TICK
             await anyio.sleep(TICK)
-            ticks += 1
-            self.sweep(monotonic(), every=ticks % _DEADLINE_TICKS == 0)
+            now = monotonic()
+            self.ticks += 1
+            self.lag = lag = max(now - due, 0.0)
+            self.lags += lag
+            self.worst_lag = max(self.worst_lag, lag)
+            self.sweep(now, every=self.ticks % _DEADLINE_TICKS == 0)
 
     def sweep(self, now: float, *, every: bool = True) -> None:
         """One look, at all subjects or only at those that run. A subject that raises is logged; the others go on."""

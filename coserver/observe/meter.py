@@ -1,0 +1,133 @@
+"""The meter: counts what exchanges, suspensions and subrequests came to. Plain numbers, added on the loop.
+
+An observer of the main events. Routes, not paths, are told apart, and methods only as far as they have names: nobody
+can fill the tables by asking for what does not exist.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import Any
+
+from ..lifecycle import events as ev
+from ..lifecycle.emitter import Emitter
+from .taking import Listened
+
+#: Upper edges in seconds: prometheus-client's own, and a millisecond and less, where most answers here are.
+BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
+
+
+class Durations:
+    """A histogram: ``counts`` by bucket, the last one being all above the last edge, and the ``total`` of seconds."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+
+class Meter:
+    """Counts what happens on ``listened``, between ``start`` and ``stop``. The tables may be read from any thread."""
+
+    def __init__(self, listened: Iterable[Listened]) -> None:
+        self.requests: dict[tuple[str, str, str, int], int] = {}  # listener, method, route, status
+        self.durations: dict[tuple[str, str], Durations] = {}  # listener, route
+        self.broken: dict[tuple[str, str], int] = {}  # listener, route
+        self.messages: dict[str, int] = {}  # listener
+        self.suspensions: dict[str, Durations] = {}  # call
+        self.subrequests: dict[tuple[str, str], int] = {}  # upstream, outcome
+        self.upstream_durations: dict[str, Durations] = {}  # upstream
+        self._listened = {one.service: one for one in listened}
+        self._emitter: Emitter | None = None
+
+    def __repr__(self) -> str:
+        return f"<Meter {'on' if self.measuring else 'off'}, {sum(self.requests.values())} requests>"
+
+    @property
+    def measuring(self) -> bool:
+        return self._emitter is not None
+
+    def start(self, emitter: Emitter) -> None:
+        """Twice is fine."""
+        if self._emitter is None:
+            self._emitter = emitter
+            emitter.add_observer(self.note, brief=True)
+
+    def stop(self) -> None:
+        """Twice is fine."""
+        if self._emitter is not None:
+            self._emitter.remove_observer(self.note)
+            self._emitter = None
+
+    def note(self, event: ev.Event) -> None:
+        """The observer."""
+        count = _COUNT.get(type(event))
+        if count is not None and event.exchange is not None:
+            one = self._listened.get(event.source.connection.service)
+            if one is not None:
+                count(self, one, event)
+
+    def _answered(self, one: Listened, event: Any) -> None:
+        exchange = event.source
+        if one.protocol != "http":
+            return
+        head, endpoint = exchange.head, exchange.endpoint
+        method = head.method if head is not None and head.method in _METHODS else "other"
+        route = endpoint.route if endpoint is not None else ""
+        key = (one.name, method, route, exchange.status)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        _durations(self.durations, (one.name, route)).add(event.at - exchange.started)
+
+    def _broke(self, one: Listened, event: Any) -> None:
+        """A connection closed before the answer, or the answer was broken off; one that another replaces was not."""
+        exchange = event.source
+        if one.protocol == "http" and (exchange.status == 0) == isinstance(event, ev.ConnectionClosed):
+            endpoint = exchange.endpoint
+            key = (one.name, endpoint.route if endpoint is not None else "")
+            self.broken[key] = self.broken.get(key, 0) + 1
+
+    def _message(self, one: Listened, event: Any) -> None:
+        if one.protocol != "http":
+            self.messages[one.name] = self.messages.get(one.name, 0) + 1
+
+    def _resumed(self, one: Listened, event: Any) -> None:
+        _durations(self.suspensions, event.call).add(event.seconds)
+
+    def _subrequest(self, one: Listened, event: Any) -> None:
+        sub = event.source
+        name = sub.client.name
+        if isinstance(event, ev.SubrequestFinished):
+            outcome = f"{event.status // 100}xx"
+            _durations(self.upstream_durations, name).add(sub.elapsed)
+        else:
+            outcome = "failed" if isinstance(event, ev.SubrequestFailed) else "cancelled"
+        self.subrequests[name, outcome] = self.subrequests.get((name, outcome), 0) + 1
+
+
+def _durations(table: dict[Any, Durations], key: Any) -> Durations:
+    found = table.get(key)
+    if found is None:
+        found = table[key] = Durations()
+    return found
+
+
+_COUNT: dict[type[ev.Event], Any] = {
+    ev.ResponseFinished: Meter._answered,
+    ev.ResponseFailed: Meter._broke,
+    ev.ResponseCancelled: Meter._broke,
+    ev.ConnectionClosed: Meter._broke,
+    ev.HandlerFinished: Meter._message,
+    ev.HandlerFailed: Meter._message,
+    ev.HandlerCancelled: Meter._message,
+    ev.Resumed: Meter._resumed,
+    ev.SubrequestFinished: Meter._subrequest,
+    ev.SubrequestFailed: Meter._subrequest,
+    ev.SubrequestCancelled: Meter._subrequest,
+}
