@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from .exchange import Exchange
     from .limits import Limits
     from .service import Service
-
-
-log = logging.getLogger("coserver.server")
 
 
 class _Held:
@@ -106,8 +102,7 @@ async def _spool(exchange: Exchange, pieces: list[bytes], limits: Limits) -> Non
             exchange.spooled = Spool(reader_for(exchange.request.headers, limits))
         await anyio.to_thread.run_sync(exchange.spooled.write, pieces)
     except OSError as error:
-        log.error("%r: its body cannot be kept: %s", exchange, error)
-        raise RemoteProtocolError("The server has no room for this body", 507) from error
+        raise RemoteProtocolError("The server has no room for this body", 507, "disk") from error
 
 
 async def next_piece(connection: HttpConnection, exchange: Exchange) -> bytes:

@@ -23,6 +23,7 @@ OTHER_REASONS = {
     "protocol": "what came is not HTTP, or breaks a rule of it (400, 501, 505), or of a TCP framing",
     "tls": "no TLS handshake: what came is none, nothing is shared, or either side refused the other's certificate",
     "descriptors": "the system had no descriptor or memory left for a connection that waited",
+    "disk": "a body was too large for memory, and its temporary file could not be written (507)",
     "gave_way": "a connection ended, being idle or after its answer, for a client that waited; nobody's fault",
 }
 

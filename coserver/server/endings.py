@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import anyio
@@ -20,10 +21,7 @@ if TYPE_CHECKING:
 async def refuse(connection: HttpConnection, error: RemoteProtocolError) -> None:
     """The client broke the protocol: answer, and read no request from it again."""
     connection.end(f"refused: {error.reason}")
-    told = "%r: refused with %d: %s"
-    connection.service.breaches.note(
-        error.limit or "protocol", connection.peer, told, connection, error.status, error.reason
-    )
+    _note(connection, error)
     if connection.service.heads is not None and connection.exchange is None:
         connection.service.heads(connection, None, refused=connection.reader.buffer)
     exchange = _broken_exchange(connection)
@@ -32,6 +30,14 @@ async def refuse(connection: HttpConnection, error: RemoteProtocolError) -> None
         connection.emitter.tell(refused)
     if exchange.status or await _told(connection, exchange, HTTPException(error.status, error.reason)):
         await linger(connection, connection.limits, owed=True)
+
+
+def _note(connection: HttpConnection, error: RemoteProtocolError) -> None:
+    reason, level = error.reason, logging.WARNING
+    if isinstance(error.__cause__, OSError):  # it was the server that could not: a full disk
+        reason, level = f"{reason}: {error.__cause__}", logging.ERROR
+    note, told = connection.service.breaches.note, "%r: refused with %d: %s"
+    note(error.limit or "protocol", connection.peer, told, connection, error.status, reason, level=level)
 
 
 async def _told(connection: HttpConnection, exchange: Exchange, error: HTTPException) -> bool:

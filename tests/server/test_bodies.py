@@ -121,10 +121,11 @@ async def test_a_full_disk(app: App, monkeypatch: pytest.MonkeyPatch, caplog: py
             pass
 
     monkeypatch.setattr(tempfile, "TemporaryFile", Full)
-    async with talking(app, limits=Limits(body_buffer=10)) as (_, client):
+    async with talking(app, limits=Limits(body_buffer=10)) as (server, client):
         await client.send(get("/size", "Content-Length: 200000", method="POST") + b"x" * 100_000)
         answer = await client.answer()
         assert (answer.status, answer.headers["connection"]) == (507, "close")
+        assert server.breaches == {"disk": 1}
     assert "No space left" in caplog.text
 
 
