@@ -83,7 +83,8 @@ def show(asked: Asked, *, imports: bool, as_json: bool) -> int:
 def _rows(configuration: Configuration, own: Limits) -> Iterator[Row]:
     app = configuration.app
     yield "app", app.value if app else None, app.where if app else "default", ""
-    elsewhere = ("port", "uds") if configuration.listeners else ("port",) if "uds" in configuration.given else ()
+    place = "uds" in configuration.given or "fd" in configuration.given
+    elsewhere = ("port", "uds", "fd") if configuration.listeners else ("port",) if place else ()
     for row, value, where in configuration.rows(own, DEFAULTS):
         if row.key not in elsewhere:
             yield row.key, "(secret)" if row.secret and value else value, where, row.unit

@@ -39,8 +39,8 @@ _USUAL = {
     "trusted_peers": ("unix", "*"),
     "host": ("127.0.0.1", "0.0.0.0", "::"),
 }
-_METAVARS = {"host": "ADDRESS", "uds": "PATH", "tls.certfile": "FILE", "tls.keyfile": "FILE", "tls.ca_certs": "FILE",
-             "tls.keyfile_password": "TEXT", "access_format": "FORMAT"}
+_METAVARS = {"host": "ADDRESS", "uds": "PATH", "uds_permissions": "OCTAL", "fd": "NUMBER", "tls.certfile": "FILE",
+             "tls.keyfile": "FILE", "tls.ca_certs": "FILE", "tls.keyfile_password": "TEXT", "access_format": "FORMAT"}
 
 #: What stands for a field's default under ``coserver serve``: a person looks on, and knows the port.
 DEFAULTS: Mapping[str, Any] = {"port": 8000, "access_log": True}

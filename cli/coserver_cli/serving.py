@@ -18,13 +18,13 @@ import typer
 
 from coserver import App, AppError, Server
 from coserver.app.config import ConfigError, Given
+from coserver.app.inherited import CannotListen
 from coserver.app.listening import listening
-from coserver.app.registry import CannotListen
 from coserver.app.settings import HookSettings, LogSettings, Options
 from coserver.app.sources import Configuration, resolve
 from coserver.hooks import shims
 
-from . import lines
+from . import lines, systemd
 from .child import Child
 from .options import DEFAULTS
 from .target import TargetError, find_app, find_object, look_in
@@ -77,10 +77,11 @@ def serve(asked: Asked, child: Child | None = None) -> int:
 
 def configure(asked: Asked) -> Configuration:
     """Read all sources. Raises Failure, and typer.BadParameter for flags that contradict one another."""
-    if "uds" in asked.flags and ("host" in asked.flags or "port" in asked.flags):
-        raise typer.BadParameter(
-            "a server listens on one of them: give --uds, or --host and --port", param_hint="'--uds'"
-        )
+    for name in ("uds", "fd"):
+        if name in asked.flags and any(key in asked.flags for key in ("host", "port", "uds", "fd") if key != name):
+            raise typer.BadParameter(
+                f"a server listens on one of them: give --{name}, or --host and --port", param_hint=f"'--{name}'"
+            )
     if asked.env_file is not None:
         _load_env_file(asked.env_file)
     try:
@@ -160,13 +161,19 @@ def _run(found: Found, child: Child | None) -> int | None:
 
     def on_start(server: Server) -> None:
         begun.append(server)
+        systemd.tell("READY=1")
         if child is not None and child.ready(server):
             lines.again(server)
         else:
             lines.started(server)
 
+    def on_signal(server: Server, count: int) -> None:
+        systemd.tell("STOPPING=1")
+        (child.stopping if child else lines.stopping)(server, count)
+
     try:
-        return found.app.run(on_start=on_start, on_signal=child.stopping if child else lines.stopping, **found.options)
+        systemd.take_sockets()
+        return found.app.run(on_start=on_start, on_signal=on_signal, **found.options)
     except CannotListen as error:
         message = error.strerror or str(error)
         lines.trouble(message, _who_holds(message) if error.errno == errno.EADDRINUSE else "")

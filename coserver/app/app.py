@@ -292,7 +292,7 @@ class App:
         Returns the signal's number, None if ``server.stop()`` ended it. ``on_start(server)`` is called when it listens,
         ``on_signal(server, count)`` before each signal is heeded, ``count`` being 1 for the first.
         """
-        if not options.get("uds"):
+        if not options.get("uds") and options.get("fd") is None:
             options.setdefault("port", 8000)
         return running.run(self, self.settings(options), on_start, on_signal)
 

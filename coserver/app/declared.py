@@ -40,6 +40,8 @@ class TcpRoute:
     limits: Limits | None = None
     proxy_protocol: bool | None = None
     tls: Tls | bool | None = None
+    uds_permissions: str | None = None
+    fd: int | None = None
 
 
 @dataclass(frozen=True)

@@ -63,11 +63,11 @@ def _all(app: App, settings: Settings) -> Iterator[tuple[Listening, Tls | None]]
     asked = [*settings.listeners, *app.listeners]
     tcp_routes = list(app.tcp_routes)
     if not settings.listeners and (app.routes or app.mounts or not (asked or tcp_routes)):
-        place = ListenerSettings(host=settings.host, port=settings.port, uds=settings.uds)
+        place = ListenerSettings(host=settings.host, port=settings.port, uds=settings.uds, fd=settings.fd)
         yield _http(place, app, settings), settings.tls
     elif not asked and not tcp_routes[0].port and not tcp_routes[0].uds:
-        # Without HTTP the port that was asked for is the first handler's, if that names none of its own.
-        tcp_routes[0] = replace(tcp_routes[0], port=settings.port)
+        # Without HTTP the place that was asked for is the first handler's, if that names none of its own.
+        tcp_routes[0] = replace(tcp_routes[0], port=settings.port, uds=settings.uds, fd=settings.fd)
     for one in asked:
         if one.protocol == "http":
             yield _http(one, app, settings), _tls(one, settings)
@@ -76,8 +76,9 @@ def _all(app: App, settings: Settings) -> Iterator[tuple[Listening, Tls | None]]
             name = one.name or describe(one.handler).rpartition(".")[2]
             framing = find_framing(one.framing)
             route = TcpRoute(
-                name, one.port or 0, one.host, one.handler, framing, one.uds, one.limits, one.proxy_protocol, one.tls
-            )
+                name, one.port or 0, one.host, one.handler, framing, one.uds, one.limits, one.proxy_protocol, one.tls,
+                one.uds_permissions, one.fd,
+            )  # fmt: skip
             yield _tcp(route, app, settings), _tls(route, settings)
     for route in tcp_routes:
         yield _tcp(route, app, settings), _tls(route, settings)
@@ -88,7 +89,10 @@ def _http(one: ListenerSettings, app: App, settings: Settings) -> Listening:
     name = one.name or "http"
     routes = sum(len(place.routes) for place in served.parts())
     what = f"HTTP, {routes} route{'' if routes == 1 else 's'}{'' if served is app else f' of {served.name}'}"
-    wanted = Wanted(name, one.host or settings.host, one.port or 0, one.uds or "", "http", what)
+    permissions = one.uds_permissions or settings.uds_permissions or ""
+    wanted = Wanted(
+        name, one.host or settings.host, one.port or 0, one.uds or "", "http", what, fd=one.fd, permissions=permissions
+    )
     limits, proxied = one.limits or settings.limits, _proxied(one, settings)
     return Listening(wanted, served, HttpConnection, served.compile(), limits, proxied)
 
@@ -96,7 +100,11 @@ def _http(one: ListenerSettings, app: App, settings: Settings) -> Listening:
 def _tcp(route: TcpRoute, app: App, settings: Settings) -> Listening:
     endpoint = Endpoint(route.handler, "connection", ())
     what = f"{route.name}, framing {framing_name(route.framing)}"
-    wanted = Wanted(route.name, route.host or settings.host, route.port, route.uds or "", "tcp", what)
+    permissions = route.uds_permissions or settings.uds_permissions or ""
+    host = route.host or settings.host
+    wanted = Wanted(
+        route.name, host, route.port, route.uds or "", "tcp", what, fd=route.fd, permissions=permissions
+    )
     story = tcp_story(endpoint, route.framing)
     return Listening(wanted, app, story, Router(), route.limits or settings.limits, _proxied(route, settings))
 

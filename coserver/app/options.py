@@ -127,9 +127,13 @@ def _rows(section: str, owner: type) -> Iterator[Option]:
             told["why"],
             tuple(told.get("of", ())) or _words(hints[field.name]),
             told.get("flag", ""),
-            Settings if section == LISTENER and field.name in ("host", "port", "uds") else owner,
+            Settings if section == LISTENER and field.name in _OF_PLACES else owner,
             told.get("secret", False),
         )
+
+
+#: A listener's fields that have the same rule as those at the top.
+_OF_PLACES = ("host", "port", "uds", "uds_permissions", "fd")
 
 
 def _words(hint: Any) -> tuple[str, ...]:

@@ -7,9 +7,10 @@ import errno
 import os
 import socket
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..transport.listener import bind_tcp, bind_unix
+from .inherited import CannotListen, Handed, listening_socket, shared_out
 from .server import Address, Server
 
 #: Guards every change: two threads may start apps at once.
@@ -19,10 +20,8 @@ _bound: dict[str, list[Bound]] = {}
 #: Listening sockets, by app, that a process which reloads this one keeps and has handed to it: ``bind`` takes what is
 #: wanted of them, and leaves a UNIX socket's file to their keeper. Empty in every other process.
 inherited: dict[str, list[Bound]] = {}
-
-
-class CannotListen(OSError):
-    """A place cannot be had. ``strerror`` says which, why, and the way out."""
+#: What systemd has handed to this process; the next server that starts takes it.
+handed: list[Handed] = []
 
 
 @dataclass
@@ -49,7 +48,7 @@ class Bound:
 
     def remove_file(self) -> None:
         """A UNIX socket leaves a file behind."""
-        if self.path:
+        if self.path and not self.path.startswith("@"):
             try:
                 os.unlink(self.path)
             except FileNotFoundError:
@@ -67,6 +66,8 @@ class Wanted:
     protocol: str = "http"
     serves: str = ""
     tls: bool = False
+    fd: int | None = None
+    permissions: str = ""  # of the UNIX socket's file, octal
 
 
 def running(name: str) -> Server | None:
@@ -86,8 +87,12 @@ def bind(name: str, wanted: list[Wanted]) -> list[Bound]:
     bound: list[Bound] = []
     made: list[Bound] = []
     try:
+        if handed:
+            taken = shared_out(handed, [want.name for want in wanted])
+            wanted = [replace(want, fd=taken.get(want.name, want.fd)) for want in wanted]
+            handed.clear()
         for want in wanted:
-            one = _take_over(want, held) or _inherit(name, want)
+            one = _by_descriptor(want) or _take_over(want, held) or _inherit(name, want)
             if one is None:
                 one = _bind(want)
                 made.append(one)
@@ -99,6 +104,20 @@ def bind(name: str, wanted: list[Wanted]) -> list[Bound]:
             one.remove_file()
         raise
     return bound
+
+
+def _by_descriptor(want: Wanted) -> Bound | None:
+    """What this process was started with: it listens already, wherever that is."""
+    if want.fd is None:
+        return None
+    sock = listening_socket(want.fd)
+    host, path = "", ""
+    name = sock.getsockname()
+    if isinstance(name, tuple):
+        host = name[0]
+    else:
+        path = name if isinstance(name, str) else f"@{name[1:].decode('utf-8', 'replace')}"
+    return Bound(want.name, host, path or ("" if host else "unnamed"), [sock], True, want.protocol, want.serves, want.tls)
 
 
 def _take_over(want: Wanted, held: list[Bound]) -> Bound | None:
@@ -133,7 +152,7 @@ def _duplicate(want: Wanted, one: Bound) -> Bound:
 
 def _bind(want: Wanted) -> Bound:
     try:
-        sockets = [bind_unix(want.path)] if want.path else bind_tcp(want.host, want.port)
+        sockets = [bind_unix(want.path, want.permissions)] if want.path else bind_tcp(want.host, want.port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CannotListen(error.errno, _in_use(want)) from error

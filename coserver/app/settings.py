@@ -7,6 +7,7 @@ fields of these dataclasses and of Limits: a new option is a new field and nothi
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -29,6 +30,8 @@ class Options(TypedDict, total=False):
     host: str
     port: int
     uds: str | None
+    uds_permissions: str | None
+    fd: int | None
     backend: str
     codec: str
     tls: Tls | None
@@ -68,7 +71,9 @@ class ListenerSettings:
     protocol: str = _option("http", "what is spoken: http or tcp", of=("http", "tcp"))
     host: str | None = _option(None, "its address; the host above if not given")
     port: int | None = _option(None, "its port; 0 takes a free one")
-    uds: str | None = _option(None, "a UNIX socket's path, instead of host and port")
+    uds: str | None = _option(None, "a UNIX socket's path, instead of host and port; @name is an abstract one")
+    uds_permissions: str | None = _option(None, "the socket file's permissions, octal as chmod takes them: '660'")
+    fd: int | None = _option(None, "a listening socket that the process inherits, by its descriptor")
     app: App | None = field(
         default=None, metadata=_told("http: the App whose routes answer here; the app above if not given")
     )
@@ -89,6 +94,7 @@ class ListenerSettings:
         if self.protocol not in ("http", "tcp"):
             raise AppError(f"{what}: protocol must be 'http' or 'tcp'; got {self.protocol!r}")
         _check_place(self.host, self.port, self.uds, f"{what}: ")
+        _check_socket(self.uds_permissions, self.fd, self.uds, f"{what}: ")
         if self.protocol == "tcp" and not callable(self.handler):
             raise AppError(f"{what}: a tcp listener needs a handler, the function that holds the conversation")
         if self.protocol == "http" and self.handler is not None:
@@ -106,7 +112,11 @@ class Settings:
 
     host: str = _option("127.0.0.1", "the address to listen on; 0.0.0.0 or :: is all of them")
     port: int = _option(0, "the port to listen on; 0 takes a free one")
-    uds: str | None = _option(None, "listen on this UNIX socket instead")
+    uds: str | None = _option(None, "listen on this UNIX socket instead; @name is an abstract one")
+    uds_permissions: str | None = _option(
+        None, "the UNIX socket's permissions, octal as chmod takes them, 660 say; what the umask leaves if not given"
+    )
+    fd: int | None = _option(None, "listen on this inherited socket instead, given by its descriptor")
     backend: str = _option("asyncio", "the event loop: asyncio, uvloop or trio", of=("asyncio", "uvloop", "trio"))
     codec: str = _option(
         "auto", "the HTTP parser: h11, httptools, or auto for the faster one installed", of=("auto", "h11", "httptools")
@@ -137,6 +147,7 @@ class Settings:
             raise AppError("host and port must be given, port 0 taking a free one; got None")
         _check_place(self.host, self.port, self.uds)
         check_tls(self.tls, "", (None,))
+        _check_socket(self.uds_permissions, self.fd, self.uds)
         if not isinstance(self.limits, Limits):
             raise AppError(f"limits must be a Limits; got {self.limits!r}")
         for name in ("access_log", "proxy_protocol", "record", "debug"):
@@ -242,6 +253,15 @@ def _check_place(host: Any, port: Any, uds: Any, what: str = "") -> None:
         raise AppError(f"{what}port must be from 0 (take a free one) to 65535; got {port!r}")
     if uds is not None and (not isinstance(uds, str) or not uds or "\0" in uds):
         raise AppError(f"{what}uds must be a socket's path; got {uds!r}")
+
+
+def _check_socket(permissions: Any, fd: Any, uds: Any, what: str = "") -> None:
+    if permissions is not None and not (isinstance(permissions, str) and re.fullmatch("0?[0-7]{3}", permissions)):
+        raise AppError(f"{what}uds_permissions must be three octal digits in a text, like '660'; got {permissions!r}")
+    if fd is not None and (isinstance(fd, bool) or not isinstance(fd, int) or fd < 0):
+        raise AppError(f"{what}fd must be a descriptor, 3 say; got {fd!r}")
+    if fd is not None and uds is not None:
+        raise AppError(f"{what}a server listens on one of them: give fd, or uds; got fd={fd} and uds={uds!r}")
 
 
 def backend_arguments(backend: str) -> dict[str, Any]:

@@ -140,24 +140,30 @@ def _meant(name: str, variables: Sequence[str]) -> str:
 
 def _one_place(given: Mapping[str, Given], problems: list[str]) -> None:
     """One source names one place."""
-    others = [given[key].where for key in ("host", "port") if key in given]
-    if "uds" in given and others:
-        where = given["uds"].where
-        rule = "a server listens on one of them: give uds, or host and port"
+    places = [key for key in ("uds", "fd") if key in given]
+    others = [given[key].where for key in ("host", "port", *places[1:]) if key in given]
+    if places and others:
+        where = given[places[0]].where
+        rule = f"a server listens on one of them: give {places[0]}, or host and port"
         problems.append(f"{where}: {rule}; {others[0]} is given too")
 
 
 def _chosen(by_rank: Sequence[Mapping[str, Given]]) -> dict[str, Given]:
-    """The first source wins, for each option. A socket's path and a port are one choice: the first to name either."""
+    """The first source wins, for each option. Where to listen is one choice: the first to name a place."""
     chosen = {key: given for source in reversed(by_rank) for key, given in source.items()}
     for source in by_rank:
-        if "uds" in source:
-            chosen.pop("port", None)
-            break
-        if "port" in source or "host" in source:
-            chosen.pop("uds", None)
+        named = next((keys for keys in _PLACES if any(key in source for key in keys)), None)
+        if named is not None:
+            for keys in _PLACES:
+                for key in keys if keys is not named else ():
+                    if key != "host":  # it may be that of other listeners
+                        chosen.pop(key, None)
             break
     return chosen
+
+
+#: What names a place, each a choice of its own.
+_PLACES = (("uds",), ("fd",), ("port", "host"))
 
 
 def _check_had(chosen: Mapping[str, Given], problems: list[str]) -> None:
@@ -189,7 +195,7 @@ def _with_own(top: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_listeners(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, Given], problems: list[str]) -> None:
-    for key in ("port", "uds"):
+    for key in ("port", "uds", "fd"):
         if listeners and key in chosen:
             problems.append(
                 f"{chosen[key].where}: the [[listener]] tables say where to listen ({listeners[0].where}): "
@@ -199,16 +205,17 @@ def _check_listeners(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, 
     for one in listeners:
         problems += [f"{one.where}: {message}" for message in _wrong_with(one)]
         host = one.value("host") or (chosen["host"].value if "host" in chosen else "")
-        place = one.value("uds") or (one.value("port") and (host, one.value("port")))
+        place = one.value("uds") or one.value("fd") or (one.value("port") and (host, one.value("port")))
         if place and place in places:
             problems.append(f"{one.where}: another listener has this place already ({places[place]})")
         places[place] = one.where
 
 
 def _wrong_with(one: ListenerTable) -> Iterator[str]:
-    if "uds" in one.named and ("port" in one.named or "host" in one.named):
-        yield "a listener has one place: give uds, or host and port, not both"
-    elif "uds" not in one.named and "port" not in one.named:
+    given = [keys[0] for keys in _PLACES if any(key in one.named for key in keys)]
+    if len(given) > 1:
+        yield "a listener has one place: give uds, or fd, or host and port, not both"
+    elif not any(key in one.named for key in ("uds", "fd", "port")):
         yield "a listener needs a place: port = 8000 (0 takes a free one), or uds = 'shop.sock'"
     if "protocol" in one.named and "protocol" not in one.given:
         return  # that it is neither has been said

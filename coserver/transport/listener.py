@@ -75,12 +75,16 @@ def _bind_one(family: int, address: tuple[Any, ...]) -> socket.socket:
     return _listen(family, address, options)
 
 
-def _listen(family: int, address: Any, options: list[tuple[int, int, int]]) -> socket.socket:
+def _listen(
+    family: int, address: Any, options: list[tuple[int, int, int]], permissions: str = ""
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         for option in options:
             sock.setsockopt(*option)
         sock.bind(address)
+        if permissions:  # before anybody can connect
+            os.chmod(address, int(permissions, 8))
         sock.listen(BACKLOG)
         sock.setblocking(False)
     except BaseException:
@@ -89,11 +93,15 @@ def _listen(family: int, address: Any, options: list[tuple[int, int, int]]) -> s
     return sock
 
 
-def bind_unix(path: str) -> socket.socket:
+def bind_unix(path: str, permissions: str = "") -> socket.socket:
     """A listening UNIX socket. A socket file that nobody listens on any more is removed first; any other file is not.
 
-    Raises OSError (EADDRINUSE if somebody listens there, EEXIST if the file is no socket).
+    ``permissions`` are the file's, octal ("660"); without, those that the umask leaves. A path that begins with "@" is
+    an abstract name (Linux), which has neither. Raises OSError (EADDRINUSE if somebody listens there, EEXIST if the
+    file is no socket).
     """
+    if path.startswith("@"):
+        return _listen(socket.AF_UNIX, "\0" + path[1:], [])
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise FileExistsError(errno.EEXIST, "this file is no socket; move it away or take another path", path)
@@ -105,7 +113,7 @@ def bind_unix(path: str) -> socket.socket:
                 os.unlink(path)
     except FileNotFoundError:
         pass
-    return _listen(socket.AF_UNIX, path, [])
+    return _listen(socket.AF_UNIX, path, [], permissions)
 
 
 class Room(Protocol):
