@@ -145,7 +145,7 @@ grace = true
 
 
 LISTENERS = {
-    "port = 1\nuds = 'a'": "a listener has one place: give uds, or host and port, not both",
+    "port = 1\nuds = 'a'": "a listener has one place: give uds, or fd, or host and port, not both",
     "host = 'x'": "a listener needs a place: port = 8000 (0 takes a free one), or uds = 'shop.sock'",
     "port = 1\nprotocol = 'tcp'": "a tcp listener needs handler = 'module:function'",
     "port = 1\nprotocol = 'tcp'\nhandler = 'a:b'\napp = 'a:b'": (
