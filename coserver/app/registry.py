@@ -117,7 +117,8 @@ def _by_descriptor(want: Wanted) -> Bound | None:
         host = name[0]
     else:
         path = name if isinstance(name, str) else f"@{name[1:].decode('utf-8', 'replace')}"
-    return Bound(want.name, host, path or ("" if host else "unnamed"), [sock], True, want.protocol, want.serves, want.tls)
+    path = path or ("" if host else "unnamed")
+    return Bound(want.name, host, path, [sock], True, want.protocol, want.serves, want.tls)
 
 
 def _take_over(want: Wanted, held: list[Bound]) -> Bound | None:
