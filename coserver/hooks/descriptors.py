@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
-from weakref import ref
 
 import anyio
 from anyio.lowlevel import RunVar
@@ -61,12 +60,10 @@ def closing(fd: int) -> Iterator[None]:
 
 
 def _wake_all(fd: int, *, closed: bool) -> None:
-    for found in tuple(_watches.values()):
-        watch = found()
-        if watch is not None and watch.waiting:
-            for waiter in watch.waiting.pop(fd, ()):
-                waiter.closed = closed
-                watch.wake(waiter)
+    for watch in tuple(busy):
+        for waiter in watch.waiting.pop(fd, ()):
+            waiter.closed = closed
+            watch.wake(waiter)
 
 
 def close_descriptors() -> None:
@@ -118,6 +115,7 @@ class Watch:
     async def _wait(self, fd: int, way: int) -> bool:
         waiter = _Waiter(way)
         self.waiting.setdefault(fd, []).append(waiter)
+        busy[self] = None
         try:
             if not self._arm(fd):
                 return True
@@ -191,6 +189,8 @@ class Watch:
             if not waiters:
                 # Armed still: at worst it wakes whoever leads then, once, for nothing.
                 del self.waiting[fd]
+        if not self.waiting:
+            busy.pop(self, None)
         if self._leader is None and self._followers:
             next_one = next(iter(self._followers))
             del self._followers[next_one]
@@ -219,6 +219,7 @@ class Peek(Watch):
     async def _wait(self, fd: int, way: int) -> bool:
         waiter = _Waiter(way)
         self.waiting.setdefault(fd, []).append(waiter)
+        busy[self] = None
         try:
             while not waiter.ready and not is_ready(fd, way):  # noqa: ASYNC110 - nothing else tells
                 await anyio.sleep(_PERIOD)
@@ -231,8 +232,8 @@ class Peek(Watch):
 
 
 _running: RunVar[Watch] = RunVar("coserver_descriptors")
-#: All loops'. Whoever closes a descriptor goes through them.
-_watches: dict[int, ref[Watch]] = {}
+#: Those in which something waits: whoever closes a descriptor goes through them. While it is empty, nobody need ask.
+busy: dict[Watch, None] = {}
 
 
 def _current() -> Watch:
@@ -241,6 +242,4 @@ def _current() -> Watch:
     except LookupError:
         watch = Watch() if _epoll is not None else Peek()
         _running.set(watch)
-        number = id(watch)
-        _watches[number] = ref(watch, lambda _: _watches.pop(number, None))
         return watch

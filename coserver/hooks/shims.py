@@ -18,6 +18,12 @@ from .patching import Put, Shim, rebind
 SHIMS: dict[str, str] = {
     "sleep": "sleep",
     "sockets": "sockets",
+    "tls": "tls",
+    "dns": "dns",
+    "select": "selecting",
+    "pipes": "pipes",
+    "processes": "processes",
+    "filelocks": "filelocks",
 }
 
 _put: dict[str, list[Put]] = {}

@@ -16,7 +16,8 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from .descriptors import READ, WRITE, closing, is_ready, wait_for
+from .descriptors import READ, WRITE, busy, closing, is_ready, wait_for
+from .dns import is_address
 from .patching import Shim
 from .suspension import IO, Sleep, give_way, suspend
 from .workers import Worker
@@ -294,21 +295,17 @@ def numeric(sock: socket.socket, address: Any) -> Any:
     if sock.family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple) or len(address) < 2:
         return address
     host = address[0]
-    if not isinstance(host, str) or not host or host == "<broadcast>":
-        return address
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, host)
-        except OSError:
-            continue
+    if host == "<broadcast>" or is_address(host):
         return address
     found = socket.getaddrinfo(host, None, sock.family, sock.type, sock.proto)
     return (found[0][4][0], *address[1:])
 
 
-def real_close(self: socket.socket, _ss: Any = _C) -> None:
+def real_close(self: socket.socket, _ss: Any = _C) -> Any:
+    if not busy:
+        return _real_close(self, _ss)
     with closing(_fileno(self)):
-        _real_close(self, _ss)
+        return _real_close(self, _ss)
 
 
 ROWS = tuple(

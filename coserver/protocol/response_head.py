@@ -85,4 +85,3 @@ class ResponseHead:
                 f"the only transfer coding read here is 'chunked'; got {show(b', '.join(codings))}"
             )
         self.length = None
-

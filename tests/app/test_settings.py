@@ -33,7 +33,7 @@ REFUSED: list[tuple[type, dict[str, Any], str]] = [
     (LogSettings, {"level": "loud"}, "level must be one of debug, info, warning, error, critical; got 'loud'"),
     (LogSettings, {"format": "xml"}, "format must be 'text' or 'json'; got 'xml'"),
     (LogSettings, {"debug": "http"}, "debug must be a list of 'http', 'hooks'; got 'http'"),
-    (LogSettings, {"debug": ["tcp"]}, "debug must be a list of 'http'; got ['tcp']"),
+    (LogSettings, {"debug": ["tcp"]}, "debug must be a list of 'http', 'hooks'; got ['tcp']"),
     (ListenerSettings, {"protocol": "udp"}, "listener 'udp': protocol must be 'http' or 'tcp'; got 'udp'"),
     (ListenerSettings, {"name": "a", "port": 70000}, "listener 'a': port must be from 0 (take a free one) to 65535"),
     (ListenerSettings, {"protocol": "tcp"}, "listener 'tcp': a tcp listener needs a handler"),

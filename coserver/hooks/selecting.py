@@ -1,0 +1,142 @@
+"""Family "select": ``select``, ``poll`` and ``epoll`` of the module select, and with them ``selectors``.
+
+Looked at without waiting first; what has to wait does so for one epoll set that holds all that was asked for.
+"""
+
+from __future__ import annotations
+
+import select as _select_module
+from time import monotonic
+from typing import Any
+
+from greenlet import getcurrent
+
+from .descriptors import READ, wait_for
+from .patching import Shim
+from .suspension import give_way
+from .workers import Worker
+
+_select, _poll = _select_module.select, _select_module.poll
+_epoll: Any = getattr(_select_module, "epoll", None)
+_epoll_poll: Any = getattr(_epoll, "poll", None)
+
+_FOREVER = 1e9  # seconds
+
+
+def select(rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) -> Any:
+    worker = getcurrent()
+    if type(worker) is not Worker or _epoll is None or timeout == 0:
+        return _select(rlist, wlist, xlist, timeout)
+    rlist, wlist, xlist = list(rlist), list(wlist), list(xlist)
+    until = _until(timeout, 1)
+    worker.credit -= 1
+    if worker.credit < 0:
+        give_way(worker, "select", _counted(rlist, wlist, xlist))
+    with _epoll() as every:
+        while True:
+            found = _select(rlist, wlist, xlist, 0)
+            if any(found) or (until is not None and monotonic() >= until):
+                return found
+            for fd, mask in _masks(rlist, wlist, xlist).items():
+                _enter(every, fd, mask)
+            _wait(worker, every, "select", _counted(rlist, wlist, xlist), until)
+
+
+def _masks(rlist: list[Any], wlist: list[Any], xlist: list[Any]) -> dict[int, int]:
+    masks: dict[int, int] = {}
+    for things, mask in (
+        (rlist, _select_module.EPOLLIN),
+        (wlist, _select_module.EPOLLOUT),
+        (xlist, _select_module.EPOLLPRI),
+    ):
+        for thing in things:
+            fd = thing if isinstance(thing, int) else thing.fileno()
+            masks[fd] = masks.get(fd, 0) | mask
+    return masks
+
+
+def _enter(every: Any, fd: int, mask: int) -> None:
+    try:
+        every.register(fd, mask)
+    except FileExistsError:
+        every.modify(fd, mask)
+    except PermissionError:
+        pass  # a plain file is always ready, and has been found so
+
+
+def _wait(worker: Worker, every: Any, call: str, on: str, until: float | None) -> bool:
+    return wait_for(worker, every.fileno(), READ, call, on, until)
+
+
+def _until(timeout: float | None, unit: float) -> float | None:
+    """Monotonic seconds. Raises what the originals do for what is no time."""
+    if timeout is None or timeout < 0:
+        if timeout is not None and unit == 1:
+            _select([], [], [], timeout)  # says that it must not be negative
+        return None
+    return monotonic() + min(timeout * unit, _FOREVER)
+
+
+def _counted(*things: list[Any]) -> str:
+    return f"{sum(map(len, things))} descriptors"
+
+
+class Poll:
+    """``select.poll()``: an object that remembers what it was told, since the original does not tell."""
+
+    __slots__ = ("_masks", "_poll")
+
+    def __init__(self) -> None:
+        self._poll = _poll()
+        self._masks: dict[int, int] = {}
+
+    def register(self, fd: Any, eventmask: int = READ | _select_module.POLLOUT, /) -> None:
+        self._poll.register(fd, eventmask)
+        self._masks[fd if isinstance(fd, int) else fd.fileno()] = eventmask
+
+    def modify(self, fd: Any, eventmask: int, /) -> None:
+        self._poll.modify(fd, eventmask)
+        self._masks[fd if isinstance(fd, int) else fd.fileno()] = eventmask
+
+    def unregister(self, fd: Any, /) -> None:
+        self._poll.unregister(fd)
+        self._masks.pop(fd if isinstance(fd, int) else fd.fileno(), None)
+
+    def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
+        worker = getcurrent()
+        if type(worker) is not Worker or _epoll is None or timeout == 0:
+            return self._poll.poll(timeout)
+        until = _until(timeout, 0.001)
+        worker.credit -= 1
+        if worker.credit < 0:
+            give_way(worker, "poll", f"{len(self._masks)} descriptors")
+        with _epoll() as every:
+            while True:
+                found = self._poll.poll(0)
+                if found or (until is not None and monotonic() >= until):
+                    return found
+                for fd, mask in self._masks.items():
+                    _enter(every, fd, mask)
+                _wait(worker, every, "poll", f"{len(self._masks)} descriptors", until)
+
+
+def epoll_poll(self: Any, timeout: float | None = None, maxevents: int = -1) -> Any:
+    worker = getcurrent()
+    if type(worker) is not Worker or timeout == 0:
+        return _epoll_poll(self, timeout, maxevents)
+    until = _until(timeout, 1) if timeout is None or timeout >= 0 else None
+    worker.credit -= 1
+    if worker.credit < 0:
+        give_way(worker, "epoll", "epoll set")
+    while True:
+        found = _epoll_poll(self, 0, maxevents)
+        if found or (until is not None and monotonic() >= until):
+            return found
+        _wait(worker, self, "epoll", "epoll set", until)
+
+
+ROWS: tuple[Shim, ...] = (
+    Shim("select", "select", select),
+    Shim("select", "poll", Poll),
+    Shim("select:epoll", "poll", epoll_poll),
+)
