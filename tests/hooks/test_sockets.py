@@ -19,6 +19,8 @@ import pytest
 from coserver import RequestCancelled, run_blocking
 from coserver.hooks import descriptors
 
+from .running import both
+
 pytestmark = pytest.mark.usefixtures("hooked")
 
 
@@ -38,20 +40,6 @@ def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     with one, other:
         yield one, other
     assert not descriptors._current().waiting
-
-
-async def both(*functions: Callable[[], Any], wait: float = 0) -> list[Any]:
-    """Run them side by side in workers."""
-    results: list[Any] = [None] * len(functions)
-
-    async def run(number: int, function: Callable[[], Any]) -> None:
-        results[number] = await run_blocking(function)
-
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as tasks:
-            for number, function in enumerate(functions):
-                tasks.start_soon(run, number, function)
-    return results
 
 
 RECEIVES: dict[str, Callable[[socket.socket], Any]] = {

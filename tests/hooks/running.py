@@ -1,0 +1,42 @@
+"""Blocking functions side by side in workers, and a look at whether the loop goes on meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+import anyio
+
+from coserver import run_blocking
+
+
+async def both(*functions: Callable[[], Any]) -> list[Any]:
+    """What they return, in order; within ten seconds."""
+    results: list[Any] = [None] * len(functions)
+
+    async def run(number: int, function: Callable[[], Any]) -> None:
+        results[number] = await run_blocking(function)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            for number, function in enumerate(functions):
+                tasks.start_soon(run, number, function)
+    return results
+
+
+@asynccontextmanager
+async def ticking() -> AsyncIterator[list[float]]:
+    """The loop's turns while the block runs, as monotonic seconds; one every two milliseconds if nothing stops it."""
+    turns: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            turns.append(monotonic())
+            await anyio.sleep(0.002)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tick)
+        yield turns
+        tasks.cancel_scope.cancel()
