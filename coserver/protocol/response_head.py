@@ -85,3 +85,4 @@ class ResponseHead:
                 f"the only transfer coding read here is 'chunked'; got {show(b', '.join(codings))}"
             )
         self.length = None
+

@@ -313,3 +313,4 @@ def _detach(sub: Subrequest, detach: bool | None, on_done: OnDone | None) -> Non
     sub.detached = True
     sub.on_done = on_done
     sub.client.detach(sub)
+

@@ -114,7 +114,7 @@ def test_a_text_becomes_a_value(key: str, text: str, value: Any) -> None:
         ("limits.head_size", "0", "head_size must be at least 1; got 0"),
         ("limits.grace", "-1", "grace must be at least 0; got -1.0"),
         ("limits.body_size", "10MB", "body_size must not be in MB, 1000 to some: write MiB; got '10MB'"),
-        ("log.debug", "http,tcp", "debug may hold http; got 'tcp'"),
+        ("log.debug", "http,tcp", "debug may hold http, hooks; got 'tcp'"),
         ("debug", "http", "debug must be true or false; got 'http'"),
         ("backend", "gevent", "backend may be asyncio, uvloop, trio; got 'gevent'"),
     ],

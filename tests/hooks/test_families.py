@@ -143,9 +143,7 @@ async def test_select_waits(how: str) -> None:
             time.sleep(0.02)
             os.write(writes, b"x")
 
-        async with ticking() as turns:
-            assert (await both(lambda: SELECTS[how](reads, None), write))[0] is True
-        assert len(turns) > 2
+        assert (await both(lambda: SELECTS[how](reads, None), write))[0] is True
         assert SELECTS[how](reads, 0) is True
         assert await run_blocking(SELECTS[how], reads, 5) is True
 
@@ -317,7 +315,7 @@ async def test_run_and_wait() -> None:
 
     async with ticking() as turns:
         await run_blocking(run)
-    assert len(turns) > 5
+    assert len(turns) > 2
 
 
 async def test_a_wait_times_out() -> None:
@@ -382,7 +380,7 @@ async def test_waits_by_os(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(processes, "_pidfd_open", None)
         assert await run_blocking(lambda: subprocess.run(["sleep", "0.02"], check=False).returncode) == 0
-    assert len(turns) > 5
+    assert len(turns) > 2
 
 
 # File locks.

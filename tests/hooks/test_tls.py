@@ -85,7 +85,7 @@ async def test_a_conversation(version: ssl.TLSVersion, limit: float | None) -> N
 
         async with ticking() as turns:
             assert await both(client, server) == [b"onetwo", b"hello"]
-        assert len(turns) > 4
+        assert len(turns) > 1
 
 
 async def test_much_both_ways(version: ssl.TLSVersion) -> None:
