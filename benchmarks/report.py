@@ -13,7 +13,7 @@ from benchmarks.figures import Verdict
 FORMS = {"ratio": ".3f", "microseconds": "+.1f", "kilobytes": ".2f", "milliseconds": ".0f"}
 UNITS = {"ratio": "", "microseconds": " µs", "kilobytes": " KB", "milliseconds": " ms"}
 PACKAGES = ("coserver", "anyio", "trio", "h11", "httptools", "uvloop", "uvicorn", "hypercorn", "granian", "gevent",
-            "aiohttp", "starlette", "orjson")  # fmt: skip
+            "aiohttp", "starlette", "orjson", "httpx", "urllib3", "fastapi")  # fmt: skip
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

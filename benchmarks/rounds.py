@@ -81,7 +81,11 @@ def run(options: argparse.Namespace) -> int:
             print(f"## {load.capitalize()}; connections: {count}; {cores_for(count, options.pin)}\n")
             print(_servers_table(mine, here, options.against, failures), end="\n\n", flush=True)
             # The bars are of rows with this load; against another version of coserver none is set.
-            bars = [bar for bar in BARS if bar.suite == options.suite and SERVERS[bar.of[0]].load == load]
+            bars = [
+                bar
+                for bar in BARS
+                if bar.suite == options.suite and SERVERS[bar.of[0]].load == load and bar.connections in (0, count)
+            ]
             if bars and not options.baseline:
                 judged = [judge(bar, here, failures) for bar in bars]
                 verdicts[count] += judged

@@ -46,6 +46,19 @@ class Bar:
     at_most: float
     measure: Measure = "ratio"
     suite: str = "http"
+    connections: int = 0  # with so many alone; 0: whatever was measured
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A client of suite "upstream". ``who`` is a name in ``benchmarks.asking``; ``slow``: it gets fewer requests."""
+
+    name: str
+    who: str
+    loop: str
+    codec: str
+    against: str
+    slow: bool = False
 
 
 # 1 KB as a client of an API sends it: compact, as every encoder here writes it again.
@@ -68,6 +81,7 @@ PAGE = Path(__file__).with_name("servers") / "page.txt"
 LOADS: dict[str, Load] = {
     "ok": Load(),
     "json": Load("/json", "POST", _ORDER, "application/json", _ORDER.encode()),  # parsed, and written again
+    "fanout": Load("/page", answer=b"ok" * 10),
     "file": Load("/file", answer=PAGE.read_bytes()),  # 10 KB from the disk, with a type and validators
 }
 
@@ -126,6 +140,40 @@ SERVERS: dict[str, Server] = {
 }
 
 
+_FANOUT = "benchmarks.servers.fanout_coserver"
+_FASTAPI = (
+    "uvicorn benchmarks.servers.fanout_fastapi:app --host 127.0.0.1 --port {port} --no-access-log --log-level warning"
+    " --http httptools --loop uvloop"
+)
+SERVERS |= {
+    row.name: replace(row, suite="fanout", load="fanout")
+    for row in (
+        Server("nginx-lua", "benchmarks.servers.fanout_nginx {port}", ""),
+        Server("fanout-coserver-httptools-uvloop", f"{_FANOUT} uvloop httptools {{port}}", "nginx-lua"),
+        Server("fanout-aiohttp-uvloop", "benchmarks.servers.fanout_aiohttp uvloop {port}", "nginx-lua"),
+        Server("fanout-coserver-httptools-asyncio", f"{_FANOUT} asyncio httptools {{port}}", "nginx-lua"),
+        Server("fanout-aiohttp-asyncio", "benchmarks.servers.fanout_aiohttp asyncio {port}", "nginx-lua"),
+        Server("fanout-coserver-h11-asyncio", f"{_FANOUT} asyncio h11 {{port}}", "nginx-lua"),
+        Server("fanout-coserver-httptools-trio", f"{_FANOUT} trio httptools {{port}}", "nginx-lua"),
+        Server("fanout-fastapi-httpx", _FASTAPI, "fanout-coserver-httptools-uvloop"),
+    )
+}
+
+#: The clients, those compared with each other side by side.
+ASKERS: tuple[Asker, ...] = (
+    Asker("coserver-httptools-asyncio", "coserver", "asyncio", "httptools", "aiohttp-asyncio"),
+    Asker("aiohttp-asyncio", "aiohttp", "asyncio", "-", ""),
+    Asker("coserver-h11-asyncio", "coserver", "asyncio", "h11", "aiohttp-asyncio"),
+    Asker("coserver-httptools-uvloop", "coserver", "uvloop", "httptools", "aiohttp-uvloop"),
+    Asker("aiohttp-uvloop", "aiohttp", "uvloop", "-", ""),
+    Asker("coserver-h11-uvloop", "coserver", "uvloop", "h11", "aiohttp-uvloop"),
+    Asker("coserver-httptools-trio", "coserver", "trio", "httptools", "aiohttp-asyncio"),
+    Asker("coserver-h11-trio", "coserver", "trio", "h11", "aiohttp-asyncio"),
+    Asker("urllib3-threads", "urllib3", "threads", "-", "aiohttp-asyncio"),
+    Asker("httpx-asyncio", "httpx", "asyncio", "-", "aiohttp-asyncio", slow=True),
+)
+
+
 def beside(names: list[str], baseline: Path) -> dict[str, Server]:
     """coserver's rows among ``names``, each beside the same row on the coserver of another checkout.
 
@@ -163,6 +211,32 @@ BARS: tuple[Bar, ...] = (
     ),
     Bar("idle connection, httptools", ("coserver-httptools-asyncio",), "", 9.0, "kilobytes", "memory"),
     Bar("idle connection, h11", ("coserver-h11-asyncio",), "", 10.0, "kilobytes", "memory"),
+    *(
+        Bar(f"httptools, {loop}, {width} in flight", (f"coserver-httptools-{loop} @{width}",),
+            f"aiohttp-{loop} @{width}", at_most, suite="upstream")
+        for width, at_most in ((1, 0.60), (10, 0.45), (100, 0.45))
+        for loop in ("asyncio", "uvloop")
+    ),
+    *(
+        Bar(f"h11, asyncio, {width} in flight", (f"coserver-h11-asyncio @{width}",), f"aiohttp-asyncio @{width}", 1.0,
+            suite="upstream")
+        for width in (10, 100)
+    ),
+    *(
+        Bar(f"{codec}, {loop}, 100 in flight", (f"coserver-{codec}-{loop} @100",), f"coserver-{codec}-{loop} @10", 1.2,
+            suite="upstream")
+        for codec in ("httptools", "h11")
+        for loop in ("asyncio", "uvloop", "trio")
+    ),
+    *(
+        Bar(f"fan-out of ten, {loop}", (f"fanout-coserver-httptools-{loop}",), f"fanout-aiohttp-{loop}", 0.40,
+            suite="fanout")
+        for loop in ("asyncio", "uvloop")
+    ),
+    Bar("fan-out of ten, best loop", ("fanout-coserver-httptools-asyncio", "fanout-coserver-httptools-uvloop"),
+        "nginx-lua", 2.0, suite="fanout"),
+    Bar("fan-out of ten, uvloop", ("fanout-coserver-httptools-uvloop",), "fanout-fastapi-httpx", 0.10, suite="fanout",
+        connections=1),
     Bar("import coserver", ("import coserver",), "", 120.0, "milliseconds", "imports"),
 )
 

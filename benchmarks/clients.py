@@ -1,0 +1,134 @@
+"""`python -m benchmarks upstream`: what a request costs the client that makes it, next to other clients.
+
+One nginx answers all of them. Each run is a process of its own, pinned to one core, nginx to another: with one request
+in flight the two work in turn, and a kernel that puts them on one core in some runs only would decide the figures.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from benchmarks import report
+from benchmarks.backend import backend
+from benchmarks.figures import judge, ratios
+from benchmarks.load import Run
+from benchmarks.process import ROOT, Cores, Failed, choose_cores, machine_cpu_seconds
+from benchmarks.rounds import Failures, Quiet
+from benchmarks.rows import ASKERS, BARS, Asker
+
+WIDTHS = "1,10,100"
+#: Requests of one run by how many are in flight; httpx takes 10 ms for one of a hundred.
+COUNTS = {1: 8_000, 10: 15_000, 100: 15_000}
+SLOW = 20  # a slow client's are so many times fewer
+RUN_SECONDS = 120
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", metavar="NAME,NAME", help="these clients only; * matches as in a shell")
+    parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
+    parser.add_argument("--in-flight", default=WIDTHS, metavar="N,N", help="default %(default)s")
+    parser.add_argument("--patience", type=float, default=300, metavar="SECONDS", help="see http; default %(default)s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
+
+
+def run(options: argparse.Namespace) -> int:
+    askers = [one for one in ASKERS if any(fnmatchcase(one.name, each) for each in (options.only or "*").split(","))]
+    if not askers:
+        raise SystemExit(f"--only {options.only}: there are {', '.join(one.name for one in ASKERS)}")
+    cores = choose_cores(True)
+    quiet = Quiet(options.patience)
+    failures: Failures = {}
+    runs: list[Run] = []
+    widths = [int(each) for each in options.in_flight.split(",")]
+    print(f"{report.machine_line()}\n{options.rounds} rounds; ratios within a round, medians; {cores}\n")
+    with backend(cores) as port:
+        for number in range(1, options.rounds + 1):
+            for width in widths:
+                for asker in askers:
+                    _measure(asker, width, number, port, cores, quiet, runs, failures)
+    for width in widths:
+        print(f"## In flight: {width}\n\n{_table(askers, width, runs, failures)}\n")
+    judged = [judge(bar, runs, failures) for bar in BARS if bar.suite == "upstream"]
+    print(report.bars_table(judged))
+    report.write_json(
+        options.json,
+        {
+            "suite": "upstream",
+            "bars": [report.verdict_json(one) for one in judged],
+            "failures": failures,
+            "runs": [{**asdict(one), "cpu_us": one.cpu_us} for one in runs],
+        },
+    )
+    return 1 if failures or any(one.met is False for one in judged) else 0
+
+
+def _measure(
+    asker: Asker, width: int, number: int, port: int, cores: Cores, quiet: Quiet, runs: list[Run], failures: Failures
+) -> None:
+    name = f"{asker.name} @{width}"
+    if name in failures:
+        return
+    try:
+        one = quiet.run(partial(_one, asker, width, number, port, cores))
+    except Failed as failed:
+        failures[name] = str(failed)
+        print(f"{name}: FAILED: {failed}", file=sys.stderr)
+        return
+    runs.append(one)
+    print(f"round {number}: {name:36} {one.per_second:8.0f} requests/s {one.cpu_us:8.1f} µs", file=sys.stderr)
+
+
+def _one(asker: Asker, width: int, number: int, port: int, cores: Cores) -> Run:
+    count = COUNTS.get(width, 10_000) // (SLOW if asker.slow else 1)
+    words = [asker.who, asker.loop, asker.codec, str(width), str(count), str(port)]
+    before = machine_cpu_seconds()
+    try:
+        finished = subprocess.run(
+            [*cores.server, sys.executable, "-m", "benchmarks.asking", *words],
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=RUN_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Failed(f"took longer than {RUN_SECONDS} s") from None
+    if finished.returncode:
+        raise Failed((finished.stderr.strip().splitlines() or ["no word"])[-1])
+    told = json.loads(finished.stdout)
+    busy = machine_cpu_seconds() - before
+    return Run(
+        server=f"{asker.name} @{width}",
+        round=number,
+        connections=width,
+        requests=told["requests"],
+        seconds=told["seconds"],
+        cpu_seconds=told["cpu"],
+        p50_us=0,
+        p99_us=0,
+        bytes_per_answer=2,
+        errors={},
+        others=_others(busy, told, cores),
+    )
+
+
+def _others(busy: float, told: dict[str, float], cores: Cores) -> float:
+    """Cores kept busy by whoever is neither client nor nginx: beyond the two that these can take."""
+    return max(0.0, busy / told["seconds"] - 2.5) if cores.server else 0.0
+
+
+def _table(askers: Sequence[Asker], width: int, runs: Sequence[Run], failures: Failures) -> str:
+    rows = []
+    for asker in askers:
+        name, against = f"{asker.name} @{width}", f"{asker.against} @{width}"
+        mine = [one for one in runs if one.server == name]
+        if not mine:
+            rows.append((asker.name, "", "", "", failures.get(name, "not measured")))
+            continue
+        ratio = ratios(runs, name, against) if asker.against else None
+        figures = (f"{median(one.per_second for one in mine):.0f}", f"{median(one.cpu_us for one in mine):.1f}")
+        rows.append((asker.name, *figures, asker.against, ratio.text(".2f") if ratio else ""))
+    return report.table(("client", "requests/s", "CPU µs", "against", "CPU ratio"), rows)

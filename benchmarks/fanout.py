@@ -1,0 +1,23 @@
+"""`python -m benchmarks fanout`: a handler that asks an upstream ten times, next to other servers' handlers that do.
+
+The servers are rows of the suite "fanout", measured under wrk as those of `http` are; one nginx answers all of them,
+and what it costs is not counted.
+"""
+
+import argparse
+import os
+
+from benchmarks import rounds
+from benchmarks.backend import backend
+from benchmarks.process import choose_cores
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    rounds.add_options(parser)
+    parser.set_defaults(connections="1,32")
+
+
+def run(options: argparse.Namespace) -> int:
+    with backend(choose_cores(True)) as port:
+        os.environ["BENCHMARK_BACKEND"] = str(port)
+        return rounds.run(options)
