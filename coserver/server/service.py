@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from functools import partial
@@ -87,7 +88,7 @@ class Service:
         self._changed = anyio.Event()
         self._stop = anyio.Event()
         #: The exchange after so many is the last of its connection.
-        self.last_served = limits.requests_per_connection - 1 if limits.requests_per_connection else math.inf
+        self.last_served = (limits.requests_per_connection or sys.maxsize) - 1
         self._grace = limits.grace
         self.ends_by = math.inf  # monotonic: when the grace of a drain is over
         self._stuck: Stuck | None = None
