@@ -247,7 +247,8 @@ class Accepted:
             self.drain()
             return
         limit, status, what = _LATE.get(self.arriving or self.phase, _IDLE)
-        if self.phase == phases.BODY and deadline - self.since < self.limits.body_timeout * 0.999:  # it was not all left
+        # Not a hair less of patience, which is rounding, but a part: it came too slowly.
+        if self.phase == phases.BODY and deadline - self.since < self.limits.body_timeout * 0.999:
             limit, status, what = _SLOW_BODY
         self.end(f"{what.format(round(getattr(self.limits, limit), 3))} ({limit})")
         self.ended_by = (status, self.exchange)
