@@ -182,7 +182,7 @@ async def _trickle_until_cut(client: Client) -> None:
 
 
 async def test_a_fast_body_in_between_is_no_trickle(app: App) -> None:
-    async with talking(app, limits=SLOW) as (server, client):
+    async with talking(app, limits=Limits(body_timeout=0.8, body_rate=1000)) as (server, client):
         await client.send(get("/", "Content-Length: 10000", method="POST"))
         for _ in range(10):
             await anyio.sleep(0.1)
