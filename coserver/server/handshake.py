@@ -62,7 +62,7 @@ async def secure(connection: Accepted, certificates: Certificates) -> bool:
 
 
 async def _refuse(connection: Accepted, error: TlsError) -> None:
-    reason, level = str(error), logging.WARNING
+    reason, level, answer = str(error), logging.WARNING, b""
     if isinstance(error, TlsCut):
         level = logging.INFO  # it changed its mind, or does not like what it saw
     elif isinstance(error, NotTls):
@@ -70,10 +70,11 @@ async def _refuse(connection: Accepted, error: TlsError) -> None:
         reason = f"this port speaks TLS, and the client spoke {spoken}"
         if _is_http(error.first):
             reason += " (it must ask for https://)"
-            if connection.protocol != "tcp":
-                connection.send_now(_ANSWER)
+            answer = b"" if connection.protocol == "tcp" else _ANSWER
     connection.end(f"no TLS: {reason}")
     connection.service.breaches.note("tls", connection.peer, "%r: no TLS: %s", connection, reason, level=level)
+    if answer:
+        connection.send_now(answer)
     await linger(connection, connection.limits, owed=False)
 
 

@@ -128,7 +128,7 @@ class TlsStream(SocketStream):
                     pieces.append(data)
                     left -= len(data)
                 data = b"".join(pieces)
-                self._more = not left
+                self._more = not left or engine.ended
             else:
                 self._more = False
         except TlsError:
