@@ -19,8 +19,8 @@ from coserver.app.options import Option, table
 
 #: Headings of the help, in this order; the command's own options come first.
 WHERE, ENGINE, LOGGING, LIMITS, DEVELOPMENT = "Where it listens", "Engine", "Logging", "Limits", "Development"
-TLS = "TLS"
-HEADINGS = (WHERE, TLS, ENGINE, LOGGING, DEVELOPMENT, LIMITS)
+TLS, SEEING = "TLS", "What can be seen of it"
+HEADINGS = (WHERE, TLS, ENGINE, LOGGING, SEEING, DEVELOPMENT, LIMITS)
 #: An option that stands elsewhere than its section's others.
 _UNDER = {
     "backend": ENGINE,
@@ -29,6 +29,10 @@ _UNDER = {
     "access_format": LOGGING,
     "trusted_peers": LOGGING,
     "debug": DEVELOPMENT,
+    "control": SEEING,
+    "control_port": SEEING,
+    "control_token": SEEING,
+    "record": SEEING,
 }
 _SECTIONS = {"": WHERE, "tls": TLS, "limits": LIMITS, "hooks": ENGINE, "log": LOGGING}
 #: Other names that people know.
@@ -39,11 +43,14 @@ _USUAL = {
     "trusted_peers": ("unix", "*"),
     "host": ("127.0.0.1", "0.0.0.0", "::"),
 }
+#: Options that a flag ``--no-…`` sets to this word.
+_OFF = {"control": "off"}
 _METAVARS = {"host": "ADDRESS", "uds": "PATH", "uds_permissions": "OCTAL", "fd": "NUMBER", "tls.certfile": "FILE",
-             "tls.keyfile": "FILE", "tls.ca_certs": "FILE", "tls.keyfile_password": "TEXT", "access_format": "FORMAT"}
+             "tls.keyfile": "FILE", "tls.ca_certs": "FILE", "tls.keyfile_password": "TEXT", "access_format": "FORMAT",
+             "control": "PATH"}
 
 #: What stands for a field's default under ``coserver serve``: a person looks on, and knows the port.
-DEFAULTS: Mapping[str, Any] = {"port": 8000, "access_log": True}
+DEFAULTS: Mapping[str, Any] = {"port": 8000, "access_log": True, "control": "auto"}
 
 
 #: The same under ``coserver dev``.
@@ -66,12 +73,15 @@ def with_flags(
         flags: dict[str, Any] = {}
         for name, row in rows.items():
             written = given.pop(name)
+            if given.pop(f"no_{name}", False):
+                written = _OFF[row.key]
             if written is not None:
                 flags[row.key] = written if row.switch else _read(row, written)
         return command(**given, flags=flags)
 
     own = [one for one in inspect.signature(command, eval_str=True).parameters.values() if one.name != "flags"]
     parameters = [*own, *(_parameter(row, hidden, defaults) for row in rows.values())]
+    parameters += [_off_parameter(rows[key], hidden) for key in _OFF]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     return run
@@ -104,6 +114,15 @@ def _parameter(row: Option, hidden: bool, defaults: Mapping[str, Any]) -> inspec
 def complete(words: tuple[str, ...]) -> Callable[[str], list[str]] | None:
     """What a shell offers for an option that has fixed words."""
     return (lambda incomplete: [word for word in words if word.startswith(incomplete)]) if words else None
+
+
+def _off_parameter(row: Option, hidden: bool) -> inspect.Parameter:
+    option = typer.Option(
+        f"--no-{row.flag[2:]}", help=f"The same as {row.flag} {_OFF[row.key]}.", hidden=hidden,
+        rich_help_panel=_UNDER.get(row.key, _SECTIONS[row.section]),
+    )  # fmt: skip
+    name = f"no_{row.parameter}"
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option])
 
 
 def _metavar(row: Option) -> str:

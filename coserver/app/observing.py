@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..observe.filters import Filter
 from ..observe.meter import Meter
 from ..observe.metrics import Collector, Loops
-from ..observe.snapshot import Snapshot
+from ..observe.snapshot import ExchangeState, Snapshot
 from ..observe.stepper import Steppable, Stepper
-from ..observe.taking import Copied, Listened, Watched
+from ..observe.taking import Copied, Listened, Watched, picture_of
 
 if TYPE_CHECKING:
+    from ..lifecycle.events import Event
     from .server import Server
 
 #: Seconds that a look at a server waits for its loop. One that is stuck is looked at from outside: that is when a
@@ -62,6 +63,18 @@ def _copy(what: Watched, server: Server) -> Copied:
     if server.on_its_thread or not server.post(copy) or not done.wait(PATIENCE):
         return what.copy()
     return found[0]
+
+
+def pictures(server: Server) -> Callable[[Event], ExchangeState | None]:
+    """What makes of an event what filters ask; None of one that is another server's."""
+    what = watched(server)
+
+    def picture(event: Event) -> ExchangeState | None:
+        one = what.listener_of(event)
+        connection = getattr(event.source, "connection", event.source)
+        return None if one is None else picture_of(server.name, one, event, connection.phase)
+
+    return picture
 
 
 def make_stepper(server: Server, filter: str | Filter, at: str | Iterable[str], limit: float | None) -> Stepper:

@@ -7,6 +7,8 @@ import errno
 import os
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from ..transport.listener import bind_tcp, bind_unix
@@ -188,6 +190,20 @@ def _in_use(want: Wanted) -> str:
                 f"so that the new one replaces it"
             )
     return f"{where} is taken by another process: end it, or take another port (0 takes a free one)"
+
+
+@contextmanager
+def given_back(name: str, bound: list[Bound]) -> Iterator[None]:
+    """What was bound is let go if the block raises: the server is not to run after all."""
+    try:
+        yield
+    except BaseException:
+        held = {one.path for one in _bound.get(name, [])}  # the predecessor's go on
+        for one in bound:
+            one.close()
+            if one.path not in held and not one.kept:
+                one.remove_file()
+        raise
 
 
 def enter(server: Server, bound: list[Bound]) -> None:

@@ -20,6 +20,7 @@ from ..server.heads import heads_writer
 from ..server.service import Service
 from ..transport.listener import Listener
 from . import registry
+from .controlling import controlling, make_control
 from .lifespan import lifespans
 from .listening import Listening, listening
 from .registry import Bound
@@ -50,12 +51,14 @@ async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
                 bound = registry.bind(app.name, [one.wanted for one in wanted])
                 server = Server(app.name, settings, services, tuple(one.address for one in bound))
                 server.apps = list(dict.fromkeys(apps))
+                with registry.given_back(server.name, bound):
+                    server.control = make_control(server)
                 registry.enter(server, bound)
             if settings.record:
                 server.traces.start()
             if any(one.measured for one in apps):
                 server.measure()
-            async with _accepting(wanted, services, server, bound):
+            async with controlling(server), _accepting(wanted, services, server, bound):
                 if old is not None:
                     await server.replace(old)
                 yield server

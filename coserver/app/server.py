@@ -21,10 +21,12 @@ from ..transport.parking import where_thread
 from .settings import Settings, seconds
 
 if TYPE_CHECKING:
+    from ..control.hosting import Control
+    from ..lifecycle.events import Event
     from ..observe.filters import Filter
     from ..observe.meter import Meter
     from ..observe.metrics import Collector
-    from ..observe.snapshot import Snapshot
+    from ..observe.snapshot import ExchangeState, Snapshot
     from ..observe.stepper import Stepper
     from ..server.service import Service
     from ..transport.deadlines import Sweeper
@@ -92,6 +94,7 @@ class Server:
         #: request: so in a thread of its own and in the foreground. Someone else's block may go on.
         self.owns_block = False
         self.steps: list[Stepper] = []
+        self.control: Control | None = None  # its control socket, if it has one
         self.accepting = True  # until its listening sockets are closed, at the beginning of the drain
         self._draining: list[Server] = []  # its predecessors, as far as they have not ended
 
@@ -221,6 +224,12 @@ class Server:
         if not self.accepting:  # it has begun to stop meanwhile
             step.close()
         return step
+
+    def pictures(self) -> Callable[[Event], ExchangeState | None]:
+        """What makes of an event of this server's what filters ask; None of one that is another's."""
+        from .observing import pictures
+
+        return pictures(self)
 
     def release(self) -> None:
         """Let go all that steppers hold, and hold nothing more: the server drains."""

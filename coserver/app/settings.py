@@ -43,6 +43,9 @@ class Options(TypedDict, total=False):
     forwarded_fields: str
     proxy_protocol: bool
     record: bool
+    control: str
+    control_port: int | None
+    control_token: str | None
     debug: bool
 
 
@@ -138,6 +141,12 @@ class Settings:
         False, "each connection begins with a PROXY protocol header (v1 or v2) of a trusted peer, or is closed"
     )
     record: bool = _option(False, "keep traces of the last 1,000 exchanges, for Server.traces; 5 µs a request")
+    control: str = _option(
+        "off",
+        "the control socket, for coserver top and step: auto (in $XDG_RUNTIME_DIR/coserver), a path, or off",
+    )
+    control_port: int | None = _option(None, "listen for control on this port of 127.0.0.1 too; 0 takes a free one")
+    control_token: str | None = _option(None, "what whoever controls by that port must know; 16 characters at least")
     debug: bool = _option(
         False, "show what a handler raised to whoever asked; for development only", flag="debug-pages"
     )
@@ -160,11 +169,25 @@ class Settings:
         if self.forwarded_fields not in _FORWARDED:
             raise AppError(f"forwarded_fields must be 'x-forwarded' or 'forwarded'; got {self.forwarded_fields!r}")
         self._check_words()
+        self._check_control()
         try:
             object.__setattr__(self, "codec", choose_codec(self.codec))
         except LocalProtocolError as error:
             raise AppError(str(error)) from None
         backend_arguments(self.backend)
+
+    def _check_control(self) -> None:
+        if not isinstance(self.control, str) or not self.control or "\0" in self.control:
+            raise AppError(f"control must be auto, off or a socket's path; got {self.control!r}")
+        _check_place(None, self.control_port, None, "control_")
+        if self.control_port is None:
+            return
+        from ..control.guard import check_token  # not loaded where nobody controls
+
+        try:
+            check_token(self.control_token)
+        except ValueError as error:
+            raise AppError(f"control_port {self.control_port} needs a control_token: {error}") from None
 
     def _check_words(self) -> None:
         """Those who read these again when the server starts say now what is wrong with them."""

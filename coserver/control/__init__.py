@@ -1,1 +1,1 @@
-"""Floor 5: the control socket and its client. Nothing yet."""
+"""Floor 5: the control socket, what ``coserver top`` and ``coserver step`` talk to; and its client."""

@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -27,8 +27,7 @@ from ..lifecycle.order import HOLDABLE
 from ..transport.loop import poster
 from .filters import Filter, parse
 from .held import Held, NotHeld, holdable
-from .snapshot import ExchangeState
-from .taking import Listened, Watched, exchange_state, subrequest_state
+from .taking import Watched, picture_of
 
 #: Seconds that something may be held: long enough for a look and a thought, short enough that a stepper that somebody
 #: forgot holds nobody up for long; the client has mostly given up by then.
@@ -65,7 +64,6 @@ class Stepper:
         self.closed = False
         self._matches = self.filter.matches
         self._of = of
-        self._listened = {id(one.service): one for one in of.watched.listened}
         self._lock = threading.RLock()
         self._held: dict[int, Held] = {}
         self._following: dict[_Key, frozenset[str]] = {}
@@ -213,12 +211,10 @@ class Stepper:
         following = self._following.get((event.connection, event.exchange)) if self._following else None
         if phase not in (self.at if following is None else following):
             return None
-        source = event.source
-        connection = getattr(source, "connection", source)
-        listened = self._listened.get(id(getattr(connection, "service", None)))
+        listened = self._of.watched.listener_of(event)
         if listened is None:
             return None  # another server of the same app
-        picture = _picture(self._of.watched.server, listened, event, phase)
+        picture = picture_of(self._of.watched.server, listened, event, phase)
         if following is None and not self._matches(picture):
             return None
         self._following.pop((event.connection, event.exchange), None)
@@ -274,20 +270,3 @@ def check_limit(limit: float) -> float:
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
         raise ValueError(f"a hold's limit is a number of seconds above 0, and not infinite; got {limit!r}")
     return limit
-
-
-def _picture(server: str, listened: Listened, event: ev.Event, phase: str) -> ExchangeState:
-    """What is held as filters ask it: an exchange, a connection without one, a subrequest's exchange with it alone."""
-    now, source = monotonic(), event.source
-    connection = getattr(source, "connection", source)
-    exchange = connection.exchange if source is connection else source
-    if isinstance(event, ev.SubrequestEvent):
-        picture = exchange_state(server, listened, source.exchange, (phase, connection.since, now))
-        return replace(picture, subrequests=(subrequest_state(source, now),))
-    if exchange is not None:
-        return exchange_state(server, listened, exchange, (phase, connection.since, now))
-    return ExchangeState(
-        id=0, connection=connection.id, server=server, listener=listened.name, protocol=listened.protocol,
-        src=connection.peer, dst=listened.address, method="", target="", host="", status=0, phase=phase,
-        phase_seconds=now - connection.since, seconds=now - connection.opened, handler="", route="",
-    )  # fmt: skip

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from time import monotonic, sleep, time
 from typing import Any, Protocol
 
 from ..hooks.suspension import show, where
+from ..lifecycle import events as ev
 from .snapshot import (
     BREATH,
     CHUNK,
@@ -61,6 +62,12 @@ class Watched:
     started: float
     listened: Sequence[Listened]
     clients: Sequence[tuple[str, Any]] = ()  # of upstreams, each with the name of its policy
+
+    def listener_of(self, event: ev.Event) -> Listened | None:
+        """Whose event it is; None if another server's of the same app."""
+        source = event.source
+        service = getattr(getattr(source, "connection", source), "service", None)
+        return next((one for one in self.listened if one.service is service), None)
 
     def copy(self) -> Copied:
         """The references; on the server's loop. 5,000 connections take 1 ms."""
@@ -171,6 +178,23 @@ def exchange_state(server: str, one: Listened, exchange: Any, moment: tuple[str,
         suspended=_suspension(connection, now),
         subrequests=_subrequests(exchange, now),
     )
+
+
+def picture_of(server: str, one: Listened, event: ev.Event, phase: str) -> ExchangeState:
+    """What an event is about, as filters ask it: an exchange, a connection, a subrequest's exchange with it alone."""
+    now, source = monotonic(), event.source
+    connection = getattr(source, "connection", source)
+    exchange = connection.exchange if source is connection else source
+    if isinstance(event, ev.SubrequestEvent):
+        picture = exchange_state(server, one, source.exchange, (phase, connection.since, now))
+        return replace(picture, subrequests=(subrequest_state(source, now),))
+    if exchange is not None:
+        return exchange_state(server, one, exchange, (phase, connection.since, now))
+    return ExchangeState(
+        id=0, connection=connection.id, server=server, listener=one.name, protocol=one.protocol,
+        src=connection.peer, dst=one.address, method="", target="", host="", status=0, phase=phase,
+        phase_seconds=now - connection.since, seconds=now - connection.opened, handler="", route="",
+    )  # fmt: skip
 
 
 def _listener(one: Listened) -> ListenerState:

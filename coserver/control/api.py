@@ -1,0 +1,291 @@
+"""What may be asked of a running server: HTTP and JSON, described in docs/reference/control.md.
+
+Handlers run on the control's own loop; what has to wait for the server's waits in a thread. Answers that go on for as
+long as the client stays are lines of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+import anyio
+
+from ..lifecycle.emitter import Emitter
+from ..lifecycle.events import Event
+from ..observe.filters import EVERYTHING, Filter, FilterError, parse
+from ..observe.metrics import CONTENT_TYPE
+from ..observe.snapshot import ExchangeState, Snapshot
+from ..observe.stepper import Stepper
+from ..server.endpoint import Endpoint, annotated_types
+from ..server.errors import AppError, HTTPException
+from ..server.request import Request
+from ..server.response import Response
+from ..server.routes import Router, split_route
+from .following import Following
+from .holding import Holding
+from .wire import PROTOCOL, trace_dict
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+_JSON_LINES = "application/jsonl"
+
+log = logging.getLogger("coserver.control")
+
+
+class Controlled(Protocol):
+    """The server, as this floor needs it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def emitter(self) -> Emitter: ...
+    @property
+    def traces(self) -> Any: ...
+    @property
+    def accepting(self) -> bool: ...
+    @property
+    def running(self) -> bool: ...
+
+    def snapshot(self) -> Snapshot: ...
+    def step(self, filter: str = "", at: Any = "handler", *, limit: float | None = None) -> Stepper: ...
+    @property
+    def has_certificates(self) -> bool: ...
+
+    def metrics(self) -> str: ...
+    def reload_certificates(self) -> None: ...
+    def begin_stop(self, grace: float | None = None) -> None: ...
+    def pictures(self) -> Callable[[Event], ExchangeState | None]: ...
+
+
+class Api:
+    """The handlers of one server's control. ``version`` is coserver's, ``check`` raises for whoever may not ask."""
+
+    def __init__(self, server: Controlled, version: str, check: Callable[[Request], None]) -> None:
+        self.server = server
+        self.version = version
+        self.check = check
+        self.holding = Holding(server)
+        self.following = Following(server)
+
+    def router(self) -> Router:
+        """Its routes."""
+        router = Router()
+        for (method, path), handler in self._table().items():
+            names = tuple(text for text, kind in split_route(path) if kind is not None)
+            router.add(path, [method], Endpoint(self._guarded(handler), "request", names), annotated_types(handler))
+        return router
+
+    def close(self) -> None:
+        """The control ends: streams end, and what is held is let go."""
+        self.holding.close()
+        self.following.close()
+
+    def _table(self) -> dict[tuple[str, str], Callable[..., Awaitable[Any]]]:
+        return {
+            ("GET", "/v1"): self.about,
+            ("GET", "/v1/snapshot"): self.snapshot,
+            ("GET", "/v1/events"): self.events,
+            ("GET", "/v1/steps"): self.steps,
+            ("POST", "/v1/steps"): self.open_step,
+            ("DELETE", "/v1/steps/{id:int}"): self.close_step,
+            ("POST", "/v1/steps/{id:int}/{what}"): self.do_step,
+            ("GET", "/v1/traces"): self.traces,
+            ("GET", "/v1/traces/follow"): self.follow_traces,
+            ("GET", "/v1/traces/{id:int}"): self.trace,
+            ("PUT", "/v1/traces/recording"): self.set_recording,
+            ("PUT", "/v1/traces/{id:int}/mark"): self.mark_trace,
+            ("GET", "/v1/metrics"): self.metrics,
+            ("POST", "/v1/certificates"): self.reload_certificates,
+            ("POST", "/v1/drain"): self.drain,
+            ("GET", "/v1/log"): self.levels,
+            ("PUT", "/v1/log"): self.set_level,
+        }
+
+    def _guarded(self, handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def guarded(request: Request, /, **params: Any) -> Any:
+            self.check(request)
+            try:
+                return await handler(request, **params)
+            except FilterError as error:
+                raise HTTPException(400, str(error)) from error
+
+        guarded.__qualname__ = f"control.{handler.__name__}"
+        return guarded
+
+    # The server.
+
+    async def about(self, request: Request) -> Any:
+        """Who this is."""
+        server = self.server
+        state = "running" if server.accepting else "draining" if server.running else "stopped"
+        return {
+            "protocol": PROTOCOL,
+            "coserver": self.version,
+            "server": server.name,
+            "pid": os.getpid(),
+            "state": state,
+        }
+
+    async def snapshot(self, request: Request) -> Any:
+        """The picture; ``?filter=`` leaves out other exchanges."""
+        wanted = parse(request.query.get("filter", ""))
+        text = await anyio.to_thread.run_sync(self._take, wanted)
+        return Response(text, content_type="application/json")
+
+    def _take(self, wanted: Filter) -> str:
+        snapshot = self.server.snapshot()
+        if wanted is EVERYTHING:
+            return snapshot.to_json()
+        found = snapshot.as_dict()
+        kept = {one.id for one in snapshot.filter(wanted)}
+        found["connections"] = [one for one in found["connections"] if (one["exchange"] or {}).get("id") in kept]
+        return json.dumps(found)
+
+    async def drain(self, request: Request) -> Any:
+        """Begin to stop; ``{"grace": seconds}``."""
+        given = body_of(request, {"grace": (int, float, type(None))})
+        grace = given.get("grace")
+        if grace is not None and not grace >= 0:
+            raise HTTPException(400, f"grace must be 0 seconds or more; got {grace!r}")
+        self.server.begin_stop(grace)
+        return {"state": "draining"}
+
+    async def metrics(self, request: Request) -> Any:
+        """All that was counted, as OpenMetrics text; counted from the first time on that somebody asks."""
+        try:
+            text = await anyio.to_thread.run_sync(self.server.metrics)
+        except RuntimeError as error:  # prometheus-client is not installed
+            raise HTTPException(501, str(error)) from error
+        return Response(text, content_type=CONTENT_TYPE)
+
+    async def reload_certificates(self, request: Request) -> Any:
+        """Read the files of the TLS listeners again, for new connections."""
+        if not self.server.has_certificates:
+            raise HTTPException(409, "no listener of this server speaks TLS")
+        try:
+            await anyio.to_thread.run_sync(self.server.reload_certificates)
+        except AppError as error:
+            raise HTTPException(400, str(error)) from error
+        return {"reloaded": True}
+
+    async def levels(self, request: Request) -> Any:
+        """The levels of coserver's own loggers that were set."""
+        return {name: logging.getLevelName(one.level).lower() for name, one in _loggers().items() if one.level}
+
+    async def set_level(self, request: Request) -> Any:
+        """``{"level": "debug", "logger": "coserver"}``."""
+        given = body_of(request, {"level": (str,), "logger": (str,)})
+        level, name = given.get("level"), given.get("logger", "coserver")
+        if level not in LEVELS:
+            raise HTTPException(400, f"level must be one of {', '.join(LEVELS)}; got {level!r}")
+        if name != "coserver" and not name.startswith("coserver."):
+            raise HTTPException(400, f"logger must be coserver or one below it, like coserver.access; got {name!r:.60}")
+        logging.getLogger(name).setLevel(level.upper())
+        log.info("%s logs from %s on, as the control was asked", name, level)
+        return {name: level}
+
+    # What happens.
+
+    async def events(self, request: Request) -> Any:
+        """Every event as a line, for as long as the client stays; ``?filter=``."""
+        return lines(self.following.events(parse(request.query.get("filter", ""))))
+
+    async def traces(self, request: Request) -> Any:
+        """Those that are kept, the oldest first; ``?filter=``, ``?last=``, ``?whole=1``."""
+        wanted = parse(request.query.get("filter", ""))
+        last, whole = request.query.get("last", 0, type=int), request.query.get("whole", False, type=bool)
+        traces = self.server.traces
+        found = await anyio.to_thread.run_sync(traces, wanted)
+        kept = found[-last:] if last > 0 else found
+        return {
+            "recording": traces.recording,
+            "dropped": traces.dropped,
+            "traces": [trace_dict(one, whole=whole) for one in kept],
+        }
+
+    async def trace(self, request: Request, id: int) -> Any:
+        """One in full, fields and bodies."""
+        return trace_dict(await self._trace(id), whole=True)
+
+    async def follow_traces(self, request: Request) -> Any:
+        """Each that ends from now on as a line, recorded as long as somebody follows. ``?filter=``, ``?whole=1``."""
+        whole = request.query.get("whole", False, type=bool)
+        return lines(self.following.traces(parse(request.query.get("filter", "")), whole=whole))
+
+    async def set_recording(self, request: Request) -> Any:
+        """``{"on": true}``."""
+        on = body_of(request, {"on": (bool,)}).get("on")
+        if on is None:
+            raise HTTPException(400, 'say {"on": true} or {"on": false}')
+        (self.server.traces.start if on else self.server.traces.stop)()
+        return {"recording": on}
+
+    async def mark_trace(self, request: Request, id: int) -> Any:
+        """``{"on": true}``."""
+        on = body_of(request, {"on": (bool,)}).get("on", True)
+        self.server.traces.mark(await self._trace(id), on)
+        return {"marked": on}
+
+    async def _trace(self, number: int) -> Any:
+        try:
+            return await anyio.to_thread.run_sync(self.server.traces.find, number)
+        except KeyError as error:
+            raise HTTPException(404, str(error.args[0])) from error
+
+    # Stepping.
+
+    async def steps(self, request: Request) -> Any:
+        """Every stepper that was opened here, and what it holds."""
+        return {"steps": self.holding.as_list()}
+
+    async def open_step(self, request: Request) -> Any:
+        """Hold what matches for as long as this answer is read: a line for each change of what is held."""
+        given = body_of(request, {"filter": (str,), "at": (str, list), "limit": (int, float, type(None))})
+        return lines(self.holding.open(given.get("filter", ""), given.get("at", "handler"), given.get("limit")))
+
+    async def close_step(self, request: Request, id: int) -> Any:
+        """Let everything go."""
+        self.holding.find(id).close()
+        return {"closed": id}
+
+    async def do_step(self, request: Request, id: int, what: str) -> Any:
+        """next, resume, until, edit, respond, abort: with ``held``, the id of what is meant, or the oldest."""
+        return self.holding.do(id, what, request.json() if request.body else {})
+
+
+def lines(stream: AsyncIterator[dict[str, Any]]) -> Response:
+    """A stream as lines of JSON."""
+
+    async def encoded() -> AsyncIterator[str]:
+        try:
+            async for each in stream:
+                yield json.dumps(each, ensure_ascii=False) + "\n"
+        finally:
+            await stream.aclose()  # type: ignore[attr-defined]
+
+    return Response(encoded(), content_type=_JSON_LINES)
+
+
+def body_of(request: Request, known: dict[str, tuple[type, ...]]) -> dict[str, Any]:
+    """A JSON object that holds known names with values of their types, or nothing. Raises HTTPException (400)."""
+    given = request.json() if request.body else {}
+    if not isinstance(given, dict):
+        raise HTTPException(400, f"the body is a JSON object; got {type(given).__name__}")
+    for name, value in given.items():
+        if name not in known:
+            raise HTTPException(400, f"{name!r:.40} is not known here; there are {', '.join(known)}")
+        if not isinstance(value, known[name]) or (isinstance(value, bool) and bool not in known[name]):
+            raise HTTPException(400, f"{name} may not be {value!r:.40}")
+    return given
+
+
+def _loggers() -> dict[str, logging.Logger]:
+    known = logging.Logger.manager.loggerDict
+    return {
+        name: one
+        for name, one in known.items()
+        if isinstance(one, logging.Logger) and (name == "coserver" or name.startswith("coserver."))
+    }

@@ -1,0 +1,302 @@
+"""The client of a control socket, for plain threads: ``top``, ``step`` and ``trace`` ask through it.
+
+Its own small HTTP: the standard library's, over a UNIX socket or TCP. Streams are iterators, closed to end them.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from ..observe.snapshot import Snapshot
+from ..observe.trace import Trace
+from . import place
+from .wire import PROTOCOL, read_trace
+
+#: Seconds for an answer; a server that is stuck is still looked at within a second.
+PATIENCE = 10.0
+
+
+class Unreachable(Exception):
+    """No server can be reached there; the message names those that can."""
+
+
+class Refused(Exception):
+    """The server says no: ``status``, and why in words."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def find(what: str | None = None, token: str | None = None) -> Client:
+    """The client of a server by its name, its process's number, its socket's path or its URL; of the only one if None.
+
+    Of several by one name the newest. Raises Unreachable.
+    """
+    if what is not None and (what.startswith(("/", "./", "../", "http://")) or Path(what).is_socket()):
+        return Client(what, token)
+    there = list(place.running())
+    if what is None:
+        if len(there) == 1:
+            return Client(str(there[0][2]))
+        said = "no server is running here" if not there else "there are several servers: name one"
+        raise Unreachable(f"{said}{_those(there)}")
+    for name, pid, path in there:
+        if what in (name, str(pid), path.stem):
+            return Client(str(path))
+    for _, _, path in there:  # a name may have been too long, or too odd, for a file
+        try:
+            client = Client(str(path))
+            if client.about["server"] == what:
+                return client
+        except (Unreachable, Refused):
+            continue
+    raise Unreachable(f"no server named {what!r} is reachable{_those(there)}")
+
+
+def _those(there: list[tuple[str, int, Path]]) -> str:
+    if not there:
+        return "; 'coserver serve' starts one, an embedded one takes app.start(control='auto')"
+    return f"; there are {', '.join(f'{name} (pid {pid})' for name, pid, _ in there)}"
+
+
+class Client:
+    """One server's control. ``where`` is a socket's path or an http:// URL; ``about`` says who it is."""
+
+    def __init__(self, where: str, token: str | None = None) -> None:
+        """Asks who is there. Raises Unreachable, Refused."""
+        self.where = where
+        self._token = token
+        self.about: dict[str, Any] = self._ask("GET", "/v1")
+        if self.about.get("protocol") != PROTOCOL:
+            raise Unreachable(
+                f"{where} speaks version {self.about.get('protocol')} of the control protocol, and this is version "
+                f"{PROTOCOL}: use the coserver that serves there, {self.about.get('coserver')}"
+            )
+
+    def __repr__(self) -> str:
+        return f"<Client of {self.name!r} at {self.where}>"
+
+    @property
+    def name(self) -> str:
+        return str(self.about["server"])
+
+    def ask_about(self) -> dict[str, Any]:
+        """Who it is, and its state now. Raises Unreachable."""
+        self.about = self._ask("GET", "/v1")
+        return self.about
+
+    def snapshot(self, filter: str = "") -> Snapshot:
+        """Raises Unreachable, Refused."""
+        return Snapshot.from_json(self._bytes("GET", _target("/v1/snapshot", filter=filter)))
+
+    def traces(self, filter: str = "", last: int = 0, *, whole: bool = False) -> list[Trace]:
+        """Raises Unreachable, Refused."""
+        found = self._ask("GET", _target("/v1/traces", filter=filter, last=last or "", whole=int(whole)))
+        return [read_trace(one) for one in found["traces"]]
+
+    def trace(self, number: int) -> Trace:
+        """One in full. Raises Unreachable, Refused (404)."""
+        return read_trace(self._ask("GET", f"/v1/traces/{number}"))
+
+    def mark(self, number: int, on: bool = True) -> None:
+        self._ask("PUT", f"/v1/traces/{number}/mark", {"on": on})
+
+    def record(self, on: bool = True) -> None:
+        self._ask("PUT", "/v1/traces/recording", {"on": on})
+
+    def metrics(self) -> str:
+        """OpenMetrics text. Raises Unreachable, Refused."""
+        return self._bytes("GET", "/v1/metrics").decode()
+
+    def reload_certificates(self) -> None:
+        self._ask("POST", "/v1/certificates")
+
+    def drain(self, grace: float | None = None) -> None:
+        self._ask("POST", "/v1/drain", {"grace": grace})
+
+    def set_level(self, level: str, logger: str = "coserver") -> None:
+        self._ask("PUT", "/v1/log", {"level": level, "logger": logger})
+
+    def events(self, filter: str = "") -> Stream:
+        """Every event from now on. Raises Unreachable, Refused."""
+        return Stream(self, "GET", _target("/v1/events", filter=filter))
+
+    def follow(self, filter: str = "", *, whole: bool = False) -> Stream:
+        """Each trace that ends from now on, as ``read_trace`` reads it. Raises Unreachable, Refused."""
+        return Stream(self, "GET", _target("/v1/traces/follow", filter=filter, whole=int(whole)))
+
+    def step(self, filter: str = "", at: str | list[str] = "handler", limit: float | None = None) -> RemoteStepper:
+        """Hold what matches until the stepper is closed, or this process is gone. Raises Unreachable, Refused."""
+        return RemoteStepper(self, filter, at, limit)
+
+    # How it is asked.
+
+    def connect(self, timeout: float | None = PATIENCE) -> http.client.HTTPConnection:
+        if self.where.startswith("http://"):
+            place = urlsplit(self.where)
+            return http.client.HTTPConnection(place.hostname or "", place.port, timeout=timeout)
+        return _UnixConnection(self.where, timeout)
+
+    def fields(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
+    def _ask(self, method: str, target: str, body: Mapping[str, Any] | None = None) -> Any:
+        return json.loads(self._bytes(method, target, body))
+
+    def ask(self, method: str, target: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Any request, its answer read as JSON. Raises Unreachable, Refused."""
+        return self._ask(method, target, body)
+
+    def _bytes(self, method: str, target: str, body: Mapping[str, Any] | None = None) -> bytes:
+        with closing(self.connect()) as connection:
+            try:
+                connection.request(method, target, None if body is None else json.dumps(body), self.fields())
+                response = connection.getresponse()
+                data = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                raise self.unreachable(error) from error
+        return _checked(response.status, data)
+
+    def unreachable(self, error: Exception) -> Unreachable:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Unreachable(f"no server is reachable at {self.where}: {why}{_those(list(place.running()))}")
+
+
+class Stream:
+    """Lines of JSON as they come, without the heartbeats; {"lost": n} where the reader was too slow. ``close`` ends it.
+
+    Raises Unreachable when the server is gone; ends when it ends the stream.
+    """
+
+    def __init__(self, client: Client, method: str, target: str, body: Mapping[str, Any] | None = None) -> None:
+        """Raises Unreachable, Refused."""
+        self._client = client
+        self._connection = client.connect()
+        try:
+            self._connection.request(method, target, None if body is None else json.dumps(body), client.fields())
+            self._response = self._connection.getresponse()
+            if self._response.status >= 300:
+                _checked(self._response.status, self._response.read())
+            self.first = json.loads(self._response.readline() or b"{}")
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise client.unreachable(error) from error
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        try:
+            while line := self._response.readline():
+                told = json.loads(line)
+                if "heartbeat" not in told:
+                    yield told
+        except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
+            if not self.closed:
+                raise self._client.unreachable(error) from error
+
+    @property
+    def closed(self) -> bool:
+        return self._connection.sock is None
+
+    def close(self) -> None:
+        """From any thread: whoever reads sees the end."""
+        sock = self._connection.sock
+        if sock is not None:
+            self._connection.sock = None
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            sock.close()
+        self._response.close()
+
+
+class RemoteStepper:
+    """A stepper on the other side. ``changes`` are what it holds, after each change; the other words are a Stepper's.
+
+    What is held is plain values, as ``Held.as_dict`` gives them; ``which`` is one of those, or its id.
+    """
+
+    def __init__(self, client: Client, filter: str, at: str | list[str], limit: float | None) -> None:
+        given: dict[str, Any] = {"filter": filter, "at": at, "limit": limit}
+        self._client = client
+        self._stream = Stream(client, "POST", "/v1/steps", given)
+        self.number = int(self._stream.first["step"])
+
+    def __enter__(self) -> RemoteStepper:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def changes(self) -> Iterator[list[dict[str, Any]]]:
+        """What is held now, then after each change. Raises Unreachable when the server is gone."""
+        yield self._stream.first["held"]
+        for state in self._stream:
+            yield state["held"]
+
+    def close(self) -> None:
+        """Let everything go; from any thread."""
+        self._stream.close()
+
+    def next(self, which: Any = None) -> dict[str, Any]:
+        return self._do("next", which)
+
+    def resume(self, which: Any = None) -> dict[str, Any]:
+        return self._do("resume", which)
+
+    def until(self, phase: str, which: Any = None) -> dict[str, Any]:
+        return self._do("until", which, phase=phase)
+
+    def edit(self, which: Any = None, **changes: Any) -> dict[str, Any]:
+        return self._do("edit", which, **changes)
+
+    def respond(self, status: int = 200, body: Any = "", headers: Any = None, *, which: Any = None) -> dict[str, Any]:
+        return self._do("respond", which, status=status, body=body, headers=headers)
+
+    def abort(self, which: Any = None) -> dict[str, Any]:
+        return self._do("abort", which)
+
+    def _do(self, what: str, which: Any, **given: Any) -> dict[str, Any]:
+        number = which["id"] if isinstance(which, Mapping) else which
+        body = given if number is None else {**given, "held": number}
+        found: dict[str, Any] = self._client.ask("POST", f"/v1/steps/{self.number}/{what}", body)
+        return found
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _target(path: str, **query: Any) -> str:
+    given = {name: value for name, value in query.items() if value not in ("", 0)}
+    return f"{path}?{urlencode(given, quote_via=quote)}" if given else path
+
+
+def _checked(status: int, data: bytes) -> bytes:
+    if status >= 300:
+        lines = data.decode(errors="replace").strip().splitlines()
+        raise Refused(status, "\n".join(lines[1:]) or (lines[0] if lines else f"status {status}"))
+    return data

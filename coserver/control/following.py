@@ -1,0 +1,104 @@
+"""Streams of what happens: events, and traces as they are finished. They end with the client, or with the server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..observe.filters import EVERYTHING, Filter
+from .feed import Feed
+from .wire import event_dict, trace_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..lifecycle.events import Event
+    from .api import Controlled
+
+#: Seconds of silence after which a line says that all is well: whoever reads knows that the other side is there.
+HEARTBEAT = 5.0
+_HEARTBEAT: dict[str, Any] = {"heartbeat": True}
+
+
+class Following:
+    """All streams of one control."""
+
+    def __init__(self, server: Controlled) -> None:
+        self._server = server
+        self._feeds: set[Feed] = set()
+        self._recorders = 0  # streams for whose sake traces are recorded
+        self._recording = False
+
+    def close(self) -> None:
+        for feed in tuple(self._feeds):
+            feed.close()
+
+    async def events(self, wanted: Filter) -> AsyncIterator[dict[str, Any]]:
+        """Every event as plain values; with a filter, those of exchanges that match."""
+        with self._feed() as feed:
+            observer = feed.put if wanted is EVERYTHING else _matching(self._server, wanted, feed)
+            with self._server.emitter.observing(observer):
+                async for each in _told(feed, event_dict):
+                    yield each
+
+    async def traces(self, wanted: Filter, *, whole: bool) -> AsyncIterator[dict[str, Any]]:
+        """Each trace that is finished and matches."""
+        matches, traces = wanted.matches, self._server.traces
+        with self._feed() as feed, self._recorded():
+            stop = traces.follow(lambda trace: feed.put(trace) if matches(trace) else None)
+            try:
+                async for each in _told(feed, lambda trace: trace_dict(trace, whole=whole)):
+                    yield each
+            finally:
+                stop()
+
+    @contextmanager
+    def _feed(self) -> Iterator[Feed]:
+        feed = Feed()
+        self._feeds.add(feed)
+        try:
+            yield feed
+        finally:
+            self._feeds.discard(feed)
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        """Traces are recorded meanwhile, and after it only if they were before."""
+        traces = self._server.traces
+        if not self._recorders:
+            self._recording = traces.recording
+            traces.start()
+        self._recorders += 1
+        try:
+            yield
+        finally:
+            self._recorders -= 1
+            if not self._recorders and not self._recording:
+                traces.stop()
+
+
+async def _told(feed: Feed, encode: Callable[[Any], dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    """What comes, what was lost, and a heartbeat in between."""
+    told = 0
+    yield {"following": True}  # at once: whoever asked knows that nothing from now on is missed
+    async for batch in feed.batches(HEARTBEAT):
+        if feed.lost > told:
+            lost, told = feed.lost - told, feed.lost
+            yield {"lost": lost}
+        for each in batch:
+            yield encode(each)
+        if not batch:
+            yield _HEARTBEAT
+
+
+def _matching(server: Controlled, wanted: Filter, feed: Feed) -> Callable[[Event], None]:
+    """An observer that asks the filter of each event's exchange, as it is at that moment."""
+    picture, matches = server.pictures(), wanted.matches
+
+    def observe(event: Event) -> None:
+        subject = picture(event)
+        if subject is not None and matches(subject):
+            feed.put(event)
+
+    return observe

@@ -1,0 +1,151 @@
+"""Where control sockets lie, and which of them are alive: ``$XDG_RUNTIME_DIR/coserver/NAME-PID.sock``, for their owner.
+
+Without XDG_RUNTIME_DIR it is a folder of the user's own under the temporary one. Two servers of one name do not fight:
+the process's number is in the file's name, and a second one in a process gets a number of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+#: Bytes that a UNIX socket's path may have: 108 on Linux, 104 elsewhere, with the zero at its end.
+PATH_MAX = 103
+#: Characters of a server's name that go into its file's.
+_NAME_MAX = 40
+
+_file = re.compile(r"(?P<name>.+?)-(?P<pid>[0-9]+)(?:-[0-9]+)?\.sock")
+
+
+class NoPlace(OSError):
+    """There is nowhere to put the socket; the message says why, and the way out."""
+
+
+def folder() -> Path:
+    """The folder, whether it is there or not."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.path.isdir(runtime) and len(os.fsencode(runtime)) < PATH_MAX - 50:
+        return Path(runtime) / "coserver"
+    return Path(tempfile.gettempdir()) / f"coserver-{os.getuid()}"
+
+
+def make_folder() -> Path:
+    """The folder, made if it is not there. Raises NoPlace if it is anybody else's, or open to others."""
+    path = folder()
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        state = path.lstat()  # not what a link of somebody else's leads to
+    except OSError as error:
+        raise NoPlace(
+            error.errno, f"{path} cannot be made: {error.strerror}; name another place: --control PATH"
+        ) from error
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or stat.S_IMODE(state.st_mode) & 0o077:
+        raise NoPlace(
+            errno.EPERM,
+            f"{path} must be a folder of yours that is closed to others (mode 0700); mend or remove it, or name "
+            f"another place: --control PATH",
+        )
+    return path
+
+
+def bind_default(name: str) -> socket.socket:
+    """A listening socket for the server of this name, in the usual folder. Raises OSError."""
+    place = make_folder()
+    short = re.sub(r"[^A-Za-z0-9._]+", "-", name)[:_NAME_MAX].strip("-.") or "server"
+    number = 1
+    while True:
+        path = place / f"{short}-{os.getpid()}{f'-{number}' if number > 1 else ''}.sock"
+        try:
+            return bind(str(path))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or number > 999:
+                raise
+            number += 1
+
+
+def bind(path: str) -> socket.socket:
+    """A listening socket that is its owner's alone, mode 0600; a stale one is removed first.
+
+    Raises OSError: EADDRINUSE if somebody listens there, EEXIST if the file is no socket.
+    """
+    if len(os.fsencode(path)) > PATH_MAX:
+        raise NoPlace(errno.ENAMETOOLONG, f"a socket's path has {PATH_MAX} bytes at most; {path} has more")
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        os.fchmod(sock.fileno(), 0o600)  # before the bind: the file is never there with another mode (Linux)
+        sock.bind(path)
+        os.chmod(path, 0o600)
+        sock.listen(64)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, f"{path} is no socket; move it away or take another path")
+        if answers(path):
+            raise OSError(errno.EADDRINUSE, f"another server controls by {path}; take another path")
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def answers(path: str) -> bool:
+    """Whether somebody listens on this socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)  # a local connect is immediate, unless the listener is stuck: then it is alive
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
+
+
+def remove(sock: socket.socket) -> None:
+    """Close a socket that ``bind`` made, and remove its file, unless another has taken its place."""
+    path = sock.getsockname()
+    sock.close()
+    try:
+        if not answers(path):
+            os.unlink(path)
+    except OSError:
+        pass
+
+
+def running() -> Iterator[tuple[str, int, Path]]:
+    """Name, process and path of every socket in the folder that answers, the newest first; stale ones are removed."""
+    try:
+        found = sorted(folder().glob("*.sock"), key=lambda path: path.lstat().st_mtime, reverse=True)
+    except OSError:
+        return
+    for path in found:
+        match = _file.fullmatch(path.name)
+        if match is None:
+            continue
+        if answers(str(path)):
+            yield match["name"], int(match["pid"]), path
+        elif not _alive(int(match["pid"])):
+            path.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
