@@ -179,7 +179,7 @@ def test_floods_of_tiny_chunks(server: Victim) -> None:
     """11,000 chunks of one byte in each piece that is received: read in one go, they were 20 ms, with h11 200."""
     with server.weighed() as grown, asking(server), Crowd(server, 20) as crowd:
         crowd.say(get("/take", "Transfer-Encoding: chunked", method="POST"))
-        crowd.pour(b"1\r\nx\r\n" * 10_000, 0.7, 150_000 if server.codec == "httptools" else 15_000)
+        crowd.pour(b"1\r\nx\r\n" * 10_000, 0.7, 150_000 if server.codec == "httptools" else 6_000)
     assert grown[0] < 16 * MiB
     server.settled()
 
