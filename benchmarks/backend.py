@@ -9,9 +9,10 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.process import Cores, Failed, free_port
+from benchmarks.process import TICKS, Cores, Failed, free_port, ticks
 
 CONFIGURATION = """
 worker_processes 1; daemon off; master_process off; error_log stderr; pid {folder}/pid;
@@ -34,9 +35,19 @@ def find_nginx() -> str:
     return found
 
 
+@dataclass(frozen=True)
+class Backend:
+    port: int
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """What it has spent so far."""
+        return ticks(self.pid) / TICKS
+
+
 @contextmanager
-def backend(cores: Cores) -> Iterator[int]:
-    """Its port; it runs beside the load, on that core where cores are chosen."""
+def backend(cores: Cores) -> Iterator[Backend]:
+    """It runs beside the load, on that core where cores are chosen."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "nginx.conf")
@@ -45,7 +56,7 @@ def backend(cores: Cores) -> Iterator[int]:
         process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
         try:
             _wait(process, port)
-            yield port
+            yield Backend(port, process.pid)
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(5)

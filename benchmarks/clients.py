@@ -6,17 +6,19 @@ in flight the two work in turn, and a kernel that puts them on one core in some 
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 from benchmarks import report
-from benchmarks.backend import backend
+from benchmarks.backend import Backend, backend
 from benchmarks.figures import judge, ratios
 from benchmarks.load import Run
 from benchmarks.process import ROOT, Cores, Failed, choose_cores, machine_cpu_seconds
@@ -43,16 +45,15 @@ def run(options: argparse.Namespace) -> int:
     if not askers:
         raise SystemExit(f"--only {options.only}: there are {', '.join(one.name for one in ASKERS)}")
     cores = choose_cores(True)
-    quiet = Quiet(options.patience)
-    failures: Failures = {}
-    runs: list[Run] = []
     widths = [int(each) for each in options.in_flight.split(",")]
     print(f"{report.machine_line()}\n{options.rounds} rounds; ratios within a round, medians; {cores}\n")
-    with backend(cores) as port:
+    with backend(cores) as behind:
+        all_ = Measuring(behind, cores, Quiet(options.patience))
         for number in range(1, options.rounds + 1):
             for width in widths:
                 for asker in askers:
-                    _measure(asker, width, number, port, cores, quiet, runs, failures)
+                    _measure(asker, width, number, all_)
+    runs, failures = all_.runs, all_.failures
     for width in widths:
         print(f"## In flight: {width}\n\n{_table(askers, width, runs, failures)}\n")
     judged = [judge(bar, runs, failures) for bar in BARS if bar.suite == "upstream"]
@@ -69,26 +70,36 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failures or any(one.met is False for one in judged) else 0
 
 
-def _measure(
-    asker: Asker, width: int, number: int, port: int, cores: Cores, quiet: Quiet, runs: list[Run], failures: Failures
-) -> None:
+@dataclass
+class Measuring:
+    """What all runs share."""
+
+    behind: Backend
+    cores: Cores
+    quiet: Quiet
+    runs: list[Run] = field(default_factory=list)
+    failures: Failures = field(default_factory=dict)
+
+
+def _measure(asker: Asker, width: int, number: int, all_: Measuring) -> None:
     name = f"{asker.name} @{width}"
-    if name in failures:
+    if name in all_.failures:
         return
     try:
-        one = quiet.run(partial(_one, asker, width, number, port, cores))
+        one = all_.quiet.run(partial(_one, asker, width, number, all_))
     except Failed as failed:
-        failures[name] = str(failed)
+        all_.failures[name] = str(failed)
         print(f"{name}: FAILED: {failed}", file=sys.stderr)
         return
-    runs.append(one)
+    all_.runs.append(one)
     print(f"round {number}: {name:36} {one.per_second:8.0f} requests/s {one.cpu_us:8.1f} µs", file=sys.stderr)
 
 
-def _one(asker: Asker, width: int, number: int, port: int, cores: Cores) -> Run:
+def _one(asker: Asker, width: int, number: int, all_: Measuring) -> Run:
+    behind, cores = all_.behind, all_.cores
     count = COUNTS.get(width, 10_000) // (SLOW if asker.slow else 1)
-    words = [asker.who, asker.loop, asker.codec, str(width), str(count), str(port)]
-    before = machine_cpu_seconds()
+    words = [asker.who, asker.loop, asker.codec, str(width), str(count), str(behind.port)]
+    before, begin = _others(behind), time.monotonic()
     try:
         finished = subprocess.run(
             [*cores.server, sys.executable, "-m", "benchmarks.asking", *words],
@@ -99,7 +110,7 @@ def _one(asker: Asker, width: int, number: int, port: int, cores: Cores) -> Run:
     if finished.returncode:
         raise Failed((finished.stderr.strip().splitlines() or ["no word"])[-1])
     told = json.loads(finished.stdout)
-    busy = machine_cpu_seconds() - before
+    others = (_others(behind) - before) / (time.monotonic() - begin)
     return Run(
         server=f"{asker.name} @{width}",
         round=number,
@@ -111,13 +122,14 @@ def _one(asker: Asker, width: int, number: int, port: int, cores: Cores) -> Run:
         p99_us=0,
         bytes_per_answer=2,
         errors={},
-        others=_others(busy, told, cores),
+        others=max(others, 0.0),
     )
 
 
-def _others(busy: float, told: dict[str, float], cores: Cores) -> float:
-    """Cores kept busy by whoever is neither client nor nginx: beyond the two that these can take."""
-    return max(0.0, busy / told["seconds"] - 2.5) if cores.server else 0.0
+def _others(behind: Backend) -> float:
+    """CPU seconds of whoever is neither nginx nor a client of ours; those have ended."""
+    ended = os.times()
+    return machine_cpu_seconds() - behind.cpu_seconds() - ended.children_user - ended.children_system
 
 
 def _table(askers: Sequence[Asker], width: int, runs: Sequence[Run], failures: Failures) -> str:

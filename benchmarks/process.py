@@ -56,7 +56,7 @@ class Running:
 
     def cpu_seconds(self) -> float:
         """User and system time of the server and its descendants so far."""
-        return sum(_ticks(pid) for pid in descendants(self.pid)) / TICKS
+        return sum(ticks(pid) for pid in descendants(self.pid)) / TICKS
 
     def memory_kb(self) -> dict[str, int]:
         """What server and descendants allocated (`anonymous`), and `uss`, `pss`, `rss`; in kB as /proc counts."""
@@ -212,6 +212,6 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
-def _ticks(pid: int) -> int:
+def ticks(pid: int) -> int:
     fields = _stat(pid)
     return int(fields[11]) + int(fields[12])  # utime and stime, fields 14 and 15 of proc(5)
