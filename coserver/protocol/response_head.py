@@ -42,7 +42,8 @@ class ResponseHead:
                 elif name == b"transfer-encoding":
                     codings.append(value)
                 elif name == b"connection":
-                    options.append(value)
+                    if value != b"keep-alive" or minor == 0:  # which says nothing that 1.1 does not
+                        options.append(value)
                 elif told := _patience(value):
                     self.patience = int(told[1])
         if options:

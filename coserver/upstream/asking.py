@@ -19,6 +19,7 @@ Content = bytes | bytearray | memoryview | str | Iterable[bytes] | AsyncIterable
 Parameters = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 _AGENT = b"user-agent: coserver\r\n"
+_PLAIN = _AGENT + b"\r\n"
 #: Request lines said lately, for the same targets come again and again. Dropped all at once: targets may be data.
 _starts: dict[tuple[str, str], bytes] = {}
 _STARTS_MAX = 1024
@@ -49,7 +50,7 @@ def say(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
         start = _start(method, target)
     sub.start = start
     if not options and method not in EXPECT_BODY:
-        sub.fields = b"%b%b\r\n" % (_AGENT, inherited)
+        sub.fields = b"%b%b\r\n" % (_AGENT, inherited) if inherited else _PLAIN
         return
     if params := options.get("params"):
         sub.start = _request_line(method, encode_target(target, params))

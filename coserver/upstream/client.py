@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 from ..hooks.workers import run_blocking
 from ..lifecycle.emitter import Answered
 from ..lifecycle.events import Event
-from ..transport.loop import Loop, poster
+from ..transport.loop import Loop, latches, poster
 from .balance import POLICIES
 from .connection import UpstreamConnection
 from .errors import SubrequestCancelled, UpstreamBusy, UpstreamError
@@ -48,6 +48,7 @@ class Client:
         self.sweeper = self.loop.sweeper
         self.poller = self.loop.poller
         self._post = poster()
+        self.latch = latches()
         self.closed = False
         self.detached = 0
         self.line = Line()
@@ -70,7 +71,7 @@ class Client:
         if self.closed:
             sub.cancel()
             return
-        event = sub.tell_start()
+        event = None if sub.host is None else sub.tell_start()
         if event is None:
             self.place(sub)
         else:

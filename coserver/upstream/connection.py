@@ -109,9 +109,8 @@ class UpstreamConnection:
             sub.connected = now
         self._begin(sub, now)
 
-    def alive(self, sub: Subrequest) -> bool:
+    def alive(self, sub: Subrequest, now: float) -> bool:
         """Whether it may be used for ``sub``. One that may not be repeated is worth a look whether the member left."""
-        now = monotonic()
         if now >= self.deadline or now - self.born > self._limits.connection_age:
             return False
         if sub.may_repeat:
@@ -124,12 +123,12 @@ class UpstreamConnection:
             pass
         return False
 
-    def begin(self, sub: Subrequest) -> None:
+    def begin(self, sub: Subrequest, now: float) -> None:
         """Send ``sub`` on this idle connection."""
         self.sub = sub
         sub.via = self
         sub.attempts += 1
-        sub.placed = now = monotonic()
+        sub.placed = now
         self._begin(sub, now)
 
     def _begin(self, sub: Subrequest, now: float) -> None:

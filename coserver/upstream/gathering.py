@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from .pending import Pending
-from .subrequest import Subrequest, waiting
+from .subrequest import Subrequest, begin_waiting, end_waiting
 
 if TYPE_CHECKING:
+    from ..transport.loop import FutureLatch, Latch
     from .upstream import Upstream
 
 
@@ -153,13 +154,20 @@ class Gathered(Pending[list[Any]]):
             return [sub.failure or sub._outcome() for sub in self._subs]
         return [sub._outcome() for sub in self._subs]
 
-    async def _wait(self) -> None:
+    def _latch(self) -> Latch | FutureLatch:
+        return next(sub for sub in self._subs if sub.thread == self.thread)._latch()
+
+    def _wait(self) -> Generator[Any, Any, None]:
         first = self._subs[0]
-        if isinstance(first, Subrequest) and first.host is not None and first.exchange is not None:
-            with waiting(first.host, first.exchange):
-                await super()._wait()
-        else:
-            await super()._wait()
+        host, exchange = (first.host, first.exchange) if isinstance(first, Subrequest) else (None, None)
+        if host is None or exchange is None:
+            yield from super()._wait()
+            return
+        begin_waiting(host, exchange)
+        try:
+            yield from super()._wait()
+        finally:
+            end_waiting(host, exchange)
 
 
 class Map:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator
 from threading import get_ident
+from types import coroutine
 from typing import Any, Generic, TypeVar
 
 import anyio
 
 from ..hooks.suspension import await_unseen
 from ..hooks.workers import in_worker
-from ..transport.loop import poster
+from ..transport.loop import FutureLatch, Latch, poster
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class Pending(Generic[T]):
         self.awaited = True
         if not self.done:
             if get_ident() == self.thread:
-                yield from self._wait().__await__()
+                yield from self._wait()
             else:
                 yield from self._wait_elsewhere().__await__()
         return self._outcome()
@@ -101,14 +102,19 @@ class Pending(Generic[T]):
             return False
         return True
 
-    async def _wait(self) -> None:
-        """On its own loop."""
-        event = anyio.Event()
-        self._watchers.append(event.set)
+    def _latch(self) -> Latch | FutureLatch:
+        """What wakes whoever waits on its own loop."""
+        return Latch()
+
+    def _wait(self) -> Generator[Any, Any, None]:
+        """On its own loop. No coroutine: most waits are of this kind, and each layer of them costs."""
+        latch = self._latch()
+        wake = latch.set
+        self._watchers.append(wake)
         try:
-            await event.wait()
+            yield from latch.__await__()
         except BaseException:
-            self._unwatch(event.set)
+            self._unwatch(wake)
             if not self._watchers and not self.done:
                 self._given_up()
             raise
@@ -134,16 +140,21 @@ class Pending(Generic[T]):
 
     async def _wait_for(self, seconds: float | None) -> None:
         """For a worker. The deadline is a scope of its own: it is rarely asked for."""
-        wait = self._wait if get_ident() == self.thread else self._wait_elsewhere
         if seconds is None:
-            await wait()
+            await self._wait_anywhere()
             return
         self._watchers.append(_nothing)  # a deadline of whoever waits gives nothing up
         try:
             with anyio.fail_after(seconds):
-                await wait()
+                await self._wait_anywhere()
         finally:
             self._unwatch(_nothing)
+
+    async def _wait_anywhere(self) -> None:
+        if get_ident() == self.thread:
+            await _awaiting(self._wait())
+        else:
+            await self._wait_elsewhere()
 
     def _block(self, timeout: float | None) -> None:
         """In a plain thread."""
@@ -152,6 +163,11 @@ class Pending(Generic[T]):
         if not event.wait(timeout):
             self._unwatch(event.set)
             raise TimeoutError(f"{self!r}: not done after {timeout} s")
+
+
+@coroutine
+def _awaiting(waiting: Generator[Any, Any, None]) -> Generator[Any, Any, None]:
+    yield from waiting
 
 
 def _nothing() -> None:

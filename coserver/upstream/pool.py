@@ -6,6 +6,7 @@ many connections there are.
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from .line import Line
@@ -45,10 +46,11 @@ class Pool:
         """Send ``sub`` on the connection used last, or on a new one. There must be room."""
         sub.pool = self
         idle = self.idle
+        now = monotonic()
         while idle:
             connection = idle.pop()
-            if connection.alive(sub):
-                connection.begin(sub)
+            if connection.alive(sub, now):
+                connection.begin(sub, now)
                 return
             connection.close(hand_on=False)
         self.open += 1
@@ -60,7 +62,7 @@ class Pool:
             sub = self.line.first()
             self.client.left_line(sub)
             sub.pool = self
-            connection.begin(sub)
+            connection.begin(sub, monotonic())
         else:
             self.idle.append(connection)
 

@@ -16,6 +16,7 @@ from .pending import Pending
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..transport.loop import FutureLatch, Latch
     from .connection import UpstreamConnection
     from .subrequest import Subrequest
 
@@ -159,6 +160,9 @@ class _Piece(Pending[bytes]):
     @property
     def post(self) -> Callable[..., None]:
         return self._body._sub.post
+
+    def _latch(self) -> Latch | FutureLatch:
+        return self._body._sub._latch()
 
     def come(self) -> None:
         if not self.done:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from contextlib import contextmanager
 from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -19,10 +18,11 @@ from .parent import Exchange, Host
 from .pending import Pending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Mapping
 
     import anyio
 
+    from ..transport.loop import FutureLatch, Latch
     from .client import Client
     from .connection import UpstreamConnection
     from .pool import Pool
@@ -246,28 +246,34 @@ class Subrequest(Pending[Any]):
         if not self.detached:
             self.cancel()
 
-    async def _wait(self) -> None:
-        if self.exchange is None or self.host is None:
-            await super()._wait()
+    def _latch(self) -> Latch | FutureLatch:
+        return self.client.latch()
+
+    def _wait(self) -> Generator[Any, Any, None]:
+        host, exchange = self.host, self.exchange
+        if exchange is None or host is None:
+            yield from super()._wait()
             return
-        with waiting(self.host, self.exchange):
-            await super()._wait()
+        begin_waiting(host, exchange)
+        try:
+            yield from super()._wait()
+        finally:
+            end_waiting(host, exchange)
 
     def _facts(self) -> dict[str, Any]:
         assert self.host is not None
         return {**self.host.facts(self.exchange), "source": self, "subrequest": self.number, "detached": self.detached}
 
 
-@contextmanager
-def waiting(host: Host, exchange: Exchange) -> Iterator[None]:
+def begin_waiting(host: Host, exchange: Exchange) -> None:
     """The connection is in phase ``subrequest`` while any task of the exchange waits for one."""
     if not exchange.waiting:
         exchange.waited_from = host.phase
         host.phase = SUBREQUEST
     exchange.waiting += 1
-    try:
-        yield
-    finally:
-        exchange.waiting -= 1
-        if not exchange.waiting and host.phase is SUBREQUEST:
-            host.phase = exchange.waited_from
+
+
+def end_waiting(host: Host, exchange: Exchange) -> None:
+    exchange.waiting -= 1
+    if not exchange.waiting and host.phase is SUBREQUEST:
+        host.phase = exchange.waited_from

@@ -29,10 +29,10 @@ class Connection:
         pool.connections.add(cast(Any, self))
         sub.via = self
 
-    def alive(self, sub: Any) -> bool:
+    def alive(self, sub: Any, now: float) -> bool:
         return not self.stale
 
-    def begin(self, sub: Any) -> None:
+    def begin(self, sub: Any, now: float) -> None:
         assert self.sub is None
         assert not self.closed
         self.sub = sub
