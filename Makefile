@@ -14,6 +14,7 @@ help:
 	@echo "make test    all tests"
 	@echo "make storm   10,000 random cancellations of subrequests"
 	@echo "make check   what CI runs: lint, types, imports, tests with coverage"
+	@echo "make soak    ten minutes of good and hostile clients; what the server holds must stay flat"
 	@echo "make clean   remove the environment and all caches"
 	@echo "PYTHON=python3.12 make ...   takes another Python for the environment"
 
@@ -39,6 +40,9 @@ imports: $(VENV)/.installed-dev
 
 coverage:
 	$(MAKE) test PYTEST_ARGS="--cov $(PYTEST_ARGS)"
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov site dist
