@@ -272,7 +272,8 @@ class Accepted:
 
     def outlive(self, now: float) -> None:
         """An exchange is under way at a look of the sweeper; one that has lasted is watched for its client leaving."""
-        if not self.hang_up_watched and self._fd >= 0 and now - self.since >= TICK:
+        # Once: the handler of a client that has left may take its time to end, and would be told again at each look.
+        if not self.hang_up_watched and self._fd >= 0 and now - self.since >= TICK and not self.scope.cancel_called:
             self.hang_up_watched = True
             half_close = self.limits.on_half_close == "cancel"
             self.service.loop.poller.watch(self._fd, self.hung_up, half_close=half_close)

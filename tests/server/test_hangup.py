@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -10,6 +12,7 @@ import anyio.lowlevel
 import pytest
 
 from coserver import App, Limits, await_, testing
+from coserver.server.accepted import Accepted
 from coserver.transport import loop as transport_loop
 from coserver.transport.loop import Loop
 from coserver.transport.poller import PeekPoller
@@ -234,6 +237,134 @@ async def test_hang_up_while_the_body_is_read_by_its_handler() -> None:
         await anyio.sleep(0.05)
         await client.reset()
         await until(lambda: events)
+        await until(lambda: not server.connections)
+
+
+class Sources:
+    """Handlers that wait in other places than before their response."""
+
+    def __init__(self, app: App) -> None:
+        self.events: list[str] = []
+        app.get("/stream")(self.stream)
+        app.get("/stream-def")(self.stream_def)
+        app.post("/unread", stream=True)(self.unread)
+        app.tcp(name="talk", framing="lines")(self.talk)
+
+    async def wait(self) -> None:
+        self.events.append("started")
+        try:
+            await anyio.sleep(60)
+        finally:
+            self.events.append("finally")
+
+    async def stream(self) -> Any:
+        yield "first"
+        await self.wait()
+
+    def stream_def(self) -> Any:
+        yield "first"
+        await_(self.wait())
+
+    async def unread(self, request: Any) -> None:
+        await self.wait()
+
+    async def talk(self, connection: Any) -> None:
+        async for _ in connection:
+            await self.wait()
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("kind", ["/stream", "/stream-def", "/unread", "talk"])
+async def test_wherever_it_waits(poller: str, kind: str, how: str) -> None:
+    if (poller, kind, how) == ("peek", "/unread", "close"):
+        return  # a FIN behind bytes that nobody reads is not seen by peeking
+    app = App()
+    sources = Sources(app)
+    async with testing.serving(app) as server:
+        async with connect(server.port_of("talk") if kind == "talk" else server.port) as client:
+            part = post("/unread", b"x" * 1000)[:-500]
+            await client.send({"/unread": part, "talk": b"hello\n"}.get(kind) or get(kind))
+            await until(lambda: sources.events)
+            began = time.monotonic()
+            await leave(client, how)
+            await until(lambda: sources.events == ["started", "finally"])
+            assert time.monotonic() - began < 0.5
+        await until(lambda: not server.connections)
+
+
+@pytest.mark.parametrize("kind", ["/large", "/stream", "/stream-def"])
+async def test_a_reset_in_the_middle_of_a_response_is_one_quiet_line(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App()
+
+    @app.get("/large")
+    async def large() -> bytes:
+        return bytes(30_000_000)
+
+    @app.get("/stream")
+    async def stream() -> Any:
+        for _ in range(1000):
+            yield bytes(50_000)
+
+    @app.get("/stream-def")
+    def stream_def() -> Any:
+        for _ in range(1000):
+            yield bytes(50_000)
+
+    caplog.set_level(logging.DEBUG, "coserver")
+    async with talking(app) as (server, client):
+        await client.send(get(kind))
+        await client.stream.receive()
+        await client.reset()
+        await until(lambda: not server.connections)
+    records = [record for record in caplog.records if record.name.startswith("coserver.server")]
+    assert [(record.levelname, "the client left" in record.getMessage()) for record in records] == [("DEBUG", True)]
+
+
+async def test_a_half_closed_client_gets_its_whole_stream(poller: str) -> None:
+    app = App(limits=Limits(on_half_close="answer"))
+
+    @app.get("/")
+    async def stream() -> Any:
+        for number in range(4):
+            await anyio.sleep(0.08)
+            yield str(number)
+
+    async with talking(app) as (_, client):
+        await client.send(get())
+        await client.stream.send_eof()
+        assert (await client.answer()).text == "0123"
+        await client.closed()
+
+
+async def test_a_storm_does_not_keep_the_loop_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each hang-up is told once, though its handler goes on: 500 here, 10,000 by hand."""
+    app, release, told, begun = App(), anyio.Event(), [], []
+
+    @app.get("/")
+    async def stubborn() -> str:
+        begun.append(1)
+        with anyio.CancelScope(shield=True):
+            await release.wait()
+        return "late"
+
+    hung_up = Accepted.hung_up
+    monkeypatch.setattr(Accepted, "hung_up", lambda self: (told.append(1), hung_up(self)))
+    async with testing.serving(app) as server:
+        try:
+            async with AsyncExitStack() as stack:
+                for _ in range(500):
+                    client = await stack.enter_async_context(connect(server.port))
+                    await client.send(get())
+                await until(lambda: len(begun) == 500)
+            await until(lambda: len(told) == 500)
+            began = time.process_time()
+            await anyio.sleep(0.5)
+            assert time.process_time() - began < 0.3
+            assert len(told) == 500
+        finally:
+            release.set()
         await until(lambda: not server.connections)
 
 
