@@ -59,7 +59,7 @@ class Run:
 def wrk_command(one: Running, connections: int, seconds: int, cores: Cores) -> list[str]:
     load = one.load
     command = [*cores.load, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(SCRIPT)]
-    command.append(f"http://127.0.0.1:{one.port}{load.path}")
+    command.append(f"http{'s' if load.tls else ''}://127.0.0.1:{one.port}{load.path}")
     if load.body or load.method != "GET":
         command += ["--", load.method, load.body, load.content_type]
     return command

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import certificate
 from benchmarks.rows import LOADS, Load, Server
 
 ROOT = Path(__file__).parent.parent  # the commands name modules and files from here
@@ -115,7 +117,10 @@ def running(server: Server, cores: Cores) -> Iterator[Running]:
 
 
 def _arguments(server: Server, port: int) -> list[str]:
-    command = server.command.format(port=port).split()
+    names = {"port": port}
+    if LOADS[server.load].tls:
+        names["certificate"], names["key"] = certificate.files()
+    command = server.command.format(**names).split()
     if not server.tree:
         return ["-m", *command]
     # By its path, and that not in sys.path: nothing but PYTHONPATH says where coserver comes from.
@@ -174,10 +179,18 @@ def _wait_for_right_answer(one: Running, process: subprocess.Popen[bytes]) -> No
     raise Failed(f"did not accept within {START_SECONDS} s")
 
 
+def connect(one: Running) -> http.client.HTTPConnection:
+    if not one.load.tls:
+        return http.client.HTTPConnection("127.0.0.1", one.port, timeout=5)
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection("127.0.0.1", one.port, timeout=5, context=trusting)
+
+
 def ask(one: Running, connection: http.client.HTTPConnection | None = None) -> None:
     """One request and its answer, checked: wrk itself looks at nothing but the status."""
     load = one.load
-    mine = connection or http.client.HTTPConnection("127.0.0.1", one.port, timeout=5)
+    mine = connection or connect(one)
     headers = {"Content-Type": load.content_type} if load.body else {}
     try:
         mine.request(load.method, load.path, body=load.body or None, headers=headers)

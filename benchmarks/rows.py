@@ -22,6 +22,7 @@ class Load:
     body: str = ""
     content_type: str = "text/plain"  # of the answer, and of the body if there is one
     answer: bytes = b"ok"
+    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ LOADS: dict[str, Load] = {
     "ok": Load(),
     "json": Load("/json", "POST", _ORDER, "application/json", _ORDER.encode()),  # parsed, and written again
     "fanout": Load("/page", answer=b"ok" * 10),
+    "tls": Load(tls=True),  # keep-alive, so that a request costs its records and not a handshake
     "file": Load("/file", answer=PAGE.read_bytes()),  # 10 KB from the disk, with a type and validators
 }
 
@@ -112,6 +114,38 @@ def _applied(load: str) -> tuple[Server, ...]:
     return tuple(replace(row, name=f"{row.name}-{load}", against=f"{row.against}-{load}", load=load) for row in rows)
 
 
+def _secured() -> tuple[Server, ...]:
+    """The bare servers over TLS; "{certificate}" and "{key}" are filled in."""
+    uvicorn = f"{_UVICORN} --ssl-certfile {{certificate}} --ssl-keyfile {{key}}"
+    hypercorn = f"{_HYPERCORN} -k asyncio -w 1 --certfile {{certificate}} --keyfile {{key}}"
+    granian = f"{_GRANIAN} --ssl-certificate {{certificate}} --ssl-keyfile {{key}}"
+    rows = (
+        Server(
+            "coserver-h11-asyncio", f"{_COSERVER} asyncio h11 async {{port}} {{certificate}} {{key}}", "uvicorn-h11"
+        ),
+        Server("uvicorn-h11", f"{uvicorn} --http h11 --loop asyncio", "uvicorn-httptools"),
+        Server("hypercorn", hypercorn, "uvicorn-h11"),
+        Server(
+            "coserver-httptools-uvloop",
+            f"{_COSERVER} uvloop httptools async {{port}} {{certificate}} {{key}}",
+            "uvicorn-httptools",
+        ),
+        Server("uvicorn-httptools", f"{uvicorn} --http httptools --loop uvloop", "uvicorn-h11"),
+        Server(
+            "coserver-httptools-asyncio",
+            f"{_COSERVER} asyncio httptools async {{port}} {{certificate}} {{key}}",
+            "uvicorn-httptools",
+        ),
+        Server("granian", granian, "uvicorn-httptools"),
+        Server(
+            "coserver-httptools-trio",
+            f"{_COSERVER} trio httptools async {{port}} {{certificate}} {{key}}",
+            "uvicorn-httptools",
+        ),
+    )
+    return tuple(replace(row, name=f"{row.name}-tls", against=f"{row.against}-tls", load="tls") for row in rows)
+
+
 # Neighbours here are neighbours in a round: those compared with each other stand together, so that the machine
 # has the least time to drift between the two.
 SERVERS: dict[str, Server] = {
@@ -136,6 +170,7 @@ SERVERS: dict[str, Server] = {
         ),
         *_applied("json"),
         *_applied("file"),
+        *_secured(),
     )
 }
 

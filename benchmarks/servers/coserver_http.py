@@ -1,4 +1,4 @@
-"""coserver's side: `python -m benchmarks.servers.coserver_http BACKEND CODEC KIND PORT`.
+"""coserver's side: `python -m benchmarks.servers.coserver_http BACKEND CODEC KIND PORT [CERTIFICATE KEY]`.
 
 KIND is `async` for an `async def` handler that answers "ok", `def` for a plain one, `json` for an echo of JSON, `file`
 for a file of 10 KB.
@@ -54,6 +54,7 @@ def check_tree() -> None:
 
 
 if __name__ == "__main__":
-    backend, codec, kind, port = sys.argv[1:]
+    backend, codec, kind, port, *files = sys.argv[1:]
     check_tree()
-    build(kind).run(host="127.0.0.1", port=int(port), backend=backend, codec=codec)
+    options = {"tls": coserver.Tls(certfile=files[0], keyfile=files[1])} if files else {}
+    build(kind).run(host="127.0.0.1", port=int(port), backend=backend, codec=codec, **options)
