@@ -244,13 +244,16 @@ class Server:
     def reload_certificates(self) -> None:
         """Read the files of all TLS listeners again, for new connections; those that stand go on. From any thread.
 
-        Raises AppError for what cannot be used, and then that listener's certificates stay as they were.
+        Raises AppError for what cannot be used: those listeners keep the certificates that they have, others do not.
         """
+        wrong: list[str] = []
         for certificates in dict.fromkeys(one.certificates for one in self._services if one.certificates is not None):
             try:
                 certificates.reload()
             except CertificateError as error:
-                raise AppError(f"the certificates read before stay in use: {error}") from None
+                wrong.append(str(error))
+        if wrong:
+            raise AppError(f"the certificates read before stay in use: {'; '.join(wrong)}")
 
     def stop(self, grace: float | None = None) -> None:
         """Stop accepting, let what runs end within ``grace`` seconds (default: ``Limits.grace``), then cancel it.

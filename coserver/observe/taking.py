@@ -133,6 +133,7 @@ class Copied:
             served=live.served,
             received=live.received,
             sent=live.sent,
+            tls=live.tls.facts() if live.tls is not None else None,
             held=live.held,
             exchange=None if exchange is None else exchange_state(self.of.server, one, exchange, (phase, since, now)),
         )

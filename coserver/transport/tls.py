@@ -63,9 +63,8 @@ class TlsStream(SocketStream):
 
     @property
     def info(self) -> TlsInfo:
-        """What was agreed on, and who the peer is."""
-        if self._info is None:
-            self._info = TlsInfo.of(self._engine.object)
+        """What was agreed on, and who the peer is; from any thread, once the handshake is done."""
+        assert self._info is not None
         return self._info
 
     def fileno(self) -> int:
@@ -84,6 +83,8 @@ class TlsStream(SocketStream):
             if out := engine.take():
                 await plain.send(out)
             if done:
+                # Now, not when it is asked for: that may be in another thread, and OpenSSL's object is for one.
+                self._info = TlsInfo.of(engine.object)
                 return
             try:
                 data = await plain.receive()

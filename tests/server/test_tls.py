@@ -534,3 +534,29 @@ async def test_many_at_once(tls: Tls) -> None:
 
         for _ in range(40):
             tasks.start_soon(one)
+
+
+async def test_a_snapshot_shows_it(tls: Tls) -> None:
+    async with testing.serving(make(), tls=tls) as server, secured(server.port) as client:
+        assert (await client.ask(get("/"))).status == 200
+        [connection] = server.snapshot().connections
+        assert connection.tls is not None
+        assert connection.tls["version"] == "TLSv1.3"
+        assert connection.tls["server_name"] == "localhost"
+        async with await anyio.connect_tcp("127.0.0.1", server.port):
+            await until(lambda: server.connections == 2)
+            assert server.snapshot().connections[1].tls is None  # its handshake has not begun
+
+
+async def test_one_that_cannot_be_read_keeps_no_other_from_it(tmp_path: Path) -> None:
+    first, second = write(tmp_path, stem="first"), write(tmp_path, stem="second")
+    app = make()
+    app.listen(port=0, name="second", tls=Tls(certfile=second[0], keyfile=second[1]))
+    async with testing.serving(app, tls=Tls(certfile=first[0], keyfile=first[1])) as server:
+        one, other = (service.certificates for service in server._services)
+        before = one.loaded, other.loaded  # type: ignore[union-attr]
+        Path(first[1]).write_text("")  # noqa: ASYNC240
+        with pytest.raises(AppError, match=r"first\.key holds no private key"):
+            server.reload_certificates()
+        assert one.loaded is before[0]  # type: ignore[union-attr]
+        assert other.loaded is not before[1]  # type: ignore[union-attr]
