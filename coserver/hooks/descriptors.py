@@ -1,8 +1,9 @@
-"""Waits for descriptors to be readable or writable, by one epoll set for each loop.
+"""Waits for descriptors to be readable or writable, so that any number of workers may wait for the same one.
 
-The loop itself never hears of a user's descriptor: uvloop would make it non-blocking behind his back, two readers would
-be one too many, and a number that was closed and given to another would be taken for the old one. No task of its own
-awaits the set: of the workers that wait one leads, and hands over to the next when it goes.
+Where the loop calls back (asyncio's do) it never hears of a user's descriptor: an epoll set stands for all of them, in
+which each is armed once for each wait. uvloop would make it non-blocking behind the user's back, and a number that was
+closed and given to another would be taken for the old one. trio waits for the descriptor itself, or for a set of its
+own where somebody else waits for it already.
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ import os
 import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event, get_ident
 from time import monotonic
 from typing import Any
 
 import anyio
 from anyio.lowlevel import RunVar
 
-from ..transport.loop import Loop, poster
-from .suspension import IO, Wake, suspend
+from ..transport.loop import FutureLatch, Latch, Loop, Reach, latches
+from .suspension import IO, suspend
 from .workers import Worker
 
 READ, WRITE = select.POLLIN | select.POLLPRI, select.POLLOUT
 
+#: Seconds that whoever closes a descriptor waits for another thread's loop to let go of it.
+_PATIENCE = 1.0
 #: Seconds between two looks where there is no epoll.
 _PERIOD = 0.005
 
@@ -63,7 +67,7 @@ def _wake_all(fd: int, *, closed: bool) -> None:
     for watch in tuple(busy):
         for waiter in watch.waiting.pop(fd, ()):
             waiter.closed = closed
-            watch.wake(waiter)
+            watch.wake(waiter, wait=closed)
 
 
 def close_descriptors() -> None:
@@ -75,15 +79,15 @@ def close_descriptors() -> None:
 
 
 class _Waiter:
-    """One worker's wait; ``wake`` is None while it leads."""
+    """One worker's wait."""
 
-    __slots__ = ("closed", "post", "ready", "wake", "way")
-    post: Callable[..., None]
+    __slots__ = ("closed", "event", "handle", "ready", "way")
 
     def __init__(self, way: int) -> None:
         self.way = way
         self.ready = self.closed = False
-        self.wake: Wake | None = None
+        self.event: Latch | FutureLatch | None = None
+        self.handle = -1  # what trio waits for
 
 
 class Watch:
@@ -92,74 +96,95 @@ class Watch:
     def __init__(self) -> None:
         self.waiting: dict[int, list[_Waiter]] = {}
         self._loop = Loop.current()
-        self._set: Any = None
-        self._leader: _Waiter | None = None
-        self._followers: dict[_Waiter, None] = {}  # in order
+        self._reach = Reach()
+        self._thread = get_ident()
 
     def __repr__(self) -> str:
-        return f"<Watch of {len(self.waiting)} descriptors>"
+        return f"<{type(self).__name__} of {len(self.waiting)} descriptors>"
 
     def close(self) -> None:
-        if self._set is not None:
-            self._set.close()
-            self._set = None
+        """Let go of what the operating system lent. It may be used again."""
 
     async def wait(self, fd: int, way: int, until: float | None) -> bool:
         """See ``wait_for``."""
-        if until is None:
-            return await self._wait(fd, way)
-        with anyio.move_on_after(until - monotonic()):
-            return await self._wait(fd, way)
-        return False
-
-    async def _wait(self, fd: int, way: int) -> bool:
         waiter = _Waiter(way)
-        self.waiting.setdefault(fd, []).append(waiter)
-        busy[self] = None
-        try:
-            if not self._arm(fd):
-                return True
-            while not waiter.ready:
-                if self._leader is None:
-                    await self._lead(waiter)
-                else:
-                    self._followers[waiter] = None
-                    waiter.wake = Wake()
-                    if not waiter.ready:  # looked at after wake is set, as ``wake`` looks at it after ready is
-                        await waiter.wake
-        finally:
-            self._leave(fd, waiter)
-        if waiter.closed:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        return True
-
-    async def _lead(self, waiter: _Waiter) -> None:
-        waiter.post = poster()
-        waiter.wake = None
-        self._leader = waiter
-        try:
-            if not waiter.ready:
-                await self._loop.wait_readable(self._set)
-        except anyio.ClosedResourceError:
-            pass  # somebody closed what it waits for
-        finally:
-            self._leader = None
-        for fd, events in self._set.poll(0):
-            self._look(fd, events)
-
-    def _look(self, fd: int, events: int) -> None:
-        """Wake the first that this is for; the set has disarmed it."""
         waiters = self.waiting.get(fd)
         if waiters is None:
+            self.waiting[fd] = [waiter]
+            busy[self] = None
+        else:
+            waiters.append(waiter)
+        try:
+            in_time = await self._wait(fd, waiter, until)
+        finally:
+            waiters = self.waiting.get(fd)
+            if waiters is not None:
+                if waiter in waiters:
+                    waiters.remove(waiter)
+                if not waiters:
+                    del self.waiting[fd]
+            if not self.waiting:
+                busy.pop(self, None)
+        if waiter.closed:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return in_time
+
+    async def _wait(self, fd: int, waiter: _Waiter, until: float | None) -> bool:
+        """Until the waiter is ready, or may be."""
+        raise NotImplementedError
+
+    def wake(self, waiter: _Waiter, *, wait: bool) -> None:
+        """From any thread; ``wait`` until the loop has let go of the descriptor."""
+        waiter.ready = True
+        if get_ident() == self._thread:
+            self._end(waiter)
             return
-        ways = READ | WRITE if events & _ALWAYS else events
-        for waiter in tuple(waiters):
-            if waiter.way & ways:
-                ways &= ~waiter.way
-                waiters.remove(waiter)
-                self.wake(waiter)
-        if waiters:
-            self._arm(fd)
+        done = Event()
+        try:
+            self._reach.post(self._end_and_tell, waiter, done)
+        except RuntimeError:
+            return  # its loop has ended
+        if wait:
+            done.wait(_PATIENCE)
+
+    def _end_and_tell(self, waiter: _Waiter, done: Event) -> None:
+        try:
+            self._end(waiter)
+        finally:
+            done.set()
+
+    def _end(self, waiter: _Waiter) -> None:
+        """End this wait; on the loop's own thread."""
+        raise NotImplementedError
+
+
+class SetWatch(Watch):
+    """For a loop that calls back."""
+
+    _set: Any = None
+
+    def close(self) -> None:
+        if self._set is not None:
+            self._reach.leave(self._set.fileno())
+            self._set.close()
+            self._set = None
+
+    async def _wait(self, fd: int, waiter: _Waiter, until: float | None) -> bool:
+        event = waiter.event = latches()()
+        if not self._arm(fd):
+            return True
+        if until is None:
+            if not waiter.ready:
+                await event
+            return True
+        left = until - monotonic()
+        timer = self._reach.later(max(left, 0), event.set)
+        try:
+            if not waiter.ready:
+                await event
+        finally:
+            timer.cancel()
+        return waiter.ready
 
     def _arm(self, fd: int) -> bool:
         """False for what is no thing to wait for: a plain file, a closed descriptor. The call itself will say."""
@@ -169,6 +194,7 @@ class Watch:
         if self._set is None:
             assert _epoll is not None
             self._set = _epoll()
+            self._reach.attend(self._set.fileno(), self._look)
         try:
             self._set.modify(fd, mask)
         except FileNotFoundError:
@@ -180,55 +206,74 @@ class Watch:
             return False
         return True
 
-    def _leave(self, fd: int, waiter: _Waiter) -> None:
-        self._followers.pop(waiter, None)
-        waiters = self.waiting.get(fd)
-        if waiters is not None:
-            if waiter in waiters:
-                waiters.remove(waiter)
-            if not waiters:
-                # Armed still: at worst it wakes whoever leads then, once, for nothing.
-                del self.waiting[fd]
-        if not self.waiting:
-            busy.pop(self, None)
-        if self._leader is None and self._followers:
-            next_one = next(iter(self._followers))
-            del self._followers[next_one]
-            assert next_one.wake is not None
-            next_one.wake.wake()
+    def _look(self) -> None:
+        """Wake the first that each event is for; the set has disarmed it."""
+        for fd, events in self._set.poll(0):
+            waiters = self.waiting.get(fd)
+            if waiters is None:
+                continue
+            ways = READ | WRITE if events & _ALWAYS else events
+            for waiter in tuple(waiters):
+                if waiter.way & ways:
+                    ways &= ~waiter.way
+                    waiters.remove(waiter)
+                    waiter.ready = True
+                    self._end(waiter)
+            if waiters:
+                self._arm(fd)
 
-    def wake(self, waiter: _Waiter) -> None:
-        """From any thread."""
-        waiter.ready = True
-        if waiter.wake is not None:
-            waiter.wake.wake()
-        elif waiter is self._leader:
+    def _end(self, waiter: _Waiter) -> None:
+        if waiter.event is not None:
+            waiter.event.set()
+
+
+class TaskWatch(Watch):
+    """For a loop whose tasks wait for themselves."""
+
+    async def _wait(self, fd: int, waiter: _Waiter, until: float | None) -> bool:
+        if until is None:
+            await self._wait_itself(fd, waiter)
+            return True
+        with anyio.move_on_after(until - monotonic()):
+            await self._wait_itself(fd, waiter)
+            return True
+        return False
+
+    async def _wait_itself(self, fd: int, waiter: _Waiter) -> None:
+        if len(self.waiting.get(fd, ())) == 1 and waiter.way in (READ, WRITE):
+            wait = self._loop.wait_writable if waiter.way == WRITE else self._loop.wait_readable
+            waiter.handle = fd
             try:
-                waiter.post(self._nudge, waiter)
-            except RuntimeError:
-                pass  # its loop has ended
+                if not waiter.ready:
+                    await wait(fd)
+                return
+            except (anyio.ClosedResourceError, OSError, ValueError):
+                return  # closed, or no thing to wait for: the call itself will say
+            except anyio.BusyResourceError:
+                waiter.handle = -1
+        await self._wait_by_set(fd, waiter)
 
-    def _nudge(self, waiter: _Waiter) -> None:
-        if waiter is self._leader:
-            self._loop.inside(anyio.notify_closing, self._set)
-
-
-class Peek(Watch):
-    """Where there is no epoll: looks again and again."""
-
-    async def _wait(self, fd: int, way: int) -> bool:
-        waiter = _Waiter(way)
-        self.waiting.setdefault(fd, []).append(waiter)
-        busy[self] = None
-        try:
-            while not waiter.ready and not is_ready(fd, way):  # noqa: ASYNC110 - nothing else tells
+    async def _wait_by_set(self, fd: int, waiter: _Waiter) -> None:
+        """Somebody else waits for it already."""
+        if _epoll is None:
+            while not waiter.ready and not is_ready(fd, waiter.way):  # noqa: ASYNC110 - nothing else tells
                 await anyio.sleep(_PERIOD)
-        finally:
-            self._leave(fd, waiter)
-        return True
+            return
+        with _epoll() as its_own:
+            try:
+                its_own.register(fd, waiter.way)
+            except OSError:
+                return
+            waiter.handle = its_own.fileno()
+            try:
+                if not waiter.ready:
+                    await self._loop.wait_readable(its_own)
+            except anyio.ClosedResourceError:
+                pass
 
-    def wake(self, waiter: _Waiter) -> None:
-        waiter.ready = True
+    def _end(self, waiter: _Waiter) -> None:
+        if waiter.handle >= 0:
+            self._loop.inside(anyio.notify_closing, waiter.handle)
 
 
 _running: RunVar[Watch] = RunVar("coserver_descriptors")
@@ -240,6 +285,6 @@ def _current() -> Watch:
     try:
         return _running.get()
     except LookupError:
-        watch = Watch() if _epoll is not None else Peek()
+        watch = SetWatch() if _epoll is not None and Reach().calls_back else TaskWatch()
         _running.set(watch)
         return watch

@@ -8,6 +8,7 @@ task's contextvars. A pooled one costs 1–2 µs a call, a new one ten times tha
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import traceback
 from collections.abc import Awaitable, Callable
@@ -87,6 +88,22 @@ class Worker(greenlet):
             assert self.parent is not None
             self.parent.switch(_PARKED)
         raise raised
+
+
+class Forked(Worker):
+    """What a worker is in a child process that it forked: the loop is its parent's, so nothing there may suspend."""
+
+    __slots__ = ()
+
+
+def _after_fork() -> None:
+    worker = getcurrent()
+    if type(worker) is Worker:
+        worker.__class__ = Forked
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Idle(threading.local):

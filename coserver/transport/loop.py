@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context
 from functools import partial
 from types import coroutine
-from typing import Any
+from typing import Any, Protocol
+from weakref import ref
 
 import anyio
 from anyio.abc import AsyncBackend
@@ -118,6 +119,46 @@ def latches() -> Callable[[], Latch | FutureLatch]:
     native: Any = current_token().native_token
     make = getattr(native, "create_future", None)
     return Latch if make is None else partial(FutureLatch, make)
+
+
+class Reach:
+    """The running loop, from outside of its tasks; held weakly, as what is kept in its own variables has to."""
+
+    __slots__ = ("_native", "calls_back")
+
+    def __init__(self) -> None:
+        native: Any = current_token().native_token
+        self._native = ref(native)
+        #: Whether it has ``attend``, ``leave`` and ``later``; trio has not.
+        self.calls_back = hasattr(native, "add_reader")
+
+    def _loop(self) -> Any:
+        native = self._native()
+        if native is None:
+            raise RuntimeError("the loop has ended")
+        return native
+
+    def post(self, call: Callable[..., object], *args: Any) -> None:
+        """Have ``call(*args)`` called on the loop's thread, from any thread. RuntimeError if the loop has ended."""
+        native = self._loop()
+        (native.call_soon_threadsafe if self.calls_back else native.run_sync_soon)(call, *args)
+
+    def attend(self, fd: int, call: Callable[[], object]) -> None:
+        """Have ``call()`` called whenever ``fd`` is readable."""
+        self._loop().add_reader(fd, call)
+
+    def leave(self, fd: int) -> None:
+        """Do not, any more; before ``fd`` is closed."""
+        self._loop().remove_reader(fd)
+
+    def later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        """Have ``call()`` called then; it may be cancelled."""
+        timer: Timer = self._loop().call_later(seconds, call)
+        return timer
+
+
+class Timer(Protocol):
+    def cancel(self) -> object: ...
 
 
 def _attend() -> Attend | None:

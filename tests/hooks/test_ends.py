@@ -1,0 +1,92 @@
+"""Forks in a worker, the end of a process while workers wait, and signals."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from coserver import run_blocking
+from coserver.hooks.workers import in_worker
+
+from .running import both
+
+pytestmark = pytest.mark.usefixtures("hooked")
+
+
+async def test_a_forked_child_is_no_worker() -> None:
+    def fork() -> None:
+        reads, writes = os.pipe()
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                time.sleep(0.01)  # suspended, it would go on in a copy of the parent's loop
+                os.write(writes, b"in a worker" if in_worker() else b"alone")
+                code = 0
+            finally:
+                os._exit(code)
+        os.close(writes)
+        assert os.waitpid(pid, 0) == (pid, 0)
+        assert os.read(reads, 100) == b"alone"
+        os.close(reads)
+        assert in_worker()
+
+    await both(fork, lambda: time.sleep(0.05))
+
+
+def _child(pipe: object) -> None:
+    time.sleep(0.01)
+    pipe.send("hello")  # type: ignore[attr-defined]
+
+
+async def test_multiprocessing() -> None:
+    def run() -> object:
+        near, far = multiprocessing.Pipe()
+        child = multiprocessing.get_context("fork").Process(target=_child, args=(far,))
+        child.start()
+        try:
+            return near.recv()
+        finally:
+            child.join()
+            near.close()
+            far.close()
+
+    assert await run_blocking(run) == "hello"
+
+
+SCRIPT = """
+import socket, threading, time, urllib.request
+from coserver import App
+app = App()
+one, other = socket.socketpair()
+started = []
+
+@app.get("/sleep")
+def sleep():
+    started.append(1)
+    time.sleep(60)
+
+@app.get("/recv")
+def recv():
+    started.append(1)
+    one.recv(1)
+
+server = app.start(backend={backend!r})
+for path in ("/sleep", "/recv"):
+    threading.Thread(target=lambda: urllib.request.urlopen(server.url + path), daemon=True).start()
+while len(started) < 2:
+    time.sleep(0.01)
+{last}
+"""
+
+
+@pytest.mark.parametrize("last", ["", "import sys; sys.exit(0)", "import os; os._exit(0)"])
+def test_the_process_ends_while_workers_wait(backend: str, last: str) -> None:
+    script = SCRIPT.format(backend=backend, last=last)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
