@@ -146,6 +146,15 @@ def _secured() -> tuple[Server, ...]:
     return tuple(replace(row, name=f"{row.name}-tls", against=f"{row.against}-tls", load="tls") for row in rows)
 
 
+def _observed(backend: str) -> tuple[Server, ...]:
+    """The plain request with nobody watching, under the recorder, and counted."""
+    found = []
+    for kind, name in (("async", "nobody"), ("recorded", "recorder"), ("measured", "metrics")):
+        command = f"{_COSERVER} {backend} httptools {kind} {{port}}"
+        found.append(Server(f"{name}-{backend}", command, f"nobody-{backend}", suite="observe"))
+    return tuple(found)
+
+
 # Neighbours here are neighbours in a round: those compared with each other stand together, so that the machine
 # has the least time to drift between the two.
 SERVERS: dict[str, Server] = {
@@ -171,6 +180,9 @@ SERVERS: dict[str, Server] = {
         *_applied("json"),
         *_applied("file"),
         *_secured(),
+        *_observed("asyncio"),
+        *_observed("uvloop"),
+        *_observed("trio"),
     )
 }
 
@@ -244,6 +256,9 @@ BARS: tuple[Bar, ...] = (
         5.0,
         "microseconds",
     ),
+    Bar("recorder, asyncio", ("recorder-asyncio",), "nobody-asyncio", 6.0, "microseconds", "observe"),
+    Bar("recorder, uvloop", ("recorder-uvloop",), "nobody-uvloop", 6.0, "microseconds", "observe"),
+    Bar("recorder, trio", ("recorder-trio",), "nobody-trio", 6.0, "microseconds", "observe"),
     Bar("idle connection, httptools", ("coserver-httptools-asyncio",), "", 9.0, "kilobytes", "memory"),
     Bar("idle connection, h11", ("coserver-h11-asyncio",), "", 10.0, "kilobytes", "memory"),
     *(

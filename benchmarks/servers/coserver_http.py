@@ -1,7 +1,7 @@
 """coserver's side: `python -m benchmarks.servers.coserver_http BACKEND CODEC KIND PORT [CERTIFICATE KEY]`.
 
 KIND is `async` for an `async def` handler that answers "ok", `def` for a plain one, `json` for an echo of JSON, `file`
-for a file of 10 KB.
+for a file of 10 KB; `recorded` and `measured` are `async` with the recorder on, or metrics counted.
 """
 
 import os
@@ -16,7 +16,7 @@ PAGE = Path(__file__).with_name("page.txt")
 
 def build(kind: str) -> App:
     app = App(name="bench")
-    if kind == "async":
+    if kind in ("async", "recorded", "measured"):
 
         @app.get("/")
         async def index() -> str:
@@ -41,7 +41,7 @@ def build(kind: str) -> App:
             return coserver.Response.file(PAGE)
 
     else:
-        raise SystemExit(f"KIND is async, def, json or file, not {kind!r}")
+        raise SystemExit(f"KIND is async, def, json, file, recorded or measured, not {kind!r}")
     return app
 
 
@@ -56,5 +56,9 @@ def check_tree() -> None:
 if __name__ == "__main__":
     backend, codec, kind, port, *files = sys.argv[1:]
     check_tree()
-    options = {"tls": coserver.Tls(certfile=files[0], keyfile=files[1])} if files else {}
-    build(kind).run(host="127.0.0.1", port=int(port), backend=backend, codec=codec, **options)
+    options: dict[str, object] = {"tls": coserver.Tls(certfile=files[0], keyfile=files[1])} if files else {}
+    app = build(kind)
+    app.measured = kind == "measured"
+    if kind == "recorded":  # a checkout to compare with may not know the word
+        options["record"] = True
+    app.run(host="127.0.0.1", port=int(port), backend=backend, codec=codec, **options)

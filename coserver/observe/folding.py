@@ -50,23 +50,25 @@ class Kept:
 class Draft:
     """An exchange under way, as far as it has been noted. ``sent`` and ``answered`` are bodies that were handed on."""
 
-    __slots__ = ("_owed", "answered", "exchange", "http", "listened", "marks", "sent", "skipped")
+    # Defaults of the class, not set one by one: most exchanges never change them.
+    sent: Kept | None = None
+    answered: Kept | None = None
+    skipped = 0
+    _owed: dict[Any, int] | None = None  # the ends of steps that were passed over
 
     def __init__(self, exchange: Any, listened: Listened) -> None:
         self.exchange = exchange
         self.listened = listened
         self.http = listened.protocol == "http"
         self.marks: list[Mark] = []
-        self.sent: Kept | None = None
-        self.answered: Kept | None = None
-        self.skipped = 0
-        self._owed: dict[Any, int] = {}  # the ends of steps that were passed over
 
     def passes_over(self, event: Any) -> bool:
         """Whether this mark is not kept, there being too many; of a step both marks are kept, or none."""
         kind = type(event)
         if kind not in _REPEATED or (self.http and kind in _ONCE):
             return False
+        if self._owed is None:
+            self._owed = {}
         step = getattr(event, "subrequest", 0) or getattr(event, "call", "")
         if not (kind in ENDS or kind is ev.Resumed):
             self._owed[step] = self._owed.get(step, 0) + 1

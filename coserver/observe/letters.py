@@ -159,3 +159,12 @@ LETTERS: dict[str, Letter] = {
     "u": Letter("regex", _regex(lambda s: s.url), "the URL; a bare word is the same"),
     "up": Letter("regex", _upstream, "an upstream that it asked"),
 }  # fmt: skip
+
+
+def letters_table() -> str:
+    """The table of docs/reference/filters.md."""
+    rows = ["| term | matches |", "|---|---|"]
+    for name, letter in LETTERS.items():
+        term = f"~{name} {letter.takes}".rstrip()
+        rows.append(f"| `{term}` | {letter.about} |")
+    return "\n".join(rows) + "\n"

@@ -119,30 +119,22 @@ class Recorder:
 
     def note(self, event: ev.Event) -> None:
         """The observer."""
-        number = event.exchange
-        note = NOTES.get(type(event))
-        if number is None or note is None:
+        kind, number = type(event), event.exchange
+        row = _ROWS.get(kind)
+        if row is None or number is None:
             return
         draft = self._drafts.get(number)
         if draft is None:
             draft = self._begin(number, event)
             if draft is None:
                 return
-        kind = type(event)
-        if len(draft.marks) >= MARKS_MAX and draft.passes_over(event):
+        note, then = row
+        marks = draft.marks
+        if len(marks) >= MARKS_MAX and draft.passes_over(event):
             return
-        draft.marks.append((kind, event.at, note(event)))
-        if kind is ev.ResponseFinished:
-            if draft.http:
-                self._finish(number, draft, event)
-        elif kind is ev.ResponseStarted:
-            if draft.answered is not None and draft.http:  # it takes the place of one that was not sent
-                self.size -= draft.answered.kept
-                draft.answered = None
-        elif kind is ev.RequestRead:
-            self._keep_body(draft, event.source)
-        elif kind is ev.ConnectionClosed or (not draft.http and kind in _ENDS_MESSAGE):
-            self._finish(number, draft, event)
+        marks.append((kind, event.at, note and note(event)))
+        if then is not None:
+            then(self, number, draft, event)
 
     def tap(self, exchange: Any, piece: bytes, *, sent: bool) -> None:
         draft = self._drafts.get(exchange.id)
@@ -174,8 +166,24 @@ class Recorder:
         draft = self._drafts[number] = Draft(exchange, one)
         return draft
 
-    def _keep_body(self, draft: Draft, exchange: Any) -> None:
+    def _answers(self, number: int, draft: Draft, event: ev.Event) -> None:
+        """A response begins; it takes the place of one that was not sent."""
+        if draft.answered is not None and draft.http:
+            self.size -= draft.answered.kept
+            draft.answered = None
+
+    def _answered(self, number: int, draft: Draft, event: ev.Event) -> None:
+        if draft.http:
+            self._finish(number, draft, event)
+
+    def _handled(self, number: int, draft: Draft, event: ev.Event) -> None:
+        """This is how a TCP message's exchange ends."""
+        if not draft.http:
+            self._finish(number, draft, event)
+
+    def _keep_body(self, number: int, draft: Draft, event: Any) -> None:
         """The request's body, now that it is there; of a streamed one the tap has had the pieces."""
+        exchange = event.source
         if draft.http and draft.sent is None and exchange.body_size:
             kept = draft.sent = Kept()
             most, spooled = self._room(kept), exchange.spooled
@@ -228,7 +236,17 @@ class Recorder:
         return fold(record, self.server, self._make, marked=record.id in self.marked)
 
 
-#: How a TCP message's exchange ends.
-_ENDS_MESSAGE = frozenset({ev.HandlerFinished, ev.HandlerFailed, ev.HandlerCancelled})
+Then = Callable[[Recorder, int, Draft, Any], None]
+_THEN: dict[type[ev.Event], Then] = {
+    ev.RequestRead: Recorder._keep_body,
+    ev.HandlerFinished: Recorder._handled,
+    ev.HandlerFailed: Recorder._handled,
+    ev.HandlerCancelled: Recorder._handled,
+    ev.ResponseStarted: Recorder._answers,
+    ev.ResponseFinished: Recorder._answered,
+    ev.ConnectionClosed: Recorder._finish,
+}
+#: Of each event what is noted, and what is done then: one look-up for each.
+_ROWS = {kind: (note, _THEN.get(kind)) for kind, note in NOTES.items()}
 #: What may still be told of an exchange that has been answered: nothing begins with it.
 _LATE = frozenset({ev.RequestRead, ev.ConnectionClosed})

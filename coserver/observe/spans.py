@@ -35,10 +35,6 @@ def words_of(error: BaseException) -> tuple[str, bool]:
     return f"{type(error).__name__}: {text}"[:_WORDS], not (isinstance(status, int) and status < 500)
 
 
-def _nothing(event: Any) -> None:
-    return None
-
-
 def _subrequest_began(event: Any) -> tuple[Any, ...]:
     return event.subrequest, event.upstream, f"{event.method} {event.target}"
 
@@ -54,24 +50,24 @@ def _subrequest_ended(event: Any) -> tuple[Any, ...]:
     return event.subrequest, words, sub.member, [(name, getattr(sub, moment)) for name, moment in _STEPS]
 
 
-#: What the recorder keeps of each event. Others it passes over.
-NOTES: dict[Kind, Callable[[Any], Any]] = {
-    ev.RequestRead: _nothing,
+#: What the recorder keeps of each event beside its time, if anything. Others it passes over.
+NOTES: dict[Kind, Callable[[Any], Any] | None] = {
+    ev.RequestRead: None,
     ev.RequestRefused: lambda event: event.reason,
     ev.HandlerStarted: lambda event: event.handler,
-    ev.HandlerFinished: _nothing,
+    ev.HandlerFinished: None,
     ev.HandlerFailed: lambda event: words_of(event.error),
-    ev.HandlerCancelled: _nothing,
+    ev.HandlerCancelled: None,
     ev.Suspended: lambda event: (event.call, event.on, event.where),
     ev.Resumed: lambda event: (event.call, event.seconds),
     ev.SubrequestStarted: _subrequest_began,
     ev.SubrequestFinished: _subrequest_ended,
     ev.SubrequestFailed: _subrequest_ended,
     ev.SubrequestCancelled: _subrequest_ended,
-    ev.ResponseStarted: _nothing,
-    ev.ResponseFinished: _nothing,
+    ev.ResponseStarted: None,
+    ev.ResponseFinished: None,
     ev.ResponseFailed: lambda event: words_of(event.error),
-    ev.ResponseCancelled: _nothing,
+    ev.ResponseCancelled: None,
     ev.ConnectionClosed: lambda event: event.reason,
 }
 

@@ -42,3 +42,10 @@ def test_the_table_of_limits() -> None:
     from coserver_cli.reference import limits_table
 
     assert (ROOT / "docs/guide/limits.md").read_text().endswith(f"\n\n{limits_table()}")
+
+
+def test_the_table_of_filters() -> None:
+    """Made by ``coserver.observe.letters.letters_table``: copy it to the page's end."""
+    from coserver.observe.letters import letters_table
+
+    assert (ROOT / "docs/reference/filters.md").read_text().endswith(f"\n\n{letters_table()}")

@@ -59,8 +59,8 @@ async def test_requests_by_route_and_status() -> None:
         found = samples(answer.text)
         labels = {"listener": "http", "route": "/items/{id}"}
 
-        def of(name: str, **more: str) -> float:
-            return found[f"coserver_{name}", tuple(sorted(more.items()))]
+        def of(metric: str, **more: str) -> float:
+            return found[f"coserver_{metric}", tuple(sorted(more.items()))]
 
         assert of("requests_total", **labels, method="GET", status="200") == 2
         assert of("requests_total", **labels, method="GET", status="404") == 1
