@@ -44,6 +44,10 @@ class Service(Protocol):
     draining: bool
 
 
+#: What is counted of each connection, and kept of those that are gone.
+_TOTALS = ("served", "received", "sent")
+
+
 @dataclass(frozen=True, slots=True)
 class Listened:
     """A listener to look at; ``address`` is its host:port, or its socket's path."""
@@ -76,7 +80,10 @@ class Watched:
             for one in self.listened
             for connection in list(one.service.connections.values())
         ]
-        return Copied(self, monotonic(), time(), rows, tuple([_upstream(*client) for client in self.clients]))
+        # Of those that are gone, now: one that leaves in a moment must not be counted here and there.
+        totals = [one.service.gone for one in self.listened]
+        gone = {name: sum(getattr(each, name) for each in totals) for name in _TOTALS}
+        return Copied(self, monotonic(), time(), rows, tuple([_upstream(*client) for client in self.clients]), gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,7 @@ class Copied:
     at: float
     rows: list[tuple[Listened, Any, Any, str, float]]
     upstreams: tuple[UpstreamState, ...]
+    gone: Mapping[str, int]
 
     def build(self, state: str, counters: Mapping[str, int]) -> Snapshot:
         """The picture; in any thread. Other threads have their turn between two parts."""
@@ -112,13 +120,8 @@ class Copied:
     def counters(self) -> dict[str, int]:
         """Whole numbers since the start, of all listeners together."""
         live = [row[1] for row in self.rows]
-        services = [one.service for one in self.of.listened]
-        return {
-            "accepted": sum(each.accepted for each in services),
-            "served": sum(each.gone.served for each in services) + sum(one.served for one in live),
-            "received": sum(each.gone.received for each in services) + sum(one.received for one in live),
-            "sent": sum(each.gone.sent for each in services) + sum(one.sent for one in live),
-        }
+        totals = {name: self.gone[name] + sum(getattr(one, name) for one in live) for name in _TOTALS}
+        return {"accepted": sum(one.service.accepted for one in self.of.listened), **totals}
 
     def _connection(self, one: Listened, live: Any, exchange: Any, phase: str, since: float) -> ConnectionState:
         now = self.now

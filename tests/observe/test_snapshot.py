@@ -183,3 +183,15 @@ async def test_many_rows_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
         assert len(server.snapshot().connections) == 3
         assert breaths
         assert gc.isenabled()
+
+
+async def test_a_connection_that_leaves_meanwhile_is_counted_once() -> None:
+    from coserver.app.observing import watched
+
+    app, _ = shop()
+    async with testing.serving(app) as server:
+        async with connect(server.port) as client:
+            await client.ask(get("/"))
+            copied = watched(server).copy()
+        await until(lambda: not server.connections)
+        assert copied.counters()["served"] == 1
