@@ -45,8 +45,8 @@ class Emitter:
     """One server's observers, gates and taps. All may be added and removed from any thread, at any time.
 
     ``watched`` is true while anybody wants every event, ``heard`` while anybody wants the main ones: test it before an
-    event is built. Not among the main ones are ConnectionOpened, RequestHead, ConnectionRecycled, and the RequestRead
-    of a request without a body.
+    event is built. Not among the main ones are ConnectionOpened, RequestHead, ConnectionRecycled, the RequestRead of
+    a request without a body, and the ResponseStarted of a response that goes out in one piece.
     """
 
     __slots__ = ("_briefly", "_lock", "_observers", "gates", "heard", "taps", "watched")

@@ -65,7 +65,7 @@ NOTES: dict[Kind, Callable[[Any], Any] | None] = {
     ev.SubrequestFailed: _subrequest_ended,
     ev.SubrequestCancelled: _subrequest_ended,
     ev.ResponseStarted: None,
-    ev.ResponseFinished: None,
+    ev.ResponseFinished: lambda event: event.source.connection.since,  # when it began, if that was not told
     ev.ResponseFailed: lambda event: words_of(event.error),
     ev.ResponseCancelled: None,
     ev.ConnectionClosed: lambda event: event.reason,
@@ -131,7 +131,9 @@ class Line:
         begun = self._begun.pop(key, None)
         if begun is None and kind == SUBREQUEST:
             return  # it began before the recording
-        start, before = begun or (0.0, "")
+        if type(note) is float:
+            begun, note = begun or (note - self.started, ""), None
+        start, before = begun or (self._done[-1].end if self._done else 0.0, "")
         if kind != SUBREQUEST and note is not None and note[1]:
             self.errors.append(note[0])
         self._done.append(self._span(key, (start, when), outcome, before, note))

@@ -51,7 +51,8 @@ def respond_at_once(connection: HttpConnection, exchange: Exchange, answer: Resp
     exchange.status = status
     if emitter.heard:
         exchange.answer_head = data
-        emitter.tell(ev.ResponseStarted(**connection.facts(), status=status))
+        if emitter.watched:
+            emitter.tell(ev.ResponseStarted(**connection.facts(), status=status))
     try:
         taken = connection.send_now(data)
     except Exception as error:
