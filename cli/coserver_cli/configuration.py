@@ -11,7 +11,7 @@ from rich.text import Text
 from coserver import Limits
 from coserver.app import values
 from coserver.app.config import USUAL, ListenerTable
-from coserver.app.options import listener_table, table
+from coserver.app.options import listener_table, table, upstream_table
 from coserver.app.sources import Configuration
 from coserver.protocol.framing import FRAMINGS
 
@@ -40,7 +40,10 @@ def check(asked: Asked, imports: bool) -> int:
 def _checked(configuration: Configuration, imports: bool) -> Iterator[str]:
     file = configuration.file
     if file is not None:
-        yield f"ok  {file.path}: {_count(file.keys, 'key')}, {_count(len(file.listeners), 'listener')}"
+        counts = [_count(file.keys, "key"), _count(len(file.listeners), "listener")]
+        if file.upstreams:
+            counts.append(_count(len(file.upstreams), "upstream"))
+        yield f"ok  {file.path}: {', '.join(counts)}"
     variables = [one.where for one in configuration.given.values() if one.source == "environment"]
     if variables:
         yield f"ok  environment: {', '.join(variables)}"
@@ -88,6 +91,11 @@ def _rows(configuration: Configuration, own: Limits) -> Iterator[Row]:
     for row, value, where in configuration.rows(own, DEFAULTS):
         if row.key not in elsewhere:
             yield row.key, "(secret)" if row.secret and value else value, where, row.unit
+    for upstream in configuration.upstreams:
+        for name, row in upstream_table().items():
+            if name in upstream.given:
+                given = upstream.given[name]
+                yield f"upstreams.{upstream.name}.{name}", given.value, given.where, row.unit
 
 
 def _listener_rows(one: ListenerTable) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from coserver.app import values
-from coserver.app.options import Option, listener_table, table
+from coserver.app.options import Option, listener_table, table, upstream_table
 from coserver.server.limits import ROUTE_LIMITS
 
 from .options import DEFAULTS
@@ -70,6 +70,13 @@ the app's own `@app.tcp` handlers listen as well. A `[listener.limits]` table be
 `[listener.tls]` table from `[tls]`; `tls = false` makes it a plain one beside others that speak TLS.
 """
 
+_UPSTREAMS = """\
+## Upstreams: `[upstreams.NAME]`
+
+Each such table is one upstream. What it says takes the place of what the app's code says of the upstream of that name,
+and the rest stays; one that the code does not know is `app.upstreams["NAME"]`. See the [guide](../guide/upstreams.md).
+"""
+
 _EXAMPLE = """\
 ## An example
 
@@ -99,6 +106,11 @@ protocol = "tcp"
 port = 9000
 handler = "shop:echo"
 framing = "lines"
+
+[upstreams.users]
+members = ["http://10.0.0.1:8080 weight=2", "http://10.0.0.2:8080"]
+max_connections = 50
+total_timeout = "10s"
 ```
 """
 
@@ -115,6 +127,7 @@ def reference() -> str:
         "## Hooks: `[hooks]`\n\n" + _table([row for row in rows if row.section == "hooks"]),
         "## Logging: `[log]`\n\n" + _table([row for row in rows if row.section == "log"]),
         _LISTENERS + "\n" + "\n".join(_listener_lines(listener_table().values())) + "\n",
+        _UPSTREAMS + "\n" + "\n".join(_listener_lines(upstream_table().values())) + "\n",
         _FORMS,
         _EXAMPLE,
     ]

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..server.errors import AppError
 from . import values
-from .options import LISTENER, SECTIONS, Option, listener_table, table
+from .options import LISTENER, SECTIONS, UPSTREAMS, Option, listener_table, table, upstream_table
 from .toml import Document, TomlError
 
 #: The file that is taken where neither a file nor an app is named.
@@ -56,6 +56,15 @@ class ListenerTable:
 
 
 @dataclass
+class UpstreamTable:
+    """One ``[upstreams.NAME]`` table: its keys, by name."""
+
+    name: str
+    where: str
+    given: dict[str, Given] = field(default_factory=dict)
+
+
+@dataclass
 class ConfigFile:
     """What a file says, as far as it is right. ``given`` is by option key; ``problems`` are sentences with places."""
 
@@ -63,12 +72,14 @@ class ConfigFile:
     app: Given | None = None
     given: dict[str, Given] = field(default_factory=dict)
     listeners: list[ListenerTable] = field(default_factory=list)
+    upstreams: list[UpstreamTable] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     @property
     def keys(self) -> int:
         """How many keys it sets."""
         in_tables = sum(len(one.given) + len(one.limits) + len(one.tls or ()) for one in self.listeners)
+        in_tables += sum(len(one.given) for one in self.upstreams)
         return len(self.given) + in_tables + (self.app is not None)
 
 
@@ -108,6 +119,8 @@ class _Reader:
                 self._app(path, raw)
             elif key == LISTENER:
                 self._listeners(raw)
+            elif key == UPSTREAMS:
+                self._upstreams(raw)
             elif key in SECTIONS and key:
                 self._section(key, path, raw, self._keep)
             else:
@@ -148,6 +161,22 @@ class _Reader:
                     "[[listener]]",
                 )
         self.file.listeners.append(listener)
+
+    def _upstreams(self, raw: Any) -> None:
+        if not isinstance(raw, dict) or not all(isinstance(one, dict) for one in raw.values()):
+            return self._wrong((UPSTREAMS,), "an upstream is a table of its own: write [upstreams.NAME] above its keys")
+        for name, one in raw.items():
+            upstream = UpstreamTable(name, self._where((UPSTREAMS, name)))
+            for key, inner in one.items():
+                self._key(
+                    upstream_table(),
+                    (UPSTREAMS, name, key),
+                    inner,
+                    lambda row, given, of=upstream: of.given.update({row.name: given}),  # type: ignore[misc]
+                    f"[upstreams.{name}]",
+                )
+            self.file.upstreams.append(upstream)
+        return None
 
     def _section(
         self, section: str, path: tuple[str | int, ...], raw: Any, keep: Callable[[Option, Given], None]
@@ -199,7 +228,7 @@ def _meant(key: str, rows: Mapping[str, Option]) -> str:
             return f"it belongs {f'under [{row.section}]' if row.section else 'at the top, above all tables'}"
     here = list(rows)
     if any(not row.section for row in rows.values()):
-        here += ["app", LISTENER, *filter(None, SECTIONS)]
+        here += ["app", LISTENER, UPSTREAMS, *filter(None, SECTIONS)]
     return nearest(plain, here) or "'coserver config reference' lists them"
 
 

@@ -15,8 +15,9 @@ from typing import Any
 from ..protocol.framing import FRAMINGS
 from ..server.errors import AppError
 from ..server.limits import Limits
+from ..upstream.limits import UpstreamLimits
 from . import values
-from .settings import HookSettings, ListenerSettings, LogSettings, Settings
+from .settings import HookSettings, ListenerSettings, LogSettings, Settings, UpstreamSettings
 from .tls import Tls
 from .values import Kind
 
@@ -26,11 +27,14 @@ SECTIONS: dict[str, type] = {"": Settings, "tls": Tls, "limits": Limits, "hooks"
 _FIRST_WORDS = {"log": "log", "hooks": "hooks", "tls": "ssl"}
 PREFIX = "COSERVER_"
 LISTENER = "listener"
+UPSTREAMS = "upstreams"
 
 
 @dataclass(frozen=True)
 class Option:
-    """One setting. ``section`` is a key of SECTIONS, or "listener"; ``unit`` is "bytes", "seconds", a noun or ""."""
+    """One setting. ``section`` is a key of SECTIONS, "listener" or "upstreams"; ``unit`` is "bytes", "seconds", a noun
+    or "".
+    """
 
     section: str
     name: str
@@ -91,7 +95,7 @@ class Option:
             raise ValueError(f"{self.name} {error}") from None
         # What is one of some words may be right and yet not be had here, which is asked of the chosen value only;
         # and a listener's fields are only right or wrong together.
-        if not self.of and self.owner is not ListenerSettings:
+        if not self.of and self.owner not in (ListenerSettings, UpstreamSettings):
             try:
                 self.rule(value)
             except (AppError, ValueError, TypeError, OverflowError) as error:
@@ -110,6 +114,13 @@ def table() -> dict[str, Option]:
 def listener_table() -> dict[str, Option]:
     """The keys of a ``[[listener]]`` table."""
     return {row.name: row for row in _rows(LISTENER, ListenerSettings)}
+
+
+@cache
+def upstream_table() -> dict[str, Option]:
+    """The keys of an ``[upstreams.NAME]`` table: what it is, and its limits."""
+    rows = [*_rows(UPSTREAMS, UpstreamSettings), *_rows(UPSTREAMS, UpstreamLimits)]
+    return {row.name: row for row in rows}
 
 
 def _rows(section: str, owner: type) -> Iterator[Option]:

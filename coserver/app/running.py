@@ -26,6 +26,7 @@ from .listening import Listening, listening
 from .registry import Bound
 from .server import Server
 from .settings import Settings, backend_arguments
+from .upstreams import configure_upstreams
 
 if TYPE_CHECKING:
     from .app import App
@@ -41,6 +42,7 @@ Run = Callable[[Callable[[], None]], Coroutine[Any, Any, None]]
 async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
     """Run in the caller's task group of one; drain at the end of the block, or end at once if it raised."""
     wanted = listening(app, settings)
+    configure_upstreams(app, settings.upstreams)
     apps = [part for one in (app, *(each.app for each in wanted)) for part in one.parts()]
     server: Server | None = None
     try:

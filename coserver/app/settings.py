@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -18,6 +18,9 @@ from ..protocol.codecs import choose_codec
 from ..protocol.errors import LocalProtocolError
 from ..server.errors import AppError
 from ..server.limits import Limits
+from ..upstream.balance import POLICIES
+from ..upstream.limits import UpstreamLimits
+from ..upstream.member import Member
 from .tls import Tls
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ class Options(TypedDict, total=False):
     tls: Tls | None
     limits: Limits
     listeners: Sequence[ListenerSettings]
+    upstreams: Sequence[UpstreamSettings]
     access_log: bool
     access_format: str
     trusted_peers: Sequence[str]
@@ -110,6 +114,34 @@ class ListenerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UpstreamSettings:
+    """What a configuration says of one upstream; what is None stays as the app declared it. Raises AppError.
+
+    ``limits`` holds fields of UpstreamLimits.
+    """
+
+    name: str
+    members: Sequence[str] | None = _option(
+        None, 'its members: http://, https://, tcp://, http+unix:PATH; a weight follows, "http://10.0.0.1 weight=2"'
+    )
+    policy: str | None = _option(None, "which member is asked", of=tuple(POLICIES))
+    framing: Any = field(
+        default=None, metadata=_told("for tcp members: raw, lines, length, coserver, or module:name of a class")
+    )
+    limits: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        try:
+            if self.members is not None and not self.members:
+                raise ValueError("an upstream has at least one member")
+            for member in self.members or ():
+                Member.parse(member)
+            UpstreamLimits(**self.limits)
+        except (ValueError, TypeError) as error:
+            raise AppError(f"upstream {self.name!r}: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """``port`` 0 takes a free one; ``uds`` is a UNIX socket's path, instead of host and port. Raises AppError."""
 
@@ -127,6 +159,7 @@ class Settings:
     tls: Tls | None = None
     limits: Limits = field(default_factory=Limits)
     listeners: Sequence[ListenerSettings] = ()
+    upstreams: Sequence[UpstreamSettings] = ()
     access_log: bool = _option(False, "log a line for each answered request, on the logger coserver.access")
     access_format: str = _option("common", "common, combined, or a format string in Apache's words")
     trusted_peers: Sequence[str] = _option(

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 from ..server.errors import AppError
 from ..server.limits import Limits
-from .config import USUAL, ConfigError, ConfigFile, Given, ListenerTable, nearest, read
+from ..upstream.limits import UpstreamLimits
+from .config import USUAL, ConfigError, ConfigFile, Given, ListenerTable, UpstreamTable, nearest, read
 from .options import PREFIX, Option, table
-from .settings import HookSettings, ListenerSettings, LogSettings, Options
+from .settings import HookSettings, ListenerSettings, LogSettings, Options, UpstreamSettings
 from .tls import Tls
 
 #: Variables that are no setting's.
@@ -37,6 +38,7 @@ class Configuration:
     listeners: tuple[ListenerTable, ...]
     file: ConfigFile | None
     warnings: tuple[str, ...]
+    upstreams: tuple[UpstreamTable, ...] = ()
 
     def limits(self, own: Limits) -> Limits:
         """The app's own limits, with what is given in their place."""
@@ -53,7 +55,9 @@ class Configuration:
         limits, tls = self.limits(own), self._of("tls")
         listeners = tuple(_listener(one, limits, tls, find) for one in self.listeners)
         made = {"tls": Tls(**tls)} if tls else {}
-        return cast(Options, {**self._of(""), **made, "limits": limits, "listeners": listeners})
+        upstreams = tuple(_upstream(one, find) for one in self.upstreams)
+        whole = {**self._of(""), **made, "limits": limits, "listeners": listeners}
+        return cast(Options, {**whole, "upstreams": upstreams} if upstreams else whole)
 
     def rows(self, own: Limits, defaults: Mapping[str, Any]) -> Iterator[tuple[Option, Any, str]]:
         """Every option with its value and origin. ``own`` are the app's limits; ``defaults`` stand for the fields'."""
@@ -91,12 +95,18 @@ def resolve(
     chosen = _chosen(by_rank)
     listeners = tuple(file.listeners) if file else ()
     _check_listeners(listeners, chosen, problems)
+    upstreams = tuple(file.upstreams) if file else ()
+    for each in upstreams:
+        try:
+            _upstream(each, lambda kind, given: None)
+        except ConfigError as error:
+            problems += error.problems
     _check_had(chosen, problems)
     _check_tls(listeners, chosen, problems)
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: _line(problem, path)))
     app = _app(target, environ, file)
-    return Configuration(app, chosen, listeners, file, tuple(warnings))
+    return Configuration(app, chosen, listeners, file, tuple(warnings), upstreams)
 
 
 def _line(problem: str, path: Path | None) -> int:
@@ -239,5 +249,18 @@ def _listener(one: ListenerTable, limits: Limits, tls: Mapping[str, Any], find: 
         named["tls"] = Tls(**_with_own(tls, {name: given.value for name, given in one.tls.items()}))
     try:
         return ListenerSettings(**named, limits=replace(limits, **own))
+    except (AppError, ValueError) as error:
+        raise ConfigError([f"{one.where}: {error}"]) from None
+
+
+def _upstream(one: UpstreamTable, find: Find) -> UpstreamSettings:
+    """An upstream's settings; its limits stand in the same table."""
+    known = {each.name for each in fields(UpstreamLimits)}
+    limits = {name: given.value for name, given in one.given.items() if name in known}
+    own = {name: given.value for name, given in one.given.items() if name not in known}
+    if ":" in own.get("framing", ""):
+        own["framing"] = find("framing", one.given["framing"])
+    try:
+        return UpstreamSettings(name=one.name, limits=limits, **own)
     except (AppError, ValueError) as error:
         raise ConfigError([f"{one.where}: {error}"]) from None

@@ -47,7 +47,7 @@ class ResponseReader:
 
     __slots__ = (
         "_begun", "_buffer", "_checked", "_codec", "_guard", "_interim", "_left", "_limits", "_make", "_method",
-        "_size_max", "done", "head", "keep_alive", "pieces", "size", "trailers",
+        "_size_max", "done", "head", "keep_alive", "patience", "pieces", "size", "trailers",
     )  # fmt: skip
 
     def __init__(self, make: Callable[[], ResponseCodec], limits: ResponseLimits = ResponseLimits()) -> None:
@@ -65,6 +65,7 @@ class ResponseReader:
         self.size = 0
         self.done = True
         self.keep_alive = True
+        self.patience: int | None = None  # seconds for which the server says that it keeps an idle connection
         self.trailers: RawFields = _NONE
 
     def __repr__(self) -> str:
@@ -155,10 +156,12 @@ class ResponseReader:
                 raise RemoteProtocolError(f"more than {_INTERIM_MAX} interim responses (1xx)")
         self._interim = 0
         self.head = head
-        self._begin_body(head, data)
+        if head.patience is not None:
+            self.patience = head.patience
+        self._begin_body(head)
         return data
 
-    def _begin_body(self, head: ResponseHead, rest: bytes) -> None:
+    def _begin_body(self, head: ResponseHead) -> None:
         length = head.length
         if length is None:
             self._guard = ChunkGuard(self._size_max, self._limits.trailer_size, _EXTENSIONS_MAX)

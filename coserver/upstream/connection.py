@@ -258,7 +258,7 @@ class UpstreamConnection:
         ):
             self.close()
             return
-        patience, told = limits.idle_timeout, reader.patience()
+        patience, told = limits.idle_timeout, reader.patience
         if told is not None:
             patience = min(patience, told - 1)  # a second for what is on the way
         self.phase = IDLE

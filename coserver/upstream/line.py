@@ -12,28 +12,28 @@ if TYPE_CHECKING:
 class Line:
     """It is not empty only while no pool that it waits for has room: a newcomer never overtakes."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("waiting",)
 
     def __init__(self) -> None:
         # A plain dict would look at every place that was ever left at its head.
-        self._waiting: OrderedDict[Subrequest, None] = OrderedDict()
+        self.waiting: OrderedDict[Subrequest, None] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     def __repr__(self) -> str:
         return f"<Line {len(self)} waiting>"
 
     def join(self, sub: Subrequest) -> None:
-        self._waiting[sub] = None
+        self.waiting[sub] = None
 
     def leave(self, sub: Subrequest) -> bool:
         """Whether it was there."""
-        if sub in self._waiting:
-            del self._waiting[sub]
+        if sub in self.waiting:
+            del self.waiting[sub]
             return True
         return False
 
     def first(self) -> Subrequest:
         """Take out the first. Raises KeyError if nobody waits."""
-        return self._waiting.popitem(last=False)[0]
+        return self.waiting.popitem(last=False)[0]

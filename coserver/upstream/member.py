@@ -52,6 +52,19 @@ class Member:
             raise ValueError(f"a port is from 1 to 65535; got {self.address!r}")
         self._set(scheme, parts["six"] or parts["name"], port, "", match["authority"])
 
+    @classmethod
+    def parse(cls, text: str) -> Member:
+        """A member as a file says it: its address, and perhaps its weight: "http://10.0.0.1:8080 weight=2"."""
+        if not isinstance(text, str):
+            raise TypeError(f"a member is a URL or a Member; got {text!r}")
+        address, _, said = text.strip().partition(" ")
+        if not said:
+            return cls(address)
+        name, _, weight = said.strip().partition("=")
+        if name != "weight" or not weight.isascii() or not weight.isdigit():
+            raise ValueError(f"behind a member's address stands its weight at most, 'weight=2'; got {text!r}")
+        return cls(address, int(weight))
+
     def _set(self, scheme: str, name: str, port: int, path: str, authority: str) -> None:
         values = {"scheme": scheme, "name": name, "port": port, "path": path, "authority": authority}
         for key, value in values.items():

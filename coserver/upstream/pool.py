@@ -58,7 +58,7 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """The connection is free: the first in line has it, or it lies idle."""
-        if self.line:
+        if self.line.waiting:
             sub = self.line.first()
             self.client.left_line(sub)
             sub.pool = self

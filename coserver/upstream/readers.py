@@ -14,6 +14,7 @@ class Reader(Protocol):
     """One connection's. ``begun``: a byte of the expected answer has come; ``done``: all have."""
 
     keep_alive: bool
+    patience: int | None  # seconds for which the member says that it keeps an idle connection
 
     @property
     def begun(self) -> bool: ...
@@ -32,10 +33,6 @@ class Reader(Protocol):
         """The whole answer, as whoever asked gets it."""
         ...
 
-    def patience(self) -> int | None:
-        """How many seconds the member says it keeps an idle connection."""
-        ...
-
     def close(self) -> None: ...
 
 
@@ -45,19 +42,19 @@ class HttpReader(ResponseReader):
     __slots__ = ()
 
     def answer(self) -> UpstreamResponse:
-        head = self.head
+        head, pieces = self.head, self.pieces
         assert head is not None
-        response = UpstreamResponse(head.status, head.fields, self.take())
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        response = UpstreamResponse(head.status, head.fields, body)
         if self.trailers:
             response.trailers_raw = self.trailers
         return response
 
-    def patience(self) -> int | None:
-        return self.head.patience if self.head is not None else None
-
 
 class FramedReader:
     """One message asked, one message answered."""
+
+    patience = None
 
     def __init__(self, framing: Framing) -> None:
         self._framing = framing
@@ -87,9 +84,6 @@ class FramedReader:
         assert self._message is not None
         message, self._message = self._message, None
         return message
-
-    def patience(self) -> int | None:
-        return None
 
     def close(self) -> None:
         self._buffer.clear()

@@ -233,7 +233,10 @@ class Subrequest(Pending[Any]):
         self._settle()
 
     def _settle(self) -> None:
-        super()._settle()
+        self.done = True
+        watchers = self._watchers
+        while watchers:
+            watchers.pop()()
         if self.detached:
             self.client.detached_ended(self)
 

@@ -6,8 +6,9 @@ It belongs to no loop: each loop that serves, or ``async with Upstream(...)``, o
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from threading import get_ident
 from time import monotonic
 from types import TracebackType
@@ -86,7 +87,7 @@ class Upstream:
     ) -> None:
         if not members:
             raise ValueError("an upstream has at least one member: Upstream('http://127.0.0.1:8000')")
-        self.members = [member if isinstance(member, Member) else Member(member) for member in members]
+        self.members = [member if isinstance(member, Member) else Member.parse(member) for member in members]
         if policy not in POLICIES:
             raise ValueError(f"policy is one of {', '.join(map(repr, POLICIES))}; got {policy!r}")
         self.name = name or self.members[0].authority
@@ -94,6 +95,7 @@ class Upstream:
         self.limits = limits or UpstreamLimits()
         self.codec = choose_codec(codec)
         self.framing = _check_framing(framing, self.members)
+        self._own_tls = tls
         self.tls = _check_tls(tls, self.members)
         self._clients: dict[int, Client] = {}  # by the thread of their loops
         self._opened: dict[int, int] = {}  # how often, by thread
@@ -102,6 +104,35 @@ class Upstream:
     def __repr__(self) -> str:
         state = f"open on {len(self._clients)} loops" if self._clients else "not open"
         return f"<Upstream {self.name!r} {', '.join(member.address for member in self.members)}, {state}>"
+
+    def configure(
+        self,
+        *,
+        members: Sequence[str | Member] = (),
+        policy: str | None = None,
+        framing: str | Callable[[int], Framing] | None = None,
+        limits: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Change what was declared, before it is opened: what is given takes the place of that, the rest stays.
+
+        ``limits`` are fields of UpstreamLimits. Raises ValueError, TypeError; RuntimeError while it is open.
+        """
+        changed = Upstream(
+            *(members or self.members),
+            name=self.name,
+            policy=policy or self.policy,
+            limits=replace(self.limits, **(limits or {})),
+            codec=self.codec,
+            framing=framing or self.framing,
+            tls=self._own_tls,
+        )
+        if self._clients and self._declared() != changed._declared():
+            raise RuntimeError(f"upstream {self.name!r} is open: it can be changed only before its app starts")
+        self.members, self.policy, self.limits = changed.members, changed.policy, changed.limits
+        self.framing, self.tls = changed.framing, changed.tls
+
+    def _declared(self) -> tuple[Any, ...]:
+        return self.members, self.policy, self.limits, self.framing
 
     # Asking.
 
@@ -150,10 +181,13 @@ class Upstream:
             sub.body, sub.may_repeat = message, False
         else:
             say(sub, options, b"" if exchange is None else exchange.handed_on or hand_on(exchange, client))
-        sub.until = started + options.get("timeout", client.limits.total_timeout)
-        if "detach" in options or "on_done" in options:
-            _detach(sub, options.get("detach"), options.get("on_done"))
-        elif exchange is not None:
+        sub.until = started + client.limits.total_timeout
+        if options:
+            if "timeout" in options:
+                sub.until = started + options["timeout"]
+            if "detach" in options or "on_done" in options:
+                _detach(sub, options.get("detach"), options.get("on_done"))
+        if exchange is not None and not sub.detached:
             if exchange.children is None:
                 exchange.children = [sub]
             else:

@@ -1,0 +1,85 @@
+"""Upstreams of a configuration: what it says takes the place of what the app's code says, and the rest stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coserver import App, AppError, Limits, Member, UpstreamLimits
+from coserver.app.config import ConfigError
+from coserver.app.settings import UpstreamSettings
+from coserver.app.sources import Configuration, resolve
+from coserver.app.upstreams import configure_upstreams
+
+
+def configured(tmp_path: Path, text: str) -> Configuration:
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    return resolve(flags={}, environ={}, config=path)
+
+
+def upstreams(tmp_path: Path, text: str) -> Any:
+    return configured(tmp_path, text).options(Limits(), lambda kind, given: pytest.fail(f"{kind}"))["upstreams"]
+
+
+TEXT = """
+[upstreams.users]
+members = ["http://10.0.0.1:8080 weight=2", "http://10.0.0.2:8080"]
+max_connections = 50
+total_timeout = "10s"
+body_size = "1 MiB"
+
+[upstreams.cache]
+members = ["tcp://10.0.0.3:9000"]
+framing = "lines"
+"""
+
+
+def test_a_table_is_an_upstream(tmp_path: Path) -> None:
+    users, cache = upstreams(tmp_path, TEXT)
+    assert users.limits == {"max_connections": 50, "total_timeout": 10.0, "body_size": 1 << 20}
+    app, part = App(), App()
+    app.mount("/part", part)
+    declared = part.upstream("users", "http://127.0.0.1:1", limits=UpstreamLimits(idle_timeout=7))
+    configure_upstreams(app, (users, cache))
+    assert part.upstreams["users"] is declared
+    assert declared.members == [Member("http://10.0.0.1:8080", 2), Member("http://10.0.0.2:8080")]
+    assert (declared.limits.max_connections, declared.limits.idle_timeout) == (50, 7)
+    assert app.upstreams["cache"].framing is not None
+    configure_upstreams(app, (users, cache))  # again, as an app that is started again is
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "match"),
+    [
+        ("[upstreams.users]\nmembers = []\n", 1, "at least one member"),
+        ("[upstreams.users]\nmembers = ['ftp://a']\n", 1, "scheme"),
+        ("[upstreams.users]\nmembers = ['http://a width=2']\n", 1, "weight=2"),
+        ("[upstreams.users]\nmember = 'http://a'\n", 2, "did you mean members"),
+        ("[upstreams.users]\npolicy = 'best'\n", 2, "policy may be"),
+        ("[upstreams.users]\nmax_connections = 0\n", 2, "at least 1"),
+        ("[upstreams]\nusers = 'http://a'\n", 1, r"\[upstreams\.NAME\]"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, place: int, match: str) -> None:
+    with pytest.raises(ConfigError, match=match) as raised:
+        configured(tmp_path, text)
+    assert f"c.toml:{place}: " in str(raised.value)
+
+
+def test_one_without_members_must_be_the_apps(tmp_path: Path) -> None:
+    with pytest.raises(AppError, match="no members, and the app declares none of that name"):
+        configure_upstreams(App(), upstreams(tmp_path, "[upstreams.users]\nmax_connections = 5\n"))
+
+
+async def test_it_is_open_while_the_app_runs(tmp_path: Path) -> None:
+    app = App()
+    settings = UpstreamSettings(name="users", members=["http://127.0.0.1:9"])
+    async with app.serving(upstreams=[settings]) as server:
+        assert "open on 1 loops" in repr(app.upstreams["users"])
+        assert server.running
+        with pytest.raises(AppError, match="only before its app starts"):
+            configure_upstreams(app, [UpstreamSettings(name="users", limits={"depth": 3})])
+    assert "not open" in repr(app.upstreams["users"])
