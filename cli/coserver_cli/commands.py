@@ -14,8 +14,9 @@ import typer
 from coserver import __version__
 
 from . import serving
+from .attached import ABOUT, step, top, trace
 from .child import join_parent
-from .options import DEV_DEFAULTS, DEVELOPMENT, Sectioned, with_flags
+from .options import DEV_DEFAULTS, DEVELOPMENT, SEEING, Sectioned, with_flags
 from .serving import Asked
 
 cli = typer.Typer(
@@ -74,6 +75,9 @@ AppDir = Annotated[
 Reload = Annotated[
     bool, typer.Option("--reload", rich_help_panel=DEVELOPMENT, help="Serve anew after each change of a file.")
 ]
+Live = Annotated[
+    bool, typer.Option("--live", rich_help_panel=SEEING, help="Show the dashboard of 'coserver top' in this terminal.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ReloadDir = Annotated[
     list[Path] | None,
@@ -89,7 +93,7 @@ ReloadDir = Annotated[
 
 
 @cli.callback()
-def top(version: Version = False) -> None:
+def main(version: Version = False) -> None:
     """Serve HTTP and TCP on coroutines, on asyncio or trio."""
 
 
@@ -103,6 +107,7 @@ def serve(
     app_dir: AppDir = None,
     reload: Reload = False,
     reload_dir: ReloadDir = None,
+    live: Live = False,
     *,
     flags: dict[str, Any],
 ) -> None:
@@ -116,13 +121,17 @@ def serve(
 
     Example: coserver serve shop:app --port 8080
     """
+    if live and (reload or reload_dir):
+        raise typer.BadParameter(
+            "a reload starts anew what it shows; run coserver top beside it", param_hint="'--live'"
+        )
     child = join_parent()
     if (reload or reload_dir) and child is None:
         from .dev import watched
         from .reload import supervise
 
         raise typer.Exit(supervise(watched(reload_dir or [], app_dir), shows_errors=False))
-    raise typer.Exit(serving.serve(Asked(target, flags, config, env_file, factory, app_dir), child))
+    raise typer.Exit(serving.serve(Asked(target, flags, config, env_file, factory, app_dir, live), child))
 
 
 @cli.command(cls=Sectioned, short_help="Serve while the app is being written.")
@@ -147,6 +156,10 @@ def dev(
     from .dev import run
 
     raise typer.Exit(run(Asked(target, flags, config, env_file, factory, app_dir), reload_dir or [], join_parent()))
+
+
+for attached in (top, step, trace):
+    cli.command(cls=Sectioned, short_help=ABOUT[attached])(attached)
 
 
 @cli.command(cls=Sectioned, short_help="Show what an app answers to.")

@@ -43,6 +43,7 @@ class Asked:
     env_file: Path | None = None
     factory: bool = False
     app_dir: Path | None = None
+    live: bool = False
 
 
 @dataclass
@@ -67,7 +68,7 @@ def serve(asked: Asked, child: Child | None = None) -> int:
             lines.warning(warning)
         install_hooks(configuration.hooks())
         found = find(asked, configuration)
-        number = _run(found, child)
+        number = _run(found, child, asked.live)
     except Failure as failure:
         if child is not None:
             child.failed(str(failure), listening=isinstance(failure.__cause__, CannotListen))
@@ -155,7 +156,7 @@ def _options(configuration: Configuration, app: App) -> Options:
 DEFAULTS_OF_RUN = {name: value for name, value in DEFAULTS.items() if name != "port"}
 
 
-def _run(found: Found, child: Child | None) -> int | None:
+def _run(found: Found, child: Child | None, live: bool) -> int | None:
     """Serve until a signal; its number. Raises Failure."""
     begun: list[Server] = []
 
@@ -173,6 +174,10 @@ def _run(found: Found, child: Child | None) -> int | None:
 
     try:
         systemd.take_sockets()
+        if live:
+            from .live import run_live
+
+            return run_live(found.app, on_start, on_signal, **found.options)
         return found.app.run(on_start=on_start, on_signal=on_signal, **found.options)
     except CannotListen as error:
         message = error.strerror or str(error)

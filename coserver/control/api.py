@@ -6,6 +6,7 @@ long as the client stays are lines of JSON.
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from ..lifecycle.emitter import Emitter
 from ..lifecycle.events import Event
 from ..observe.filters import EVERYTHING, Filter, FilterError, parse
 from ..observe.metrics import CONTENT_TYPE
+from ..observe.resending import ReplayError
 from ..observe.snapshot import ExchangeState, Snapshot
 from ..observe.stepper import Stepper
 from ..server.endpoint import Endpoint, annotated_types
@@ -97,6 +99,7 @@ class Api:
             ("GET", "/v1/traces/{id:int}"): self.trace,
             ("PUT", "/v1/traces/recording"): self.set_recording,
             ("PUT", "/v1/traces/{id:int}/mark"): self.mark_trace,
+            ("POST", "/v1/traces/{id:int}/replay"): self.replay_trace,
             ("GET", "/v1/metrics"): self.metrics,
             ("POST", "/v1/certificates"): self.reload_certificates,
             ("POST", "/v1/drain"): self.drain,
@@ -228,6 +231,17 @@ class Api:
         on = body_of(request, {"on": (bool,)}).get("on", True)
         self.server.traces.mark(await self._trace(id), on)
         return {"marked": on}
+
+    async def replay_trace(self, request: Request, id: int) -> Any:
+        """Send its request again, to the listener that had it."""
+        trace = await self._trace(id)
+        try:
+            found = await anyio.to_thread.run_sync(self.server.traces.replay, trace)
+        except (OSError, http.client.HTTPException) as error:
+            raise HTTPException(502, f"it could not be sent again: {error}") from error
+        except ReplayError as error:
+            raise HTTPException(400, str(error)) from error
+        return {"status": found.status, "seconds": found.seconds, "size": len(found.content)}
 
     async def _trace(self, number: int) -> Any:
         try:

@@ -45,7 +45,7 @@ class Service(Protocol):
 
 
 #: What is counted of each connection, and kept of those that are gone.
-_TOTALS = ("served", "received", "sent")
+_TOTALS = ("served", "spent", "received", "sent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Copied:
     at: float
     rows: list[tuple[Listened, Any, Any, str, float]]
     upstreams: tuple[UpstreamState, ...]
-    gone: Mapping[str, int]
+    gone: Mapping[str, float]
 
     def build(self, state: str, counters: Mapping[str, int]) -> Snapshot:
         """The picture; in any thread. Other threads have their turn between two parts."""
@@ -121,7 +121,9 @@ class Copied:
         """Whole numbers since the start, of all listeners together."""
         live = [row[1] for row in self.rows]
         totals = {name: self.gone[name] + sum(getattr(one, name) for one in live) for name in _TOTALS}
-        return {"accepted": sum(one.service.accepted for one in self.of.listened), **totals}
+        spent = round(totals.pop("spent") * 1e6)
+        counts = {name: int(total) for name, total in totals.items()}
+        return {"accepted": sum(one.service.accepted for one in self.of.listened), **counts, "spent_us": spent}
 
     def _connection(self, one: Listened, live: Any, exchange: Any, phase: str, since: float) -> ConnectionState:
         now = self.now

@@ -87,6 +87,7 @@ class Accepted:
         "served",
         "service",
         "since",
+        "spent",
         "stream",
         "suspended",
     )
@@ -118,6 +119,7 @@ class Accepted:
         self.pace: Pace | None = None  # made by the first write that has to wait
         self.suspended: Worker | None = None  # the worker that waits for it in a blocking call
         self.served = 0
+        self.spent = 0.0  # seconds, of all exchanges that were served, together
         self.reason = ""  # why it ends; the first word counts
         self.ended_by: tuple[int, Any] = _NOTHING_OWED  # the status, and the exchange that a deadline ended
 

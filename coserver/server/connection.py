@@ -263,6 +263,7 @@ class HttpConnection(Accepted):
     def make_ready(self, now: float) -> None:
         """Nothing is left of the exchange; the next request may come, within ``Limits.idle_timeout``."""
         self.served += 1
+        self.spent += now - self.exchange.started  # type: ignore[union-attr]  # it ends just now
         self.limits = self.service.limits
         self.phase = RECYCLE
         self.since = now

@@ -44,15 +44,17 @@ Story = Callable[["Service", ByteStream, str], Accepted]
 
 
 class Totals:
-    """What connections that are gone have served, and how many bytes they brought and took."""
+    """What connections that are gone have served, how long that took, and how many bytes they brought and took."""
 
-    __slots__ = ("received", "sent", "served")
+    __slots__ = ("received", "sent", "served", "spent")
 
     def __init__(self) -> None:
         self.served = self.received = self.sent = 0
+        self.spent = 0.0
 
     def add(self, connection: Accepted) -> None:
         self.served += connection.served
+        self.spent += connection.spent
         self.received += connection.received
         self.sent += connection.sent
 

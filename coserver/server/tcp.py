@@ -249,7 +249,8 @@ class TcpConnection(Accepted):
         self.running.discard(self)
         self.unwatch()
         self.served += 1
-        self.since = monotonic()
+        self.since = now = monotonic()
+        self.spent += now - exchange.started
         self.phase = phases.RECYCLE
         self.deadline = math.inf
         if exchange.watched:

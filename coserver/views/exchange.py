@@ -42,14 +42,14 @@ def _parts(trace: Trace) -> Iterator[RenderableType]:
         if value:
             yield Text.assemble((f"{name:<10}", "bright_black"), plain(value))
     line = f"{trace.method} {trace.target} {trace.version}" if trace.method else "message"
-    yield from _message("→", line, trace.request)
+    yield from message("→", line, trace.request)
     if trace.status or trace.response.body.size:
-        yield from _message(
+        yield from message(
             "←", f"{trace.version} {trace.status}".strip() if trace.status else "answer", trace.response
         )
 
 
-def _message(arrow: str, line: str, message: Message) -> Iterator[RenderableType]:
+def message(arrow: str, line: str, message: Message) -> Iterator[RenderableType]:
     yield ""
     yield Text.assemble((f"{arrow} ", "bold cyan"), (plain(line), "bold"))
     for name, value in message.fields:

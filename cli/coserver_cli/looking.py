@@ -1,0 +1,87 @@
+"""``top``, ``step`` and ``trace``: find the server, hand over to the view, and say why it could not be.
+
+Exit codes: 3 if no server is reachable, 2 for what was written wrongly.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from coserver.control.client import Client, Refused, Unreachable, find
+from coserver.control.edits import read_hold
+
+from . import lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from coserver.views.following import Wanted
+
+UNREACHABLE, USAGE, INTERRUPTED = 3, 2, 130
+
+
+def top(server: str | None, filter: str, *, as_json: bool, once: bool) -> int:
+    """The dashboard, or one picture."""
+    if as_json or once:
+        return _with(server, lambda client: _picture(client, filter, as_json=as_json))
+    from coserver.views.top import run
+
+    return _with(server, lambda client: run(client, filter))
+
+
+def _picture(client: Client, filter: str, *, as_json: bool) -> None:
+    snapshot = client.snapshot(filter)
+    if as_json:
+        print(snapshot.to_json())
+        return
+    from coserver.views.top import picture
+
+    picture(snapshot)
+
+
+def step(filter: str, at: str, server: str | None, limit: float | None, *, as_json: bool, once: bool) -> int:
+    """Commands from stdin, what is held on stdout."""
+    from coserver.views.stepping import LineStepper, Manner
+
+    manner = Manner(json=as_json, once=once, asks=sys.stdin.isatty() and not as_json)
+    _, phases = read_hold(f"@{at}")
+
+    def run(client: Client) -> None:
+        with client.step(filter, phases, limit) as opened:
+            LineStepper(opened, sys.stdout, manner).run(sys.stdin)
+
+    return _with(server, run)
+
+
+def trace(wanted: Wanted, server: str | None) -> int:
+    """Finished exchanges on stdout."""
+    from coserver.views.following import follow
+
+    return _with(server, lambda client: follow(client, wanted, sys.stdout, sys.stderr))
+
+
+def _with(server: str | None, run: Callable[[Client], Any]) -> int:
+    with _told() as codes:
+        run(find(server))
+    return codes[0] if codes else 0
+
+
+@contextmanager
+def _told() -> Iterator[list[int]]:
+    codes: list[int] = []
+    try:
+        yield codes
+    except Unreachable as error:
+        lines.trouble(str(error))
+        codes.append(UNREACHABLE)
+    except Refused as error:
+        lines.trouble(str(error))
+        codes.append(USAGE)
+    except OSError as error:
+        lines.trouble(str(error))
+        codes.append(1)
+    except KeyboardInterrupt:
+        codes.append(INTERRUPTED)

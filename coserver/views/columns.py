@@ -1,0 +1,97 @@
+"""Rows of a snapshot in columns: what each shows, how wide it is, what it is sorted by. Only what is seen is laid out.
+
+A view is a list of columns; ``render(snapshot)`` of each view makes a table of all, the dashboard lays out a screenful.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from ..observe.snapshot import Snapshot
+
+Cell = str | tuple[str, str]  # text, or text and style
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """``width`` in cells, 0 for what is left; the least important have the highest ``rank`` and give way first."""
+
+    heading: str
+    width: int
+    cell: Callable[[Any], Cell]
+    key: Callable[[Any], Any]
+    right: bool = False
+    rank: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """``rows`` are what a snapshot has of it; ``nothing`` is said if that is none."""
+
+    name: str
+    columns: tuple[Column, ...]
+    rows: Callable[[Snapshot], Sequence[Any]]
+    nothing: str
+
+    def render(self, snapshot: Snapshot) -> Rows:
+        """All rows, as wide as there is room."""
+        return Rows(self, self.rows(snapshot))
+
+    def fitting(self, width: int) -> list[tuple[Column, int]]:
+        """The columns that have room, and how wide each is."""
+        kept = list(self.columns)
+        least = 24  # of what is left to the widest
+        while sum(one.width or least for one in kept) + len(kept) - 1 > width and any(one.rank for one in kept):
+            kept.remove(max(kept, key=lambda one: one.rank))
+        left = width - sum(one.width for one in kept) - len(kept) + 1
+        return [(one, one.width or max(left, 1)) for one in kept]
+
+
+class Rows:
+    """A rich renderable: a heading, and a line for each row."""
+
+    def __init__(self, view: View, rows: Sequence[Any]) -> None:
+        self.view = view
+        self.rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = self.view.fitting(options.max_width)
+        yield heading_line(columns, "", False)
+        for row in self.rows:
+            yield row_line(columns, row)
+        if not self.rows:
+            yield Text(self.view.nothing, "bright_black")
+
+
+def heading_line(columns: Iterable[tuple[Column, int]], sorted_by: str, down: bool) -> Text:
+    """The headings; the one that rows are sorted by has an arrow."""
+    line = Text(no_wrap=True, overflow="crop", style="bold bright_black")
+    for at, (column, width) in enumerate(columns):
+        marked = column.heading == sorted_by
+        name = f"{column.heading}{'▾' if down else '▴'}" if marked else column.heading
+        line.append(" " if at else "")
+        line.append(_fit(name, width, column.right), "bold cyan" if marked else "")
+    return line
+
+
+def row_line(columns: Iterable[tuple[Column, int]], row: Any) -> Text:
+    line = Text(no_wrap=True, overflow="crop")
+    for at, (column, width) in enumerate(columns):
+        cell = column.cell(row)
+        text, style = (cell, "") if isinstance(cell, str) else cell
+        line.append(" " if at else "")
+        line.append(_fit(text, width, column.right), style)
+    return line
+
+
+def _fit(text: str, width: int, right: bool) -> str:
+    size = cell_len(text)
+    if size > width:
+        return set_cell_size(text, width - 1) + "…" if width > 1 else "…"
+    return " " * (width - size) + text if right else text + " " * (width - size)

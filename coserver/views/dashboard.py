@@ -1,0 +1,205 @@
+"""The dashboard without its terminal: what it knows, what a key does to it, and the lines that show it.
+
+Nothing here waits. A key comes to a change, or to an Order that ``top`` carries out; lines are made of what is visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any
+
+from ..control.edits import read_edit, read_hold
+from ..observe.filters import EVERYTHING, Filter, FilterError, parse
+from ..observe.snapshot import ConnectionState, ExchangeState, Snapshot
+from ..observe.trace import Trace
+from .columns import Column
+from .live import VIEWS
+from .prompt import Prompt
+from .rates import Rates
+
+#: Finished exchanges that are kept to be looked at.
+TRACES_MAX = 500
+TABLE, LOOK, HELP = "table", "look", "help"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be asked of the server: a row of ``top.DO``, and what it takes."""
+
+    what: str
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Dashboard:
+    """``show`` a snapshot, what is held, a trace; ``keys.press`` changes it, ``screen.lines`` draws it."""
+
+    def __init__(self, filter: str = "") -> None:
+        """Raises FilterError."""
+        self.snapshot: Snapshot | None = None
+        self.rates = Rates()
+        self.traces: list[Trace] = []
+        self.following = False
+        self.view = VIEWS["exchanges"]
+        self.filter: Filter = parse(filter)
+        self.sorted: dict[str, tuple[str, bool]] = {"exchanges": ("time", True), "traces": ("id", True)}
+        self.selected: int | None = None
+        self.first = 0  # the first row that is visible
+        self.page = 10  # how many are; known when it is drawn
+        self.paused = False
+        self.marked: set[int] = set()
+        self.hold = ""  # what is held, as it was typed
+        self.held: dict[int, dict[str, Any]] = {}
+        self.mode = TABLE
+        self.looked: Trace | dict[str, Any] | ExchangeState | ConnectionState | None = None
+        self.scroll = 0
+        self.prompt: Prompt | None = None
+        self._then: Callable[[str], Order | None] | None = None
+        self.note, self.wrong = "", False
+        self.ended = False
+
+    # What comes.
+
+    def show(self, snapshot: Snapshot) -> None:
+        """A new picture."""
+        self.rates.add(snapshot)
+        if not self.paused or self.snapshot is None:
+            self.snapshot = snapshot
+            if isinstance(self.looked, ExchangeState):
+                now = [one for one in snapshot.exchanges if one.id == self.looked.id]
+                self.looked = now[0] if now else self.looked
+
+    def show_held(self, held: Sequence[dict[str, Any]]) -> None:
+        """All that is held now."""
+        now = monotonic()
+        self.held = {one["id"]: {**one, "since": now - one["seconds"]} for one in held}
+        if isinstance(self.looked, dict):
+            self.looked = self.held_now(self.looked) or {**self.looked, "held": False}
+
+    def held_now(self, looked: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The same thing as it is held now: in another phase it is held anew."""
+        if looked["id"] in self.held:
+            return self.held[looked["id"]]
+        same = [
+            one for one in self.held.values()
+            if (one["connection"], one["exchange"]["id"]) == (looked["connection"], looked["exchange"]["id"])
+        ]  # fmt: skip
+        return same[0] if same else None
+
+    def show_trace(self, trace: Trace) -> None:
+        """One that has ended."""
+        if not self.paused:
+            self.traces.append(trace)
+            del self.traces[:-TRACES_MAX]
+
+    def say(self, note: str, *, wrong: bool = False) -> None:
+        self.note, self.wrong = note, wrong
+
+    # What is seen.
+
+    def rows(self) -> list[Any]:
+        """The rows of this view that match, in their order."""
+        if self.view.name == "traces":
+            rows: list[Any] = [replace(one, marked=one.marked or one.id in self.marked) for one in self.traces]
+        else:
+            rows = list(self.view.rows(self.snapshot)) if self.snapshot is not None else []
+        if self.filter is not EVERYTHING:
+            rows = [row for row in rows if self._matches(row)]
+        heading, down = self.sorted.get(self.view.name, (self.view.columns[0].heading, False))
+        column = next((one for one in self.view.columns if one.heading == heading), None)
+        if column is not None:
+            rows.sort(key=column.key, reverse=down)
+        return rows
+
+    def _matches(self, row: Any) -> bool:
+        subject = row.exchange if isinstance(row, ConnectionState) else row
+        if not isinstance(subject, ExchangeState | Trace):
+            return isinstance(row, tuple)  # a connection between two requests has nothing to match, members all
+        if subject.id in self.marked:
+            subject = replace(subject, marked=True)
+        return self.filter.matches(subject)
+
+    def at(self, rows: Sequence[Any]) -> int:
+        """Which row is selected; the first if the one that was is gone."""
+        return next((at for at, row in enumerate(rows) if number_of(row) == self.selected), 0)
+
+    def current(self) -> Any:
+        """The selected row, None if there is none."""
+        rows = self.rows()
+        return rows[self.at(rows)] if rows else None
+
+    def current_held(self) -> dict[str, Any] | None:
+        """What is held of the selected row, or of what is looked at; the oldest if nothing of those is."""
+        if self.mode == LOOK and isinstance(self.looked, dict):
+            return self.held_now(self.looked)
+        row = self.looked if self.mode == LOOK else self.current()
+        for one in self.held.values():
+            if isinstance(row, ExchangeState) and one["exchange"]["id"] == row.id:
+                return one
+            if isinstance(row, ConnectionState) and one["connection"] == row.id:
+                return one
+        return next(iter(self.held.values()), None) if self.mode == TABLE else None
+
+    # What is pressed, as ``keys`` says.
+
+    def ask(self, prompt: Prompt, then: Callable[[str], Order | None]) -> None:
+        """Have a line typed, and go on with it."""
+        self.prompt, self._then = prompt, then
+
+    def type(self, prompt: Prompt, key: str) -> Order | None:
+        """One key of what is typed."""
+        prompt.press(key)
+        if prompt.given_up:
+            self.prompt = None
+            return None
+        if not prompt.done:
+            return None
+        then, self.prompt = self._then, None
+        assert then is not None
+        try:
+            return then(prompt.text.strip())
+        except (FilterError, ValueError) as error:
+            self.say(str(error).splitlines()[0], wrong=True)
+            prompt.done = False
+            self.prompt = prompt  # to be mended
+            return None
+
+    def set_filter(self, text: str) -> None:
+        """Raises FilterError."""
+        self.filter = parse(text)
+        self.first = 0
+
+    def set_hold(self, text: str) -> Order:
+        """``~u /x @handler``; nothing lets everything go. Raises FilterError, ValueError."""
+        if not text:
+            return Order("release")
+        filter, at = read_hold("" if text == "." else text)
+        parse(filter)
+        return Order("hold", {"filter": filter, "at": at, "text": f"{filter or 'all'} @{','.join(at)}"})
+
+    def set_edit(self, which: int, text: str) -> Order:
+        """Raises ValueError."""
+        return Order("edit", {"which": which, "changes": read_edit(text)})
+
+    def move(self, by: int) -> None:
+        """The selection, or the page that is looked at."""
+        if self.mode != TABLE:
+            self.scroll = max(0, self.scroll + by)
+            return
+        rows = self.rows()
+        if rows:
+            self.selected = number_of(rows[max(0, min(len(rows) - 1, self.at(rows) + by))])
+
+    def next_sorting(self) -> None:
+        """By the next column, the other way around first."""
+        columns: tuple[Column, ...] = self.view.columns
+        names = [one.heading for one in columns if one.heading]
+        heading, down = self.sorted.get(self.view.name, (names[0], False))
+        at = names.index(heading) if heading in names else 0
+        self.sorted[self.view.name] = (heading, True) if not down else (names[(at + 1) % len(names)], False)
+
+
+def number_of(row: Any) -> int:
+    """By what a row is known again."""
+    return int(row.id) if hasattr(row, "id") else hash((row[0].name, row[1].address))

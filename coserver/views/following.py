@@ -1,0 +1,93 @@
+"""Finished exchanges as they come, each a line, a waterfall, a curl command or JSON; or all of them in a HAR file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from ..control.client import Client
+from ..control.wire import read_trace, trace_dict
+from ..observe.har import to_har
+from ..observe.resending import ReplayError, as_curl
+from ..observe.trace import Trace
+from . import waterfall
+from .traces import line_of
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is printed of each: one of ``json``, ``waterfall``, ``curl``, or a line. ``once``: what is kept, no more.
+
+    ``har`` is a file that all of them go to, at the end.
+    """
+
+    filter: str = ""
+    json: bool = False
+    waterfall: bool = False
+    curl: bool = False
+    once: bool = False
+    har: Path | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether fields and bodies are needed."""
+        return self.curl or self.har is not None
+
+
+def follow(client: Client, wanted: Wanted, out: TextIO, note: TextIO) -> None:
+    """Print until the stream ends or Ctrl+C; the HAR file is written however it ends.
+
+    Raises Unreachable, Refused, OSError if the file cannot be written.
+    """
+    kept: list[Trace] = []
+    console = Console(file=out, highlight=False, emoji=False, soft_wrap=not wanted.waterfall)
+    try:
+        for trace in _traces(client, wanted, note):
+            if wanted.har is not None:
+                kept.append(trace)
+            _print(console, out, trace, wanted)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if wanted.har is not None:
+            wanted.har.write_text(json.dumps(to_har(kept), ensure_ascii=False, indent=1))
+            note.write(f"{len(kept)} exchanges in {wanted.har}\n")
+
+
+def _traces(client: Client, wanted: Wanted, note: TextIO) -> Iterable[Trace]:
+    if wanted.once:
+        yield from client.traces(wanted.filter, whole=wanted.whole)
+        return
+    with client.follow(wanted.filter, whole=wanted.whole) as stream:
+        for each in stream:
+            if "lost" in each:
+                note.write(f"{each['lost']} exchanges were lost: this reader is too slow\n")
+            else:
+                yield read_trace(each)
+
+
+def _print(console: Console, out: TextIO, trace: Trace, wanted: Wanted) -> None:
+    if wanted.json:
+        out.write(json.dumps(trace_dict(trace, whole=wanted.whole), ensure_ascii=False) + "\n")
+    elif wanted.curl:
+        out.write(_curl(trace) + "\n")
+    elif wanted.waterfall:
+        console.print(waterfall.render(trace))
+        console.print()
+    else:
+        line: Any = line_of(trace)
+        console.print(line if isinstance(line, Text) else str(line), soft_wrap=True)
+    out.flush()
+
+
+def _curl(trace: Trace) -> str:
+    try:
+        return as_curl(trace)
+    except ReplayError as error:
+        return f"# {trace.url}: {error}"

@@ -1,0 +1,81 @@
+"""What a stepper holds, in full: the request, its answer where there is one, and what can be done with it there.
+
+``python -m coserver.views.held`` shows one. ``held`` is what ``Held.as_dict`` gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from ..control.wire import content_of
+from ..observe.secrets import mask_fields, mask_target
+from ..observe.trace import Body, Message
+from ..observe.waterfall import show_seconds
+from .exchange import message
+from .plain import plain
+
+
+def render(held: Mapping[str, Any]) -> Group:
+    return Group(*_parts(held))
+
+
+def heading(held: Mapping[str, Any]) -> Text:
+    """In one line: what it is, where it is held, and for how long."""
+    seconds = monotonic() - held["since"] if "since" in held else held["seconds"]
+    state = (("held at ", ""), (held["phase"], "bold yellow"), f"  {show_seconds(seconds)}")
+    if not held["held"]:
+        state = (("it went on from ", "bright_black"), (held["phase"], "bright_black"), "")
+    text = Text.assemble(
+        (f"#{held['id']} ", "bright_black"), (plain(mask_target(held["title"])), "bold"), "  ", *state
+    )  # fmt: skip
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def _parts(held: Mapping[str, Any]) -> Iterator[RenderableType]:
+    exchange, request, response = held["exchange"], held["request"], held["response"]
+    yield heading(held)
+    facts = (
+        ("exchange", f"{exchange['id']} on connection {held['connection']}, {exchange['src']} → {exchange['dst']}"),
+        ("handler", f"{exchange['handler']} on {exchange['route']}" if exchange["route"] else exchange["handler"]),
+    )
+    for name, value in facts:
+        if value:
+            yield Text.assemble((f"{name:<10}", "bright_black"), plain(value))
+    if request["method"]:
+        yield from message("→", f"{request['method']} {mask_target(request['target'])}", _message(request))
+    elif request["body"] and request["body"]["size"]:
+        yield from message("→", "message", _message(request))
+    if response is not None:
+        yield from message("←", str(response["status"] or "answer"), _message(response))
+
+
+def _message(given: Mapping[str, Any]) -> Message:
+    fields: Sequence[Any] = given["headers"]
+    body = given["body"] or {"size": 0}
+    pairs = mask_fields(tuple((name, value) for name, value in fields))
+    return Message(unmasked=pairs, body=Body(content=content_of(body), size=body["size"]))
+
+
+def example() -> dict[str, Any]:
+    """One that is held before its answer is sent."""
+    return {
+        "id": 3, "phase": "response", "event": "ResponseStarted", "connection": 12, "subrequest": None,
+        "title": "POST /cart?coupon=spring", "seconds": 2.5, "held": True,
+        "exchange": {"id": 41, "src": "127.0.0.1:50312", "dst": "127.0.0.1:8000", "handler": "cart", "route": "/cart",
+                     "seconds": 2.6},
+        "request": {"method": "POST", "target": "/cart?coupon=spring",
+                    "headers": [["host", "shop.example"], ["cookie", "session=abc"], ["content-length", "11"]],
+                    "body": {"size": 11, "text": '{"item": 7}'}},
+        "response": {"status": 200, "headers": [["content-type", "application/json"]],
+                     "body": {"size": 14, "text": '{"items": [7]}'}},
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    Console().print(render(example()))

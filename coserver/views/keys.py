@@ -1,0 +1,195 @@
+"""The dashboard's keys: mitmproxy's letters where it has them. A new key is a row of KEYS; the help reads the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..observe.filters import EVERYTHING
+from ..observe.snapshot import ConnectionState, ExchangeState
+from ..observe.trace import Trace
+from .dashboard import HELP, LOOK, TABLE, Dashboard, Order
+from .live import VIEWS
+from .prompt import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """``about`` is for the help, "" for a key that is like the one before; ``short`` for the line at the bottom."""
+
+    do: Callable[[Dashboard], Order | None]
+    about: str = ""
+    short: str = ""
+
+
+def _view(name: str) -> Callable[[Dashboard], Order | None]:
+    def show(board: Dashboard) -> Order | None:
+        board.view, board.first, board.selected, board.mode = VIEWS[name], 0, None, TABLE
+        return Order("follow") if name == "traces" and not board.following else None
+
+    return show
+
+
+def _next_view(board: Dashboard) -> Order | None:
+    names = list(VIEWS)
+    return _view(names[(names.index(board.view.name) + 1) % len(names)])(board)
+
+
+def _move(by: Callable[[Dashboard], int]) -> Callable[[Dashboard], None]:
+    return lambda board: board.move(by(board))
+
+
+def _filter(board: Dashboard) -> None:
+    text = "" if board.filter is EVERYTHING else str(board.filter)
+
+    def then(text: str) -> None:
+        board.set_filter(text)
+
+    board.ask(Prompt("filter:", text, "~u /page & ~m GET, nothing for all"), then)
+
+
+def _hold(board: Dashboard) -> None:
+    row = board.current()
+    text = board.hold
+    if not text and isinstance(row, ExchangeState) and row.method:
+        text = f"~u {row.target.partition('?')[0]} @handler"
+    board.ask(Prompt("hold:", text, "~u /page @handler,response; . for all, nothing for none"), board.set_hold)
+
+
+def _with_held(what: str) -> Callable[[Dashboard], Order | None]:
+    def order(board: Dashboard) -> Order | None:
+        held = board.current_held()
+        if held is None:
+            board.say("nothing is held; i says what to hold", wrong=True)
+            return None
+        return Order(what, {"which": held["id"]})
+
+    return order
+
+
+def _edit(board: Dashboard) -> None:
+    held = board.current_held()
+    if held is None:
+        board.say("nothing is held; i says what to hold", wrong=True)
+        return
+    number = held["id"]
+    hint = "target=/x status=404 Name:value Name: body='text'"
+    board.ask(Prompt(f"edit #{number}:", "", hint), lambda text: board.set_edit(number, text))
+
+
+def _respond(board: Dashboard) -> None:
+    held = board.current_held()
+    if held is None:
+        board.say("nothing is held; i says what to hold", wrong=True)
+        return
+    number = held["id"]
+
+    def then(text: str) -> Order:
+        from ..control.edits import read_answer
+
+        status, body, headers = read_answer(text)
+        return Order("respond", {"which": number, "status": status, "body": body, "headers": headers})
+
+    board.ask(Prompt(f"answer #{number}:", "", "503 'come later' Retry-After:5"), then)
+
+
+def _look(board: Dashboard) -> Order | None:
+    row = board.current()
+    if row is None or isinstance(row, tuple):
+        return None
+    board.mode, board.scroll = LOOK, 0
+    held = [one for one in board.held.values() if _is_of(one, row)]
+    board.looked = held[0] if held else row.exchange or row if isinstance(row, ConnectionState) else row
+    return Order("look", {"id": row.id}) if isinstance(row, Trace) else None
+
+
+def _is_of(held: dict[str, Any], row: Any) -> bool:
+    if isinstance(row, ConnectionState):
+        return bool(held["connection"] == row.id)
+    return isinstance(row, ExchangeState) and bool(held["exchange"]["id"] == row.id)
+
+
+def _mark(board: Dashboard) -> Order | None:
+    row = board.looked if board.mode == LOOK else board.current()
+    row = row.exchange if isinstance(row, ConnectionState) else row
+    if not isinstance(row, ExchangeState | Trace):
+        return None
+    on = row.id not in board.marked
+    (board.marked.add if on else board.marked.discard)(row.id)
+    board.say(f"exchange {row.id} is marked" if on else f"exchange {row.id} is not marked any more")
+    return Order("mark", {"id": row.id, "on": on}) if isinstance(row, Trace) else None
+
+
+def _replay(board: Dashboard) -> Order | None:
+    row = board.looked if board.mode == LOOK else board.current()
+    if not isinstance(row, Trace):
+        board.say("what has ended can be sent again: choose it among the traces, 4", wrong=True)
+        return None
+    return Order("replay", {"id": row.id})
+
+
+def _pause(board: Dashboard) -> None:
+    board.paused = not board.paused
+
+
+def _help(board: Dashboard) -> None:
+    board.mode, board.scroll = HELP, 0
+
+
+def _quit(board: Dashboard) -> None:
+    board.ended = True
+
+
+def _first(board: Dashboard) -> int:
+    return -1_000_000
+
+
+KEYS: dict[str, Key] = {
+    "up": Key(_move(lambda board: -1), "up down k j: choose a row; pageup, pagedown or space, home, end as well"),
+    "down": Key(_move(lambda board: 1)),
+    "k": Key(_move(lambda board: -1)),
+    "j": Key(_move(lambda board: 1)),
+    "pageup": Key(_move(lambda board: -board.page)),
+    "pagedown": Key(_move(lambda board: board.page)),
+    " ": Key(_move(lambda board: board.page)),
+    "home": Key(_move(_first)),
+    "end": Key(_move(lambda board: 1_000_000)),
+    "enter": Key(_look, "enter: look at it in full; q, escape: back", "look"),
+    "right": Key(_look),
+    "1": Key(_view("exchanges"), "1 2 3 4, tab: exchanges, connections, upstreams, traces (recorded from then on)"),
+    "2": Key(_view("connections")),
+    "3": Key(_view("upstreams")),
+    "4": Key(_view("traces")),
+    "tab": Key(_next_view),
+    "f": Key(_filter, "f: show only what matches a filter", "filter"),
+    "o": Key(lambda board: board.next_sorting(), "o: order by the next column, each both ways", "order"),
+    "p": Key(_pause, "p: pause the picture, and go on", "pause"),
+    "i": Key(_hold, "i: hold what matches a filter, at a phase: ~u /page @handler; nothing lets all go", "hold"),
+    "n": Key(_with_held("next"), "n: let it go on to the next phase", "next"),
+    "a": Key(_with_held("resume"), "a: let it go on", "go on"),
+    "A": Key(lambda board: Order("resume_all"), "A: let all that is held go on"),
+    "e": Key(_edit, "e: change what is held: target=/x Name:value body=text status=404", "edit"),
+    "R": Key(_respond, "R: answer it without its handler: 503 'come later'"),
+    "X": Key(_with_held("abort"), "X: abort it; its connection is reset", "abort"),
+    "r": Key(_replay, "r: send a trace's request again", "replay"),
+    "m": Key(_mark, "m: mark it, for the filter ~marked", "mark"),
+    "ctrl-l": Key(lambda board: Order("redraw"), "ctrl-l: draw everything anew"),
+    "?": Key(_help, "?: this help", "help"),
+    "q": Key(_quit, "q, ctrl-c: end; what is held goes on", "quit"),
+}
+
+
+def press(board: Dashboard, key: str) -> Order | None:
+    """One key; what is to be asked of the server, if anything is."""
+    if board.prompt is not None:
+        return board.type(board.prompt, key)
+    board.note = ""
+    if key in ("ctrl-c", "eof"):
+        board.ended = True
+        return None
+    if board.mode != TABLE and key in ("q", "escape", "left", "enter", "backspace", "?"):
+        board.mode, board.looked, board.scroll = TABLE, None, 0
+        return None
+    found = KEYS.get(key)
+    return found.do(board) if found is not None else None

@@ -1,0 +1,163 @@
+"""What a server does now: exchanges, connections and upstreams of a snapshot, each as a view.
+
+``python -m coserver.views.live`` shows them of an example. A new view is one row of VIEWS.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from ..observe.secrets import mask_target
+from ..observe.snapshot import ConnectionState, ExchangeState, MemberState, Snapshot, UpstreamState
+from ..observe.trace import Trace
+from ..observe.waterfall import show_seconds
+from .columns import Cell, Column, Rows, View
+from .plain import plain
+from .traces import show_size
+
+_PHASES = {"head": "cyan", "body": "cyan", "handler": "blue", "suspend": "yellow", "subrequest": "magenta",
+           "response": "green", "recycle": "bright_black", "accept": "bright_black"}  # fmt: skip
+
+
+def _phase(row: ExchangeState | ConnectionState) -> Cell:
+    return (f"{row.phase} ‖", "bold yellow") if row.held else (row.phase, _PHASES.get(row.phase, ""))
+
+
+def _status(row: ExchangeState | Trace) -> Cell:
+    if not row.status:
+        return ""
+    return str(row.status), {2: "green", 3: "cyan", 4: "yellow"}.get(row.status // 100, "red")
+
+
+def _target(row: ExchangeState) -> Cell:
+    return plain(mask_target(row.target) if row.method else row.url)
+
+
+def _doing(row: ExchangeState) -> Cell:
+    """What it waits for, or else its handler."""
+    if row.suspended is not None:
+        waits = row.suspended
+        return f"{waits.call} {plain(waits.on)} {plain(waits.place)}".strip(), "yellow"
+    under_way = [one for one in row.subrequests if one.state not in ("done", "failed", "cancelled")]
+    if under_way:
+        first = under_way[0]
+        more = f" +{len(under_way) - 1}" if len(under_way) > 1 else ""
+        return f"{first.upstream} {first.method} {plain(mask_target(first.target))}{more}", "magenta"
+    return row.handler, "bright_black"
+
+
+EXCHANGES = View(
+    "exchanges",
+    (
+        Column("id", 6, lambda row: (str(row.id), "bright_black"), lambda row: row.id, right=True),
+        Column("method", 7, lambda row: (plain(row.method or row.protocol), "bold"), lambda row: row.method, rank=1),
+        Column("target", 0, _target, lambda row: row.target),
+        Column("phase", 12, _phase, lambda row: (row.phase, row.phase_seconds)),
+        Column("time", 8, lambda row: show_seconds(row.seconds), lambda row: row.seconds, right=True),
+        Column("status", 7, _status, lambda row: row.status, right=True, rank=2),
+        Column("doing", 18, _doing, lambda row: row.handler, rank=3),
+        Column("client", 21, lambda row: (row.src, "bright_black"), lambda row: row.src, rank=4),
+    ),
+    lambda snapshot: snapshot.exchanges,
+    "no request is being served",
+)
+CONNECTIONS = View(
+    "connections",
+    (
+        Column("id", 6, lambda row: (str(row.id), "bright_black"), lambda row: row.id, right=True),
+        Column("client", 0, lambda row: row.peer, lambda row: row.peer),
+        Column("listener", 10, lambda row: row.listener, lambda row: row.listener, rank=2),
+        Column("phase", 12, _phase, lambda row: (row.phase, row.phase_seconds)),
+        Column("for", 8, lambda row: show_seconds(row.phase_seconds), lambda row: row.phase_seconds, right=True),
+        Column("open", 8, lambda row: show_seconds(row.seconds), lambda row: row.seconds, right=True, rank=1),
+        Column("served", 7, lambda row: str(row.served), lambda row: row.served, right=True),
+        Column("in", 7, lambda row: show_size(row.received), lambda row: row.received, right=True, rank=3),
+        Column("out", 7, lambda row: show_size(row.sent), lambda row: row.sent, right=True, rank=4),
+        Column("tls", 8, lambda row: str((row.tls or {}).get("version", "")), lambda row: str(row.tls), rank=5),
+    ),
+    lambda snapshot: snapshot.connections,
+    "no connection is open",
+)
+Member = tuple[UpstreamState, MemberState]
+
+
+def _members(snapshot: Snapshot) -> list[Member]:
+    return [(one, member) for one in snapshot.upstreams for member in one.members]
+
+
+UPSTREAMS = View(
+    "upstreams",
+    (
+        Column("upstream", 12, lambda row: (plain(row[0].name), "bold"), lambda row: row[0].name),
+        Column("member", 0, lambda row: plain(row[1].address), lambda row: row[1].address),
+        Column("policy", 12, lambda row: row[0].policy, lambda row: row[0].policy, rank=1),
+        Column("waiting", 7, lambda row: str(row[0].waiting), lambda row: row[0].waiting, right=True),
+        Column("busy", 5, lambda row: str(row[1].in_flight), lambda row: row[1].in_flight, right=True),
+        Column("idle", 5, lambda row: str(row[1].idle), lambda row: row[1].idle, right=True),
+        Column("open", 5, lambda row: str(row[1].open), lambda row: row[1].open, right=True),
+    ),
+    _members,
+    "this app has no upstreams",
+)
+TRACES = View(
+    "traces",
+    (
+        Column("", 1, lambda row: ("●" if row.marked else "", "magenta"), lambda row: row.marked),
+        Column("id", 6, lambda row: (str(row.id), "bright_black"), lambda row: row.id, right=True),
+        Column("method", 7, lambda row: (plain(row.method or row.protocol), "bold"), lambda row: row.method, rank=1),
+        Column("target", 0, lambda row: plain(row.target if row.method else row.url), lambda row: row.raw_target),
+        Column("status", 7, _status, lambda row: row.status, right=True),
+        Column("time", 8, lambda row: show_seconds(row.seconds), lambda row: row.seconds, right=True),
+        Column("size", 7, lambda row: show_size(row.response.body.size), lambda row: row.response.body.size,
+               right=True, rank=2),
+        Column("handler", 18, lambda row: (plain(row.error), "red") if row.error else (row.handler, "bright_black"),
+               lambda row: row.handler, rank=3),
+        Column("client", 21, lambda row: (row.src, "bright_black"), lambda row: row.src, rank=4),
+    ),
+    lambda snapshot: (),
+    "nothing has been recorded yet; each exchange that ends from now on is",
+)  # fmt: skip
+#: By name, in the order of their keys.
+VIEWS: dict[str, View] = {one.name: one for one in (EXCHANGES, CONNECTIONS, UPSTREAMS, TRACES)}
+
+
+def render(snapshot: Snapshot) -> Rows:
+    """The exchanges of a snapshot."""
+    return EXCHANGES.render(snapshot)
+
+
+def example() -> Snapshot:
+    """A server with some of everything."""
+    exchanges = [
+        ("GET", "/items/7", "handler", 0.012, 0, "item", False),
+        ("POST", "/cart?token=abcdef", "handler", 2.4, 0, "cart", True),
+        ("GET", "/page/a-rather-long-name-of-a-page-that-needs-more-room", "subrequest", 0.31, 0, "page", False),
+        ("GET", "/report.pdf", "response", 12.0, 200, "report", False),
+    ]
+    rows: list[Any] = []
+    for number, (method, target, phase, seconds, status, handler, held) in enumerate(exchanges, 1):
+        peer = f"127.0.0.1:{50310 + number}"
+        exchange = ExchangeState(
+            id=40 + number, connection=number, server="shop", listener="http", protocol="http", src=peer,
+            dst="127.0.0.1:8000", method=method, target=target, host="shop.example", status=status, phase=phase,
+            phase_seconds=seconds / 2, seconds=seconds, handler=handler, route=target, held=held,
+        )  # fmt: skip
+        rows.append(ConnectionState(
+            id=number, peer=peer, listener="http", protocol="http", phase=phase, phase_seconds=seconds / 2,
+            seconds=60.0 * number, served=10 * number, received=2_000 * number, sent=900_000 * number, held=held,
+            exchange=exchange,
+        ))  # fmt: skip
+    member = MemberState(address="http://127.0.0.1:9000", in_flight=1, idle=3, open=4)
+    return Snapshot(
+        server="shop", pid=4711, at=1_780_000_000.0, seconds=3725.0, state="running", listeners=(),
+        connections=tuple(rows), upstreams=(UpstreamState(name="users", policy="round-robin", waiting=0,
+                                                          members=(member,)),),
+        counters={"accepted": 4, "served": 100, "received": 20_000, "sent": 9_000_000, "spent_us": 1_200_000},
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    for view in (EXCHANGES, CONNECTIONS, UPSTREAMS):
+        Console().print(view.render(example()), "")

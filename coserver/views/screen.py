@@ -1,0 +1,250 @@
+"""The dashboard's lines, for a screen of any size: figures, tabs, the rows that have room, a note, keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from ..observe.filters import EVERYTHING
+from ..observe.secrets import mask_target
+from ..observe.snapshot import ConnectionState, ExchangeState
+from ..observe.trace import Trace
+from ..observe.waterfall import show_seconds
+from . import exchange as exchange_view
+from . import held as held_view
+from .columns import heading_line, row_line
+from .dashboard import HELP, LOOK, Dashboard
+from .live import VIEWS, example
+from .plain import plain
+from .rates import sparkline
+from .traces import show_size
+
+_FRAME = 6  # lines that are no rows
+
+
+def lines(board: Dashboard, width: int, height: int) -> list[Text]:
+    """Exactly ``height`` lines, none wider than ``width``."""
+    found = [_title(board, width), _figures(board, width), _tabs(board, width)]
+    room = max(height - _FRAME, 0)
+    board.page = max(room, 1)
+    if board.mode == HELP:
+        body = _scrolled(board, list(_help()), room + 1)
+    elif board.mode == LOOK:
+        body = _scrolled(board, _rendered(_looked(board), width), room + 1)
+    else:
+        body = _table(board, width, room)
+    found += body[: room + 1] + [Text()] * (room + 1 - len(body))
+    found = found[: max(height - 2, 1)]
+    found += [_bottom(board, width), _keys(board, width)]
+    return [_cut(line, width) for line in found[-height:] if height] if height < len(found) else found
+
+
+def _cut(line: Text, width: int) -> Text:
+    line.no_wrap, line.overflow = True, "crop"
+    return line
+
+
+def _title(board: Dashboard, width: int) -> Text:
+    snapshot = board.snapshot
+    if snapshot is None:
+        return Text("coserver top", "bold", no_wrap=True)
+    up = timedelta(seconds=int(snapshot.seconds))
+    busy = len(snapshot.exchanges)
+    left = Text.assemble(
+        (plain(snapshot.server), "bold green"), f"  pid {snapshot.pid}  ",
+        (snapshot.state, "" if snapshot.state == "running" else "bold yellow"), f"  up {up}", no_wrap=True,
+    )  # fmt: skip
+    right = Text(f"{len(snapshot.connections)} connections  {busy} busy")
+    if board.held:
+        right.append(f"  {len(board.held)} held", "bold yellow")
+    return _both(left, right, width)
+
+
+def _figures(board: Dashboard, width: int) -> Text:
+    now, seconds = board.rates.now, list(board.rates.seconds)
+    spark = max(4, min(60, (width - 60) // 2)) if width >= 70 else 0
+    latency = show_seconds(now.latency) if now.latency is not None else "–"
+    line = Text("requests ", "bright_black", no_wrap=True)
+    line.append(sparkline([one.rate for one in seconds], spark), "cyan")
+    line.append(f" {now.rate:>6.{0 if now.rate >= 100 else 1}f}/s", "bold")
+    line.append("  latency ", "bright_black")
+    line.append(sparkline([one.latency for one in seconds], spark), "magenta")
+    line.append(f" {latency:>8}", "bold")
+    flow = Text(f"↓ {show_size(round(now.received))}/s ↑ {show_size(round(now.sent))}/s", "bright_black")
+    return _both(line, flow, width)
+
+
+def _tabs(board: Dashboard, width: int) -> Text:
+    line = Text(no_wrap=True)
+    for number, name in enumerate(VIEWS, 1):
+        chosen = name == board.view.name
+        line.append(f" {number} {name} ", "reverse bold" if chosen else "bright_black")
+    right = Text()
+    if board.paused:
+        right.append(" paused ", "black on yellow")
+    if board.filter is not EVERYTHING:
+        right.append(f" {plain(str(board.filter))}", "cyan")
+    if board.hold:
+        right.append(f" ‖ {plain(board.hold)}", "bold yellow")
+    return _both(line, right, width)
+
+
+def _both(left: Text, right: Text, width: int) -> Text:
+    """One at either end; the right one gives way."""
+    gap = width - cell_len(left.plain) - cell_len(right.plain)
+    if gap < 1:
+        right.truncate(max(width - cell_len(left.plain) - 1, 0), overflow="ellipsis")
+        gap = max(width - cell_len(left.plain) - cell_len(right.plain), 0)
+    left.append(" " * gap)
+    left.append_text(right)
+    return left
+
+
+def _table(board: Dashboard, width: int, room: int) -> list[Text]:
+    rows = board.rows()
+    columns = board.view.fitting(max(width - 2, 1))
+    sorted_by, down = board.sorted.get(board.view.name, (board.view.columns[0].heading, False))
+    heading = Text("  ", no_wrap=True)
+    heading.append_text(heading_line(columns, sorted_by, down))
+    found = [heading]
+    if not rows:
+        nothing = board.view.nothing if board.filter is EVERYTHING else "nothing matches the filter"
+        return [heading, Text(f"  {nothing if board.snapshot is not None else 'asking …'}", "bright_black")]
+    chosen = board.at(rows)
+    board.first = max(min(board.first, chosen, max(len(rows) - room, 0)), chosen - room + 1, 0)
+    for at, row in enumerate(rows[board.first : board.first + room], board.first):
+        line = Text("●" if getattr(row, "id", None) in board.marked else " ", "magenta", no_wrap=True)
+        line.append("▸" if at == chosen else " ", "bold cyan")
+        line.append_text(row_line(columns, row))
+        if at == chosen:
+            line.stylize("on grey23")
+        found.append(line)
+    return found
+
+
+def _scrolled(board: Dashboard, found: list[Text], room: int) -> list[Text]:
+    board.scroll = max(0, min(board.scroll, len(found) - room))
+    return found[board.scroll : board.scroll + room]
+
+
+def _rendered(what: RenderableType, width: int) -> list[Text]:
+    """A renderable as lines."""
+    console = Console(width=max(width, 1), color_system=None, legacy_windows=False)
+    found = []
+    for line in console.render_lines(what, console.options.update(width=max(width, 1)), pad=False):
+        text = Text(no_wrap=True)
+        for segment in line:
+            text.append(segment.text, segment.style)
+        found.append(text)
+    return found
+
+
+def _looked(board: Dashboard) -> RenderableType:
+    looked = board.looked
+    if isinstance(looked, dict):
+        return held_view.render(looked)
+    if isinstance(looked, Trace):
+        return exchange_view.render(looked)
+    if isinstance(looked, ExchangeState):
+        return Text("\n").join(_live(looked))
+    if isinstance(looked, ConnectionState):
+        return Text.assemble((f"connection {looked.id}", "bold"), f" of {looked.peer}, in phase {looked.phase}")
+    return Text("it is gone", "bright_black")
+
+
+def _live(row: ExchangeState) -> Iterator[Text]:
+    """One under way: a trace shows more of it when it has ended."""
+    what = f"{row.method} {mask_target(row.target)}" if row.method else row.url
+    since = show_seconds(row.phase_seconds)
+    yield Text.assemble((plain(what), "bold"), "  in phase ", (row.phase, "cyan"), f" for {since}")
+    facts = (
+        ("exchange", f"{row.id} on connection {row.connection}, {row.src} → {row.dst}"),
+        ("handler", f"{row.handler} on {row.route}" if row.route else row.handler),
+        ("running", show_seconds(row.seconds)),
+        ("status", str(row.status or "")),
+        ("received", show_size(row.request_size)),
+        ("sent", show_size(row.response_size)),
+        ("error", plain(row.error)),
+    )
+    for name, value in facts:
+        if value:
+            yield Text.assemble((f"{name:<10}", "bright_black"), plain(value))
+    if row.suspended is not None:
+        waits = row.suspended
+        yield Text.assemble(
+            (f"{'waits in':<10}", "bright_black"), (plain(f"{waits.call} {waits.on}"), "yellow"),
+            f" for {show_seconds(waits.seconds)}  {plain(waits.place)}",
+        )  # fmt: skip
+    for sub in row.subrequests:
+        told = f"{sub.upstream} {sub.method} {mask_target(sub.target)}"
+        yield Text.assemble(
+            (f"{'asks':<10}", "bright_black"), (plain(told), "magenta"),
+            f"  {sub.state} {sub.status or ''} {show_seconds(sub.seconds)}  {plain(sub.member)}",
+        )  # fmt: skip
+
+
+def _bottom(board: Dashboard, width: int) -> Text:
+    if board.prompt is not None:
+        line = board.prompt.line(width)
+        if board.note:
+            line.append(f"  {plain(board.note)}", "red")
+        return line
+    return Text(plain(board.note), "red" if board.wrong else "green", no_wrap=True)
+
+
+def _keys(board: Dashboard, width: int) -> Text:
+    from .keys import KEYS
+
+    if board.prompt is not None:
+        return Text("enter: do it   escape: leave it", "bright_black", no_wrap=True)
+    line = Text(no_wrap=True)
+    for key, each in KEYS.items():
+        if not each.short:
+            continue
+        more = f"{'⏎' if key == 'enter' else key} "
+        if len(line) + len(more) + len(each.short) + 1 > width:
+            break
+        line.append(more, "bold cyan")
+        line.append(f"{each.short} ", "bright_black")
+    return line
+
+
+def _help() -> Iterator[Text]:
+    from .keys import KEYS
+
+    for each in KEYS.values():
+        if each.about:
+            keys, about = re.split(r":(?= )", each.about, maxsplit=1)
+            yield Text.assemble((f"  {keys:<22}", "bold cyan"), about.strip())
+    yield Text()
+    yield Text("  Filters: ~u URL  ~m method  ~c status  ~hq field  ~took >1s  ~at phase  ~marked", "bright_black")
+    yield Text("           & and, | or, ! not, ( )", "bright_black")
+
+
+def example_board() -> Dashboard:
+    """One that shows an example's exchanges."""
+    board = Dashboard()
+    board.show(example())
+    return board
+
+
+def main() -> None:
+    """Print a screen."""
+    console = Console(highlight=False)
+    for line in lines(example_board(), console.width, 24):
+        console.print(line)
+
+
+def plain_lines(board: Any, width: int, height: int) -> list[str]:
+    """As text, for tests."""
+    return [line.plain for line in lines(board, width, height)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""A stepper for shells and scripts: what is held is printed as it comes, commands are lines.
+
+``next``, ``resume``, ``until response``, ``edit target=/x``, ``respond 503 'later'``, ``abort``, ``show``, ``list``,
+``quit``; their first letters will do. With ``json`` every line that is written is an object.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from ..control.client import Refused, RemoteStepper, Unreachable
+from ..control.edits import read_answer, read_edit
+from . import held as view
+
+#: By word: how it is used, what it does.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "next": ("next", "on to the next phase"),
+    "resume": ("resume", "on to its end, or to where it is held again"),
+    "until": ("until PHASE", "on to that phase"),
+    "edit": ("edit target=/x Name:value body=… status=…", "change it; Name: removes a field"),
+    "respond": ("respond STATUS [BODY] [Name:value]", "answer without the handler"),
+    "abort": ("abort", "reset its connection"),
+    "show": ("show", "all that is known of it"),
+    "list": ("list", "all that is held"),
+    "help": ("help", "this"),
+    "quit": ("quit", "let everything go, and end"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How it is done. ``once``: until the first that was held is let go; ``asks``: a person types."""
+
+    json: bool = False
+    once: bool = False
+    asks: bool = False
+
+
+class LineStepper:
+    """Reads commands, prints what they come to. What is meant is the oldest that is held, or ``#id`` after the word."""
+
+    def __init__(self, step: RemoteStepper, out: TextIO, manner: Manner) -> None:
+        self.step = step
+        self.manner = manner
+        self._out = out
+        self._console = Console(file=out, highlight=False, soft_wrap=True, emoji=False)
+        self._changed = threading.Condition()
+        self._held: dict[int, dict[str, Any]] = {}
+        self._seen: set[int] = set()
+        self._first: int | None = None
+        self._gone: Exception | None = None
+        self._closing = False
+
+    def run(self, lines: Iterable[str]) -> None:
+        """Until the lines end. Raises Unreachable when the server is gone."""
+        reader = threading.Thread(target=self._follow, name="coserver step", daemon=True)
+        reader.start()
+        try:
+            if self.manner.once:
+                self._wait_for(None)
+            for line in lines:
+                if not self._do(line.strip()) or (self.manner.once and self._over()):
+                    break
+                self._prompt()
+        finally:
+            self._closing = True
+            self.step.close()
+            reader.join(5)
+        if self._gone is not None:
+            raise self._gone
+
+    def _follow(self) -> None:
+        try:
+            for held in self.step.changes():
+                with self._changed:
+                    self._held = {one["id"]: one for one in held}
+                    for one in held:
+                        if one["id"] not in self._seen:
+                            self._seen.add(one["id"])
+                            self._first = self._first or one["id"]
+                            self._tell(one)
+                    self._changed.notify_all()
+        except Unreachable as error:
+            if not self._closing:
+                self._gone = error
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    def _tell(self, one: dict[str, Any]) -> None:
+        if self.manner.json:
+            self._say({"held": one})
+        else:
+            self._console.print(view.heading(one))
+            self._prompt()
+
+    def _prompt(self) -> None:
+        if self.manner.asks and not self._closing:
+            self._out.write("step> ")
+            self._out.flush()
+
+    def _say(self, found: dict[str, Any]) -> None:
+        self._out.write(json.dumps(found, ensure_ascii=False) + "\n")
+        self._out.flush()
+
+    def _do(self, line: str) -> bool:
+        """One command; false to end."""
+        if not line or line.startswith("#"):
+            return True
+        word, _, rest = line.partition(" ")
+        name = next((each for each in COMMANDS if each.startswith(word)), None)
+        if name == "quit":
+            return False
+        try:
+            if name is None:
+                raise ValueError(f"there is no {word!r:.30}; there are {', '.join(COMMANDS)}")
+            _DO[name](self, rest.strip())
+        except (ValueError, Refused) as error:
+            if self.manner.json:
+                self._say({"error": str(error)})
+            else:
+                self._console.print(f"error: {error}", style="red", markup=False)
+        return self._gone is None
+
+    def _wait_for(self, which: int | None) -> dict[str, Any]:
+        """What a command means. Raises ValueError if it is not there, Unreachable."""
+        with self._changed:
+            if which is None:
+                wanted = lambda: self._held or self._closing  # noqa: E731
+                if not self._changed.wait_for(wanted, None if self.manner.asks is False else 0.0) and not self._held:
+                    raise ValueError("nothing is held")
+            elif which not in self._held:
+                raise ValueError(f"#{which} is not held")
+            if self._gone is not None:
+                raise self._gone
+            if not self._held:
+                raise ValueError("nothing is held, and the stepper is closed")
+            return self._held[which] if which is not None else next(iter(self._held.values()))
+
+    def _meant(self, rest: str) -> tuple[dict[str, Any], str]:
+        word, _, more = rest.partition(" ")
+        if word.startswith("#") and word[1:].isdigit():
+            return self._wait_for(int(word[1:])), more.strip()
+        return self._wait_for(None), rest
+
+    def _over(self) -> bool:
+        with self._changed:
+            return self._first is not None and self._first not in self._held
+
+    def _go(self, what: str, rest: str, *arguments: Any) -> None:
+        one, _ = self._meant(rest)
+        getattr(self.step, what)(*arguments, which=one)
+        self._forget(one)
+
+    def _forget(self, one: dict[str, Any]) -> None:
+        """It is let go: the next command means another, though the word of it has not come yet."""
+        with self._changed:
+            self._held.pop(one["id"], None)
+        if self.manner.json:
+            self._say({"let_go": one["id"]})
+
+    # The commands.
+
+    def _next(self, rest: str) -> None:
+        self._go("next", rest)
+
+    def _resume(self, rest: str) -> None:
+        self._go("resume", rest)
+
+    def _abort(self, rest: str) -> None:
+        self._go("abort", rest)
+
+    def _until(self, rest: str) -> None:
+        one, phase = self._meant(rest)
+        self.step.until(phase, one)
+        self._forget(one)
+
+    def _edit(self, rest: str) -> None:
+        one, items = self._meant(rest)
+        found = self.step.edit(one, **read_edit(items))
+        self._show_one(found)
+
+    def _respond(self, rest: str) -> None:
+        one, items = self._meant(rest)
+        status, body, headers = read_answer(items)
+        self.step.respond(status, body, headers, which=one)
+        self._forget(one)
+
+    def _show(self, rest: str) -> None:
+        self._show_one(self._meant(rest)[0])
+
+    def _show_one(self, one: dict[str, Any]) -> None:
+        if self.manner.json:
+            self._say({"held": one})
+        else:
+            self._console.print(view.render(one))
+
+    def _list(self, rest: str) -> None:
+        with self._changed:
+            held = list(self._held.values())
+        if self.manner.json:
+            self._say({"list": held})
+        for one in () if self.manner.json else held:
+            self._console.print(view.heading(one))
+        if not held and not self.manner.json:
+            self._console.print("nothing is held")
+
+    def _help(self, rest: str) -> None:
+        if self.manner.json:
+            self._say({"commands": dict(COMMANDS.values())})
+            return
+        for usage, about in COMMANDS.values():
+            self._console.print(f"{usage:<44} {about}", markup=False)
+
+
+_DO: dict[str, Callable[[LineStepper, str], None]] = {
+    "next": LineStepper._next,
+    "resume": LineStepper._resume,
+    "until": LineStepper._until,
+    "edit": LineStepper._edit,
+    "respond": LineStepper._respond,
+    "abort": LineStepper._abort,
+    "show": LineStepper._show,
+    "list": LineStepper._list,
+    "help": LineStepper._help,
+}

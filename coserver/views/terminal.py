@@ -1,0 +1,215 @@
+"""A terminal taken over for a while: its alternate screen, keys as they are pressed, and only what changed is written.
+
+Whatever happens it is left as it was found: at the end of the block, on Ctrl+C, on an error, on SIGTERM and SIGHUP.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import select
+import signal
+import sys
+import termios
+import tty
+from collections.abc import Callable, Sequence
+from types import FrameType, TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+_ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"  # other screen, no cursor, no wrapping, empty
+_LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
+#: Seconds after which an escape by itself is the key, and not the beginning of another one's sequence.
+_ESCAPE = 0.05
+_SEQUENCES = {
+    "[A": "up", "[B": "down", "[C": "right", "[D": "left", "OA": "up", "OB": "down", "OC": "right", "OD": "left",
+    "[H": "home", "[F": "end", "OH": "home", "OF": "end", "[1~": "home", "[4~": "end", "[3~": "delete",
+    "[5~": "pageup", "[6~": "pagedown", "[Z": "backtab",
+}  # fmt: skip
+_CONTROLS = {
+    "\r": "enter", "\n": "enter", "\t": "tab", "\x7f": "backspace", "\x08": "backspace", "\x15": "ctrl-u",
+    "\x01": "home", "\x05": "end", "\x0c": "ctrl-l", "\x03": "ctrl-c", "\x04": "ctrl-d", "\x17": "ctrl-w",
+}  # fmt: skip
+
+
+class Terminal:
+    """``with Terminal() as terminal:``; ``draw`` and ``keys`` inside. Raises OSError where there is none."""
+
+    def __init__(self, out: int | None = None) -> None:
+        self._in, self._out = sys.stdin.fileno(), sys.stdout.fileno() if out is None else out
+        if not os.isatty(self._in) or not os.isatty(self._out):
+            raise OSError("the dashboard needs a terminal; --once prints one picture, --json the same as JSON")
+        self._shown: list[str] = []
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._pending = ""
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._handlers: dict[int, Any] = {}
+        self._console = Console(file=sys.stdout, highlight=False, emoji=False, force_terminal=True)
+
+    def __enter__(self) -> Terminal:
+        self._before = termios.tcgetattr(self._in)
+        self._take()
+        on: dict[int, Callable[[int, FrameType | None], None]] = {
+            signal.SIGWINCH: self._resized, signal.SIGTERM: _end, signal.SIGHUP: _end, signal.SIGTSTP: self._stopped,
+        }  # fmt: skip
+        try:
+            self._handlers = {number: signal.signal(number, handler) for number, handler in on.items()}
+        except BaseException:
+            self._give_back()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._give_back()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns and lines, at least one each."""
+        try:
+            columns, lines = os.get_terminal_size(self._out)
+        except OSError:
+            return 80, 24
+        return max(columns, 1), max(lines, 1)
+
+    def draw(self, lines: Sequence[Text]) -> None:
+        """Show these lines, from the top; only those that differ from what is there are written."""
+        width, height = self.size
+        encoded = [self._encode(line, width) for line in lines[:height]]
+        encoded += ["\x1b[K"] * (height - len(encoded))
+        shown: Sequence[str | None] = self._shown if len(self._shown) == height else [None] * height
+        out = [f"\x1b[{at};1H\x1b[0m{line}\x1b[0m" for at, line in enumerate(encoded, 1) if line != shown[at - 1]]
+        self._shown = encoded
+        if out:
+            self._write("".join(out))
+
+    def redraw(self) -> None:
+        """Forget what is there: another program may have written over it."""
+        self._shown = []
+        self._write("\x1b[2J")
+
+    def keys(self, seconds: float) -> list[str]:
+        """What was pressed, within ``seconds`` or until ``wake``: characters, or names like "up" and "enter"."""
+        ready, _, _ = select.select([self._in, self._wake_read], [], [], seconds)
+        if self._wake_read in ready:
+            try:
+                os.read(self._wake_read, 4096)
+            except BlockingIOError:
+                pass
+        if self._in in ready:
+            data = os.read(self._in, 4096)
+            if not data:
+                return ["eof"]
+            self._pending += self._decoder.decode(data)
+            while self._pending.endswith("\x1b") or self._pending[-2:] in ("\x1b[", "\x1bO"):
+                if not select.select([self._in], [], [], _ESCAPE)[0]:
+                    break
+                self._pending += self._decoder.decode(os.read(self._in, 4096))
+        found, self._pending = read_keys(self._pending), ""
+        return found
+
+    def wake(self) -> None:
+        """Have ``keys`` return; from any thread, and from a signal's handler."""
+        try:
+            os.write(self._wake_write, b"x")
+        except OSError:
+            pass  # full: it will return anyway; or closed: it is over
+
+    def suspended(self) -> _Suspended:
+        """``with terminal.suspended():`` another program has it, an editor say."""
+        return _Suspended(self)
+
+    def _encode(self, line: Text, width: int) -> str:
+        line = line.copy()
+        line.truncate(width, overflow="crop")
+        with self._console.capture() as captured:
+            self._console.print(line, end="", no_wrap=True, overflow="ignore", crop=False, width=width + 1)
+        # Not at the line's end: the cursor then stands on the last cell, and would erase it.
+        return captured.get() + ("\x1b[0m\x1b[K" if line.cell_len < width else "")
+
+    def _take(self) -> None:
+        tty.setcbreak(self._in)  # Ctrl+C stays a signal: it ends whatever happens here
+        self._shown = []
+        self._write(_ENTER)
+
+    def _give_back(self) -> None:
+        try:
+            self._write(_LEAVE)
+            termios.tcsetattr(self._in, termios.TCSADRAIN, self._before)
+        except (OSError, termios.error):
+            pass  # the terminal is gone
+
+    def _write(self, text: str) -> None:
+        data = text.encode("utf-8", "replace")
+        while data:
+            try:
+                data = data[os.write(self._out, data) :]
+            except BlockingIOError:
+                select.select([], [self._out], [], 1)
+
+    def _resized(self, number: int, frame: FrameType | None) -> None:
+        self._shown = []
+        self.wake()
+
+    def _stopped(self, number: int, frame: FrameType | None) -> None:
+        """Ctrl+Z: the shell has its screen until it brings this one back."""
+        self._give_back()
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, self._stopped)  # here it goes on
+        self._take()
+        self.wake()
+
+
+class _Suspended:
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+
+    def __enter__(self) -> None:
+        self._terminal._give_back()
+
+    def __exit__(self, *_: object) -> None:
+        self._terminal._take()
+
+
+def read_keys(text: str) -> list[str]:
+    """The keys in what a terminal sent."""
+    found: list[str] = []
+    at = 0
+    while at < len(text):
+        char = text[at]
+        if char == "\x1b":
+            name, size = _sequence(text[at + 1 :])
+            found.append(name)
+            at += 1 + size
+            continue
+        at += 1
+        if char in _CONTROLS:
+            found.append(_CONTROLS[char])
+        elif char.isprintable():
+            found.append(char)
+    return [one for one in found if one]
+
+
+def _sequence(rest: str) -> tuple[str, int]:
+    """The key of an escape sequence, "" for one that is not known, and how many characters it took."""
+    if not rest or rest[0] not in "[O":
+        return "escape", 0
+    end = 1
+    while end < len(rest) and not ("@" <= rest[end] <= "~"):
+        end += 1
+    sequence = rest[: end + 1]
+    return _SEQUENCES.get(sequence, ""), len(sequence)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

@@ -1,0 +1,177 @@
+"""``coserver step`` and ``coserver trace``, as scripts use them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import COMMAND, TIMEOUT, Running
+from .test_top import APP, Asking, environment
+
+__all__ = ["environment"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+class Script:
+    """A command with a pipe at either end."""
+
+    def __init__(self, arguments: tuple[str, ...], folder: Path, env: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments], cwd=folder, env=env, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+    def ended(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=TIMEOUT)
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def script(folder: Path, environment: dict[str, str]) -> Iterator[Callable[..., Script]]:
+    started: list[Script] = []
+
+    def start(*arguments: str) -> Script:
+        started.append(Script(arguments, folder, environment))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.communicate()
+
+
+def holding(port: int, path: str, script: Script, method: str = "GET", body: str | None = None) -> tuple[Asking, str]:
+    """A request that the script holds: tried again until it does, since it may have come before the stepper."""
+    asking = Asking(port, path, method, body)
+    return asking, script.hear()
+
+
+def until_it_holds(script: Script, port: int) -> None:
+    """The stepper is there when what is asked is not answered."""
+    script.say("help")
+    while not script.hear().startswith("quit"):
+        pass
+
+
+def test_commands_of_a_script(serve: Callable[..., Running], script: Callable[..., Script]) -> None:
+    port = serve("app:app").port
+    step = script("step", "~u /page", "--at", "head,response")
+    until_it_holds(step, port)
+    asking, heard = holding(port, "/page/a", step)
+    assert "GET /page/a  held at head" in heard
+    step.say("fly")
+    assert "there is no 'fly'" in step.hear()
+    step.say("edit body=x")
+    assert "body cannot be changed at 'head'" in step.hear()
+    step.say("edit target=/page/b X-A:1")
+    assert "GET /page/b" in step.hear()
+    step.say("until response")
+    heard = step.hear()
+    while "held at response" not in heard:
+        heard = step.hear()
+    step.say("respond 418 'no coffee' X-Tea:1")
+    assert asking.done() == (418, "no coffee")
+    step.say("quit")
+    assert step.ended()[0] == 0
+    assert Asking(port, "/page/c").done() == (200, "page c")
+
+
+def test_json_once(serve: Callable[..., Running], script: Callable[..., Script]) -> None:
+    port = serve("app:app").port
+    step = script("step", "--at", "handler", "--once", "--json")
+    step.say("show")
+    step.say("edit target=/page/z")
+    step.say("bogus")
+    step.say("resume")
+    answers = []
+    while step.process.poll() is None and not answers:  # before the stepper is there, nothing is held
+        asking = Asking(port, "/page/a")
+        if asking.done() == (200, "page z"):
+            answers.append(asking)
+    code, out, _ = step.ended()
+    assert code == 0
+    told = [json.loads(line) for line in out.splitlines()]
+    assert told[0]["held"]["title"] == "GET /page/a"
+    assert told[2]["held"]["title"] == "GET /page/z"
+    assert "bogus" in told[3]["error"]
+    assert told[4]["let_go"] == told[0]["held"]["id"]
+
+
+def test_the_end_of_its_commands_lets_go(serve: Callable[..., Running], script: Callable[..., Script]) -> None:
+    port = serve("app:app").port
+    step = script("step")
+    until_it_holds(step, port)
+    asking, heard = holding(port, "/page/a", step)
+    assert "held at handler" in heard
+    assert step.process.stdin is not None
+    step.process.stdin.close()
+    assert asking.done() == (200, "page a")
+    step.process.stdin = None
+    assert step.ended()[0] == 0
+
+
+def test_wrong_ones(serve: Callable[..., Running], coserver: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    assert serve("app:app").port
+    for arguments, why in (
+        (["~zz"], "there is no ~zz"),
+        (["--at", "suspend"], "only told"),
+        (["--limit", "-1"], "limit"),
+    ):
+        ended = coserver("step", *arguments)
+        assert ended.returncode == 2
+        assert why in ended.stderr
+
+
+def test_traces(
+    serve: Callable[..., Running], script: Callable[..., Script], folder: Path,
+    coserver: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:  # fmt: skip
+    port = serve("app:app", "--record").port
+    follow = script("trace", "~u /page", "--json")
+    har = script("trace", "--har", "all.har", "--curl")
+    for _ in range(2):
+        Asking(port, "/echo", "POST", '{"a": 1}').done()
+    end = time.monotonic() + TIMEOUT
+    seen: list[str] = []
+    while not seen:
+        assert Asking(port, "/page/a").done() == (200, "page a")
+        assert time.monotonic() < end
+        if follow.process.stdout is not None and _readable(follow.process.stdout.fileno()):
+            seen.append(follow.hear())
+    assert json.loads(seen[0])["target"] == "/page/a"
+    assert coserver("trace", "--once", "~u /echo").stdout.count("POST /echo") == 2
+    assert "request" in coserver("trace", "--once", "--waterfall", "~u /page").stdout
+    curl = coserver("trace", "--once", "--curl", "~u /echo").stdout.splitlines()
+    assert curl[0].startswith("curl ")
+    assert '{"a": 1}' in curl[0]
+    assert json.loads(coserver("trace", "--once", "--json", "~u /echo").stdout.splitlines()[0])["status"] == 200
+    assert har.hear().startswith("curl ")
+    har.process.send_signal(2)
+    assert har.ended()[0] == 0
+    entries = json.loads((folder / "all.har").read_text())["log"]["entries"]
+    assert entries[0]["request"]["url"].startswith("http://127.0.0.1")
+
+
+def _readable(descriptor: int) -> bool:
+    import select
+
+    return bool(select.select([descriptor], [], [], 0.05)[0])

@@ -1,0 +1,293 @@
+"""``coserver top`` and ``serve --live`` on a real terminal: what is seen, what keys do, and how it is left."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import TIMEOUT, Running
+from .screens import Screen
+
+APP = """
+import anyio
+from coserver import App, Request
+
+app = App("shop")
+
+@app.get("/page/{name}")
+async def page(name: str):
+    return f"page {name}"
+
+@app.get("/slow")
+async def slow():
+    await anyio.sleep(60)
+
+@app.post("/echo")
+def echo(request: Request):
+    return request.body
+"""
+
+
+@pytest.fixture
+def environment(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """A folder of its own for control sockets: a short path, and no other test's servers."""
+    with tempfile.TemporaryDirectory(prefix="cs-") as runtime:
+        yield {**environment, "XDG_RUNTIME_DIR": runtime, "NO_COLOR": "1"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+@pytest.fixture
+def screen(folder: Path, environment: dict[str, str]) -> Iterator[Callable[..., Screen]]:
+    """Start a command on a terminal."""
+    started: list[Screen] = []
+
+    def start(*arguments: str, columns: int = 80, lines: int = 24) -> Screen:
+        started.append(Screen(list(arguments), folder, environment, columns, lines))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+class Asking(threading.Thread):
+    """A request in a thread; ``done`` gives status and body, None if it was cut."""
+
+    def __init__(self, port: int, path: str, method: str = "GET", body: str | None = None) -> None:
+        super().__init__(daemon=True)
+        self.answer: tuple[int, str] | None = None
+        self._given = (port, path, method, body)
+        self.start()
+
+    def run(self) -> None:
+        port, path, method, body = self._given
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+        try:
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            self.answer = response.status, response.read().decode()
+        except (OSError, http.client.HTTPException):
+            pass
+        finally:
+            connection.close()
+
+    def done(self) -> tuple[int, str] | None:
+        self.join(TIMEOUT)
+        assert not self.is_alive()
+        return self.answer
+
+
+@pytest.mark.parametrize("of", ["asyncio", "trio"])
+def test_requests_are_held_changed_and_let_go_by_keys(
+    serve: Callable[..., Running], screen: Callable[..., Screen], of: str
+) -> None:
+    port = serve("app:app", "--backend", of).port
+    top = screen("top", "shop")
+    top.until("no request is being served")
+    top.keys("i", "~u /page @handler", "\r")
+    top.until("‖ ~u /page @handler")
+    asking = Asking(port, "/page/a")
+    top.until("1 held")
+    top.until(lambda text: "handler ‖" in text and "/page/a" in text)
+    # Looked at in full, changed, and let go.
+    top.keys("\r")
+    top.until("GET /page/a  held at handler")
+    top.keys("e", "target=/page/b X-Tag:t", "\r")
+    seen = top.until("is changed: target, headers")
+    assert "GET /page/b" in seen
+    assert "x-tag: t" in seen
+    top.keys("n")
+    top.until("GET /page/b  held at response")
+    top.keys("e", "status=999", "\r")
+    top.until("200 to 599")
+    top.keys("e", "status=201 body=changed", "\r")
+    top.until("is changed: status, body")
+    top.keys("a")
+    assert asking.done() == (201, "changed")
+    top.keys("q")
+    # Aborted; answered in the handler's place; let go all at once.
+    aborted = Asking(port, "/page/c")
+    top.until("1 held")
+    top.keys("X")
+    assert aborted.done() is None
+    top.until(lambda text: "1 held" not in text)
+    answered = Asking(port, "/page/d")
+    top.until("1 held")
+    top.keys("R", "503 'come later'", "\r")
+    assert answered.done() == (503, "come later")
+    several = [Asking(port, f"/page/{name}") for name in "efg"]
+    top.until("3 held")
+    top.keys("A")
+    assert sorted(one.done() or () for one in several) == [(200, f"page {name}") for name in "efg"]
+    # And nothing more is held.
+    top.keys("i", "\x15", "\r")
+    top.until("nothing is held any more")
+    assert Asking(port, "/page/h").done() == (200, "page h")
+    top.keys("q")
+    assert top.ended() == 0
+    assert top.is_clean()
+
+
+def test_killed_while_it_holds(serve: Callable[..., Running], screen: Callable[..., Screen]) -> None:
+    port = serve("app:app").port
+    top = screen("top", "shop")
+    top.until("no request")
+    top.keys("i", ".", "\r")
+    top.until("‖ all @handler")
+    asking = Asking(port, "/page/a")
+    top.until("1 held")
+    top.process.kill()
+    assert asking.done() == (200, "page a")
+    assert Asking(port, "/page/b").done() == (200, "page b")
+
+
+def test_filters_sorting_marks_traces_and_help(serve: Callable[..., Running], screen: Callable[..., Screen]) -> None:
+    port = serve("app:app").port
+    slow = Asking(port, "/slow")
+    top = screen("top", "shop", columns=120, lines=40)
+    top.until("/slow")
+    top.keys("f", "~m POST", "\r")
+    top.until("nothing matches the filter")
+    top.keys("f", "\x15", "~zz", "\r")
+    top.until("there is no ~zz")
+    top.keys("\x1b")
+    top.keys("f", "\x15", "\r")
+    top.until("/slow")
+    top.keys("m")
+    top.until("is marked")
+    top.keys("o")
+    top.until("status▴")
+    top.keys("p")
+    top.until("paused")
+    top.keys("p", "2")
+    top.until("listener")
+    top.keys("4")
+    top.until(lambda text: "handler" in text and "size" in text)
+    time.sleep(0.2)  # the recording begins on the other side
+    assert Asking(port, "/page/x").done() == (200, "page x")
+    top.until("/page/x")
+    top.keys("\r")
+    top.until(lambda text: "GET /page/x  200" in text and "→ GET /page/x HTTP/1.1" in text)
+    top.keys("r")
+    top.until("sent again: 200")
+    top.keys("q", "?")
+    top.until("change what is held")
+    top.keys("\x1b")
+    top.until("/page/x")
+    top.keys("\x03")
+    assert top.ended() == 0
+    assert top.is_clean()
+    del slow
+
+
+def test_any_size(serve: Callable[..., Running], screen: Callable[..., Screen]) -> None:
+    port = serve("app:app").port
+    slow = Asking(port, "/slow")
+    top = screen("top", "shop")
+    top.until("/slow")
+    for columns, lines in ((200, 60), (40, 10), (20, 5), (7, 2), (1, 1), (80, 24)):
+        top.resize(columns, lines)
+        time.sleep(0.15)
+        assert top.process.poll() is None, top.text
+    top.until(lambda text: "/slow" in text and "1 exchanges" in text and "q quit" not in text)
+    top.keys("q")
+    assert top.ended() == 0
+    del slow
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_leave_it_clean(serve: Callable[..., Running], screen: Callable[..., Screen], number: int) -> None:
+    assert serve("app:app").port
+    top = screen("top")
+    top.until("no request")
+    top.process.send_signal(number)
+    assert top.ended() == (0 if number == signal.SIGINT else 128 + number)
+    assert top.is_clean()
+
+
+def test_the_server_goes_and_comes_back(serve: Callable[..., Running], screen: Callable[..., Screen]) -> None:
+    first = serve("app:app")
+    assert first.port
+    top = screen("top", "shop")
+    top.until("running")
+    first.signal(signal.SIGTERM)
+    first.ended()
+    top.until("no server is reachable")
+    second = serve("app:app")
+    assert second.port
+    top.until(f"pid {second.process.pid}")
+    top.process.send_signal(signal.SIGTERM)
+    assert top.ended() == 128 + signal.SIGTERM
+    assert top.is_clean()
+
+
+def test_none_is_reachable(
+    serve: Callable[..., Running], coserver: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    for command in (["top", "--once"], ["step", "--once"], ["trace", "--once"]):
+        ended = coserver(*command)
+        assert ended.returncode == 3
+        assert "no server is running here" in ended.stderr
+    running = serve("app:app")
+    assert running.port
+    ended = coserver("top", "other", "--json")
+    assert ended.returncode == 3
+    assert f"there are shop (pid {running.process.pid})" in ended.stderr
+    ended = coserver("top", "/nowhere.sock", "--once")
+    assert ended.returncode == 3
+    ended = coserver("top")
+    assert ended.returncode == 1
+    assert "needs a terminal" in ended.stderr
+
+
+def test_one_picture(serve: Callable[..., Running], coserver: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    port = serve("app:app").port
+    slow = Asking(port, "/slow")
+    end = time.monotonic() + TIMEOUT
+    while "/slow" not in (ended := coserver("top", "--once")).stdout:
+        assert time.monotonic() < end, ended
+    assert ended.returncode == 0
+    assert "phase" in ended.stdout
+    found = json.loads(coserver("top", "shop", "--json", "--filter", "~u slow").stdout)
+    assert found["connections"][0]["exchange"]["target"] == "/slow"
+    assert coserver("top", "--once", "--filter", "~zz").returncode == 2
+    del slow
+
+
+def test_no_control(serve: Callable[..., Running], coserver: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    assert serve("app:app", "--no-control").port
+    assert coserver("top", "--once").returncode == 3
+
+
+def test_live(screen: Callable[..., Screen]) -> None:
+    """The dashboard in the terminal of the server: what the app prints does not disturb it."""
+    live = screen("serve", "app:app", "--port", "0", "--live")
+    text = live.until("no request is being served")
+    assert "coserver" not in text.splitlines()[0]
+    live.keys("2")
+    live.until("served")
+    live.keys("q")
+    assert live.ended() == 0
+    assert live.is_clean()
+    assert "stopping" in live.text
+    assert "http://127.0.0.1" in live.raw.decode()
+
+
+def test_live_without_a_terminal(coserver: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    ended = coserver("serve", "app:app", "--port", "0", "--live")
+    assert ended.returncode == 1
+    assert "--live draws in a terminal" in ended.stderr

@@ -1,0 +1,196 @@
+"""The dashboard without its terminal: the lines of a screen at every size, and what keys do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+
+from coserver.observe.snapshot import Snapshot
+from coserver.views import held as held_view
+from coserver.views.dashboard import Dashboard
+from coserver.views.keys import KEYS, press
+from coserver.views.live import VIEWS, example
+from coserver.views.prompt import Prompt
+from coserver.views.rates import Rates, sparkline
+from coserver.views.screen import example_board, plain_lines
+from coserver.views.terminal import read_keys
+
+GOLDEN_80 = """\
+shop  pid 4711  running  up 1:02:05                        4 connections  4 busy
+requests               0.0/s  latency                   –        ↓ 0 B/s ↑ 0 B/s
+ 1 exchanges  2 connections  3 upstreams  4 traces
+      id method  target                            phase           time▾  status
+ ▸    44 GET     /report.pdf                       response       12.0 s     200
+      42 POST    /cart?token=***                   handler ‖      2.40 s
+      43 GET     /page/a-rather-long-name-of-a-pa… subrequest     310 ms
+      41 GET     /items/7                          handler       12.0 ms
+"""
+
+
+def test_golden_at_80() -> None:
+    assert [line.rstrip() for line in plain_lines(example_board(), 80, 24)][:8] == GOLDEN_80.splitlines()
+    wide = plain_lines(example_board(), 120, 40)
+    assert "doing" in wide[3]
+    assert "127.0.0.1:50314" in wide[4]
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 20, 40, 79, 80, 120, 300])
+@pytest.mark.parametrize("height", [1, 2, 3, 5, 24, 60])
+def test_any_size(width: int, height: int) -> None:
+    for mode in ("", "2", "3", "4", "?", "\r"):
+        board = example_board()
+        if mode:
+            press(board, "enter" if mode == "\r" else mode)
+        lines = plain_lines(board, width, height)
+        assert len(lines) == height
+        for wanted in ("f", "i", "o", "p", "end", "m"):
+            press(board, wanted)
+            plain_lines(board, width, height)
+            if board.prompt is not None:
+                press(board, "escape")
+
+
+def test_only_what_is_visible_is_drawn() -> None:
+    snapshot = example()
+    one = snapshot.connections[0]
+    assert one.exchange is not None
+    many = [
+        replace(one, id=number, exchange=replace(one.exchange, id=number, seconds=float(number)))
+        for number in range(5000)
+    ]
+    board = Dashboard()
+    board.show(replace(snapshot, connections=tuple(many)))
+    lines = plain_lines(board, 80, 24)
+    assert len(lines) == 24
+    assert "4999" in lines[4]
+    press(board, "end")
+    assert " ▸     0" in "\n".join(plain_lines(board, 80, 24))
+    press(board, "pageup")
+    press(board, "up")
+    assert "▸" in "\n".join(plain_lines(board, 80, 24))
+
+
+def test_keys_without_anything_held() -> None:
+    board = example_board()
+    for key in ("n", "a", "X", "e", "R"):
+        assert press(board, key) is None
+        assert "nothing is held" in board.note
+    assert press(board, "r") is None
+    assert "traces" in board.note
+    assert press(board, "unknown") is None
+    for key, each in KEYS.items():
+        if key not in ("q", "f", "i"):
+            each.do(example_board())
+
+
+def held_board() -> tuple[Dashboard, dict[str, Any]]:
+    board = example_board()
+    held = held_view.example()
+    board.show_held([held])
+    return board, held
+
+
+def test_orders_of_what_is_held() -> None:
+    board, held = held_board()
+    for key, what in (("n", "next"), ("a", "resume"), ("X", "abort")):
+        order = press(board, key)
+        assert order is not None
+        assert (order.what, order.given) == (what, {"which": held["id"]})
+    press(board, "e")
+    for char in "target":
+        press(board, char)
+    press(board, "enter")  # nothing that can be done: it stays, to be mended
+    assert board.prompt is not None
+    assert board.wrong
+    for char in "=/x":
+        press(board, char)
+    order = press(board, "enter")
+    assert order is not None
+    assert order.given == {"which": 3, "changes": {"target": "/x"}}
+    press(board, "i")
+    press(board, "ctrl-u")
+    for char in "~u /a @head":
+        press(board, char)
+    order = press(board, "enter")
+    assert order is not None
+    assert order.given == {"filter": "~u /a", "at": ["head"], "text": "~u /a @head"}
+
+
+def test_what_is_looked_at_follows_its_hold() -> None:
+    board, held = held_board()
+    row = next(one for one in board.rows() if one.id == 41)
+    board.selected = row.id
+    press(board, "enter")
+    assert "held at response" in "\n".join(plain_lines(board, 80, 24))
+    board.show_held([{**held, "id": 9, "phase": "recycle"}])
+    assert "held at recycle" in "\n".join(plain_lines(board, 80, 24))
+    board.show_held([])
+    assert "it went on from recycle" in "\n".join(plain_lines(board, 80, 24))
+    press(board, "q")
+    assert not board.ended
+    press(board, "q")
+    assert board.ended
+
+
+def test_rates() -> None:
+    rates = Rates()
+    first = example()
+    rates.add(first)
+    assert not rates.seconds
+    more = {**first.counters, "served": 120, "spent_us": 1_300_000, "received": 21_000}
+    rates.add(replace(first, seconds=first.seconds + 1, counters=more))
+    assert (rates.now.rate, rates.now.latency, rates.now.received) == (20, 0.005, 1000)
+    rates.add(replace(first, seconds=first.seconds + 4, counters=more))
+    assert [one.rate for one in rates.seconds] == [20, 0, 0, 0]
+    rates.add(replace(first, pid=1, counters={}))  # another process: it begins anew
+    assert len(rates.seconds) == 4
+    assert sparkline([0, 1, 4, 8], 6) == "  ▁▁▄█"
+    assert sparkline([None, 0.0], 3) == "   "
+
+
+def test_a_prompt() -> None:
+    prompt = Prompt("x:", "ab")
+    for key in ("left", "é", "home", "c", "end", "backspace", "left", "delete", "right", "d", " ", "e", "ctrl-w"):
+        prompt.press(key)
+    assert prompt.text == "cad "
+    for width in (1, 5, 80):
+        assert cell_len(prompt.line(width).plain) >= 1
+    prompt.press("escape")
+    assert prompt.given_up
+
+
+def test_keys_of_a_terminal() -> None:
+    assert read_keys("a\x1b[A\x1b[5~\r\x7fé\x1b\x1bOB\x1b[1;5C") == [
+        "a", "up", "pageup", "enter", "backspace", "é", "escape", "down",
+    ]  # fmt: skip
+    assert read_keys("\x1b") == ["escape"]
+
+
+def test_views_of_hostile_text() -> None:
+    """Nothing that a client sent reaches the terminal as it came."""
+    snapshot = example()
+    one = snapshot.connections[0]
+    assert one.exchange is not None
+    bad = replace(one.exchange, target="/\x1b]0;x\x07\u202e", method="GET\x1b[2J", handler="h")
+    board = Dashboard()
+    board.show(replace(snapshot, connections=(replace(one, exchange=bad),)))
+    press(board, "enter")
+    shown = "\n".join(plain_lines(board, 80, 24))
+    press(board, "q")
+    shown += "\n".join(plain_lines(board, 80, 24))
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+
+
+def test_all_views_have_a_table() -> None:
+    from rich.console import Console
+
+    console = Console(width=100, file=None, record=True)
+    with console.capture() as captured:
+        for view in VIEWS.values():
+            console.print(view.render(example()))
+            console.print(view.render(Snapshot.from_json(example().to_json())))
+    assert "/items/7" in captured.get()
