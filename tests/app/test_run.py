@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -81,6 +82,36 @@ def test_a_second_signal_ends_at_once(app: App, backend: str) -> None:
     assert ended_by == signal.SIGTERM
     assert counts == [1, 2]
     assert cancelled.is_set()
+
+
+STUCK = """
+import anyio
+from coserver import App, Limits
+app = App(limits=Limits(grace=0, cleanup_timeout=60))
+@app.get("/")
+async def stuck():
+    print("begun", flush=True)
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep(60)
+app.run(port=0, backend=%r, on_start=lambda server: print(server.port, flush=True),
+        on_signal=lambda server, count: print("signal", count, flush=True))
+"""
+
+
+def test_a_third_signal_kills_what_nothing_can_end(backend: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", STUCK % backend], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            with socket.create_connection(("127.0.0.1", int(process.stdout.readline()))) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert process.stdout.readline() == "begun\n"
+                for count in (1, 2):
+                    process.send_signal(signal.SIGTERM)
+                    assert process.stdout.readline() == f"signal {count}\n"
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(10) == -signal.SIGTERM
+        finally:
+            process.kill()
 
 
 def test_stop_ends_it_without_a_signal(app: App, backend: str) -> None:

@@ -252,6 +252,54 @@ async def test_a_stream_until_close_that_is_cut_ends_in_a_reset() -> None:
             await client.rest()
 
 
+@pytest.mark.parametrize("kind", ["async", "def"])
+async def test_an_endless_stream_has_the_grace_and_no_more(kind: str) -> None:
+    app, closed = App(), []
+
+    @app.get("/async")
+    async def stream() -> Any:
+        try:
+            while True:
+                yield "piece"
+                await anyio.sleep(0.01)
+        finally:
+            closed.append(True)
+
+    @app.get("/def")
+    def stream_def() -> Any:
+        try:
+            while True:
+                yield "piece"
+                await_(anyio.sleep(0.01))
+        finally:
+            closed.append(True)
+
+    async with testing.serving(app, limits=Limits(grace=0.3)) as server, connect(server.port) as client:
+        await client.send(get(f"/{kind}"))
+        await client.stream.receive()
+        began = time.monotonic()
+        server.stop()
+        said = await client.gone()
+        assert time.monotonic() - began >= 0.25
+        assert said.count(b"piece") > 5
+        assert not said.endswith(b"0\r\n\r\n")  # a part must not look like the whole
+        await until(lambda: not server.running, 3)
+    assert closed
+
+
+async def test_a_gate_is_not_asked_any_more() -> None:
+    held = Held()
+    asked: list[Any] = []
+    async with testing.serving(held.app) as server, connect(server.port) as client:
+        await client.send(get("/async"))
+        await until(lambda: held.events)
+        server.stop()
+        held.app.emitter.add_gate(asked.append)
+        held.go_on.set()
+        assert (await client.answer()).text == "waited"
+    assert asked == []
+
+
 async def test_an_error_in_the_block_ends_at_once() -> None:
     held = Held()
     with pytest.raises(ValueError, match="in the block"):  # noqa: PT012
