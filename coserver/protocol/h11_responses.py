@@ -9,7 +9,7 @@ import h11
 from .errors import RemoteProtocolError
 from .fields import RawFields
 from .response_codec import ResponseParts
-from .response_head import ResponseHead
+from .response_head import ResponseHead, is_coded
 
 #: To h11 every request is the same one: what was really sent is the serialiser's, only its method decides on the body.
 _requests: dict[str, h11.Request] = {}
@@ -35,19 +35,17 @@ class H11Responses:
             connection = self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 30)
             connection.send(_request(method))
             connection.send(h11.EndOfMessage())
-        lines = raw.split(b"\r\n")[1:-2]
-        fields = [(name.lower(), value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in lines)]
         try:
             connection.receive_data(raw)
             event: Any = connection.next_event()
         except h11.RemoteProtocolError as error:
             # What we refuse as well gets our words, whichever the codec.
-            ResponseHead(int(raw[9:12]), raw[7] - 48, fields, method)
+            ResponseHead(raw, int(raw[9:12]), raw[7] - 48, method)
             raise RemoteProtocolError(str(error)) from error
         if type(event) is not h11.Response and type(event) is not h11.InformationalResponse:
             raise RemoteProtocolError(f"expected a response head, h11 read {event!r}")
-        self._chunked = any(name == b"transfer-encoding" for name, _ in fields)
-        return event.status_code, 1 if event.http_version == b"1.1" else 0, fields
+        self._chunked = is_coded(raw)
+        return event.status_code, 1 if event.http_version == b"1.1" else 0
 
     def body(self, raw: bytes) -> bytes:
         if not self._chunked:

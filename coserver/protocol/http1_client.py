@@ -142,13 +142,13 @@ class ResponseReader:
             codec = self._codec
             if codec is None:
                 codec = self._codec = self._make()
-            status, minor, fields = codec.head(raw, self._method)
-            if len(fields) > limits.head_fields:
+            status, minor = codec.head(raw, self._method)
+            if raw.count(b"\r\n") - 2 > limits.head_fields:
                 raise RemoteProtocolError(f"a response has at most {limits.head_fields} fields here")
             if self._buffer or self._checked:
                 self._buffer = b""
                 self._checked = 0
-            head = ResponseHead(status, minor, fields, self._method)
+            head = ResponseHead(raw, status, minor, self._method)
             if status >= 200:
                 break
             self._interim += 1

@@ -1,4 +1,8 @@
-"""The fast codec of responses: httptools. One parser reads all responses of a connection."""
+"""The fast codec of responses: httptools. One parser reads all responses of a connection.
+
+It judges, and undoes chunks. Fields are taken out of the head when somebody asks for them: five callbacks for each
+response cost more than all the rest of the parsing. Only a chunked body's trailer is heard field by field.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +13,24 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from .errors import RemoteProtocolError
 from .fields import RawFields
 from .response_codec import ResponseCodec, ResponseParts
+from .response_head import is_coded
+
+_NONE: RawFields = []  # shared, never changed
 
 
 class HttptoolsResponses:
     """Node's parser (llhttp) in C. What it refuses, the reference judges."""
 
-    __slots__ = ("_fields", "_parser", "_pieces", "_reference", "keep_alive", "reusable")
+    __slots__ = ("_parser", "_pieces", "_stand_in", "keep_alive", "reusable")
 
     def __init__(self) -> None:
-        self._fields: RawFields = []
         self._pieces: list[bytes] = []
         self._parser: Any = HttpResponseParser(self)
-        self._reference: ResponseCodec | None = None
+        self._stand_in: ResponseCodec | None = None  # reads this response instead
         self.reusable = False
         self.keep_alive = True
 
-    # The parser calls these three.
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name.lower(), value.strip(b" \t")))
-
+    # The parser calls these two.
     def on_body(self, data: bytes) -> None:
         self._pieces.append(data)
 
@@ -37,24 +40,25 @@ class HttptoolsResponses:
         self.keep_alive = self._parser.should_keep_alive()
 
     def head(self, raw: bytes, method: str) -> ResponseParts:
-        parser = self._parser
         self.reusable = False
-        if self._reference is not None:  # an interim response went before
-            return self._reference.head(raw, method)
-        try:
-            parser.feed_data(raw)
-        except (HttpParserUpgrade, HttpParserError):
-            from .h11_responses import H11Responses
+        if self._stand_in is None:
+            if is_coded(raw) and type(self) is HttptoolsResponses:
+                self._stand_in = _Chunked()
+            else:
+                parser = self._parser
+                try:
+                    parser.feed_data(raw)
+                except (HttpParserUpgrade, HttpParserError):
+                    from .h11_responses import H11Responses
 
-            self._fields = []
-            self._reference = H11Responses()
-            return self._reference.head(raw, method)
-        fields, self._fields = self._fields, []
-        return parser.get_status_code(), raw[7] - 48, fields  # HTTP/1.x
+                    self._stand_in = H11Responses()
+                else:
+                    return parser.get_status_code(), raw[7] - 48  # HTTP/1.x
+        return self._stand_in.head(raw, method)
 
     def body(self, raw: bytes) -> bytes:
-        if self._reference is not None:
-            return self._reference.body(raw)
+        if self._stand_in is not None:
+            return self._stand_in.body(raw)
         try:
             self._parser.feed_data(raw)
         except HttpParserError as error:
@@ -63,10 +67,38 @@ class HttptoolsResponses:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def trailers(self) -> RawFields:
-        if self._reference is not None:
-            return self._reference.trailers()
-        fields, self._fields = self._fields, []
+        """A chunked response has been read; the parser itself has seen nothing of it, and may read the next."""
+        stand_in = self._stand_in
+        if stand_in is None:
+            return _NONE
+        self.reusable, self.keep_alive = stand_in.reusable, stand_in.keep_alive
+        self._stand_in = None
+        fields = stand_in.trailers()
+        stand_in.close()
         return fields
 
     def close(self) -> None:
+        if self._stand_in is not None:
+            self._stand_in.close()
         self._parser = None  # breaks the cycle codec, parser, bound callbacks: freed now, not by the collector
+
+
+class _Chunked(HttptoolsResponses):
+    """Reads one chunked response, and hears its fields: those that come after its head are the trailer."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self) -> None:
+        self._fields: RawFields = []
+        super().__init__()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name.lower(), value.strip(b" \t")))
+
+    def head(self, raw: bytes, method: str) -> ResponseParts:
+        parts = super().head(raw, method)
+        self._fields = []
+        return parts
+
+    def trailers(self) -> RawFields:
+        return self._fields if self._stand_in is None else self._stand_in.trailers()

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from .fields import RawFields
 
-ResponseParts = tuple[int, int, RawFields]  # status, minor version, fields (names in lower case)
+ResponseParts = tuple[int, int]  # status, minor version; the fields stand in the head, which is sound
 
 
 class ResponseCodec(Protocol):
@@ -22,7 +22,7 @@ class ResponseCodec(Protocol):
     keep_alive: bool
 
     def head(self, raw: bytes, method: str) -> ResponseParts:
-        """Take a whole head apart, of a response to ``method``. Raises RemoteProtocolError."""
+        """Judge a whole head, of a response to ``method``. Raises RemoteProtocolError."""
         ...
 
     def body(self, raw: bytes) -> bytes:

@@ -11,41 +11,48 @@ from .syntax import show
 
 _is_length = re.compile(rb"[0-9]{1,19}").fullmatch  # 19 digits: all of 63 bits, and no integer attack
 _patience = re.compile(rb"(?:.*[,; \t])?timeout=([0-9]{1,6})(?:[,; \t].*)?", re.IGNORECASE).fullmatch
-_MEANINGFUL = {b"content-length", b"transfer-encoding", b"connection", b"keep-alive"}
+# In a head that has been found sound a name follows a CRLF and nothing else does.
+_meaningful = re.compile(
+    rb"\r\n(content-length|transfer-encoding|connection|keep-alive):([^\r]*)", re.IGNORECASE
+).findall
+_coded = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE).search
 
 #: ``length`` of a body that only the end of the connection ends.
 UNTIL_CLOSE = -1
 
 
 class ResponseHead:
-    """One response head, read and judged against the method that asked for it.
+    """One response head, ``raw`` and found sound, judged against the method that asked for it.
 
+    Its fields are taken apart when they are asked for, names in lower case.
     ``length`` is the body's length in bytes, 0 for no body, None for a chunked one, UNTIL_CLOSE for what the close
     ends. ``minor`` is the y of HTTP/1.y. ``patience`` is how many seconds the server says it keeps the connection.
     """
 
     patience: int | None = None
 
-    def __init__(self, status: int, minor: int, fields: RawFields, method: str) -> None:
+    _fields: RawFields | None = None
+
+    def __init__(self, raw: bytes, status: int, minor: int, method: str) -> None:
         if status == 101:
             raise RemoteProtocolError("it switches protocols (101), which nobody asked for")
         self.status = status
-        self.fields = fields
+        self.raw = raw
         self.keep_alive = minor == 1
         self.length: int | None = UNTIL_CLOSE
         codings: list[bytes] = []
         options: list[bytes] = []
-        for name, value in fields:
-            if name in _MEANINGFUL:
-                if name == b"content-length":
-                    self._read_length(value)
-                elif name == b"transfer-encoding":
-                    codings.append(value)
-                elif name == b"connection":
-                    if value != b"keep-alive" or minor == 0:  # which says nothing that 1.1 does not
-                        options.append(value)
-                elif told := _patience(value):
-                    self.patience = int(told[1])
+        for name, value in _meaningful(raw):
+            name, value = name.lower(), value.strip(b" \t")
+            if name == b"content-length":
+                self._read_length(value)
+            elif name == b"transfer-encoding":
+                codings.append(value)
+            elif name == b"connection":
+                if value != b"keep-alive" or minor == 0:  # which says nothing that 1.1 does not
+                    options.append(value)
+            elif told := _patience(value):
+                self.patience = int(told[1])
         if options:
             self._read_connection(b",".join(options))
         if codings:
@@ -59,6 +66,12 @@ class ResponseHead:
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status}, {len(self.fields)} fields>"
+
+    @property
+    def fields(self) -> RawFields:
+        if self._fields is None:
+            self._fields = split_fields(self.raw)
+        return self._fields
 
     def _read_length(self, value: bytes) -> None:
         if self.length != UNTIL_CLOSE:
@@ -87,3 +100,13 @@ class ResponseHead:
             )
         self.length = None
 
+
+def split_fields(raw: bytes) -> RawFields:
+    """The fields of a sound head, names in lower case."""
+    lines = [line.partition(b":") for line in raw.split(b"\r\n")[1:-2]]
+    return [(name.lower(), value.strip(b" \t")) for name, _, value in lines]
+
+
+def is_coded(raw: bytes) -> bool:
+    """Whether a sound head says Transfer-Encoding."""
+    return _coded(raw) is not None

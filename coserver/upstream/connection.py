@@ -217,7 +217,7 @@ class UpstreamConnection:
                 return
             sub.until = math.inf  # whoever takes the body has all the time that it takes
             body = self._body = sub.body_stream = BodyStream(sub, self)
-            sub.finish(StreamedUpstreamResponse(head.status, head.fields, body), now)
+            sub.finish(StreamedUpstreamResponse(head, body), now)
         self.deadline = now + self._limits.between_timeout
         data = reader.take()
         if data:

@@ -62,7 +62,7 @@ def make_answer(sub: Subrequest, status: int, body: Any, headers: Any) -> Upstre
     if not sub.start:
         return as_bytes(body)
     check_status(status)
-    return UpstreamResponse(status, merge((), headers), as_bytes(body))
+    return UpstreamResponse.of(status, merge((), headers), as_bytes(body))
 
 
 def _edit_answer(sub: Subrequest, given: Mapping[str, Any]) -> None:

@@ -45,7 +45,7 @@ class HttpReader(ResponseReader):
         head, pieces = self.head, self.pieces
         assert head is not None
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        response = UpstreamResponse(head.status, head.fields, body)
+        response = UpstreamResponse(head, body)
         if self.trailers:
             response.trailers_raw = self.trailers
         return response

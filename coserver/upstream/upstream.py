@@ -138,22 +138,22 @@ class Upstream:
 
     def get(self, target: str, **options: Unpack[Options]) -> Subrequest:
         """Ask for ``target``, a path with its query; see ``request``."""
-        return self.request("GET", target, **options)
+        return self._ask("GET", target, options)
 
     def head(self, target: str, **options: Unpack[Options]) -> Subrequest:
-        return self.request("HEAD", target, **options)
+        return self._ask("HEAD", target, options)
 
     def post(self, target: str, **options: Unpack[Options]) -> Subrequest:
-        return self.request("POST", target, **options)
+        return self._ask("POST", target, options)
 
     def put(self, target: str, **options: Unpack[Options]) -> Subrequest:
-        return self.request("PUT", target, **options)
+        return self._ask("PUT", target, options)
 
     def patch(self, target: str, **options: Unpack[Options]) -> Subrequest:
-        return self.request("PATCH", target, **options)
+        return self._ask("PATCH", target, options)
 
     def delete(self, target: str, **options: Unpack[Options]) -> Subrequest:
-        return self.request("DELETE", target, **options)
+        return self._ask("DELETE", target, options)
 
     def request(self, method: str, target: str, **options: Unpack[Options]) -> Subrequest:
         """Start a request, at once; ``await`` it, or take its ``result()``.
@@ -163,6 +163,9 @@ class Upstream:
         or an ``async def``, is called with its outcome. Raises RuntimeError where the upstream is not open,
         LocalProtocolError for what cannot be sent, TooDeep.
         """
+        return self._ask(method, target, options)
+
+    def _ask(self, method: str, target: str, options: Any) -> Subrequest:
         if self.framing is not None:
             raise RuntimeError(f"upstream {self.name!r} speaks no HTTP: send(message) is how it is asked")
         return self._start(method, target, b"", options)
