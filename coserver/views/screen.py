@@ -204,8 +204,9 @@ def _keys(board: Dashboard, width: int) -> Text:
     if board.prompt is not None:
         return Text("enter: do it   escape: leave it", "bright_black", no_wrap=True)
     line = Text(no_wrap=True)
-    for key, each in KEYS.items():
-        if not each.short:
+    for key in ("?", *KEYS):  # the help first: it tells those that have no room
+        each = KEYS[key]
+        if not each.short or (key == "?" and line):
             continue
         more = f"{'⏎' if key == 'enter' else key} "
         if len(line) + len(more) + len(each.short) + 1 > width:

@@ -203,7 +203,7 @@ def test_any_size(serve: Callable[..., Running], screen: Callable[..., Screen]) 
         top.resize(columns, lines)
         time.sleep(0.15)
         assert top.process.poll() is None, top.text
-    top.until(lambda text: "/slow" in text and "1 exchanges" in text and "q quit" not in text)
+    top.until(lambda text: "/slow" in text and "1 exchanges" in text and "? help" in text)
     top.keys("q")
     assert top.ended() == 0
     del slow
