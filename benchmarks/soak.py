@@ -36,7 +36,9 @@ CLIENTS, ROUND_MAX = 60, 4000
 LOAD, REST = 8.0, 4.5
 #: The first rounds fill caches and pools.
 WARM_UP = 3
-#: Memory may differ from round to round by what the allocator keeps: a tenth, and two arenas.
+#: Rounds after the warm-up, at least: three to compare with three.
+ROUNDS = 6
+#: Memory differs from round to round by what the allocator keeps; a leak lifts the least of it. A tenth, two arenas.
 RSS_SLACK = 2 << 20
 CYCLES = 200
 
@@ -178,10 +180,11 @@ async def holds(port: int) -> dict[str, int]:
 def grown(rows: list[dict[str, int]]) -> list[str]:
     """What the last third holds more of than the first, warm-up left out."""
     rows = rows[WARM_UP:]
-    third = max(len(rows) // 3, 1)
+    third = max(len(rows) // 3, 3)
     problems = []
     for name in rows[0]:
-        before, after = (median(row[name] for row in part) for part in (rows[:third], rows[-third:]))
+        typical = min if name == "rss" else median
+        before, after = (typical(row[name] for row in part) for part in (rows[:third], rows[-third:]))
         if after > before * (1.1 if name == "rss" else 1) + (RSS_SLACK if name == "rss" else 1):
             problems.append(f"{name} grew from {before:,.0f} to {after:,.0f}")
     return problems
@@ -189,7 +192,7 @@ def grown(rows: list[dict[str, int]]) -> list[str]:
 
 async def soak(http: int, tcp: int, seconds: float) -> list[str]:
     until, rows, total = time.monotonic() + seconds, list[dict[str, int]](), Counter[str]()
-    while time.monotonic() < until or len(rows) < WARM_UP + 2:
+    while time.monotonic() < until or len(rows) < WARM_UP + ROUNDS:
         total += await pour(http, tcp, LOAD)
         await anyio.sleep(REST)
         rows.append(await holds(http))
