@@ -15,7 +15,11 @@ from typing import Any
 from ..upstream.errors import UpstreamError
 from .endpoint import AWAIT, Endpoint
 from .errors import AppError, HTTPException
+from .given import MissingValue
 from .response import Response, error_response, to_response
+
+#: What a MissingValue is besides an HTTPException.
+_LOOKUPS = (KeyError, LookupError)
 
 
 class ErrorEndpoint(Endpoint):
@@ -54,13 +58,15 @@ class ErrorHandlers:
     def find(self, error: Exception) -> tuple[ErrorEndpoint | None, bool]:
         """The handler for ``error``, and whether the app expects it: it names its status or a class of its own.
 
-        The nearest class counts. What no handler's class fits is a 500.
+        The nearest class counts. What no handler's class fits is a 500. What a client left out is
+        a KeyError to the handler that asked for it, but none of the app's.
         """
         status = error.status if isinstance(error, HTTPException | UpstreamError) else 0
         if status in self._by_status:
             return self._by_status[status], True
+        missing = isinstance(error, MissingValue)
         for kind in type(error).__mro__:
-            if kind in self._by_type:
+            if kind in self._by_type and not (missing and kind in _LOOKUPS):
                 return self._by_type[kind], kind is not Exception
         return (None if status else self._by_status.get(500)), False
 

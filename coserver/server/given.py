@@ -1,4 +1,4 @@
-"""What a client gave by name: query parameters, cookies, form fields. What it left out or got wrong is its fault: 400.
+"""What a client gave by name: fields, query, cookies, form fields. What it left out or got wrong is its fault: 400.
 
 So a handler may ask for what it needs and go on: ``request.query["page"]``, ``request.query.get("page", 1, type=int)``.
 """
@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
+from ..protocol.fields import Headers
 from ..protocol.values import Values
 from .errors import HTTPException
 
@@ -24,6 +25,26 @@ class MissingValue(HTTPException, KeyError):
     """A client did not give what a handler asked for by name. Unanswered by the handler it is a 400."""
 
     __str__ = Exception.__str__  # a KeyError's would put the message in quotes
+
+
+class GivenHeaders(Headers):
+    """A request's fields. ``headers[name]`` raises MissingValue: a KeyError, and a 400."""
+
+    __slots__ = ()
+
+    def __getitem__(self, name: str) -> str:
+        values = self.get_all(name)
+        if not values:
+            raise MissingValue(400, f"The field {name!r:.60} is missing")
+        return ", ".join(values)
+
+    @overload
+    def get(self, name: str, /) -> str | None: ...
+    @overload
+    def get(self, name: str, /, default: str | D) -> str | D: ...
+    def get(self, name: str, /, default: Any = None) -> Any:
+        """The value of ``name``, or ``default``; no message is made for nobody."""
+        return ", ".join(values) if (values := self.get_all(name)) else default
 
 
 class Given(Values[T]):

@@ -14,7 +14,7 @@ from ..protocol.jsons import decode_json
 from ..protocol.values import decode_text, parse_urlencoded
 from ..transport.tls_info import TlsInfo
 from .errors import HTTPException, too_much
-from .given import Given
+from .given import Given, GivenHeaders
 from .identity import host_of, make_request_id
 from .limits import Limits
 
@@ -171,8 +171,9 @@ class Request:
 
     @property
     def headers(self) -> Headers:
+        """Its fields. ``headers[name]`` raises MissingValue (400) if the client left it out."""
         if self._headers is None:
-            self._headers = Headers(self.head.fields)
+            self._headers = GivenHeaders(self.head.fields)
         return self._headers
 
     @property

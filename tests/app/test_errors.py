@@ -109,6 +109,24 @@ async def test_a_class_of_ones_own_below_httpexception(shop: App) -> None:
             assert (await client.ask(get(path))).text == text
 
 
+@pytest.mark.parametrize("kind", [KeyError, LookupError])
+async def test_what_clients_left_out_is_no_keyerror_of_the_apps(shop: App, kind: type[Exception]) -> None:
+    shop.get("/query")(lambda request: request.query["q"])
+    shop.get("/field")(lambda request: request.headers["x-q"])
+    shop.error(kind)(lambda error: ("mine", 404))
+    async with talking(shop) as (_, client):
+        answer = await client.ask(get("/field"))
+        assert (answer.status, answer.text) == (400, "400 Bad Request\nThe field 'x-q' is missing\n")
+        answer = await client.ask(get("/query"))
+        assert (answer.status, answer.text) == (
+            400, "400 Bad Request\nThe query parameter 'q' is missing; there is none at all\n",
+        )  # fmt: skip
+        assert (await client.ask(get("/raise/key"))).text == "mine"
+    shop.error(HTTPException)(lambda error: f"<{error.detail}>")
+    async with talking(shop) as (_, client):
+        assert (await client.ask(get("/field"))).text == "<The field 'x-q' is missing>"
+
+
 async def test_an_error_handler_that_fails_or_says_nothing(shop: App, caplog: pytest.LogCaptureFixture) -> None:
     @shop.error(404)
     def broken() -> str:

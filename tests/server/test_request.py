@@ -31,6 +31,19 @@ def test_facts() -> None:
     assert repr(request) == "<Request 7 GET /a%20b?x=1 from 127.0.0.1:5>"
 
 
+def test_a_field_that_is_missing() -> None:
+    """The client's fault, as a missing parameter is."""
+    request = make(fields=[(b"authorization", b"secret")])
+    with pytest.raises(KeyError) as caught:
+        request.headers["X-Token"]
+    assert isinstance(caught.value, HTTPException)
+    assert str(caught.value) == "400 The field 'X-Token' is missing"
+    assert request.headers.get("x-token") is None
+    assert request.headers.get("x-token", "none") == "none"
+    assert request.headers.get("AUTHORIZATION") == "secret"
+    assert "x-token" not in request.headers
+
+
 def test_body_in_memory() -> None:
     request = make(body=b"hello")
     assert request.body == b"hello"
