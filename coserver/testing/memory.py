@@ -83,6 +83,14 @@ class MemoryStream(SocketStream):
 
     async def receive(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
         """At least one byte. Raises EndOfStream, BrokenResourceError, ClosedResourceError (anyio's)."""
+        data = await self.peek(max_bytes)
+        del self._in.buffer[: len(data)]
+        self._in.change()
+        self.received += len(data)
+        return data
+
+    async def peek(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
+        """As ``receive``, but what is returned can be received once more."""
         await self._loop.checkpoint()
         pipe = self._in
         with self._receiving:
@@ -94,11 +102,7 @@ class MemoryStream(SocketStream):
                     raise anyio.EndOfStream
                 await pipe.wait()
             self._refuse_closed()
-        data = bytes(pipe.buffer[:max_bytes])
-        del pipe.buffer[:max_bytes]
-        pipe.change()
-        self.received += len(data)
-        return data
+        return bytes(pipe.buffer[:max_bytes])
 
     def send_now(self, data: bytes | memoryview) -> int:
         """Send what the buffer takes at once; how many bytes. Raises BrokenResourceError, ClosedResourceError."""

@@ -53,6 +53,22 @@ async def test_bytes_go_both_ways_and_are_counted(make: Callable[[Loop], Pair]) 
     b.close()
 
 
+async def test_what_is_peeked_at_is_still_there(make: Callable[[Loop], Pair]) -> None:
+    a, b = make(Loop())
+
+    async def peek() -> None:
+        assert await b.peek(3) == b"hel"
+
+    await both(peek, lambda: a.send(b"hello"))
+    assert await b.peek() == b"hello"
+    assert b.received == 0
+    assert await b.receive() == b"hello"
+    a.close()
+    with pytest.raises(anyio.EndOfStream):
+        await b.peek()
+    b.close()
+
+
 async def test_a_full_buffer_makes_the_sender_wait(make: Callable[[Loop], Pair]) -> None:
     a, b = make(Loop())
     data = bytes(range(256)) * 4096 * 4
