@@ -8,8 +8,7 @@ import h11
 
 from .errors import RemoteProtocolError
 from .fields import RawFields
-from .response_codec import ResponseParts
-from .response_head import ResponseHead, is_coded
+from .response_head import ResponseHead
 
 #: To h11 every request is the same one: what was really sent is the serialiser's, only its method decides on the body.
 _requests: dict[str, h11.Request] = {}
@@ -28,7 +27,7 @@ class H11Responses:
         self._chunked = False
         self._trailers: RawFields = []
 
-    def head(self, raw: bytes, method: str) -> ResponseParts:
+    def head(self, raw: bytes, head: ResponseHead, method: str) -> None:
         connection = self._connection
         if connection is None:
             # No second limit here: what is fed has been measured against the limits already.
@@ -39,13 +38,10 @@ class H11Responses:
             connection.receive_data(raw)
             event: Any = connection.next_event()
         except h11.RemoteProtocolError as error:
-            # What we refuse as well gets our words, whichever the codec.
-            ResponseHead(raw, int(raw[9:12]), raw[7] - 48, method)
             raise RemoteProtocolError(str(error)) from error
         if type(event) is not h11.Response and type(event) is not h11.InformationalResponse:
             raise RemoteProtocolError(f"expected a response head, h11 read {event!r}")
-        self._chunked = is_coded(raw)
-        return event.status_code, 1 if event.http_version == b"1.1" else 0
+        self._chunked = head.length is None
 
     def body(self, raw: bytes) -> bytes:
         if not self._chunked:

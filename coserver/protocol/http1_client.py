@@ -92,7 +92,7 @@ class ResponseReader:
         if self.head is None:
             rest = self._receive_head(data)
             if rest is None:
-                return False
+                return self.done
             data = rest
         if data or self.done:
             self._receive_body(data)
@@ -126,7 +126,7 @@ class ResponseReader:
             self._codec = None
 
     def _receive_head(self, data: bytes) -> bytes | None:
-        """Read the head; the bytes behind it, or None if it is not whole."""
+        """Read the head; the bytes behind it, or None if it is not whole, or the whole response has come with it."""
         if self._buffer:
             data = self._buffer + data
         while True:
@@ -137,27 +137,35 @@ class ResponseReader:
             limits = self._limits
             if end > limits.head_size:
                 raise RemoteProtocolError(f"the response's head is longer than {limits.head_size} bytes")
-            raw, data = (data, b"") if end == len(data) else (data[:end], data[end:])
+            behind = len(data) - end
+            raw = data[:end] if behind else data
             check_response_head(raw)
+            if raw.count(b"\r\n") - 2 > limits.head_fields:
+                raise RemoteProtocolError(f"a response has at most {limits.head_fields} fields here")
+            head = ResponseHead(raw, self._method)
             codec = self._codec
             if codec is None:
                 codec = self._codec = self._make()
-            status, minor = codec.head(raw, self._method)
-            if raw.count(b"\r\n") - 2 > limits.head_fields:
-                raise RemoteProtocolError(f"a response has at most {limits.head_fields} fields here")
             if self._buffer or self._checked:
                 self._buffer = b""
                 self._checked = 0
-            head = ResponseHead(raw, status, minor, self._method)
-            if status >= 200:
+            if behind and behind == head.length and behind <= self._size_max:  # the usual response: all in one piece
+                codec.head(data, head, self._method)
+                self._interim = 0
+                self.head = head
+                self.size = behind
+                self.pieces.append(data[end:])
+                self._complete(b"")
+                return None
+            codec.head(raw, head, self._method)
+            data = data[end:]
+            if head.status >= 200:
                 break
             self._interim += 1
             if self._interim > _INTERIM_MAX:
                 raise RemoteProtocolError(f"more than {_INTERIM_MAX} interim responses (1xx)")
         self._interim = 0
         self.head = head
-        if head.patience is not None:
-            self.patience = head.patience
         self._begin_body(head)
         return data
 
@@ -219,6 +227,8 @@ class ResponseReader:
         assert codec is not None
         self.done = True
         self.keep_alive = head.keep_alive and codec.keep_alive and not rest
+        if head.patience is not None:
+            self.patience = head.patience
         if not (codec.reusable and self.keep_alive):
             codec.close()
             self._codec = None

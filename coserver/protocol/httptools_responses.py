@@ -12,8 +12,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from .errors import RemoteProtocolError
 from .fields import RawFields
-from .response_codec import ResponseCodec, ResponseParts
-from .response_head import is_coded
+from .response_codec import ResponseCodec
+from .response_head import ResponseHead
 
 _NONE: RawFields = []  # shared, never changed
 
@@ -21,40 +21,35 @@ _NONE: RawFields = []  # shared, never changed
 class HttptoolsResponses:
     """Node's parser (llhttp) in C. What it refuses, the reference judges."""
 
-    __slots__ = ("_parser", "_pieces", "_stand_in", "keep_alive", "reusable")
+    __slots__ = ("_parser", "_stand_in", "keep_alive", "reusable")
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
         self._parser: Any = HttpResponseParser(self)
         self._stand_in: ResponseCodec | None = None  # reads this response instead
         self.reusable = False
         self.keep_alive = True
 
-    # The parser calls these two.
-    def on_body(self, data: bytes) -> None:
-        self._pieces.append(data)
-
     def on_message_complete(self) -> None:
+        """The parser calls it."""
         self.reusable = True
         # Only here does it tell: asked a moment later it says no.
         self.keep_alive = self._parser.should_keep_alive()
 
-    def head(self, raw: bytes, method: str) -> ResponseParts:
+    def head(self, raw: bytes, head: ResponseHead, method: str) -> None:
         self.reusable = False
         if self._stand_in is None:
-            if is_coded(raw) and type(self) is HttptoolsResponses:
-                self._stand_in = _Chunked()
-            else:
-                parser = self._parser
+            if head.length is not None:
                 try:
-                    parser.feed_data(raw)
+                    self._parser.feed_data(raw)
                 except (HttpParserUpgrade, HttpParserError):
                     from .h11_responses import H11Responses
 
                     self._stand_in = H11Responses()
                 else:
-                    return parser.get_status_code(), raw[7] - 48  # HTTP/1.x
-        return self._stand_in.head(raw, method)
+                    return
+            else:
+                self._stand_in = _Chunked()
+        self._stand_in.head(raw, head, method)
 
     def body(self, raw: bytes) -> bytes:
         if self._stand_in is not None:
@@ -63,8 +58,7 @@ class HttptoolsResponses:
             self._parser.feed_data(raw)
         except HttpParserError as error:
             raise RemoteProtocolError(f"not HTTP/1.1: {error}") from error
-        pieces, self._pieces = self._pieces, []
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return raw
 
     def trailers(self) -> RawFields:
         """A chunked response has been read; the parser itself has seen nothing of it, and may read the next."""
@@ -83,22 +77,52 @@ class HttptoolsResponses:
         self._parser = None  # breaks the cycle codec, parser, bound callbacks: freed now, not by the collector
 
 
-class _Chunked(HttptoolsResponses):
+class _Chunked:
     """Reads one chunked response, and hears its fields: those that come after its head are the trailer."""
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_fields", "_parser", "_pieces", "_reference", "keep_alive", "reusable")
 
     def __init__(self) -> None:
         self._fields: RawFields = []
-        super().__init__()
+        self._pieces: list[bytes] = []
+        self._parser: Any = HttpResponseParser(self)
+        self._reference: ResponseCodec | None = None
+        self.reusable = False
+        self.keep_alive = True
 
+    # The parser calls these three.
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields.append((name.lower(), value.strip(b" \t")))
 
-    def head(self, raw: bytes, method: str) -> ResponseParts:
-        parts = super().head(raw, method)
+    def on_body(self, data: bytes) -> None:
+        self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        self.reusable = True
+        self.keep_alive = self._parser.should_keep_alive()
+
+    def head(self, raw: bytes, head: ResponseHead, method: str) -> None:
+        try:
+            self._parser.feed_data(raw)
+        except (HttpParserUpgrade, HttpParserError):
+            from .h11_responses import H11Responses
+
+            self._reference = H11Responses()
+            self._reference.head(raw, head, method)
         self._fields = []
-        return parts
+
+    def body(self, raw: bytes) -> bytes:
+        if self._reference is not None:
+            return self._reference.body(raw)
+        try:
+            self._parser.feed_data(raw)
+        except HttpParserError as error:
+            raise RemoteProtocolError(f"not HTTP/1.1: {error}") from error
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def trailers(self) -> RawFields:
-        return self._fields if self._stand_in is None else self._stand_in.trailers()
+        return self._fields if self._reference is None else self._reference.trailers()
+
+    def close(self) -> None:
+        self._parser = None

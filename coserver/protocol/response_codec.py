@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from .fields import RawFields
-
-ResponseParts = tuple[int, int]  # status, minor version; the fields stand in the head, which is sound
+from .response_head import ResponseHead
 
 
 class ResponseCodec(Protocol):
@@ -21,8 +20,10 @@ class ResponseCodec(Protocol):
     reusable: bool
     keep_alive: bool
 
-    def head(self, raw: bytes, method: str) -> ResponseParts:
-        """Judge a whole head, of a response to ``method``. Raises RemoteProtocolError."""
+    def head(self, raw: bytes, head: ResponseHead, method: str) -> None:
+        """Take a whole head, ``raw``, found sound and judged, of a response to ``method``; bytes of a body of known
+        length may follow it. Raises RemoteProtocolError.
+        """
         ...
 
     def body(self, raw: bytes) -> bytes:

@@ -15,16 +15,15 @@ _patience = re.compile(rb"(?:.*[,; \t])?timeout=([0-9]{1,6})(?:[,; \t].*)?", re.
 _meaningful = re.compile(
     rb"\r\n(content-length|transfer-encoding|connection|keep-alive):([^\r]*)", re.IGNORECASE
 ).findall
-_coded = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE).search
 
 #: ``length`` of a body that only the end of the connection ends.
 UNTIL_CLOSE = -1
 
 
 class ResponseHead:
-    """One response head, ``raw`` and found sound, judged against the method that asked for it.
+    """One response head, found sound by ``check_response_head``, judged against the method that asked for it.
 
-    Its fields are taken apart when they are asked for, names in lower case.
+    The fields of ``raw`` are taken apart when they are asked for, names in lower case.
     ``length`` is the body's length in bytes, 0 for no body, None for a chunked one, UNTIL_CLOSE for what the close
     ends. ``minor`` is the y of HTTP/1.y. ``patience`` is how many seconds the server says it keeps the connection.
     """
@@ -33,7 +32,8 @@ class ResponseHead:
 
     _fields: RawFields | None = None
 
-    def __init__(self, raw: bytes, status: int, minor: int, method: str) -> None:
+    def __init__(self, raw: bytes, method: str) -> None:
+        status, minor = int(raw[9:12]), raw[7] - 48  # HTTP/1.x 200
         if status == 101:
             raise RemoteProtocolError("it switches protocols (101), which nobody asked for")
         self.status = status
@@ -45,7 +45,9 @@ class ResponseHead:
         for name, value in _meaningful(raw):
             name, value = name.lower(), value.strip(b" \t")
             if name == b"content-length":
-                self._read_length(value)
+                if self.length != UNTIL_CLOSE or not _is_length(value):
+                    raise self._bad_length(value)
+                self.length = int(value)
             elif name == b"transfer-encoding":
                 codings.append(value)
             elif name == b"connection":
@@ -73,12 +75,10 @@ class ResponseHead:
             self._fields = split_fields(self.raw)
         return self._fields
 
-    def _read_length(self, value: bytes) -> None:
+    def _bad_length(self, value: bytes) -> RemoteProtocolError:
         if self.length != UNTIL_CLOSE:
-            raise RemoteProtocolError("a response must have one Content-Length at most; this one has more")
-        if not _is_length(value):
-            raise RemoteProtocolError(f"Content-Length must be a whole number of bytes; got {show(value)}")
-        self.length = int(value)
+            return RemoteProtocolError("a response must have one Content-Length at most; this one has more")
+        return RemoteProtocolError(f"Content-Length must be a whole number of bytes; got {show(value)}")
 
     def _read_connection(self, value: bytes) -> None:
         """``close`` wins over ``keep-alive``, in whichever field either stands (RFC 9112 §9.3)."""
@@ -105,8 +105,3 @@ def split_fields(raw: bytes) -> RawFields:
     """The fields of a sound head, names in lower case."""
     lines = [line.partition(b":") for line in raw.split(b"\r\n")[1:-2]]
     return [(name.lower(), value.strip(b" \t")) for name, _, value in lines]
-
-
-def is_coded(raw: bytes) -> bool:
-    """Whether a sound head says Transfer-Encoding."""
-    return _coded(raw) is not None

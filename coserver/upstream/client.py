@@ -71,7 +71,8 @@ class Client:
         if self.closed:
             sub.cancel()
             return
-        event = None if sub.host is None else sub.tell_start()
+        host = sub.host
+        event = sub.tell_start() if host is not None and host.emitter.heard else None
         if event is None:
             self.place(sub)
         else:

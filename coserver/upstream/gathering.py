@@ -43,7 +43,6 @@ class Gathered(Pending[list[Any]]):
         self._first = first
         self._left = len(subs)
         self._came: list[Pending[Any]] = []
-        self._failure: BaseException | None = None
         self._awaited = False
         self.thread = 0
         for sub in subs:
@@ -99,7 +98,7 @@ class Gathered(Pending[list[Any]]):
         if self.done:
             return
         self._left -= 1
-        failure = sub.failure
+        failure = sub.error
         if failure is None:
             if self._first is not None:
                 self._came.append(sub)
@@ -107,12 +106,12 @@ class Gathered(Pending[list[Any]]):
                     self._end()
                 return
         elif self._first is not None:
-            self._failure = self._failure or failure
+            self.error = self.error or failure
             if len(self._came) + self._left < self._first:
                 self._end()
             return
         elif not self._return_exceptions:
-            self._failure = failure
+            self.error = failure
             self._end()
             return
         if not self._left:
@@ -138,20 +137,16 @@ class Gathered(Pending[list[Any]]):
             sub.awaited = value
 
     @property
-    def failure(self) -> BaseException | None:
-        return self._failure
-
-    @property
     def post(self) -> Callable[..., None]:
         return next(sub.post for sub in self._subs if sub.thread == self.thread)
 
     def _outcome(self) -> list[Any]:
         if self._first is not None and len(self._came) == self._first:
             return [sub._outcome() for sub in self._came]
-        if self._failure is not None:
-            raise self._failure
+        if self.error is not None:
+            raise self.error
         if self._return_exceptions:
-            return [sub.failure or sub._outcome() for sub in self._subs]
+            return [sub.error or sub._outcome() for sub in self._subs]
         return [sub._outcome() for sub in self._subs]
 
     def _latch(self) -> Latch | FutureLatch:

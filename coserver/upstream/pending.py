@@ -29,6 +29,7 @@ class Pending(Generic[T]):
     """
 
     done = False
+    error: BaseException | None = None  # what kept it from coming, once it is done
     awaited = False
     thread = 0
 
@@ -60,11 +61,6 @@ class Pending(Generic[T]):
             else:
                 self._block(timeout)
         return self._outcome()
-
-    @property
-    def failure(self) -> BaseException | None:
-        """What kept it from coming, once it is done."""
-        raise NotImplementedError
 
     @property
     def post(self) -> Callable[..., None]:

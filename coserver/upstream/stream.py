@@ -154,10 +154,6 @@ class _Piece(Pending[bytes]):
         return f"<the next piece of {self._body!r}>"
 
     @property
-    def failure(self) -> BaseException | None:
-        return None
-
-    @property
     def post(self) -> Callable[..., None]:
         return self._body._sub.post
 

@@ -49,7 +49,6 @@ class Subrequest(Pending[Any]):
     may_repeat = True  # sent twice it does no harm, and can be
     response: Any = None
     body_stream: BodyStream | None = None  # of a streamed answer
-    error: BaseException | None = None
     cancelled = False
     detached = False
     on_done: OnDone | None = None
@@ -117,10 +116,6 @@ class Subrequest(Pending[Any]):
                 found[name] = at - before
                 before = at
         return found
-
-    @property
-    def failure(self) -> BaseException | None:
-        return self.error
 
     @property
     def post(self) -> Callable[..., None]:
