@@ -23,8 +23,9 @@ from ..server.errors import AppError
 from ..server.failures import ErrorEndpoint, ErrorHandlers, check_error_key
 from ..server.limits import Limits
 from ..server.routes import Router, split_route
+from ..upstream.declaring import UpstreamOptions
 from ..upstream.member import Member
-from ..upstream.upstream import Upstream, UpstreamOptions
+from ..upstream.upstream import Upstream
 from . import running
 from .declared import Mount, Route, TcpRoute, check_prefix, find_framing, make_router, places, route_limits
 from .lifespan import Lifespan, make_lifespan

@@ -6,9 +6,8 @@ It belongs to no loop: each loop that serves, or ``async with Upstream(...)``, o
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from threading import get_ident
 from time import monotonic
 from types import TracebackType
@@ -16,33 +15,18 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import anyio
 
-from ..protocol.codecs import choose_codec
-from ..protocol.framing import FRAMINGS, Framing
-from ..protocol.http1_client import choose_response_codec
 from ..transport.loop import Loop
 from .asking import Asking, say
-from .balance import POLICIES
 from .client import Client
+from .declaring import Configured, Declared, UpstreamOptions
 from .forwarding import Forwardable, ForwardOptions, forwarded
 from .gathering import Map
-from .limits import UpstreamLimits
 from .member import Member
 from .parent import current_host, hand_on
-from .readers import FramedReader, HttpReader
 from .subrequest import OnDone, Subrequest
 
 if TYPE_CHECKING:
-    from ssl import SSLContext
-
-
-class UpstreamOptions(TypedDict, total=False):
-    """The keywords of an Upstream, beside its members."""
-
-    policy: str
-    limits: UpstreamLimits
-    codec: str
-    framing: str | Callable[[int], Framing] | None
-    tls: SSLContext | None
+    pass
 
 
 class Options(Asking, total=False):
@@ -67,7 +51,7 @@ class MapOptions(Options, total=False):
     method: str
 
 
-class Upstream:
+class Upstream(Declared):
     """One or more members that serve the same. ``async with Upstream("http://127.0.0.1:8000") as users:``
 
     A member is a URL or a ``Member``; ``policy`` is a row of POLICIES, ``codec`` as for a server. ``framing``, a row of
@@ -75,28 +59,8 @@ class Upstream:
     certificates are trusted. Raises ValueError.
     """
 
-    def __init__(
-        self,
-        *members: str | Member,
-        name: str = "",
-        policy: str = "round-robin",
-        limits: UpstreamLimits | None = None,
-        codec: str = "auto",
-        framing: str | Callable[[int], Framing] | None = None,
-        tls: SSLContext | None = None,
-    ) -> None:
-        if not members:
-            raise ValueError("an upstream has at least one member: Upstream('http://127.0.0.1:8000')")
-        self.members = [member if isinstance(member, Member) else Member.parse(member) for member in members]
-        if policy not in POLICIES:
-            raise ValueError(f"policy is one of {', '.join(map(repr, POLICIES))}; got {policy!r}")
-        self.name = name or self.members[0].authority
-        self.policy = policy
-        self.limits = limits or UpstreamLimits()
-        self.codec = choose_codec(codec)
-        self.framing = _check_framing(framing, self.members)
-        self._own_tls = tls
-        self.tls = _check_tls(tls, self.members)
+    def __init__(self, *members: str | Member, name: str = "", **options: Unpack[UpstreamOptions]) -> None:
+        super().__init__(*members, name=name, **options)
         self._clients: dict[int, Client] = {}  # by the thread of their loops
         self._opened: dict[int, int] = {}  # how often, by thread
         self._stack: list[AbstractAsyncContextManager[None]] = []
@@ -105,34 +69,13 @@ class Upstream:
         state = f"open on {len(self._clients)} loops" if self._clients else "not open"
         return f"<Upstream {self.name!r} {', '.join(member.address for member in self.members)}, {state}>"
 
-    def configure(
-        self,
-        *,
-        members: Sequence[str | Member] = (),
-        policy: str | None = None,
-        framing: str | Callable[[int], Framing] | None = None,
-        limits: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Change what was declared, before it is opened: what is given takes the place of that, the rest stays.
-
-        ``limits`` are fields of UpstreamLimits. Raises ValueError, TypeError; RuntimeError while it is open.
-        """
-        changed = Upstream(
-            *(members or self.members),
-            name=self.name,
-            policy=policy or self.policy,
-            limits=replace(self.limits, **(limits or {})),
-            codec=self.codec,
-            framing=framing or self.framing,
-            tls=self._own_tls,
-        )
-        if self._clients and self._declared() != changed._declared():
+    def configure(self, **given: Unpack[Configured]) -> None:
+        """As of what is declared; RuntimeError while it is open, unless that changes nothing."""
+        before = self.declared()
+        super().configure(**given)
+        if self._clients and self.declared() != before:
+            self.restore(before)
             raise RuntimeError(f"upstream {self.name!r} is open: it can be changed only before its app starts")
-        self.members, self.policy, self.limits = changed.members, changed.policy, changed.limits
-        self.framing, self.tls = changed.framing, changed.tls
-
-    def _declared(self) -> tuple[Any, ...]:
-        return self.members, self.policy, self.limits, self.framing
 
     # Asking.
 
@@ -237,14 +180,6 @@ class Upstream:
         """What works for it on the loop of that thread; from any thread."""
         return self._clients.get(thread)
 
-    def reader(self) -> Callable[[], Any]:
-        """What makes a reader for each connection."""
-        if self.framing is not None:
-            framing, size = self.framing, self.limits.body_size
-            return lambda: FramedReader(framing(size))
-        make, limits = choose_response_codec(self.codec), self.limits.response
-        return lambda: HttpReader(make, limits)
-
     # Opening.
 
     async def __aenter__(self) -> Upstream:
@@ -308,38 +243,6 @@ class Upstream:
             f"upstream {self.name!r} is not open: start its app (app.start()), or use it in a block, "
             f"'async with Upstream(...) as users:'"
         )
-
-
-def _check_framing(framing: Any, members: Sequence[Member]) -> Callable[[int], Framing] | None:
-    tcp = {member.scheme == "tcp" for member in members}
-    if len(tcp) > 1:
-        raise ValueError("the members of an upstream speak the same: all of them tcp, or none")
-    if True not in tcp:
-        if framing is not None:
-            raise ValueError("a framing is for tcp members, 'tcp://127.0.0.1:9000'")
-        return None
-    if framing is None:
-        raise ValueError(f"tcp members need a framing: {', '.join(map(repr, FRAMINGS))}, or a class like them")
-    if isinstance(framing, str):
-        if framing not in FRAMINGS:
-            raise ValueError(f"framing is one of {', '.join(map(repr, FRAMINGS))}, or a class; got {framing!r}")
-        return FRAMINGS[framing]
-    made: Callable[[int], Framing] = framing
-    return made
-
-
-def _check_tls(tls: SSLContext | None, members: Sequence[Member]) -> SSLContext | None:
-    if not any(member.scheme == "https" for member in members):
-        if tls is not None:
-            raise ValueError("a TLS context is for https members, 'https://users.example'")
-        return None
-    import ssl  # 10 ms, for those who need it
-
-    if tls is None:
-        return ssl.create_default_context()
-    if not isinstance(tls, ssl.SSLContext):
-        raise TypeError(f"tls is an ssl.SSLContext; got {tls!r}")
-    return tls
 
 
 def _detach(sub: Subrequest, detach: bool | None, on_done: OnDone | None) -> None:

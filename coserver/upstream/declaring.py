@@ -1,0 +1,125 @@
+"""What was declared of an upstream: who its members are, how they are asked, within which limits. Nothing runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from ..protocol.codecs import choose_codec
+from ..protocol.framing import FRAMINGS, Framing
+from ..protocol.http1_client import choose_response_codec
+from .balance import POLICIES
+from .limits import UpstreamLimits
+from .member import Member
+from .readers import FramedReader, HttpReader
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+
+class UpstreamOptions(TypedDict, total=False):
+    """The keywords of an Upstream, beside its members."""
+
+    policy: str
+    limits: UpstreamLimits
+    codec: str
+    framing: str | Callable[[int], Framing] | None
+    tls: SSLContext | None
+
+
+class Configured(TypedDict, total=False):
+    """What may be changed before it is opened. ``limits`` are fields of UpstreamLimits."""
+
+    members: Sequence[str | Member]
+    policy: str | None
+    framing: str | Callable[[int], Framing] | None
+    limits: Mapping[str, Any]
+
+
+class Declared:
+    """The part of an Upstream that is the same on every loop. Raises ValueError, TypeError."""
+
+    def __init__(
+        self,
+        *members: str | Member,
+        name: str = "",
+        policy: str = "round-robin",
+        limits: UpstreamLimits | None = None,
+        codec: str = "auto",
+        framing: str | Callable[[int], Framing] | None = None,
+        tls: SSLContext | None = None,
+    ) -> None:
+        if not members:
+            raise ValueError("an upstream has at least one member: Upstream('http://127.0.0.1:8000')")
+        self.members = [member if isinstance(member, Member) else Member.parse(member) for member in members]
+        if policy not in POLICIES:
+            raise ValueError(f"policy is one of {', '.join(map(repr, POLICIES))}; got {policy!r}")
+        self.name = name or self.members[0].authority
+        self.policy = policy
+        self.limits = limits or UpstreamLimits()
+        self.codec = choose_codec(codec)
+        self.framing = check_framing(framing, self.members)
+        self._own_tls = tls
+        self.tls = check_tls(tls, self.members)
+
+    def configure(self, **given: Unpack[Configured]) -> None:
+        """Change it: what is given takes the place of what was declared, the rest stays. Raises as it is declared."""
+        changed = Declared(
+            *(given.get("members") or self.members),
+            name=self.name,
+            policy=given.get("policy") or self.policy,
+            limits=replace(self.limits, **given.get("limits", {})),
+            codec=self.codec,
+            framing=given.get("framing") or self.framing,
+            tls=self._own_tls,
+        )
+        self.restore(changed.declared())
+        self.tls = changed.tls
+
+    def declared(self) -> tuple[list[Member], str, UpstreamLimits, Callable[[int], Framing] | None]:
+        """What can be changed, as it is."""
+        return self.members, self.policy, self.limits, self.framing
+
+    def restore(self, declared: tuple[list[Member], str, UpstreamLimits, Callable[[int], Framing] | None]) -> None:
+        self.members, self.policy, self.limits, self.framing = declared
+
+    def reader(self) -> Callable[[], Any]:
+        """What makes a reader for each connection."""
+        if self.framing is not None:
+            framing, size = self.framing, self.limits.body_size
+            return lambda: FramedReader(framing(size))
+        make, limits = choose_response_codec(self.codec), self.limits.response
+        return lambda: HttpReader(make, limits)
+
+
+def check_framing(framing: Any, members: Sequence[Member]) -> Callable[[int], Framing] | None:
+    tcp = {member.scheme == "tcp" for member in members}
+    if len(tcp) > 1:
+        raise ValueError("the members of an upstream speak the same: all of them tcp, or none")
+    if True not in tcp:
+        if framing is not None:
+            raise ValueError("a framing is for tcp members, 'tcp://127.0.0.1:9000'")
+        return None
+    if framing is None:
+        raise ValueError(f"tcp members need a framing: {', '.join(map(repr, FRAMINGS))}, or a class like them")
+    if isinstance(framing, str):
+        if framing not in FRAMINGS:
+            raise ValueError(f"framing is one of {', '.join(map(repr, FRAMINGS))}, or a class; got {framing!r}")
+        return FRAMINGS[framing]
+    made: Callable[[int], Framing] = framing
+    return made
+
+
+def check_tls(tls: SSLContext | None, members: Sequence[Member]) -> SSLContext | None:
+    if not any(member.scheme == "https" for member in members):
+        if tls is not None:
+            raise ValueError("a TLS context is for https members, 'https://users.example'")
+        return None
+    import ssl  # 10 ms, for those who need it
+
+    if tls is None:
+        return ssl.create_default_context()
+    if not isinstance(tls, ssl.SSLContext):
+        raise TypeError(f"tls is an ssl.SSLContext; got {tls!r}")
+    return tls
