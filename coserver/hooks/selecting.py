@@ -90,7 +90,7 @@ class Poll:
         self._poll = _poll()
         self._masks: dict[int, int] = {}
 
-    def register(self, fd: Any, eventmask: int = READ | _select_module.POLLOUT, /) -> None:
+    def register(self, fd: Any, eventmask: int = READ | _select_module.POLLPRI | _select_module.POLLOUT, /) -> None:
         self._poll.register(fd, eventmask)
         self._masks[fd if isinstance(fd, int) else fd.fileno()] = eventmask
 

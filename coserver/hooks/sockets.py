@@ -7,8 +7,6 @@ non-blocking mode is left alone; so is the C type ``_socket.socket``, which the 
 from __future__ import annotations
 
 import _socket
-import errno
-import os
 import socket
 from collections.abc import Callable
 from time import monotonic
@@ -16,28 +14,25 @@ from typing import Any
 
 from greenlet import getcurrent
 
+from .connecting import accept, connect, connect_ex, numeric
 from .descriptors import READ, WRITE, busy, closing, is_ready, wait_for
-from .dns import is_address
 from .patching import Shim
-from .suspension import IO, Sleep, give_way, suspend
+from .suspension import give_way
 from .workers import Worker
 
 _C = _socket.socket
-_gettimeout, _settimeout, _fileno = _C.gettimeout, _C.settimeout, _C.fileno
-_accept, _connect, _connect_ex = _C._accept, _C.connect, _C.connect_ex  # type: ignore[attr-defined]
+_gettimeout, _fileno = _C.gettimeout, _C.fileno
 _recv, _recv_into, _recvfrom, _recvfrom_into = _C.recv, _C.recv_into, _C.recvfrom, _C.recvfrom_into
 _recvmsg, _recvmsg_into = _C.recvmsg, _C.recvmsg_into
 _send, _sendall, _sendto, _sendmsg = _C.send, _C.sendall, _C.sendto, _C.sendmsg
 _sendfile, _real_close = socket.socket.sendfile, socket.socket._real_close  # type: ignore[attr-defined]
 
-_NOW = socket.MSG_DONTWAIT
+# Plain numbers: an enumeration's "|" and "&" cost more than the call itself.
+_NOW = int(socket.MSG_DONTWAIT)
 #: With these a call never waits, or waits for more than the first byte.
-_ERRORS = getattr(socket, "MSG_ERRQUEUE", 0)
-_ALL = socket.MSG_WAITALL
+_ERRORS = int(getattr(socket, "MSG_ERRQUEUE", 0))
+_ALL = int(socket.MSG_WAITALL)
 _SPECIAL = _NOW | _ERRORS | _ALL
-
-#: Seconds between two tries to connect to a UNIX socket whose backlog is full: nothing tells when there is room.
-_FULL_PERIOD = 0.005
 
 
 def _in_turn(worker: Worker, sock: socket.socket, call: str, way: int, function: Callable[..., Any], *args: Any) -> Any:
@@ -57,17 +52,34 @@ def _in_turn(worker: Worker, sock: socket.socket, call: str, way: int, function:
             raise TimeoutError("timed out")
 
 
+def _after_waiting(
+    worker: Worker, sock: socket.socket, call: str, way: int, function: Callable[..., Any], *args: Any
+) -> Any:
+    """The same for a socket without a timeout whose first try would have had to wait."""
+    while True:
+        wait_for(worker, _fileno(sock), way, call, sock)
+        try:
+            return function(sock, *args)
+        except BlockingIOError:
+            pass
+
+
 def recv(self: socket.socket, bufsize: int, flags: int = 0, /) -> bytes:
     worker = getcurrent()
-    if type(worker) is not Worker or _gettimeout(self) == 0 or flags & _SPECIAL & ~_ALL:
+    if type(worker) is not Worker or (timeout := _gettimeout(self)) == 0 or flags & _SPECIAL & ~_ALL:
         return _recv(self, bufsize, flags)
     worker.credit -= 1
     if worker.credit < 0:
         give_way(worker, "recv", self)
     if flags & _ALL:
         return _recv_all(self, bufsize, flags & ~_ALL)
-    data: bytes = _in_turn(worker, self, "recv", READ, _recv, bufsize, flags | _NOW)
-    return data
+    if timeout is not None:
+        return _in_turn(worker, self, "recv", READ, _recv, bufsize, flags)  # type: ignore[no-any-return]
+    try:
+        return _recv(self, bufsize, flags | _NOW)
+    except BlockingIOError:
+        pass  # not in here: what comes after is no consequence of it
+    return _after_waiting(worker, self, "recv", READ, _recv, bufsize, flags | _NOW)  # type: ignore[no-any-return]
 
 
 def _recv_all(sock: socket.socket, size: int, flags: int) -> bytes:
@@ -82,14 +94,22 @@ def _recv_all(sock: socket.socket, size: int, flags: int) -> bytes:
 
 def recv_into(self: socket.socket, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
     worker = getcurrent()
-    if type(worker) is not Worker or _gettimeout(self) == 0 or flags & _SPECIAL & ~_ALL:
+    if type(worker) is not Worker or (timeout := _gettimeout(self)) == 0 or flags & _SPECIAL & ~_ALL:
         return _recv_into(self, buffer, nbytes, flags)
     worker.credit -= 1
     if worker.credit < 0:
         give_way(worker, "recv_into", self)
     if flags & _ALL:
         return _recv_all_into(self, buffer, nbytes, flags & ~_ALL)
-    size: int = _in_turn(worker, self, "recv_into", READ, _recv_into, buffer, nbytes, flags | _NOW)
+    if timeout is None:
+        try:
+            return _recv_into(self, buffer, nbytes, flags | _NOW)
+        except BlockingIOError:
+            pass
+        wait, flags = _after_waiting, flags | _NOW
+    else:
+        wait = _in_turn
+    size: int = wait(worker, self, "recv_into", READ, _recv_into, buffer, nbytes, flags)
     return size
 
 
@@ -166,10 +186,17 @@ def sendall(self: socket.socket, data: Any, flags: int = 0, /) -> None:
     worker.credit -= 1
     if worker.credit < 0:
         give_way(worker, "sendall", self)
-    timeout = _gettimeout(self)
+    timeout, sent = _gettimeout(self), 0
+    if timeout is None and type(data) is bytes:
+        try:
+            sent = _send(self, data, flags | _NOW)
+        except BlockingIOError:
+            pass
+        if sent == len(data):
+            return None
     until = None if timeout is None else monotonic() + timeout
     with memoryview(data) as view, view.cast("B") as rest:
-        sent, size = 0, len(rest)
+        size = len(rest)
         while True:
             fd = _fileno(self)
             if fd < 0 or timeout is None or is_ready(fd, WRITE):
@@ -218,87 +245,6 @@ def sendfile(self: socket.socket, file: Any, offset: int = 0, count: int | None 
     # The system's own would wait by itself, for the whole of it.
     size: int = self._sendfile_use_send(file, offset, count)  # type: ignore[attr-defined]
     return size
-
-
-def accept(self: socket.socket, /) -> tuple[int, Any]:
-    worker = getcurrent()
-    if type(worker) is not Worker or _gettimeout(self) == 0:
-        return _accept(self)  # type: ignore[no-any-return]
-    worker.credit -= 1
-    if worker.credit < 0:
-        give_way(worker, "accept", self)
-    timeout = _gettimeout(self)
-    until = None if timeout is None else monotonic() + timeout
-    while (fd := _fileno(self)) >= 0 and not is_ready(fd, READ):
-        if not wait_for(worker, fd, READ, "accept", self, until):
-            raise TimeoutError("timed out")
-    return _accept(self)  # type: ignore[no-any-return]
-
-
-def connect(self: socket.socket, address: Any, /) -> None:
-    worker = getcurrent()
-    if type(worker) is not Worker or _gettimeout(self) == 0:
-        return _connect(self, address)
-    error = _begin_and_wait(worker, self, address, "connect")
-    if error == errno.EAGAIN:
-        raise TimeoutError("timed out")
-    if error:
-        raise OSError(error, os.strerror(error))
-    return None
-
-
-def connect_ex(self: socket.socket, address: Any, /) -> int:
-    worker = getcurrent()
-    if type(worker) is not Worker or _gettimeout(self) == 0:
-        return _connect_ex(self, address)
-    return _begin_and_wait(worker, self, address, "connect_ex")
-
-
-def _begin_and_wait(worker: Worker, sock: socket.socket, address: Any, call: str) -> int:
-    """Connect; the error's number, EAGAIN when the time is over."""
-    worker.credit -= 1
-    if worker.credit < 0:
-        give_way(worker, call, sock)
-    timeout = _gettimeout(sock)
-    until = None if timeout is None else monotonic() + timeout
-    address = numeric(sock, address)
-    while True:
-        # Nobody else uses a socket that is not connected yet: it may be non-blocking for as long as this takes.
-        _settimeout(sock, 0.0)
-        try:
-            error = _connect_ex(sock, address)
-        finally:
-            _settimeout(sock, timeout)
-        if error == errno.EAGAIN and sock.family == socket.AF_UNIX:
-            if until is not None and monotonic() >= until:
-                return error
-            suspend(worker, IO, call, str(address), Sleep, monotonic() + _FULL_PERIOD)
-            continue
-        if error not in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
-            return error
-        break
-    fd = _fileno(sock)
-    while not is_ready(fd, WRITE):
-        if not wait_for(worker, fd, WRITE, call, _words(address), until):
-            return errno.EAGAIN
-        if _fileno(sock) != fd:
-            return errno.EBADF
-    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-
-
-def _words(address: Any) -> str:
-    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) and len(address) >= 2 else str(address)
-
-
-def numeric(sock: socket.socket, address: Any) -> Any:
-    """The address with its host's name looked up, which the system would do by itself, and wait."""
-    if sock.family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple) or len(address) < 2:
-        return address
-    host = address[0]
-    if host == "<broadcast>" or is_address(host):
-        return address
-    found = socket.getaddrinfo(host, None, sock.family, sock.type, sock.proto)
-    return (found[0][4][0], *address[1:])
 
 
 def real_close(self: socket.socket, _ss: Any = _C) -> Any:

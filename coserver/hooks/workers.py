@@ -68,6 +68,7 @@ class Worker(greenlet):
         "since",
         "subject",
         "waits",
+        "watch",
     )
     call: str | None
     on: Any
@@ -77,6 +78,7 @@ class Worker(greenlet):
     cancellation: Cancellation | None
     subject: Subject | None
     waits: Waits
+    watch: Any  # its loop's waits for descriptors, once it has had one
     result: Any
     failure: BaseException | None
 
@@ -138,7 +140,7 @@ def _new() -> Worker:
     """A worker that waits for its first function: what a greenlet is started with it would keep for all its life."""
     worker = Worker(_live)
     worker.switch()
-    worker.call = worker.on = worker.cancellation = None
+    worker.call = worker.on = worker.cancellation = worker.watch = None
     worker.since = 0.0
     worker.kind = IO
     worker.credit = CREDIT
@@ -237,7 +239,7 @@ async def _shielded(worker: Worker, awaitable: Awaitable[Any], cancellation: Can
 def _take(worker: Worker, workers: list[Worker]) -> Any:
     """Take the outcome and give the worker back, with nothing of the request left in it."""
     result, error = worker.result, worker.failure
-    worker.result = worker.failure = worker.subject = None
+    worker.result = worker.failure = worker.subject = worker.watch = None
     worker.gr_context = None
     worker.credit = CREDIT
     cancellation, worker.cancellation = worker.cancellation, None

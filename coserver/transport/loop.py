@@ -151,6 +151,10 @@ class Reach:
         """Do not, any more; before ``fd`` is closed."""
         self._loop().remove_reader(fd)
 
+    def latch(self) -> Latch | FutureLatch:
+        """A latch of its own."""
+        return FutureLatch(self._loop().create_future) if self.calls_back else Latch()
+
     def later(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Have ``call()`` called then; it may be cancelled."""
         timer: Timer = self._loop().call_later(seconds, call)

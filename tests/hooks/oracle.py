@@ -14,10 +14,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from coserver.hooks import sleep, sockets
+from coserver.hooks import connecting, sleep, sockets
 from coserver.hooks.workers import in_worker
 
-_READ = ("_recv", "_recv_into", "_recvfrom", "_recvfrom_into", "_recvmsg", "_recvmsg_into", "_accept")
+_READ = ("_recv", "_recv_into", "_recvfrom", "_recvfrom_into", "_recvmsg", "_recvmsg_into")
 _WRITE = ("_send", "_sendto", "_sendmsg")
 _poll = select.poll
 
@@ -35,8 +35,9 @@ class Oracle:
             self._watch(sockets, name, lambda sock, args: self._socket(sock, args, select.POLLIN | select.POLLPRI))
         for name in _WRITE:
             self._watch(sockets, name, lambda sock, args: self._socket(sock, args, select.POLLOUT))
+        self._watch(connecting, "_accept", lambda sock, args: self._socket(sock, args, select.POLLIN))
         for name in ("_connect", "_connect_ex"):
-            self._watch(sockets, name, lambda sock, args: _C_timeout(sock) != 0)
+            self._watch(connecting, name, lambda sock, args: _C_timeout(sock) != 0)
         for name in ("_sendall", "_sendfile"):
             self._watch(sockets, name, lambda sock, args: _C_timeout(sock) != 0)
         self._watch(sleep, "_sleep", lambda seconds, args: isinstance(seconds, int | float) and 0 < seconds < 1e9)
