@@ -20,7 +20,7 @@ from ..hooks.workers import run_blocking
 from ..lifecycle.emitter import Answered
 from ..lifecycle.events import Event
 from ..transport.loop import Loop, latches, poster
-from .balance import POLICIES
+from .balance import POLICIES, client_address
 from .connection import UpstreamConnection
 from .errors import SubrequestCancelled, UpstreamBusy, UpstreamError
 from .line import Line
@@ -54,8 +54,9 @@ class Client:
         self.line = Line()
         self.pools: Sequence[Pool] = [Pool(self, member, self.line) for member in upstream.members]
         self._only = self.pools[0] if len(self.pools) == 1 else None
+        self.key = upstream.key or client_address
         self._policy = POLICIES[upstream.policy](self.pools)
-        self._told: Callable[..., None] | None = getattr(self._policy, "told", None)
+        self._told: Callable[..., None] | None = None if self._only else getattr(self._policy, "told", None)
         self._tasks = tasks
         # What runs for a subrequest must not see, nor keep alive, what its handler has set.
         self._context = copy_context()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from ..protocol.codecs import choose_codec
 from ..protocol.framing import FRAMINGS, Framing
 from ..protocol.http1_client import choose_response_codec
-from .balance import POLICIES
+from .balance import POLICIES, Key
 from .limits import UpstreamLimits
 from .member import Member
 from .readers import FramedReader, HttpReader
@@ -22,6 +22,7 @@ class UpstreamOptions(TypedDict, total=False):
     """The keywords of an Upstream, beside its members."""
 
     policy: str
+    key: Key | None
     limits: UpstreamLimits
     codec: str
     framing: str | Callable[[int], Framing] | None
@@ -45,6 +46,7 @@ class Declared:
         *members: str | Member,
         name: str = "",
         policy: str = "round-robin",
+        key: Key | None = None,
         limits: UpstreamLimits | None = None,
         codec: str = "auto",
         framing: str | Callable[[int], Framing] | None = None,
@@ -57,6 +59,9 @@ class Declared:
             raise ValueError(f"policy is one of {', '.join(map(repr, POLICIES))}; got {policy!r}")
         self.name = name or self.members[0].authority
         self.policy = policy
+        if key is not None and policy != "consistent-hash":
+            raise ValueError(f"a key is for policy 'consistent-hash'; the policy is {policy!r}")
+        self.key = key
         self.limits = limits or UpstreamLimits()
         self.codec = choose_codec(codec)
         self.framing = check_framing(framing, self.members)
@@ -65,10 +70,12 @@ class Declared:
 
     def configure(self, **given: Unpack[Configured]) -> None:
         """Change it: what is given takes the place of what was declared, the rest stays. Raises as it is declared."""
+        policy = given.get("policy") or self.policy
         changed = Declared(
             *(given.get("members") or self.members),
             name=self.name,
-            policy=given.get("policy") or self.policy,
+            policy=policy,
+            key=self.key if policy == "consistent-hash" else None,
             limits=replace(self.limits, **given.get("limits", {})),
             codec=self.codec,
             framing=given.get("framing") or self.framing,

@@ -51,6 +51,7 @@ class Host(Protocol):
     exchange: Any
     emitter: Emitter
     phase: str
+    peer: str
 
     def facts(self, of: Any = None) -> dict[str, Any]: ...
 

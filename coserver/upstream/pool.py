@@ -42,6 +42,11 @@ class Pool:
     def has_room(self) -> bool:
         return bool(self.idle) or self.open < self.most
 
+    @property
+    def busy(self) -> int:
+        """How many requests are under way."""
+        return self.open - len(self.idle)
+
     def take(self, sub: Subrequest) -> None:
         """Send ``sub`` on the connection used last, or on a new one. There must be room."""
         sub.pool = self

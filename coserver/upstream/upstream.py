@@ -54,7 +54,8 @@ class MapOptions(Options, total=False):
 class Upstream(Declared):
     """One or more members that serve the same. ``async with Upstream("http://127.0.0.1:8000") as users:``
 
-    A member is a URL or a ``Member``; ``policy`` is a row of POLICIES, ``codec`` as for a server. ``framing``, a row of
+    A member is a URL or a ``Member``; ``policy`` is a row of POLICIES, ``codec`` as for a server. ``key`` is for
+    "consistent-hash": called with a Subrequest it says what goes to the same member. ``framing``, a row of
     FRAMINGS or a class like them, is for tcp members; ``tls`` for https ones: an ssl.SSLContext, or the system's
     certificates are trusted. Raises ValueError.
     """
