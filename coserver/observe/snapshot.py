@@ -141,12 +141,19 @@ class ConnectionState:
 
 @frozen
 class MemberState:
-    """One member of an upstream. Of its connections ``open`` are there, of which some are ``idle``."""
+    """One member of an upstream. Of its connections ``open`` are there, of which some are ``idle``.
+
+    ``state`` is "up", "ejected" (it failed), "failing" (its checks do) or "draining"; ``failures`` were attempts
+    without an answer, ``errors`` answers of 5xx.
+    """
 
     address: str
     open: int
     idle: int
     in_flight: int
+    state: str = "up"
+    failures: int = 0
+    errors: int = 0
 
 
 @frozen

@@ -248,7 +248,10 @@ def subrequest_state(sub: Any, now: float) -> SubrequestState:
 
 def _upstream(policy: str, client: Any) -> UpstreamState:
     members = [
-        MemberState(address=pool.address, open=pool.open, idle=len(pool.idle), in_flight=pool.open - len(pool.idle))
+        MemberState(
+            address=pool.address, open=pool.open, idle=len(pool.idle), in_flight=pool.open - len(pool.idle),
+            state=pool.health.state, failures=pool.health.failures, errors=pool.health.errors,
+        )
         for pool in client.pools
-    ]
+    ]  # fmt: skip
     return UpstreamState(name=client.name, policy=policy, waiting=len(client.line), members=tuple(members))

@@ -20,16 +20,18 @@ from ..hooks.workers import run_blocking
 from ..lifecycle.emitter import Answered
 from ..lifecycle.events import Event
 from ..transport.loop import Loop, latches, poster
+from .asking import say
 from .balance import POLICIES, client_address
 from .connection import UpstreamConnection
 from .errors import SubrequestCancelled, UpstreamBusy, UpstreamError
+from .health import check
 from .line import Line
 from .pool import Pool
 from .readers import Reader
+from .subrequest import Subrequest
 
 if TYPE_CHECKING:
     from .parent import Host
-    from .subrequest import Subrequest
     from .upstream import Upstream
 
 log = logging.getLogger("coserver.upstream")
@@ -57,12 +59,16 @@ class Client:
         self.key = upstream.key or client_address
         self._policy = POLICIES[upstream.policy](self.pools)
         self._told: Callable[..., None] | None = None if self._only else getattr(self._policy, "told", None)
+        #: Whether it is to be told of plain answers too; most have no use for that.
+        self.learns = self._told is not None
         self._tasks = tasks
         # What runs for a subrequest must not see, nor keep alive, what its handler has set.
         self._context = copy_context()
         self._changed = anyio.Event()
         self._held: set[Subrequest] = set()
         self._coming: dict[Subrequest, None] = {}  # from other threads
+        if self.limits.check_path:
+            tasks.start_soon(check, self)
 
     def __repr__(self) -> str:
         return f"<Client of {self.name}: {', '.join(map(repr, self.pools))}>"
@@ -102,8 +108,7 @@ class Client:
             return
         pool = self._only
         if pool is None:
-            with_room = [pool for pool in self.pools if pool.has_room]
-            pool = self._policy.choose(with_room, sub) if with_room else None
+            pool = self._choose(sub)
         elif not pool.idle and pool.open >= pool.most:
             pool = None
         if pool is not None:
@@ -114,6 +119,34 @@ class Client:
             sub.deadline = min(monotonic() + self.limits.pool_timeout, sub.until)
             self.line.join(sub)
             self.sweeper.add(sub)
+
+    def _choose(self, sub: Subrequest) -> Pool | None:
+        """Of those that have room and are not out; of all with room if all are out."""
+        pools = [pool for pool in self.pools if not pool.out and pool.has_room]
+        if not pools and all(pool.out for pool in self.pools):
+            pools = [pool for pool in self.pools if pool.has_room]
+        return self._policy.choose(pools, sub) if pools else None
+
+    def serve_line(self) -> None:
+        """Members have come, or come back: whoever waits, and can be served now, is."""
+        while self.line and not self.closed:
+            pool = self._choose(self.line.peek())
+            if pool is None:
+                return
+            sub = self.line.first()
+            self.left_line(sub)
+            pool.take(sub)
+
+    def check(self, pool: Pool) -> Subrequest | None:
+        """Ask a member how it is; None if it is busy on all of its connections."""
+        if not pool.has_room or self.closed:
+            return None
+        now = monotonic()
+        sub = Subrequest(self, "GET", self.limits.check_path, now)
+        say(sub, {}, b"")
+        sub.single, sub.until = True, now + self.limits.check_timeout
+        pool.take(sub)
+        return sub
 
     def connect(self, pool: Pool, sub: Subrequest) -> None:
         """Open a connection for ``sub``; its place is taken."""
@@ -128,8 +161,11 @@ class Client:
         """It was first, and has a connection now."""
         self.sweeper.discard(sub)
 
-    def attempt_ended(self, sub: Subrequest, pool: Pool, error: UpstreamError | None) -> None:
+    def attempt_ended(self, sub: Subrequest, pool: Pool, error: UpstreamError | None, status: int) -> None:
         """One attempt has ended, well or not; a cancelled one is nobody's fault, and is not told."""
+        if sub.single:
+            return
+        pool.health.told(sub, error, status)
         if self._told is not None:
             self._told(pool, sub, error)
 
@@ -240,6 +276,7 @@ class Client:
         for sub in tuple(self._held):
             sub.cancel()
         for pool in self.pools:
+            self.sweeper.discard(pool.health)
             for connection in tuple(pool.connections):
                 if connection.sub is not None and not connection.sub.done:
                     connection.sub.cancel()

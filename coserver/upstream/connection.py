@@ -223,12 +223,14 @@ class UpstreamConnection:
         if data:
             body.give(data)
         if done and self.sub is sub:
+            head = reader.head
+            assert head is not None
             if reader.trailers and sub.response is not None:
                 sub.response.trailers_raw = reader.trailers
             self._body = None
             body.end()
             self._free(sub, now)
-            self.client.attempt_ended(sub, self.pool, None)
+            self.client.attempt_ended(sub, self.pool, None, head.status)
 
     def pause(self) -> None:
         """Read no more for now; the member waits, and nothing is its fault."""
@@ -244,7 +246,9 @@ class UpstreamConnection:
         """The answer is whole: the connection is free before anybody is told."""
         answer = self._reader.answer()
         self._free(sub, now)
-        self.client.attempt_ended(sub, self.pool, None)
+        client, pool, status = self.client, self.pool, getattr(answer, "status", 0)
+        if client.learns or pool.troubled or status >= 500:
+            client.attempt_ended(sub, pool, None, status)
         sub.finish(answer, now)
 
     def _free(self, sub: Subrequest, now: float) -> None:
@@ -358,7 +362,7 @@ class UpstreamConnection:
             return
         error = sub.make_error(kind, reason, phase=phase) if phase else sub.make_error(kind, reason)
         error.__cause__ = cause
-        self.client.attempt_ended(sub, self.pool, error)
+        self.client.attempt_ended(sub, self.pool, error, 0)
         if body is not None:
             body.end(error)
         elif not sub.done:

@@ -65,6 +65,8 @@ class Declared:
         self.limits = limits or UpstreamLimits()
         self.codec = choose_codec(codec)
         self.framing = check_framing(framing, self.members)
+        if self.framing is not None and self.limits.check_path:
+            raise ValueError("check_path is for members that speak HTTP: a tcp member cannot be asked for a path")
         self._own_tls = tls
         self.tls = check_tls(tls, self.members)
 

@@ -47,6 +47,22 @@ class UpstreamLimits:
     total_timeout: float = _limit(
         60.0, "seconds", "for the whole, from the call to the answer's last byte; a streamed body is not counted"
     )
+    eject_failures: int = _limit(
+        5, "failures", "without an answer in eject_window, then a member is left alone; 0: never. Envoy 5, nginx 1"
+    )
+    eject_errors: int = _limit(
+        0, "answers", "of 5xx in eject_window that do the same; off, for a status may be the request's fault, as nginx"
+    )
+    eject_window: float = _limit(10.0, "seconds", "in which failures are counted; nginx's fail_timeout 10")
+    eject_time: float = _limit(
+        10.0, "seconds", "that a member is left alone, then twice as long each time until it answers; Envoy 30"
+    )
+    eject_time_max: float = _limit(300.0, "seconds", "that it is left alone at most; Envoy 300")
+    check_path: str = _limit("", "", "a path that each member is asked for from time to time; none: no checks")
+    check_interval: float = _limit(5.0, "seconds", "between two checks; Envoy and HAProxy 2 to 10")
+    check_timeout: float = _limit(2.0, "seconds", "for the whole answer to a check")
+    check_status: int = _limit(200, "", "the status of a member that is well")
+    check_failures: int = _limit(2, "checks", "failed in a row, then it is not asked; one that succeeds brings it back")
     head_size: int = _limit(64 * KiB, "bytes", "an answer's status line and fields; twice what a request may have")
     head_fields: int = _limit(200, "fields", "field lines of an answer's head")
     trailer_size: int = _limit(8 * KiB, "bytes", "the trailer of a chunked answer; as nginx")
@@ -56,9 +72,12 @@ class UpstreamLimits:
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
+            if each.name == "check_path":
+                _check_path(value)
+                continue
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError(f"{each.name} must be a number of {each.metadata['unit']}; got {value!r}")
-            least = 1 if each.name in ("max_connections", "head_size", "head_fields", "depth") else 0
+            least = 1 if each.name in ("max_connections", "head_size", "head_fields", "depth", "check_failures") else 0
             if not value >= least:
                 raise ValueError(f"{each.name} must be at least {least}; got {value!r}")
 
@@ -66,3 +85,10 @@ class UpstreamLimits:
     def response(self) -> ResponseLimits:
         """The part that the protocol floor keeps."""
         return ResponseLimits(self.head_size, self.head_fields, self.trailer_size)
+
+
+def _check_path(path: Any) -> None:
+    if not isinstance(path, str):
+        raise TypeError(f"check_path must be a path, '/health'; got {path!r}")
+    if path and not path.startswith("/"):
+        raise ValueError(f"check_path begins with '/', as in '/health'; got {path!r}")

@@ -34,6 +34,10 @@ class Line:
             return True
         return False
 
+    def peek(self) -> Subrequest:
+        """The first, who stays. Raises StopIteration if nobody waits."""
+        return next(iter(self.waiting))
+
     def first(self) -> Subrequest:
         """Take out the first. Raises KeyError if nobody waits."""
         return self.waiting.popitem(last=False)[0]

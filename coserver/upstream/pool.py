@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from .health import Health
 from .line import Line
 from .member import Member
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 class Pool:
     """``open`` counts the places taken: connections that are being made, are in use or are idle."""
 
-    __slots__ = ("address", "client", "connections", "host_field", "idle", "line", "member", "most", "open")
+    __slots__ = (
+        "address", "client", "connections", "health", "host_field", "idle", "leaving", "line", "member", "most", "open",
+        "out", "troubled",
+    )  # fmt: skip
 
     def __init__(self, client: Client, member: Member, line: Line) -> None:
         self.client = client
@@ -32,6 +36,10 @@ class Pool:
         self.open = 0
         self.idle: list[UpstreamConnection] = []
         self.connections: set[UpstreamConnection] = set()
+        self.out = False  # not to be asked while others can be
+        self.troubled = False  # out, or just back: an answer is news
+        self.leaving = False  # to be asked no more
+        self.health = Health(self)
         is_http = member.scheme != "tcp"
         self.host_field = b"host: %b\r\n" % member.authority.encode() if is_http else b""
 
@@ -63,19 +71,25 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """The connection is free: the first in line has it, or it lies idle."""
-        if self.line.waiting:
+        if self.line.waiting and not self.out:
             sub = self.line.first()
             self.client.left_line(sub)
             sub.pool = self
             connection.begin(sub, monotonic())
-        else:
-            self.idle.append(connection)
+            return
+        self.idle.append(connection)
+        if self.line.waiting:
+            self.client.serve_line()  # it gets somebody if all are out
 
     def left(self, connection: UpstreamConnection, *, hand_on: bool) -> None:
         """A connection has ended; ``hand_on``: its place is the first in line's, if anybody waits."""
         self.connections.discard(connection)
         self.open -= 1
-        if hand_on and self.line and not self.client.closed:
+        if not hand_on or not self.line or self.client.closed:
+            return
+        if self.out:
+            self.client.serve_line()
+        else:
             sub = self.line.first()
             self.client.left_line(sub)
             self.take(sub)

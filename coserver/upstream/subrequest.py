@@ -61,6 +61,7 @@ class Subrequest(Pending[Any]):
     scope: anyio.CancelScope | None = None  # around a task that works for it
     release: Callable[[], None] | None = None  # lets a drain go on
     attempts = 0
+    single = False  # a check: tried once, and no policy learns from it
     resent = False  # its connection was dead, and it went out again
     placed = connected = secured = sent = first = ended = 0.0
     deadline = math.inf  # while it waits in line; the sweeper's

@@ -92,6 +92,8 @@ UPSTREAMS = View(
     (
         Column("upstream", 12, lambda row: (plain(row[0].name), "bold"), lambda row: row[0].name),
         Column("member", 0, lambda row: plain(row[1].address), lambda row: row[1].address),
+        Column("state", 8, lambda row: (row[1].state, "" if row[1].state == "up" else "yellow"),
+               lambda row: row[1].state),
         Column("policy", 12, lambda row: row[0].policy, lambda row: row[0].policy, rank=1),
         Column("waiting", 7, lambda row: str(row[0].waiting), lambda row: row[0].waiting, right=True),
         Column("busy", 5, lambda row: str(row[1].in_flight), lambda row: row[1].in_flight, right=True),
@@ -100,7 +102,7 @@ UPSTREAMS = View(
     ),
     _members,
     "this app has no upstreams",
-)
+)  # fmt: skip
 TRACES = View(
     "traces",
     (
