@@ -224,7 +224,7 @@ def _load_env_file(path: Path) -> None:
 def install_hooks(settings: HookSettings) -> None:
     """Hook blocking calls before the app is imported: what it makes of locks and thread-locals is then hooked too."""
     shims.choose(settings.chosen)
-    shims.install(settings.chosen)
+    shims.install(settings.chosen, mutex=settings.mutex, period=settings.mutex_period)
 
 
 def start_log(settings: LogSettings) -> None:

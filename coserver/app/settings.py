@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from ..hooks.lines import PERIOD, STRATEGIES, check_mutex
 from ..hooks.shims import SHIMS
 from ..protocol.codecs import choose_codec
 from ..protocol.errors import LocalProtocolError
@@ -251,8 +252,21 @@ class HookSettings:
         flag="hooks",
     )
     off: Sequence[str] = _option((), "families that are left out of those", of=tuple(SHIMS), flag="hooks-off")
+    mutex: str = _option(
+        "wake",
+        "how a blocking handler waits for a lock: wake, by the release; retry, by trying every mutex_period",
+        of=STRATEGIES,
+    )
+    mutex_period: float = field(
+        default=PERIOD,
+        metadata={**_told("between two tries of mutex = 'retry'; nobody notices 5 ms"), "unit": "seconds"},
+    )
 
     def __post_init__(self) -> None:
+        try:
+            check_mutex(self.mutex, self.mutex_period)
+        except ValueError as error:
+            raise AppError(str(error)) from None
         for name, words in (("families", ("all", "none", *SHIMS)), ("off", tuple(SHIMS))):
             given = getattr(self, name)
             if isinstance(given, str) or any(one not in words for one in given):

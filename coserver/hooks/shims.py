@@ -12,6 +12,7 @@ from threading import RLock
 from types import ModuleType
 from typing import Any
 
+from .lines import PERIOD, choose_mutex
 from .patching import Put, Shim, rebind
 
 #: Each family's module here, which holds its ``ROWS``. Loaded when it is installed.
@@ -24,6 +25,7 @@ SHIMS: dict[str, str] = {
     "pipes": "pipes",
     "processes": "processes",
     "filelocks": "filelocks",
+    "locks": "locks",
 }
 
 _put: dict[str, list[Put]] = {}
@@ -35,17 +37,23 @@ def rows(family: str) -> tuple[Shim, ...]:
     """The shims of one family. Raises ValueError for one that there is not."""
     if family not in SHIMS:
         raise ValueError(f"unknown family of hooks {family!r}; there are {', '.join(SHIMS)}")
-    module: Any = import_module(f".{SHIMS[family]}", __package__)
-    found: tuple[Shim, ...] = module.ROWS
+    found: tuple[Shim, ...] = _module(family).ROWS
     return found
 
 
-def install(families: Iterable[str] | None = None) -> None:
+def _module(family: str) -> Any:
+    return import_module(f".{SHIMS[family]}", __package__)
+
+
+def install(families: Iterable[str] | None = None, *, mutex: str | None = None, period: float = PERIOD) -> None:
     """Hook the blocking calls of these families, of all if None is given. What is hooked already stays so.
 
-    From any thread, at any time; better early than late: locks and ``threading.local`` made before it are worse off.
-    Raises ValueError for an unknown family.
+    From any thread, at any time; better early than late. ``mutex`` says how workers wait for locks from now on: "wake"
+    (the release wakes them; so it is if nobody asks otherwise) or "retry" (they try every ``period`` seconds). Raises
+    ValueError for an unknown family, ``mutex`` or ``period``.
     """
+    if mutex is not None:
+        choose_mutex(mutex, period)
     wanted = {family: rows(family) for family in (SHIMS if families is None else families)}
     with _lock:
         fresh: list[Put] = []
@@ -54,6 +62,7 @@ def install(families: Iterable[str] | None = None) -> None:
                 owned = [(shim, shim.owner()) for shim in shims]
                 _put[family] = [Put(shim, owner) for shim, owner in owned if owner is not None]
                 fresh += _put[family]
+                _settle(family)
         rebind({id(put.original): (put.original, put.shim.shim) for put in fresh if _rebound(put)})
 
 
@@ -61,10 +70,19 @@ def uninstall() -> None:
     """Put everything back, wherever it was bound meanwhile. Calls under way in workers still end well."""
     with _lock:
         old = [put for puts in _put.values() for put in puts]
+        families = tuple(_put)
         _put.clear()
         for put in reversed(old):
             put.take_back()
+        for family in families:
+            _settle(family)
         rebind({id(put.shim.shim): (put.shim.shim, put.original) for put in old if _rebound(put)})
+
+
+def _settle(family: str) -> None:
+    settle = getattr(_module(family), "settle", None)
+    if settle is not None:
+        settle()
 
 
 def installed() -> tuple[str, ...]:

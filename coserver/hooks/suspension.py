@@ -149,15 +149,17 @@ class Wake:
         self._post = poster()
         self._thread = get_ident()
 
-    def wake(self) -> None:
+    def wake(self) -> bool:
+        """Wake it; false if its loop has ended, and who waited with it."""
         self.woken = True
-        if get_ident() == self._thread:
-            self._event.set()
-            return
         try:
-            self._post(self._event.set)
+            if get_ident() == self._thread:
+                self._event.set()
+            else:
+                self._post(self._event.set)
         except RuntimeError:
-            pass  # its loop has ended, and who waited with it
+            return False
+        return True
 
     def __await__(self) -> Generator[Any, Any, bool]:
         if self.until is None:

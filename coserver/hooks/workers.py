@@ -64,6 +64,7 @@ class Worker(greenlet):
         "failure",
         "kind",
         "on",
+        "owned",
         "result",
         "since",
         "subject",
@@ -74,6 +75,7 @@ class Worker(greenlet):
     on: Any
     since: float
     kind: int
+    owned: int  # RLocks: who ends a call with one is not used again, or the next one's call would own it
     credit: int  # below 0: before its next call other tasks get a turn, and a cancellation is looked for
     cancellation: Cancellation | None
     subject: Subject | None
@@ -144,6 +146,7 @@ def _new() -> Worker:
     worker.since = 0.0
     worker.kind = IO
     worker.credit = CREDIT
+    worker.owned = 0
     return worker
 
 
@@ -243,7 +246,7 @@ def _take(worker: Worker, workers: list[Worker]) -> Any:
     worker.gr_context = None
     worker.credit = CREDIT
     cancellation, worker.cancellation = worker.cancellation, None
-    if len(workers) < IDLE_MAX:
+    if len(workers) < IDLE_MAX and not worker.owned:
         workers.append(worker)
     else:
         worker.throw(GreenletExit)
@@ -270,6 +273,12 @@ def frame_of(worker: Worker) -> FrameType | None:
     """The innermost frame of a suspended worker; None if it runs or idles. From any thread."""
     frame: FrameType | None = worker.gr_frame
     return frame
+
+
+def idles(worker: Worker) -> bool:
+    """Whether it has no function to run, or is none any more."""
+    frame = frame_of(worker)
+    return frame is None or frame.f_code is _live.__code__
 
 
 def close_idle() -> None:

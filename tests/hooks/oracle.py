@@ -14,12 +14,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from coserver.hooks import connecting, sleep, sockets
+from coserver.hooks import connecting, locks, queues, rlocks, sleep, sockets
 from coserver.hooks.workers import in_worker
 
 _READ = ("_recv", "_recv_into", "_recvfrom", "_recvfrom_into", "_recvmsg", "_recvmsg_into")
 _WRITE = ("_send", "_sendto", "_sendmsg")
 _poll = select.poll
+_acquire, _release = rlocks._acquire, rlocks._release
 
 
 class Oracle:
@@ -40,6 +41,9 @@ class Oracle:
             self._watch(connecting, name, lambda sock, args: _C_timeout(sock) != 0)
         for name in ("_sendall", "_sendfile"):
             self._watch(sockets, name, lambda sock, args: _C_timeout(sock) != 0)
+        self._watch(locks, "_acquire", lambda lock, args: _blocks(args) and lock.locked())
+        self._watch(rlocks, "_acquire", lambda lock, args: _blocks(args) and not _free(lock))
+        self._watch(queues, "_get", lambda queue, args: _blocks(args) and queue.empty())
         self._watch(sleep, "_sleep", lambda seconds, args: isinstance(seconds, int | float) and 0 < seconds < 1e9)
         return self
 
@@ -70,6 +74,18 @@ class Oracle:
         poll = _poll()
         poll.register(sock.fileno(), mask)
         return not poll.poll(0)
+
+
+def _blocks(args: tuple[Any, ...]) -> bool:
+    return not args or bool(args[0])
+
+
+def _free(lock: Any) -> bool:
+    """Whether this thread may take an RLock at once."""
+    free: bool = _acquire(lock, False)
+    if free:
+        _release(lock)
+    return free
 
 
 def _C_timeout(sock: Any) -> float | None:  # noqa: N802
