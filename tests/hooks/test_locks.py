@@ -54,7 +54,9 @@ async def test_one_holds_it_and_suspends_the_other_waits(make: Callable[[], Any]
         with lock:
             order.append("first in")
             held.set()
-            time.sleep(0.03)
+            while order.count("second asks") < 2:
+                time.sleep(0.001)
+            time.sleep(0.01)
             order.append("first out")
 
     def second() -> None:
