@@ -204,7 +204,8 @@ async def test_loop_code_that_would_wait_for_ever_gets_an_error(make: Callable[[
             with pytest.raises(RuntimeError) as caught:
                 ask()
             text = str(caught.value)
-            assert "lock" in text.lower() and "in holds" in text
+            assert "lock" in text.lower()
+            assert "in holds" in text
             assert "would_wait_for_ever" in text or "<lambda>" in text
         assert lock.acquire(False) is False
         with pytest.raises(ValueError, match="timeout"):
@@ -362,7 +363,8 @@ async def test_conditions_and_what_is_made_of_them() -> None:
             order.append("out")
 
     await both(waits, waits, tells, *[limited] * 6)
-    assert order.count("heard") == 2 and order.count("out") == 6
+    assert order.count("heard") == 2
+    assert order.count("out") == 6
 
 
 async def test_a_condition_made_before_the_install() -> None:

@@ -80,7 +80,8 @@ async def test_futures_between_workers() -> None:
 
     def waits() -> str:
         done, not_done = wait([first, second], return_when=FIRST_COMPLETED, timeout=5)
-        assert done == {first} and not_done == {second}
+        assert done == {first}
+        assert not_done == {second}
         with pytest.raises(TimeoutError):
             second.result(timeout=0.01)
         return first.result() + second.result(timeout=5)
