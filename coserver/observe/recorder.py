@@ -11,7 +11,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import chain
 from time import time
 from typing import Any
 
@@ -194,7 +193,7 @@ class Recorder:
         record = Record(draft, event.at, time(), self.bounds.body_size)
         own = _OVERHEAD + _MARK * len(record.marks) + len(record.answer) + len(record.message)
         if record.head is not None:
-            own += sum(map(len, chain.from_iterable(record.head.fields)))
+            own += sum([len(name) + len(value) for name, value in record.head.fields])
         self.size += own
         record.size = own + record.kept
         self._records.append(record)

@@ -186,7 +186,10 @@ class HttpConnection(Accepted):
         watched = exchange.watched = self.emitter.heard
         try:
             if watched:
-                await self.reach(ev.HandlerStarted(**self.facts(), handler=endpoint.name))
+                started = ev.HandlerStarted(
+                    at=now, connection=self.id, exchange=exchange.id, source=exchange, handler=endpoint.name
+                )
+                await self.reach(started)
                 params = exchange.params  # a gate may have changed them
                 request = exchange.request if endpoint.takes_subject else None
             if endpoint.kind is AWAIT:
@@ -206,7 +209,8 @@ class HttpConnection(Accepted):
         except BaseException as error:
             return await self._handler_raised(exchange, error)
         if watched:
-            self.emitter.tell(ev.HandlerFinished(**self.facts()))
+            finished = ev.HandlerFinished(at=monotonic(), connection=self.id, exchange=exchange.id, source=exchange)
+            self.emitter.tell(finished)
         return answer
 
     async def _handler_raised(self, exchange: Exchange, error: BaseException) -> Response | bytes:

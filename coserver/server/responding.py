@@ -65,7 +65,10 @@ def respond_at_once(connection: HttpConnection, exchange: Exchange, answer: Resp
         exchange.answer_head = data
         return data[taken:]
     if emitter.heard:
-        emitter.tell(ev.ResponseFinished(**connection.facts(), size=len(body)))
+        finished = ev.ResponseFinished(
+            at=monotonic(), connection=connection.id, exchange=exchange.id, source=exchange, size=len(body)
+        )
+        emitter.tell(finished)
     if service.access is not None:
         exchange.answer_head = data
         service.access(connection, exchange)
