@@ -152,10 +152,10 @@ def test_traces(
         Asking(port, "/echo", "POST", '{"a": 1}').done()
     end = time.monotonic() + TIMEOUT
     seen: list[str] = []
-    while not seen:
-        assert Asking(port, "/page/a").done() == (200, "page a")
+    while not seen or not _readable(har.process.stdout.fileno()):  # type: ignore[union-attr]
+        assert Asking(port, "/page/a").done() == (200, "page a")  # once more, until both have attached
         assert time.monotonic() < end
-        if follow.process.stdout is not None and _readable(follow.process.stdout.fileno()):
+        if not seen and follow.process.stdout is not None and _readable(follow.process.stdout.fileno()):
             seen.append(follow.hear())
     assert json.loads(seen[0])["target"] == "/page/a"
     assert coserver("trace", "--once", "~u /echo").stdout.count("POST /echo") == 2
