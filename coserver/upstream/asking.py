@@ -35,6 +35,7 @@ class Asking(TypedDict, total=False):
     data: Parameters | None
     content: Content
     stream: bool
+    repeat: bool
 
 
 def say(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
@@ -67,6 +68,8 @@ def say(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
             agent = b""
         kind = "content-type" if "content-type" in names else ""
     sub.stream = bool(options.get("stream"))
+    if "repeat" in options:
+        sub.may_repeat = bool(options["repeat"])
     body, content_type = _body(options)
     length = b""
     if isinstance(body, AsyncIterator | Iterator):

@@ -20,6 +20,7 @@ from ..hooks.workers import run_blocking
 from ..lifecycle.emitter import Answered
 from ..lifecycle.events import Event
 from ..transport.loop import Loop, latches, poster
+from .again import Attempts
 from .asking import say
 from .balance import POLICIES, client_address
 from .connection import UpstreamConnection
@@ -55,12 +56,16 @@ class Client:
         self.detached = 0
         self.line = Line()
         self.pools: Sequence[Pool] = [Pool(self, member, self.line) for member in upstream.members]
-        self._only = self.pools[0] if len(self.pools) == 1 else None
+        self._attempts = Attempts(self)
+        #: Nothing is to be chosen, nor looked at again.
+        self._only = self.pools[0] if len(self.pools) == 1 and not self._attempts.hedges else None
         self.key = upstream.key or client_address
         self._policy = POLICIES[upstream.policy](self.pools)
-        self._told: Callable[..., None] | None = None if self._only else getattr(self._policy, "told", None)
+        self._told: Callable[..., None] | None = getattr(self._policy, "told", None)
+        if len(self.pools) == 1:
+            self._told = None
         #: Whether it is to be told of plain answers too; most have no use for that.
-        self.learns = self._told is not None
+        self.learns = self._told is not None or self._attempts.hedges
         self._tasks = tasks
         # What runs for a subrequest must not see, nor keep alive, what its handler has set.
         self._context = copy_context()
@@ -109,6 +114,8 @@ class Client:
         pool = self._only
         if pool is None:
             pool = self._choose(sub)
+            if self._attempts.hedges:
+                self._attempts.watch(sub)
         elif not pool.idle and pool.open >= pool.most:
             pool = None
         if pool is not None:
@@ -125,6 +132,14 @@ class Client:
         pools = [pool for pool in self.pools if not pool.out and pool.has_room]
         if not pools and all(pool.out for pool in self.pools):
             pools = [pool for pool in self.pools if pool.has_room]
+        if sub.tried:
+            pools = [pool for pool in pools if pool not in sub.tried] or pools
+        return self._policy.choose(pools, sub) if pools else None
+
+    def choose_other(self, sub: Subrequest) -> Pool | None:
+        """For a second attempt beside the first: another member, or the same on another connection."""
+        pools = [pool for pool in self.pools if not pool.out and pool.has_room]
+        pools = [pool for pool in pools if pool is not sub.pool] or pools
         return self._policy.choose(pools, sub) if pools else None
 
     def serve_line(self) -> None:
@@ -144,7 +159,8 @@ class Client:
         now = monotonic()
         sub = Subrequest(self, "GET", self.limits.check_path, now)
         say(sub, {}, b"")
-        sub.single, sub.until = True, now + self.limits.check_timeout
+        sub.single = sub.silent = True
+        sub.until = now + self.limits.check_timeout
         pool.take(sub)
         return sub
 
@@ -163,15 +179,20 @@ class Client:
 
     def attempt_ended(self, sub: Subrequest, pool: Pool, error: UpstreamError | None, status: int) -> None:
         """One attempt has ended, well or not; a cancelled one is nobody's fault, and is not told."""
-        if sub.single:
+        if sub.silent:
             return
+        if error is None and self._attempts.hedges:
+            self._attempts.note(sub, monotonic())
         pool.health.told(sub, error, status)
         if self._told is not None:
             self._told(pool, sub, error)
 
     def failed(self, sub: Subrequest, error: UpstreamError) -> None:
-        """An attempt has failed; here is where another might be made."""
-        sub.fail(error)
+        """An attempt has failed: another is under way, or is made now, or that is the end."""
+        if sub.twin is not None:
+            sub.error, sub.via = error, None
+        elif not self._attempts.retry(sub, error):
+            sub.fail(error)
 
     def hold(self, sub: Subrequest, event: Event, then: Callable[[], None]) -> None:
         """Go on with ``then`` when no gate holds ``event`` any more; its deadline does not run meanwhile."""
@@ -275,6 +296,7 @@ class Client:
             sub.cancel()
         for sub in tuple(self._held):
             sub.cancel()
+        self._attempts.close()
         for pool in self.pools:
             self.sweeper.discard(pool.health)
             for connection in tuple(pool.connections):

@@ -63,6 +63,19 @@ class UpstreamLimits:
     check_timeout: float = _limit(2.0, "seconds", "for the whole answer to a check")
     check_status: int = _limit(200, "", "the status of a member that is well")
     check_failures: int = _limit(2, "checks", "failed in a row, then it is not asked; one that succeeds brings it back")
+    retries: int = _limit(
+        0, "attempts", "more after one that failed, of what may be repeated; at another member if there is one"
+    )
+    retry_budget: int = _limit(
+        20, "percent", "of the requests under way may be second attempts, 3 always: a retry storm kills. Envoy 20"
+    )
+    retry_backoff: float = _limit(
+        0.025, "seconds", "before a member is asked again, twice as long each time, less up to a half; Envoy 0.025"
+    )
+    retry_backoff_max: float = _limit(0.25, "seconds", "before a member is asked again at most; Envoy 0.25")
+    hedge_percentile: int = _limit(
+        0, "percent", "of the answers come sooner: what takes longer has a second attempt. 95, say; 0: never"
+    )
     head_size: int = _limit(64 * KiB, "bytes", "an answer's status line and fields; twice what a request may have")
     head_fields: int = _limit(200, "fields", "field lines of an answer's head")
     trailer_size: int = _limit(8 * KiB, "bytes", "the trailer of a chunked answer; as nginx")
@@ -77,6 +90,8 @@ class UpstreamLimits:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError(f"{each.name} must be a number of {each.metadata['unit']}; got {value!r}")
+            if each.name == "hedge_percentile" and value > 99:
+                raise ValueError(f"hedge_percentile must be at most 99; got {value!r}")
             least = 1 if each.name in ("max_connections", "head_size", "head_fields", "depth", "check_failures") else 0
             if not value >= least:
                 raise ValueError(f"{each.name} must be at least {least}; got {value!r}")

@@ -61,7 +61,13 @@ class Subrequest(Pending[Any]):
     scope: anyio.CancelScope | None = None  # around a task that works for it
     release: Callable[[], None] | None = None  # lets a drain go on
     attempts = 0
-    single = False  # a check: tried once, and no policy learns from it
+    single = False  # tried once
+    silent = False  # a check: no policy learns from it
+    retried = 0
+    tried: tuple[Pool, ...] = ()  # who was asked before
+    between = False  # two attempts
+    twin: Subrequest | None = None  # the second attempt of a hedge
+    more = False  # there is more to do at its end: it is detached, or has a twin
     resent = False  # its connection was dead, and it went out again
     placed = connected = secured = sent = first = ended = 0.0
     deadline = math.inf  # while it waits in line; the sweeper's
@@ -177,6 +183,12 @@ class Subrequest(Pending[Any]):
             self.host.emitter.tell(ev.SubrequestFailed(**self._facts(), error=error))
         self._settle()
 
+    def begin_again(self) -> None:
+        """Another attempt is to be made."""
+        self.via = None
+        self.resent = False
+        self.placed = self.connected = self.secured = self.sent = self.ended = 0.0
+
     def make_error(self, kind: Callable[..., UpstreamError], reason: str, **told: Any) -> UpstreamError:
         """An error that says where and when."""
         self.ended = monotonic()
@@ -233,8 +245,11 @@ class Subrequest(Pending[Any]):
         watchers = self._watchers
         while watchers:
             watchers.pop()()
-        if self.detached:
-            self.client.detached_ended(self)
+        if self.more:
+            if self.twin is not None:
+                self.twin.cancel()
+            if self.detached:
+                self.client.detached_ended(self)
 
     def _outcome(self) -> Any:
         if self.error is not None:

@@ -102,7 +102,8 @@ class Upstream(Declared):
     def request(self, method: str, target: str, **options: Unpack[Options]) -> Subrequest:
         """Start a request, at once; ``await`` it, or take its ``result()``.
 
-        Keywords: params, headers, json, data (a form), content (bytes or str); ``timeout`` in seconds for the whole.
+        Keywords: params, headers, json, data (a form), content (bytes or str); ``timeout`` in seconds for the whole;
+        ``repeat``: whether it may be sent twice, if its method does not say.
         Inside a handler it ends with the handler's exchange, unless ``detach``: then ``on_done(subrequest)``, a ``def``
         or an ``async def``, is called with its outcome. Raises RuntimeError where the upstream is not open,
         LocalProtocolError for what cannot be sent, TooDeep.
@@ -251,7 +252,7 @@ def _detach(sub: Subrequest, detach: bool | None, on_done: OnDone | None) -> Non
         raise TypeError("a streamed answer is somebody's to take, and a detached subrequest is nobody's: leave out one")
     if not detach:
         raise TypeError("on_done is for detach=True: what is not detached is awaited")
-    sub.detached = True
+    sub.detached = sub.more = True
     sub.on_done = on_done
     sub.client.detach(sub)
 

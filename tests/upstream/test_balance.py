@@ -43,6 +43,7 @@ def asked_for(key: str) -> Any:
 SUB = asked_for("")
 
 
+@settings(deadline=None)
 @given(WEIGHTS)
 def test_round_robin_is_proportional_and_smooth(weights: list[int]) -> None:
     pools = pools_of(weights)
@@ -61,6 +62,7 @@ def test_round_robin_as_nginx_makes_it() -> None:
     assert "".join("abc"[pools.index(policy.choose(pools, SUB))] for _ in range(7)) == "aabacaa"
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=40))
 def test_a_weight_falls_with_failures_and_comes_back(outcomes: list[bool]) -> None:
     pools = pools_of([4, 4])
@@ -78,6 +80,7 @@ def test_a_weight_falls_with_failures_and_comes_back(outcomes: list[bool]) -> No
     assert abs(counts[pools[0]] - 450) <= 5
 
 
+@settings(deadline=None)
 @given(WEIGHTS, st.data())
 def test_least_connections_is_never_far_from_the_weights(weights: list[int], data: st.DataObject) -> None:
     pools = pools_of(weights)
