@@ -26,7 +26,7 @@ PATIENCE = 0.25
 def watched(server: Server) -> Watched:
     """All listeners of a server."""
     found = [
-        Listened(address.name, address.protocol, address.path or f"{address.host}:{address.port}", service)
+        Listened(address.name, address.protocol, address.path or f"{address.host}:{address.port}", service, address.tls)
         for address, service in zip(server.addresses, server._services, strict=True)
     ]
     upstreams = [one for app in server.apps for one in app.upstreams.values()]

@@ -47,6 +47,7 @@ def read_trace(given: Mapping[str, Any]) -> Trace:
         )  # fmt: skip
         return Trace(
             **{name: given[name] for name in names},
+            secure=bool(given.get("secure")),
             raw_target=given["target"],
             host=given.get("host", ""),
             request=_message(given.get("request"), given["request_size"]),

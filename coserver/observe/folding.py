@@ -143,6 +143,7 @@ def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Tra
         server=server,
         listener=one.name,
         protocol=one.protocol,
+        secure=one.secure,
         src=record.peer,
         dst=one.address,
         at=record.at - seconds,

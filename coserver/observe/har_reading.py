@@ -97,7 +97,9 @@ def _trace(entry: _Reader, number: int, make: type[Trace]) -> Trace:
     own = entry.inner("_coserver", needed=False)
     url = request.read("url", urlsplit, "a URL")
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    if url.scheme != "http" or not url.netloc:  # the target alone would not say it; data: has not even a host
+    if (
+        url.scheme not in ("http", "https") or not url.netloc
+    ):  # the target alone would not say it; data: has not even a host
         target = request.text("url")
     seconds = own.number("seconds", max(entry.number("time"), 0.0) / 1e3)
     spans = tuple([_span(one, 0) for one in own.rows("spans", needed=False)]) or _steps(entry, seconds)
@@ -108,6 +110,7 @@ def _trace(entry: _Reader, number: int, make: type[Trace]) -> Trace:
         server=own.text("server") or url.hostname or "",
         listener=own.text("listener"),
         protocol="http",
+        secure=url.scheme == "https",
         src=own.text("src"),
         dst=own.text("dst") or entry.text("serverIPAddress"),
         at=entry.read("startedDateTime", _moment, "a date of ISO 8601"),

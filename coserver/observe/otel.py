@@ -76,7 +76,7 @@ def _attributes(trace: Trace) -> dict[str, Any]:
     client, _, port = trace.src.rpartition(":")
     found = {
         "http.request.method": trace.method,
-        "url.scheme": "http",
+        "url.scheme": "https" if trace.secure else "http",
         "url.path": path,
         "url.query": query,
         "http.route": trace.route,

@@ -11,6 +11,7 @@ import shlex
 import socket
 from dataclasses import dataclass
 from time import monotonic
+from urllib.parse import urlsplit
 
 from .heads import Fields
 from .trace import Trace
@@ -89,7 +90,7 @@ def resend(trace: Trace, address: str, timeout: float) -> Replayed:
             f"{len(body.content)} of the body's {body.size} bytes were kept: record with Bounds(body_size=...)"
         )
     started = monotonic()
-    connection = _Connection(address, timeout)
+    connection = _Connection(address, timeout, trace.host if trace.secure else None)
     try:
         connection.putrequest(trace.method, trace.raw_target, skip_host=True, skip_accept_encoding=True)
         for name, value in trace.request.unmasked:
@@ -109,18 +110,29 @@ def resend(trace: Trace, address: str, timeout: float) -> Replayed:
 
 
 class _Connection(http.client.HTTPConnection):
-    """To host:port or to a UNIX socket."""
+    """To host:port or to a UNIX socket; over TLS if the host's name is given, which chooses the certificate.
 
-    def __init__(self, address: str, timeout: float) -> None:
+    It is not checked: this goes to the very listener that the request came to, and that by its address.
+    """
+
+    def __init__(self, address: str, timeout: float, secure: str | None) -> None:
+        self._secure = secure
         host, _, port = address.rpartition(":")
         self._path = "" if port.isdigit() and host and "/" not in address else address
         host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
         super().__init__("localhost" if self._path else host, None if self._path else int(port), timeout=timeout)
 
     def connect(self) -> None:
-        if not self._path:
+        if self._path:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(self._path)
+        else:
             super().connect()
-            return
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        if self._secure is not None:
+            import ssl
+
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            name = urlsplit(f"//{self._secure}").hostname
+            self.sock = context.wrap_socket(self.sock, server_hostname=name)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import field, fields
 from operator import attrgetter
 from time import sleep
-from typing import Any
+from typing import Any, Protocol
 
 from ..lifecycle.frozen import frozen
 from .filters import Filter, parse
@@ -87,6 +87,7 @@ class ExchangeState:
     seconds: float
     handler: str
     route: str
+    secure: bool = False
     held: bool = False
     marked: bool = False
     error: str = ""
@@ -100,7 +101,7 @@ class ExchangeState:
 
     @property
     def url(self) -> str:
-        return url_of(self.protocol, self.host, self.target, self.listener)
+        return url_of(self, self.target)
 
     @property
     def upstreams(self) -> Sequence[str]:
@@ -228,11 +229,24 @@ class Snapshot:
             yield encode([_connection(one) for one in self.connections[begin : begin + CHUNK]])[1:-1]
 
 
-def url_of(protocol: str, host: str, target: str, listener: str) -> str:
+def url_of(of: _Asked, target: str) -> str:
     """What was asked for as one text; a target in absolute form says it all by itself."""
-    if protocol != "http":
-        return f"{protocol}://{listener}"
-    return f"http://{host}{target}" if target.startswith("/") else target
+    if of.protocol != "http":
+        return f"{'tls' if of.secure else of.protocol}://{of.listener}"
+    return f"http{'s' if of.secure else ''}://{of.host}{target}" if target.startswith("/") else target
+
+
+class _Asked(Protocol):
+    """What has a URL."""
+
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def secure(self) -> bool: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def listener(self) -> str: ...
 
 
 @contextmanager

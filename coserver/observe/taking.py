@@ -50,12 +50,13 @@ _TOTALS = ("served", "spent", "received", "sent")
 
 @dataclass(frozen=True, slots=True)
 class Listened:
-    """A listener to look at; ``address`` is its host:port, or its socket's path."""
+    """A listener to look at; ``address`` is its host:port, or its socket's path; ``secure``: it speaks TLS."""
 
     name: str
     protocol: str
     address: str
     service: Service
+    secure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def exchange_state(server: str, one: Listened, exchange: Any, moment: tuple[str,
             src=connection.peer, dst=one.address, method="", target="", host="", status=0, phase=phase,
             phase_seconds=now - since, seconds=now - exchange.started, handler=connection.handler,
             route="", held=connection.held, request_size=len(message), content=message,
-            subrequests=_subrequests(exchange, now), suspended=_suspension(connection, now),
+            subrequests=_subrequests(exchange, now), suspended=_suspension(connection, now), secure=one.secure,
         )  # fmt: skip
     head, endpoint = exchange.head, exchange.endpoint
     return ExchangeState(
@@ -164,6 +165,7 @@ def exchange_state(server: str, one: Listened, exchange: Any, moment: tuple[str,
         server=server,
         listener=one.name,
         protocol=one.protocol,
+        secure=one.secure,
         src=connection.peer,
         dst=one.address,
         method=head.method if head is not None else "",
@@ -200,6 +202,7 @@ def picture_of(server: str, one: Listened, event: ev.Event, phase: str) -> Excha
         id=0, connection=connection.id, server=server, listener=one.name, protocol=one.protocol,
         src=connection.peer, dst=one.address, method="", target="", host="", status=0, phase=phase,
         phase_seconds=now - connection.since, seconds=now - connection.opened, handler="", route="",
+        secure=one.secure,
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ class Trace:
 
     ``phase`` is where it ended, "recycle" if it went to its end; ``error`` what went wrong, in words. ``target`` is
     masked, ``raw_target`` is not. ``skipped`` steps were too many to be kept. For TCP, request and response are the
-    messages, without framing.
+    messages, without framing. ``secure``: it came over TLS.
     """
 
     id: int
@@ -111,6 +111,7 @@ class Trace:
     route: str = ""
     phase: str = "recycle"
     error: str = ""
+    secure: bool = False
     marked: bool = False
     skipped: int = 0
     spans: tuple[Span, ...] = ()
@@ -125,12 +126,12 @@ class Trace:
 
     @property
     def url(self) -> str:
-        return url_of(self.protocol, self.host, self.target, self.listener)
+        return url_of(self, self.target)
 
     @property
     def raw_url(self) -> str:
         """As it was asked for, secrets and all."""
-        return url_of(self.protocol, self.host, self.raw_target, self.listener)
+        return url_of(self, self.raw_target)
 
     def walk(self) -> Iterator[Span]:
         """All spans, each before what lies within it."""
@@ -158,7 +159,7 @@ class Trace:
         names = (
             "id", "connection", "server", "listener", "protocol", "src", "dst", "at", "seconds", "method", "target",
             "url", "version", "status", "handler", "route", "phase", "error", "marked",
-            "skipped",
+            "skipped", "secure",
         )  # fmt: skip
         found: dict[str, Any] = {name: getattr(self, name) for name in names}
         found["request_size"], found["response_size"] = self.request.body.size, self.response.body.size

@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 
-from coserver import App, Request
+from coserver import App, Request, Tls
 from coserver.app.traces import Traces
 from coserver.hooks.workers import run_blocking
 from coserver.observe.chrome import to_chrome
+from coserver.observe.har_reading import read_har
 from coserver.observe.otel import to_otel
 from coserver.observe.recorder import Bounds
 from coserver.observe.resending import ReplayError, as_curl
 from coserver.views.samples import all_samples, page
 
+from ..certificates import write
 from ..server.clients import chunked, get, post, talking
 from .test_recorder import shop
 
@@ -184,3 +186,25 @@ async def test_what_cannot_be_sent_again_is_told() -> None:
             await traces.areplay(trace)
         assert traces.curl(trace).endswith("# the body is cut: 10 of 20 bytes")
         traces.stop()
+
+
+def test_over_tls_the_url_says_so_and_a_replay_speaks_it(backend: str, tmp_path: Path) -> None:
+    import ssl
+    from http.client import HTTPSConnection
+
+    certificate, key = write(tmp_path)
+    with shop().start(backend=backend, record=True, tls=Tls(certfile=certificate, keyfile=key)) as server:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        client = HTTPSConnection("127.0.0.1", server.port, context=context)
+        client.request("GET", "/items/7")
+        assert client.getresponse().read() == b'{"id":7}'
+        connection = server.snapshot().connections[0]
+        assert connection.tls is not None
+        client.close()
+        (trace,) = server.traces
+        assert trace.url == f"https://127.0.0.1:{server.port}/items/7"
+        assert server.traces.replay(trace).content == b'{"id":7}'
+        (again, _) = read_har(server.traces.har())
+        assert (again.url, again.secure, again.target) == (trace.url, True, "/items/7")
+        assert len(server.traces("https ~c 200")) == 2
