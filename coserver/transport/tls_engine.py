@@ -14,6 +14,8 @@ import anyio
 RECORD = 16 * 1024
 #: Bytes of ciphertext given to OpenSSL at once: a whole record with its head, padding and tag (RFC 5246 §6.2.3).
 _PORTION = RECORD + 2048 + 5
+#: CPython before 3.11.4 lets OpenSSL 3 take a cut for an end, as OpenSSL 1.1 did.
+_CUT_IS_END = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
 
 #: The words of OpenSSL that say more when they are said otherwise; "peer" is the other side, "we" this one.
 REASONS = {
@@ -73,6 +75,8 @@ class TlsEngine:
     def __init__(
         self, context: ssl.SSLContext, *, server_side: bool = False, server_hostname: str | None = None
     ) -> None:
+        if context.options & _CUT_IS_END:
+            context.options &= ~_CUT_IS_END
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.object = context.wrap_bio(
@@ -191,7 +195,7 @@ class TlsEngine:
 def _told(error: ssl.SSLError) -> TlsError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return TlsError(f"the peer's certificate is refused: {error.verify_message}", error.reason or "")
-    if isinstance(error, ssl.SSLEOFError):
-        return TlsCut()
     reason = error.reason or ""
+    if isinstance(error, ssl.SSLEOFError) or reason == "UNEXPECTED_EOF_WHILE_READING":  # the latter before 3.11.4
+        return TlsCut()
     return TlsError(REASONS.get(reason) or f"TLS: {reason.lower().replace('_', ' ') or error}", reason)
