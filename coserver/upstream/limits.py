@@ -33,7 +33,7 @@ class UpstreamLimits:
         0, "requests", "on one connection, then it is closed; 0: no end. nginx's upstream keepalive 1000"
     )
     connection_age: float = _limit(
-        math.inf, "seconds", "of one connection, then it is closed; off, since a member that leaves DNS drains anyway"
+        math.inf, "seconds", "of one connection, then it is closed; off. It is what follows a name that has moved"
     )
     pool_timeout: float = _limit(10.0, "seconds", "in line for a connection. Then UpstreamBusy")
     connect_timeout: float = _limit(5.0, "seconds", "to connect, with one lost SYN repeated twice; nginx 60, httpx 5")
