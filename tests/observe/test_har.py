@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coserver import App, Response
@@ -108,7 +108,8 @@ def test_one_that_chromium_has_written(tmp_path: Path) -> None:
 
     @app.get("/")
     async def index() -> Response:
-        script = "fetch('/data', {method: 'POST', body: '{\"a\": 1}'}).then(r => document.title = r.status)"
+        script = "fetch('/data', {method: 'POST', body: '{\"a\": 1}'}).then(read)"
+        script = f"const read = answer => answer.text().then(() => document.title = answer.status); {script}"
         page = f"<link rel=icon href=/icon.png><h1>hello</h1><script>{script}</script>"
         return Response(page, content_type="text/html")
 
@@ -191,6 +192,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)  # a busy machine
 @given(st.data())
 def test_nothing_but_a_har_error_is_raised(data: st.DataObject) -> None:
     har = to_har([page()])

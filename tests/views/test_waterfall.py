@@ -7,7 +7,7 @@ from dataclasses import replace
 from io import StringIO
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -40,6 +40,7 @@ def traces(draw: st.DrawFn) -> Trace:
     )  # fmt: skip
 
 
+@settings(deadline=None)  # a busy machine
 @given(traces(), st.sampled_from([20, 40, 80, 200]))
 def test_no_text_breaks_a_view(trace: Trace, width: int) -> None:
     console = Console(file=StringIO(), width=width, color_system=None)
