@@ -7,8 +7,13 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import settings
 
 from coserver.protocol.codecs import CODECS
+
+# hypothesis' own deadline is 0.2 s an example, which a busy machine misses; a test that hangs has pytest's.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 BACKENDS: list[Any] = [pytest.param(("asyncio", {}), id="asyncio")]
 if find_spec("uvloop"):
