@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 # More for pytest: make test PYTEST_ARGS="-k drain -x"; -n 0 runs all in one process
 PYTEST_ARGS ?=
 
-.PHONY: help demo test storm check lint types imports coverage clean
+.PHONY: help demo test storm conformance check lint types imports coverage clean
 
 help:
 	@echo "make demo    a small shop with traffic of its own, on port 8000"
 	@echo "make test    all tests"
 	@echo "make storm   10,000 random cancellations of subrequests"
 	@echo "make check   what CI runs: lint, types, imports, tests with coverage"
+	@echo "make conformance    CPython's own tests inside hooked workers, on asyncio and trio"
 	@echo "make soak    ten minutes of good and hostile clients; what the server holds must stay flat"
 	@echo "make clean   remove the environment and all caches"
 	@echo "PYTHON=python3.12 make ...   takes another Python for the environment"
@@ -43,6 +44,9 @@ coverage:
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
+
+conformance: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.cpython conformance --compare --quiet --backend asyncio --backend trio
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov site dist

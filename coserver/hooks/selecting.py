@@ -21,25 +21,34 @@ _epoll: Any = getattr(_select_module, "epoll", None)
 _epoll_poll: Any = getattr(_epoll, "poll", None)
 
 _FOREVER = 1e9  # seconds
+_INT_MAX = 2**31 - 1
 
 
 def select(rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) -> Any:
     worker = getcurrent()
     if type(worker) is not Worker or _epoll is None or timeout == 0:
         return _select(rlist, wlist, xlist, timeout)
-    rlist, wlist, xlist = list(rlist), list(wlist), list(xlist)
+    rlist, wlist, xlist = _sequence(rlist), _sequence(wlist), _sequence(xlist)
     until = _until(timeout, 1)
     worker.credit -= 1
     if worker.credit < 0:
         give_way(worker, "select", _counted(rlist, wlist, xlist))
+    found = _select(rlist, wlist, xlist, 0)
+    if any(found):
+        return found
+    rlist, wlist, xlist = list(rlist), list(wlist), list(xlist)  # whatever becomes of them meanwhile
     with _epoll() as every:
-        while True:
-            found = _select(rlist, wlist, xlist, 0)
-            if any(found) or (until is not None and monotonic() >= until):
-                return found
+        while not (any(found) or (until is not None and monotonic() >= until)):
             for fd, mask in _masks(rlist, wlist, xlist).items():
                 _enter(every, fd, mask)
             _wait(worker, every, "select", _counted(rlist, wlist, xlist), until)
+            found = _select(rlist, wlist, xlist, 0)
+    return found
+
+
+def _sequence(things: Any) -> Any:
+    """What may be looked at twice. A list as it is: the original sees what a ``fileno()`` does to it."""
+    return things if isinstance(things, list | tuple) else list(things)
 
 
 def _masks(rlist: list[Any], wlist: list[Any], xlist: list[Any]) -> dict[int, int]:
@@ -74,7 +83,14 @@ def _until(timeout: float | None, unit: float) -> float | None:
         if timeout is not None and unit == 1:
             _select([], [], [], timeout)  # says that it must not be negative
         return None
+    _bounded(timeout, unit)
     return monotonic() + min(timeout * unit, _FOREVER)
+
+
+def _bounded(timeout: float, unit: float) -> None:
+    """The originals count milliseconds in a C int."""
+    if timeout * unit * 1000 > _INT_MAX:
+        raise OverflowError("timeout is too large")
 
 
 def _counted(*things: list[Any]) -> str:
@@ -82,13 +98,14 @@ def _counted(*things: list[Any]) -> str:
 
 
 class Poll:
-    """``select.poll()``: an object that remembers what it was told, since the original does not tell."""
+    """What ``select.poll()`` returns: it remembers what it was told, since the original does not tell."""
 
     __slots__ = ("_masks", "_poll")
+    _masks: dict[int, int]
+    _poll: Any
 
-    def __init__(self) -> None:
-        self._poll = _poll()
-        self._masks: dict[int, int] = {}
+    def __new__(cls) -> Poll:
+        raise TypeError(f"cannot create '{cls.__module__}.{cls.__qualname__}' instances")
 
     def register(self, fd: Any, eventmask: int = READ | _select_module.POLLPRI | _select_module.POLLOUT, /) -> None:
         self._poll.register(fd, eventmask)
@@ -110,14 +127,24 @@ class Poll:
         worker.credit -= 1
         if worker.credit < 0:
             give_way(worker, "poll", f"{len(self._masks)} descriptors")
+        # Looked at before the set is opened: its descriptor could have the number of one that was closed.
+        found: list[tuple[int, int]] = self._poll.poll(0)
+        if found:
+            return found
         with _epoll() as every:
-            while True:
-                found = self._poll.poll(0)
-                if found or (until is not None and monotonic() >= until):
-                    return found
+            while not (found or (until is not None and monotonic() >= until)):
                 for fd, mask in self._masks.items():
                     _enter(every, fd, mask)
                 _wait(worker, every, "poll", f"{len(self._masks)} descriptors", until)
+                found = self._poll.poll(0)
+        return found
+
+
+def poll() -> Poll:
+    polled = object.__new__(Poll)
+    polled._poll = _poll()
+    polled._masks = {}
+    return polled
 
 
 def epoll_poll(self: Any, timeout: float | None = None, maxevents: int = -1) -> Any:
@@ -137,6 +164,6 @@ def epoll_poll(self: Any, timeout: float | None = None, maxevents: int = -1) -> 
 
 ROWS: tuple[Shim, ...] = (
     Shim("select", "select", select),
-    Shim("select", "poll", Poll),
+    Shim("select", "poll", poll),
     Shim("select:epoll", "poll", epoll_poll),
 )

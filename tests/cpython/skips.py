@@ -1,0 +1,19 @@
+"""What is not run, and why: patterns of ``Class.method`` by module. Nothing stands here that only failed.
+
+Either a plain thread fails it as well (seen with ``--plain --all``), or what it tests cannot be so in a worker.
+"""
+
+from __future__ import annotations
+
+#: The set that ``make conformance`` runs.
+MODULES = (
+    "test_select", "test_poll", "test_epoll", "test_selectors", "test_queue", "test_fcntl", "test_socket", "test_ssl",
+    "test_httplib", "test_ftplib", "test_poplib", "test_smtplib", "test_threading", "test_subprocess",
+)  # fmt: skip
+
+_RAISES = "its signal handler raises: that leaves the loop, which is where Python runs handlers while a worker waits"
+
+SKIPS: dict[str, dict[str, str]] = {
+    "test_socket": {"TCPTimeoutTest.testInterruptedTimeout": _RAISES},
+    "test_selectors": {"*.test_select_interrupt_exc": _RAISES},
+}
