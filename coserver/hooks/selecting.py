@@ -119,7 +119,7 @@ class Poll:
         self._poll.unregister(fd)
         self._masks.pop(fd if isinstance(fd, int) else fd.fileno(), None)
 
-    def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
+    def poll(self, timeout: float | None = None, /) -> Any:
         worker = getcurrent()
         if type(worker) is not Worker or _epoll is None or timeout == 0:
             return self._poll.poll(timeout)

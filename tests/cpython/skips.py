@@ -14,6 +14,14 @@ MODULES = (
 _RAISES = "its signal handler raises: that leaves the loop, which is where Python runs handlers while a worker waits"
 
 SKIPS: dict[str, dict[str, str]] = {
-    "test_socket": {"TCPTimeoutTest.testInterruptedTimeout": _RAISES},
+    "test_socket": {
+        "TCPTimeoutTest.testInterruptedTimeout": _RAISES,
+        "Interrupted*TimeoutTest.*": _RAISES,
+        "GeneralModuleTests.test_sendall_interrupted*": _RAISES,
+    },
+    "test_threading": {
+        "InterruptMainTests.test_interrupt_main_mainthread": _RAISES,
+        "InterruptMainTests.test_interrupt_main_subthread": _RAISES,
+    },
     "test_selectors": {"*.test_select_interrupt_exc": _RAISES},
 }
