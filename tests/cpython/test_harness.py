@@ -10,7 +10,7 @@ pytestmark = pytest.mark.skipif(bool(outside.missing()), reason=outside.missing(
 
 PARTS: list[tuple[str, list[str]]] = [
     ("test_select", []),
-    ("test_poll", [f"PollTests.test_poll{name}" for name in ("1", "3", "_unit_tests", "_c_limits")]),  # the others: 10 s
+    ("test_poll", [f"PollTests.test_poll{name}" for name in ("1", "3", "_unit_tests", "_c_limits")]),  # the rest: 10 s
     ("test_queue", ["CSimpleQueueTest", "CQueueTest"]),
     ("test_socket", ["BasicTCPTest", "BasicUDPTest", "NonBlockingTCPTests", "TCPTimeoutTest", "UDPTimeoutTest"]),
 ]
