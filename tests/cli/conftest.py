@@ -110,7 +110,9 @@ def environment() -> dict[str, str]:
         "GITHUB_ACTIONS",
         "PYTHONUNBUFFERED",
     )
-    return {**{k: v for k, v in os.environ.items() if k not in left_out}, "TERM": "xterm-256color"}
+    kept = {k: v for k, v in os.environ.items() if k not in left_out}
+    # Python takes a file of the same size, changed within the second, for the one that it has compiled.
+    return {**kept, "TERM": "xterm-256color", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -50,9 +51,7 @@ class Outcome:
 
 def missing() -> str:
     """What to do if this Python has no tests of its own; "" if it has."""
-    try:
-        import test.support  # noqa: F401
-    except ImportError:
+    if find_spec("test") is None or find_spec("test.test_select") is None:  # Debian's python3 has the support alone
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         return (
             f"{sys.executable} comes without the package 'test': on Debian and Ubuntu it is in "
