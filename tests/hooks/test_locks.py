@@ -174,9 +174,14 @@ async def test_timeouts(make: Callable[[], Any]) -> None:
 )
 async def test_errors_are_the_originals(make: Callable[[], Any], given: tuple[Any, ...]) -> None:
     def message() -> str:
-        with pytest.raises((TypeError, ValueError, OverflowError)) as caught:
-            make().acquire(*given)
-        return repr(caught.value)
+        lock = make()
+        try:
+            taken = lock.acquire(*given)
+            if taken:
+                lock.release()  # Python 3.13 takes anything for a truth value
+            return repr(taken)
+        except (TypeError, ValueError, OverflowError) as error:
+            return repr(error)
 
     def release() -> str:
         with pytest.raises(RuntimeError) as caught:

@@ -101,9 +101,12 @@ class Slow(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[str] = []
+        self.holds, self.free = threading.Event(), threading.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
-        time.sleep(0.01)
+        if not self.free.is_set():
+            self.holds.set()
+            self.free.wait(5)
         self.seen.append(record.getMessage())
 
 
@@ -120,16 +123,19 @@ def log_in_the_loop(log: logging.Logger, *texts: str) -> None:
         log.warning("%s", text)
 
 
+async def is_held(handler: Slow) -> None:
+    await run_blocking(handler.holds.wait, 5)
+
+
 async def test_loop_code_logs_while_a_worker_does(slow: tuple[logging.Logger, Slow]) -> None:
     log, handler = slow
     handler.addFilter(lambda record: record.getMessage() != "hidden")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run_blocking, log.warning, "worker")
-        await anyio.sleep(0.002)
-        started = time.monotonic()
+        await is_held(handler)
         log_in_the_loop(log, "loop", "hidden", "again")
-        assert time.monotonic() - started < 0.05
         assert not handler.seen
+        handler.free.set()
     assert handler.seen == ["worker", "loop", "again"]
     assert await run_blocking(_says, log) == "said"
 
@@ -144,15 +150,21 @@ async def test_too_many_records_are_counted(slow: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr(leftovers, "LEFT_MAX", 2)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run_blocking, log.warning, "worker")
-        await anyio.sleep(0.002)
+        await is_held(handler)
         log_in_the_loop(log, *"abcde")
+        handler.free.set()
     assert handler.seen[:3] == ["worker", "a", "b"]
     assert handler.seen[3].startswith("3 records were dropped here")
 
 
 async def test_workers_log_side_by_side(slow: tuple[logging.Logger, Slow]) -> None:
     log, handler = slow
-    await both(*[lambda number=number: log.warning("%d", number) for number in range(5)])  # type: ignore[misc]
+
+    def frees() -> None:
+        handler.holds.wait(5)
+        handler.free.set()
+
+    await both(frees, *[lambda number=number: log.warning("%d", number) for number in range(5)])  # type: ignore[misc]
     assert sorted(handler.seen) == list("01234")
 
 
@@ -173,6 +185,7 @@ async def test_what_is_left_survives_an_error(slow: tuple[logging.Logger, Slow])
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run_blocking, worker)
-        await anyio.sleep(0.002)
+        await is_held(handler)
         log_in_the_loop(log, "bad", "good")
+        handler.free.set()
     assert sorted(handler.seen) == ["bad", "good", "next", "worker"]
