@@ -434,9 +434,9 @@ async def test_a_reader_and_a_writer() -> None:
 
 async def test_one_of_two_readers_gives_up() -> None:
     with pair() as (one, other):
-        one.settimeout(0.02)
 
         def impatient() -> None:
+            one.settimeout(0.02)  # here: on trio it may be the second to begin
             with pytest.raises(TimeoutError):
                 one.recv(1)
 
