@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from html import escape
 
 from ..observe.trace import CANCELLED, FAILED, OPEN, Trace
 from ..observe.waterfall import Bar, Row, rows_of, show_seconds, show_tick, ticks
+from .svg import cut, opening, text, write
 
 #: Pixels: of the whole, of the columns beside the axis, of a line, a bar, and of a letter of the font below.
 WIDTH, _LABEL, _TIME, _LINE, _BAR, _LETTER, _PAD = 960, 250, 84, 26, 14, 6.7, 16
@@ -34,15 +33,8 @@ COLOURS: dict[str, tuple[str, str]] = {
     "first-byte": ("#b58bd0", "#8d62ab"),
     "body": ("#8f4bb8", "#c590ea"),
 }
-_PAPER = {"paper": ("#ffffff", "#16191f"), "edge": ("#d9dde3", "#333944"), "grid": ("#eceff3", "#262b34")}
-_INK = {"ink": ("#1b1f26", "#e8ebf0"), "dim": ("#68707d", "#98a1b0"), "bad": ("#c2332b", "#ff8a80")}
-_INK |= {"warn": ("#8a6100", "#f0c060"), "good": ("#1f7a41", "#6bd796")}
-
 #: How what did not end well is written.
 _OUTCOMES = {FAILED: "bad", CANCELLED: "dim", OPEN: "warn"}
-
-# What XML 1.0 §2.2 does not allow even escaped, and what turns a line around.
-_unprintable = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff\ud800-\udfff]")
 
 
 def waterfall_svg(trace: Trace) -> str:
@@ -50,12 +42,9 @@ def waterfall_svg(trace: Trace) -> str:
     rows = rows_of(trace)
     bottom = _TOP + len(rows) * _LINE
     height = bottom + _PAD + 8
-    title = _text(f"{trace.method} {trace.target}".strip() or trace.url)
+    title = f"{trace.method} {trace.target}".strip() or trace.url
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="cw" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
-        f'height="{height}" role="img" aria-label="waterfall of {title}" style="max-width:100%;height:auto">',
-        _style(),
-        f'<rect class="cw-paper" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
+        opening(WIDTH, height, f"waterfall of {title}", COLOURS),
         *_heading(trace),
         *_grid(trace.seconds, bottom),
     ]
@@ -67,28 +56,17 @@ def waterfall_svg(trace: Trace) -> str:
 render = waterfall_svg
 
 
-def _style() -> str:
-    def of(theme: int) -> str:
-        fills = {name: pair[theme] for name, pair in {**COLOURS, **_INK, "grid": _PAPER["grid"]}.items()}
-        rules = "".join(f".cw-{name}{{fill:{colour}}}" for name, colour in fills.items())
-        return f"{rules}.cw-paper{{fill:{_PAPER['paper'][theme]};stroke:{_PAPER['edge'][theme]}}}"
-
-    font = ".cw text{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace}"
-    sizes = ".cw .cw-title{font-size:15px;font-weight:600}.cw .cw-small{font-size:11px}"
-    return f"<style>{font}{sizes}{of(0)}@media(prefers-color-scheme:dark){{{of(1)}}}</style>"
-
-
 def _heading(trace: Trace) -> Iterator[str]:
     what = f"{trace.method} {trace.target}" if trace.method else trace.url
     status = str(trace.status) if trace.status else "" if trace.protocol == "tcp" else "unanswered"
     colour = "bad" if trace.status >= 500 or trace.error else "warn" if trace.status >= 400 else "good"
-    shown = _cut(what, 74)
+    shown = cut(what, 74)
     at = _PAD + len(shown) * 9.05 + 14
-    yield _write("title ink", _PAD, 30, shown)
-    yield _write(f"title {colour}", at, 30, status)
-    yield _write("title dim", WIDTH - _PAD, 30, show_seconds(trace.seconds), end=True)
+    yield write("title ink", _PAD, 30, shown)
+    yield write(f"title {colour}", at, 30, status)
+    yield write("title dim", WIDTH - _PAD, 30, show_seconds(trace.seconds), "end")
     told = trace.error or f"{trace.src} → {trace.server}"
-    yield _write("small bad" if trace.error else "small dim", _PAD, 48, _cut(told, 120))
+    yield write("small bad" if trace.error else "small dim", _PAD, 48, cut(told, 120))
 
 
 def _grid(seconds: float, bottom: int) -> Iterator[str]:
@@ -97,17 +75,17 @@ def _grid(seconds: float, bottom: int) -> Iterator[str]:
         yield f'<rect class="cw-grid" x="{x:.1f}" y="{_TOP - 4}" width="1" height="{bottom - _TOP + 4}"/>'
         word = show_tick(moment, seconds)
         if x + len(word) * _LETTER < WIDTH - _PAD - 10:
-            yield _write("small dim", x + 3, _TOP - 9, word)
+            yield write("small dim", x + 3, _TOP - 9, word)
 
 
 def _row(row: Row, seconds: float, y: float) -> Iterator[str]:
     ink = _OUTCOMES.get(row.outcome, "ink")
     base = y + _LINE / 2 + 4
     left = _PAD + 14 * row.depth
-    yield _write(ink, left, base, _cut(row.label, int((_LABEL - 14 * row.depth - 10) / 7.2)))
+    yield write(ink, left, base, cut(row.label, int((_LABEL - 14 * row.depth - 10) / 7.2)))
     for bar in row.bars:
         yield _bar(bar, seconds, y)
-    yield _write(f"{'dim' if ink == 'ink' else ink}", WIDTH - _PAD, base, show_seconds(row.seconds), end=True)
+    yield write(f"{'dim' if ink == 'ink' else ink}", WIDTH - _PAD, base, show_seconds(row.seconds), "end")
     if row.note:
         yield from _note(row, seconds, base, "dim" if ink == "ink" else ink)
 
@@ -118,7 +96,7 @@ def _bar(bar: Bar, seconds: float, y: float) -> str:
     name = name if name in COLOURS else "handler"
     told = f"{bar.kind} {show_seconds(bar.end - bar.start)}, from {show_seconds(bar.start)} on"
     place = f'x="{x:.1f}" y="{y + (_LINE - _BAR) / 2:.1f}" width="{max(end - x, 1.5):.1f}" height="{_BAR}" rx="1.5"'
-    return f'<rect class="cw-{name}" {place}><title>{_text(told)}</title></rect>'
+    return f'<rect class="cw-{name}" {place}><title>{text(told)}</title></rect>'
 
 
 def _note(row: Row, seconds: float, base: float, ink: str) -> Iterator[str]:
@@ -128,30 +106,16 @@ def _note(row: Row, seconds: float, base: float, ink: str) -> Iterator[str]:
     before, after = left - (_PAD + _LABEL), _PAD + _LABEL + _AXIS - right
     room = int((max(before, after) - 12) / _LETTER)
     if room >= 4:
-        shown = _cut(row.note, room)
+        shown = cut(row.note, room)
         yield (
-            _write(f"small {ink}", right + 6, base, shown)
+            write(f"small {ink}", right + 6, base, shown)
             if after >= before
-            else _write(f"small {ink}", left - 6, base, shown, end=True)
+            else write(f"small {ink}", left - 6, base, shown, "end")
         )
-
-
-def _write(classes: str, x: float, y: float, text: str, *, end: bool = False) -> str:
-    names = " ".join(f"cw-{each}" for each in classes.split())
-    anchor = ' text-anchor="end"' if end else ""
-    return f'<text class="{names}" x="{x:.1f}" y="{y:.1f}"{anchor} xml:space="preserve">{_text(text)}</text>'
 
 
 def _x(moment: float, seconds: float) -> float:
     return _PAD + _LABEL + (min(moment / seconds, 1.0) * _AXIS if seconds else 0.0)
-
-
-def _cut(text: str, letters: int) -> str:
-    return text if len(text) <= letters else text[: max(letters - 1, 0)] + "…"
-
-
-def _text(text: str) -> str:
-    return escape(_unprintable.sub("\ufffd", text))
 
 
 if __name__ == "__main__":
