@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 # More for pytest: make test PYTEST_ARGS="-k drain -x"; -n 0 runs all in one process
 PYTEST_ARGS ?=
 
-.PHONY: help demo test storm conformance check lint types imports coverage clean
+.PHONY: help demo test docs docs-serve storm conformance check lint types imports coverage clean
 
 help:
 	@echo "make demo    a small shop with traffic of its own, on port 8000"
 	@echo "make test    all tests"
+	@echo "make docs    the site, into site/; make docs-serve shows it on port 8001 and follows your changes"
 	@echo "make storm   10,000 random cancellations of subrequests"
 	@echo "make check   what CI runs: lint, types, imports, tests with coverage"
 	@echo "make conformance    CPython's own tests inside hooked workers, on asyncio and trio"
@@ -27,6 +28,12 @@ test: $(VENV)/.installed-dev
 
 storm: $(VENV)/.installed-dev
 	COSERVER_CANCELLATIONS=10000 $(BIN)/python -m pytest -q tests/upstream -k random_cancellations
+
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve -a 127.0.0.1:8001
 
 check: lint types imports coverage
 

@@ -115,27 +115,33 @@ class App:
     def post(
         self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
     ) -> Callable[[Handler], Handler]:
+        """Decorator: ``route`` for POST."""
         return self.route(path, methods=["POST"], stream=stream, limits=limits)
 
     def put(
         self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
     ) -> Callable[[Handler], Handler]:
+        """Decorator: ``route`` for PUT."""
         return self.route(path, methods=["PUT"], stream=stream, limits=limits)
 
     def patch(
         self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
     ) -> Callable[[Handler], Handler]:
+        """Decorator: ``route`` for PATCH."""
         return self.route(path, methods=["PATCH"], stream=stream, limits=limits)
 
     def delete(
         self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
     ) -> Callable[[Handler], Handler]:
+        """Decorator: ``route`` for DELETE."""
         return self.route(path, methods=["DELETE"], stream=stream, limits=limits)
 
     def head(self, path: str, *, limits: Mapping[str, Any] | None = None) -> Callable[[Handler], Handler]:
+        """Decorator: ``route`` for HEAD."""
         return self.route(path, methods=["HEAD"], limits=limits)
 
     def options(self, path: str, *, limits: Mapping[str, Any] | None = None) -> Callable[[Handler], Handler]:
+        """Decorator: ``route`` for OPTIONS."""
         return self.route(path, methods=["OPTIONS"], limits=limits)
 
     def static(
@@ -306,6 +312,7 @@ class App:
             raise AppError(str(error)) from None
 
     def settings(self, options: Options) -> Settings:
+        """What counts for a server of this app: these options, and its own limits where they name none."""
         self._hook()  # once more: they may have been uninstalled since
         merged: Options = {"limits": self.limits, **options}
         return Settings(**merged)

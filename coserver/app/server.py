@@ -117,14 +117,17 @@ class Server:
 
     @property
     def url(self) -> str:
+        """What a client on this machine opens: that of the first listener, which was named first."""
         return self.address.url
 
     @property
     def host(self) -> str:
+        """The first listener's address."""
         return self.address.host
 
     @property
     def port(self) -> int:
+        """The first listener's port: the one that was taken, where 0 was asked for."""
         return self.address.port
 
     def port_of(self, name: str) -> int:

@@ -61,6 +61,7 @@ class Request:
 
     @property
     def method(self) -> str:
+        """As it was sent, in capitals: "GET" (RFC 9110 §9)."""
         return self.head.method
 
     @property
@@ -109,6 +110,7 @@ class Request:
 
     @property
     def http_version(self) -> str:
+        """The HTTP version, "1.1" or "1.0"."""
         return f"1.{self.head.minor}"
 
     @property

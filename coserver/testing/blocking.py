@@ -96,6 +96,7 @@ class SyncClient:
 
     @property
     def app(self) -> App:
+        """The app that is asked."""
         return self._client.app
 
     @property
@@ -105,6 +106,7 @@ class SyncClient:
 
     @property
     def cookies(self) -> Cookies:
+        """Those that the app has set, sent with each request."""
         return self._client.cookies
 
     def get(self, target: str, **asked: Unpack[Asked]) -> Response:

@@ -85,18 +85,23 @@ class Upstream(Declared):
         return self._ask("GET", target, options)
 
     def head(self, target: str, **options: Unpack[Options]) -> Subrequest:
+        """``request`` with HEAD."""
         return self._ask("HEAD", target, options)
 
     def post(self, target: str, **options: Unpack[Options]) -> Subrequest:
+        """``request`` with POST."""
         return self._ask("POST", target, options)
 
     def put(self, target: str, **options: Unpack[Options]) -> Subrequest:
+        """``request`` with PUT."""
         return self._ask("PUT", target, options)
 
     def patch(self, target: str, **options: Unpack[Options]) -> Subrequest:
+        """``request`` with PATCH."""
         return self._ask("PATCH", target, options)
 
     def delete(self, target: str, **options: Unpack[Options]) -> Subrequest:
+        """``request`` with DELETE."""
         return self._ask("DELETE", target, options)
 
     def request(self, method: str, target: str, **options: Unpack[Options]) -> Subrequest:
