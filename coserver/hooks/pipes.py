@@ -4,11 +4,13 @@ such. A plain file never waits as far as poll(2) knows, and is left alone.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import stat
 from collections.abc import Callable
 from typing import Any
+from warnings import warn
 
 from greenlet import getcurrent
 
@@ -23,13 +25,18 @@ _open = io.open
 
 #: Bytes that a pipe takes without waiting once it is writable at all (PIPE_BUF, 4096 on Linux; POSIX asks for 512).
 _AT_ONCE = 4096 if os.name == "posix" and os.uname().sysname == "Linux" else 512
+_WAYS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 
 
-def _may_wait(fd: int) -> bool:
-    """Whether a call for this descriptor may have to wait at all: it is no plain file, and not in non-blocking mode."""
+def _may_wait(fd: int, way: int) -> bool:
+    """Whether a call for this descriptor may have to wait at all: it is no plain file, not in non-blocking mode, and
+    open for this way; the other end's is never ready for it."""
     try:
         kind = os.fstat(fd).st_mode
-        return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind) or stat.S_ISBLK(kind)) and os.get_blocking(fd)
+        if stat.S_ISREG(kind) or stat.S_ISDIR(kind) or stat.S_ISBLK(kind):
+            return False
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        return not flags & os.O_NONBLOCK and flags & _WAYS != (os.O_WRONLY if way == READ else os.O_RDONLY)
     except OSError:
         return False  # the original says what is wrong
 
@@ -38,7 +45,7 @@ def _until_ready(worker: Worker, fd: int, way: int, call: str) -> None:
     worker.credit -= 1
     if worker.credit < 0:
         give_way(worker, call, f"descriptor {fd}")
-    while not is_ready(fd, way) and _may_wait(fd):
+    while not is_ready(fd, way) and _may_wait(fd, way):
         wait_for(worker, fd, way, call, f"descriptor {fd}")
 
 
@@ -58,7 +65,7 @@ def readv(fd: int, buffers: Any, /) -> int:
 
 def write(fd: int, data: Any, /) -> int:
     worker = getcurrent()
-    if type(worker) is not Worker or type(fd) is not int or fd < 0 or not _may_wait(fd):
+    if type(worker) is not Worker or type(fd) is not int or fd < 0 or not _may_wait(fd, WRITE):
         return _write(fd, data)
     return _write_all(worker, fd, "write", data, _write)
 
@@ -76,14 +83,14 @@ def _write_all(worker: Worker, fd: int, call: str, data: Any, function: Callable
 
 def writev(fd: int, buffers: Any, /) -> int:
     worker = getcurrent()
-    if type(worker) is not Worker or type(fd) is not int or fd < 0 or not _may_wait(fd):
+    if type(worker) is not Worker or type(fd) is not int or fd < 0 or not _may_wait(fd, WRITE):
         return _writev(fd, buffers)
     return _write_all(worker, fd, "writev", b"".join(buffers), _write)
 
 
 def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
     worker = getcurrent()
-    if type(worker) is not Worker or not _may_wait(out_fd):
+    if type(worker) is not Worker or not _may_wait(out_fd, WRITE):
         sent: int = _sendfile(out_fd, in_fd, offset, count)
         return sent
     _until_ready(worker, out_fd, WRITE, "sendfile")
@@ -120,7 +127,7 @@ class PipeIO(io.FileIO):
 
     def write(self, data: Any, /) -> Any:
         worker = getcurrent()
-        if type(worker) is not Worker or self.closed or not _may_wait(self.fileno()):
+        if type(worker) is not Worker or self.closed or not _may_wait(self.fileno(), WRITE):
             return super().write(data)
         return _write_all(worker, self.fileno(), "write", data, lambda _, piece: super(PipeIO, self).write(piece))
 
@@ -170,6 +177,8 @@ def _open_pipe(
     raw = PipeIO(fd, mode.replace("b", "").replace("t", ""), closefd)
     if buffering == 0:
         return raw
+    if buffering == 1 and binary:
+        warn("line buffering (buffering=1) is for text; in binary mode the default size is used", RuntimeWarning, 3)
     lines = (buffering == 1 and not binary) or (buffering < 0 and raw.isatty())
     size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
     buffered: Any = io.BufferedReader(raw, size) if "r" in mode else io.BufferedWriter(raw, size)

@@ -20,6 +20,7 @@ from .patching import Shim
 from .suspension import give_way
 from .workers import Worker
 
+_ABSENT: Any = object()
 _C = _socket.socket
 _gettimeout, _fileno = _C.gettimeout, _C.fileno
 _recv, _recv_into, _recvfrom, _recvfrom_into = _C.recv, _C.recv_into, _C.recvfrom, _C.recvfrom_into
@@ -211,12 +212,12 @@ def sendall(self: socket.socket, data: Any, flags: int = 0, /) -> None:
                 raise TimeoutError("timed out")
 
 
-def sendto(self: socket.socket, data: Any, flags_or_address: Any, address: Any = None, /) -> int:
+def sendto(self: Any, data: Any, flags_or_address: Any = _ABSENT, address: Any = _ABSENT, /, *more: Any) -> int:
     worker = getcurrent()
-    given: Any = (flags_or_address,) if address is None else (flags_or_address, address)
-    if type(worker) is not Worker or _gettimeout(self) == 0:
-        return _sendto(self, data, *given)
-    flags, address = (0, flags_or_address) if address is None else given
+    given: Any = tuple(one for one in (flags_or_address, address) if one is not _ABSENT)
+    if type(worker) is not Worker or _gettimeout(self) == 0 or more or not given or given[-1] is None:
+        return _sendto(self, data, *given, *more)  # which says what is wrong, if anything is
+    flags, address = (0, *given)[-2:]
     worker.credit -= 1
     if worker.credit < 0:
         give_way(worker, "sendto", self)

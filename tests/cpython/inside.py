@@ -134,10 +134,15 @@ def main(path: str) -> None:
     sys.path[0] = job["root"]  # in the place of this file's own folder
     from test import support
 
-    support.use_resources = ["cpu", "subprocess", "walltime"]  # no network, no sound, no gigabytes
+    support.use_resources = ["cpu", "subprocess", "walltime", *job["resources"]]
     support.verbose = 0
     signal.signal(ASK, lambda *_: report.tell(stands=stands(report, worker), test=report.running))
-    importlib.import_module(job["module"])
+    try:
+        importlib.import_module(job["module"])
+    except unittest.SkipTest as skip:
+        report.tell(over=job["module"], outcome="skipped", why=str(skip))
+        report.tell(end=True)
+        return
     suite = chosen(job, report)
     run = partial(suite.run, report)
     if job["backend"] == "plain":

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 INSIDE = Path(__file__).with_name("inside.py")
 #: Where the modules are.
 PACKAGE = "test"
+#: In place of a test's name, if the process ended before or after all tests. Such a failure excuses no other.
+DIED = "(outside a test)"
 #: Seconds that a child has to say where it stands, once it is asked.
 ANSWER = 5
 
@@ -60,13 +62,24 @@ def missing() -> str:
     return ""
 
 
-def run(module: str, backend: str, names: list[str], timeout: float, skips: bool = True) -> Outcome:
+@dataclass(frozen=True)
+class How:
+    """``timeout``: seconds for each test. ``skips``: mind the list. ``resources``: more that tests may use, such as
+    "network", which some want for the loopback already, others for the world."""
+
+    timeout: float = 60
+    skips: bool = True
+    resources: tuple[str, ...] = ()
+
+
+def run(module: str, backend: str, names: list[str], how: How) -> Outcome:
     """Run a module of the package ``test``. ``backend`` "plain" is no worker, no hooks and no loop."""
     short = module.removeprefix("test.")
     outcome = Outcome(short, backend)
-    listed = SKIPS.get(short, {}) if skips else {}
+    listed = SKIPS.get(short, {}) if how.skips else {}
     job: dict[str, Any] = {"module": f"{PACKAGE}.{short}", "names": names, "backend": backend, "skips": listed}
-    while not _child(job, outcome, timeout):
+    job["resources"] = how.resources
+    while not _child(job, outcome, how.timeout):
         pass
     return outcome
 
@@ -102,7 +115,7 @@ def _child(job: dict[str, Any], outcome: Outcome, timeout: float) -> bool:
             outcome.note(running, "failed", f"the process ended with {child.returncode}\n{_tail(noise)}")
             if len(outcome.tests) > before:
                 return False
-        outcome.note(f"{job['module']} (outside a test)", "failed", f"ended with {child.returncode}\n{_tail(noise)}")
+        outcome.note(f"{job['module']} {DIED}", "failed", f"ended with {child.returncode}\n{_tail(noise)}")
         return True
 
 
