@@ -6,6 +6,7 @@ ratio of neighbours survives that where the figures themselves do not.
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Literal
 
@@ -44,7 +45,11 @@ class Verdict:
         """None: not measured. What cannot be told is not met."""
         if self.number is None:
             return None
-        return self.clean and self.quiet != 0 and self.number.median <= self.bar.at_most
+        if not self.clean or self.quiet == 0:
+            return False
+        if self.bar.measure == "speed":
+            return self.number.median >= self.bar.at_most
+        return self.number.median <= self.bar.at_most
 
     @property
     def word(self) -> str:
@@ -86,7 +91,7 @@ def judge(bar: Bar, runs: Sequence[Run], failed: Container[str]) -> Verdict:
 
     `failed`: servers that did not last through all rounds; what they did before that proves nothing.
     """
-    compare = differences if bar.measure == "microseconds" else ratios
+    compare = {"microseconds": differences, "speed": partial(ratios, figure="per_second")}.get(bar.measure, ratios)
     calm = [run for run in runs if not run.disturbed]
     for basis in (calm, runs):
         found = [(spread, name) for name in bar.of if (spread := compare(basis, name, bar.against))]
@@ -94,7 +99,7 @@ def judge(bar: Bar, runs: Sequence[Run], failed: Container[str]) -> Verdict:
             break
     else:
         return Verdict(bar, "", None)
-    number, best = min(found, key=lambda one: one[0].median)
+    number, best = (max if bar.measure == "speed" else min)(found, key=lambda one: one[0].median)
     rests_on = (best, bar.against)
     mine = [run for run in runs if run.server in rests_on]
     clean = not errors_of(mine) and not any(name in failed for name in rests_on)

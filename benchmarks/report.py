@@ -10,8 +10,22 @@ from typing import Any
 
 from benchmarks.figures import Verdict
 
-FORMS = {"ratio": ".3f", "microseconds": "+.1f", "kilobytes": ".2f", "milliseconds": ".0f"}
-UNITS = {"ratio": "", "microseconds": " µs", "kilobytes": " KB", "milliseconds": " ms"}
+FORMS = {
+    "ratio": ".3f",
+    "speed": ".3f",
+    "nanoseconds": "+.0f",
+    "microseconds": "+.1f",
+    "kilobytes": ".2f",
+    "milliseconds": ".0f",
+}
+UNITS = {
+    "ratio": "",
+    "speed": "",
+    "nanoseconds": " ns",
+    "microseconds": " µs",
+    "kilobytes": " KB",
+    "milliseconds": " ms",
+}
 PACKAGES = ("coserver", "anyio", "trio", "h11", "httptools", "uvloop", "uvicorn", "hypercorn", "granian", "gevent",
             "aiohttp", "starlette", "orjson", "httpx", "urllib3", "fastapi")  # fmt: skip
 
@@ -28,8 +42,9 @@ def bars_table(verdicts: Sequence[Verdict]) -> str:
     for verdict in verdicts:
         bar, unit, form = verdict.bar, UNITS[verdict.bar.measure], FORMS[verdict.bar.measure]
         number = "" if verdict.number is None else verdict.number.text(form) + unit
+        least = "at least " if bar.measure == "speed" else ""
         best = f" [{verdict.best}]" if len(bar.of) > 1 and verdict.best else ""
-        rows.append((bar.label, bar.against or "–", f"{bar.at_most:{form}}{unit}", number + best, verdict.word))
+        rows.append((bar.label, bar.against or "–", f"{least}{bar.at_most:{form}}{unit}", number + best, verdict.word))
     return table(("coserver", "against", "at most", "median (min – max)", "verdict"), rows)
 
 

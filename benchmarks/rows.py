@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-Measure = Literal["ratio", "microseconds", "kilobytes", "milliseconds"]
+Measure = Literal["ratio", "speed", "nanoseconds", "microseconds", "kilobytes", "milliseconds"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,10 @@ class Server:
 
 @dataclass(frozen=True)
 class Bar:
-    """`of` at most `at_most`, measured against `against`; where `of` names several, the best of them counts."""
+    """`of` at most `at_most`, measured against `against`; where `of` names several, the best of them counts.
+
+    Of measure "speed", requests/s, it is to be at least `at_most`.
+    """
 
     label: str
     of: tuple[str, ...]
@@ -83,6 +86,7 @@ LOADS: dict[str, Load] = {
     "ok": Load(),
     "json": Load("/json", "POST", _ORDER, "application/json", _ORDER.encode()),  # parsed, and written again
     "fanout": Load("/page", answer=b"ok" * 10),
+    "sleep": Load("/sleep"),  # a handler that sleeps for 0.1 s
     "tls": Load(tls=True),  # keep-alive, so that a request costs its records and not a handshake
     "file": Load("/file", answer=PAGE.read_bytes()),  # 10 KB from the disk, with a type and validators
 }
@@ -206,6 +210,29 @@ SERVERS |= {
     )
 }
 
+_LOOPS = ("asyncio", "uvloop", "trio")
+
+
+def _sleeping(loop: str) -> tuple[Server, ...]:
+    """A handler that sleeps: plain, in a worker of its own, and ``async def``."""
+    kinds = (f"sleeping-async-{loop}", "sleep-async", "sleeping-gevent"), (f"sleeping-def-{loop}", "sleep-def", "")
+    return tuple(
+        Server(name, f"{_COSERVER} {loop} httptools {kind} {{port}}", against or f"sleeping-async-{loop}")
+        for name, kind, against in kinds
+    )
+
+
+# gevent stands in the middle: each def is beside its async def, and none is far from gevent.
+SERVERS |= {
+    row.name: replace(row, suite="hooks", load="sleep")
+    for row in (
+        *_sleeping("asyncio"),
+        Server("sleeping-gevent", "benchmarks.servers.gevent_ok {port} sleep", ""),
+        *_sleeping("uvloop"),
+        *_sleeping("trio"),
+    )
+}
+
 #: The clients, those compared with each other side by side.
 ASKERS: tuple[Asker, ...] = (
     Asker("coserver-httptools-asyncio", "coserver", "asyncio", "httptools", "aiohttp-asyncio"),
@@ -287,7 +314,42 @@ BARS: tuple[Bar, ...] = (
         "nginx-lua", 2.0, suite="fanout"),
     Bar("fan-out of ten, uvloop", ("fanout-coserver-httptools-uvloop",), "fanout-fastapi-httpx", 0.10, suite="fanout",
         connections=1),
+    *(
+        bar
+        for loop, of_gevent in zip(_LOOPS, (0.60, 0.60, 0.90), strict=True)
+        for bar in (
+            Bar(f"1,000 that sleep, {loop}: requests/s", (f"sleeping-def-{loop}",), f"sleeping-async-{loop}", 0.95,
+                "speed", "hooks"),
+            Bar(f"1,000 that sleep, {loop}: CPU", (f"sleeping-def-{loop}",), f"sleeping-async-{loop}", 1.50,
+                suite="hooks"),
+            Bar(f"1,000 that sleep, {loop}: CPU", (f"sleeping-def-{loop}",), "sleeping-gevent", of_gevent,
+                suite="hooks"),
+        )
+    ),
     Bar("import coserver", ("import coserver",), "", 120.0, "milliseconds", "imports"),
+)
+
+#: Of single calls, whose figures `hooks` takes from ``benchmarks.blocking``: the run and the figure's name there.
+CALL_BARS: tuple[Bar, ...] = (
+    *(Bar("a pooled worker's call", (f"calls {loop}: call",), "", 2.0, "microseconds") for loop in _LOOPS),
+    *(Bar("a round trip", (f"trips {loop}: hooked",), f"trips {loop}: async", 1.30) for loop in _LOOPS),
+    *(
+        Bar("a round trip with a timeout", (f"trips {loop}: hooked-timeout",), f"trips {loop}: async-timeout", 1.30)
+        for loop in _LOOPS
+    ),
+    *(
+        Bar("elsewhere, a call more", (f"foreign asyncio: {call}",), "", 100.0, "nanoseconds")
+        for call in ("socket.recv", "os.write", "select.select")
+    ),
+    *(
+        Bar("elsewhere, a pair more", (f"foreign asyncio: {pair}{others}",), "", 400.0, "nanoseconds")
+        for pair in ("with Lock", "with RLock", "Lock.acquire, release", "RLock.acquire, release")
+        for others in ("", ", a worker has others")
+    ),
+    *(
+        Bar("a suspended worker", (f"held-hooked {loop}: each",), f"held-async {loop}: each", 12.0, "kilobytes")
+        for loop in _LOOPS
+    ),
 )
 
 # What `memory` opens connections to when --only names nothing; trio carries no bar and is there to be seen.

@@ -1,12 +1,16 @@
 """coserver's side: `python -m benchmarks.servers.coserver_http BACKEND CODEC KIND PORT [CERTIFICATE KEY]`.
 
 KIND is `async` for an `async def` handler that answers "ok", `def` for a plain one, `json` for an echo of JSON, `file`
-for a file of 10 KB; `recorded` and `measured` are `async` with the recorder on, or metrics counted.
+for a file of 10 KB, `sleep-async` and `sleep-def` for a handler that sleeps for 0.1 s; `recorded` and `measured` are
+`async` with the recorder on, or metrics counted.
 """
 
 import os
 import sys
+import time
 from pathlib import Path
+
+import anyio
 
 import coserver
 from coserver import App
@@ -40,8 +44,22 @@ def build(kind: str) -> App:
         async def page() -> coserver.Response:
             return coserver.Response.file(PAGE)
 
+    elif kind == "sleep-async":
+
+        @app.get("/sleep")
+        async def sleep() -> str:
+            await anyio.sleep(0.1)
+            return "ok"
+
+    elif kind == "sleep-def":
+
+        @app.get("/sleep")
+        def blocking_sleep() -> str:
+            time.sleep(0.1)
+            return "ok"
+
     else:
-        raise SystemExit(f"KIND is async, def, json, file, recorded or measured, not {kind!r}")
+        raise SystemExit(f"KIND is async, def, json, file, sleep-async, sleep-def, recorded or measured, not {kind!r}")
     return app
 
 

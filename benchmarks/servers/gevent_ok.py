@@ -1,10 +1,12 @@
-"""gevent's pywsgi: `python -m benchmarks.servers.gevent_ok PORT`."""
+"""gevent's pywsgi: `python -m benchmarks.servers.gevent_ok PORT [sleep]`; `sleep`: its handler does, for 0.1 s."""
 
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from gevent import monkey
 from gevent.pywsgi import WSGIServer
 
 HEADERS = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "2")]
@@ -15,9 +17,16 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
     return [b"ok"]
 
 
+def sleeping(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    time.sleep(0.1)
+    return app(environ, start_response)
+
+
 if __name__ == "__main__":
-    # A backlog of 1024, for all 256 connections of the widest load arrive at once.
-    server = WSGIServer(("127.0.0.1", int(sys.argv[1])), app, log=None, backlog=1024)
+    monkey.patch_time()
+    # A backlog of 1024, for all connections of a load arrive at once.
+    handler = sleeping if "sleep" in sys.argv else app
+    server = WSGIServer(("127.0.0.1", int(sys.argv[1])), handler, log=None, backlog=1024)
     server.init_socket()
     # Head and body leave in two writes; without this, inherited by every connection, each answer waits 40 ms for the
     # load's delayed ACK. The others set it themselves.

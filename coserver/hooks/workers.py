@@ -24,8 +24,9 @@ from .cancellation import AWAITED, BROKEN, IO, RAISED_MAX, Cancellation, Ignored
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-#: Idle workers kept for each thread. An idle one holds about 1 KB; bursts beyond this pay for new ones.
-IDLE_MAX = 256
+#: Idle workers kept for each thread. An idle one holds about 1 KB; bursts beyond this pay for new ones, 10 µs each,
+#: which of a thousand handlers asleep at once would be a tenth of what they cost.
+IDLE_MAX = 2048
 #: Hooked calls that need not wait, one after another, before other tasks get a turn.
 CREDIT = 64
 
