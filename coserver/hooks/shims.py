@@ -26,6 +26,7 @@ SHIMS: dict[str, str] = {
     "processes": "processes",
     "filelocks": "filelocks",
     "locks": "locks",
+    "drivers": "drivers",
 }
 
 _put: dict[str, list[Put]] = {}

@@ -14,6 +14,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -22,10 +23,12 @@ from greenlet import getcurrent
 from .descriptors import READ, WRITE, wait_for
 from .patching import Shim
 from .suspension import give_way
+from .threads import in_thread
 from .workers import Worker
 
 _wrap_socket = ssl.SSLContext._wrap_socket  # type: ignore[attr-defined]
 _read, _write, _send = ssl.SSLSocket.read, ssl.SSLSocket.write, ssl.SSLSocket.send
+_default_paths, _locations = ssl.SSLContext.set_default_verify_paths, ssl.SSLContext.load_verify_locations
 _do_handshake, _unwrap = ssl.SSLSocket.do_handshake, ssl.SSLSocket.unwrap
 _gettimeout, _settimeout, _fileno = _socket.socket.gettimeout, _socket.socket.settimeout, _socket.socket.fileno
 _poll = select.poll
@@ -164,8 +167,29 @@ def _plain(sock: ssl.SSLSocket) -> bool:
     return _TWIN not in vars(sock) and type(getcurrent()) is not Worker
 
 
+# A system's 150 authorities take 20 ms to read, and many clients read them for each connection: in a thread, as OpenSSL
+# lets other threads go on meanwhile.
+
+
+def set_default_verify_paths(self: ssl.SSLContext) -> None:
+    worker = getcurrent()
+    if type(worker) is not Worker:
+        return _default_paths(self)
+    return in_thread(worker, "read certificates", "the system's authorities", partial(_default_paths, self))
+
+
+def load_verify_locations(self: ssl.SSLContext, cafile: Any = None, capath: Any = None, cadata: Any = None) -> None:
+    worker = getcurrent()
+    if type(worker) is not Worker:
+        return _locations(self, cafile, capath, cadata)
+    on = str(cafile or capath or "given authorities")
+    return in_thread(worker, "read certificates", on, partial(_locations, self, cafile, capath, cadata))
+
+
 ROWS = (
     Shim("ssl:SSLContext", "_wrap_socket", wrap_socket),
+    Shim("ssl:SSLContext", "set_default_verify_paths", set_default_verify_paths),
+    Shim("ssl:SSLContext", "load_verify_locations", load_verify_locations),
     Shim("ssl:SSLSocket", "read", read),
     Shim("ssl:SSLSocket", "write", write),
     Shim("ssl:SSLSocket", "send", send),

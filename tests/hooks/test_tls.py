@@ -335,3 +335,34 @@ async def test_accepted_and_connected() -> None:
                 connection.close()
 
         assert (await both(serve, ask))[1] == b"ok"
+
+
+async def test_reading_authorities_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a thread: another worker goes on, and it is done when that one says so."""
+    from coserver.hooks import tls
+
+    go_on = threading.Event()
+
+    def slow(original: Callable[..., None]) -> Callable[..., None]:
+        return lambda *args: (go_on.wait(10), original(*args))[1]
+
+    monkeypatch.setattr(tls, "_default_paths", slow(tls._default_paths))
+    monkeypatch.setattr(tls, "_locations", slow(tls._locations))
+
+    def read() -> bool:
+        context = ssl.create_default_context()
+        with pytest.raises(FileNotFoundError):
+            context.load_verify_locations("no such file")
+        return go_on.is_set()
+
+    def release() -> None:
+        time.sleep(0.02)
+        go_on.set()
+
+    assert (await both(read, release))[0] is True
+    assert not ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=None, cadata=_authority())
+
+
+def _authority() -> str:
+    found = client_context().get_ca_certs(binary_form=True)
+    return ssl.DER_cert_to_PEM_cert(found[0])  # type: ignore[arg-type]
