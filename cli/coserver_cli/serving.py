@@ -22,7 +22,8 @@ from coserver.app.inherited import CannotListen
 from coserver.app.listening import listening
 from coserver.app.settings import HookSettings, LogSettings, Options
 from coserver.app.sources import Configuration, resolve
-from coserver.hooks import shims
+from coserver.hooks import offloaded, shims
+from coserver.hooks.offloading import choose_threads
 
 from . import lines, systemd
 from .child import Child
@@ -222,9 +223,17 @@ def _load_env_file(path: Path) -> None:
 
 
 def install_hooks(settings: HookSettings) -> None:
-    """Hook blocking calls before the app is imported: what it makes of locks and thread-locals is then hooked too."""
+    """Hook blocking calls before the app is imported: what it makes of locks and thread-locals is then hooked too.
+
+    Raises Failure for a driver to be offloaded that is not installed.
+    """
     shims.choose(settings.chosen)
     shims.install(settings.chosen, mutex=settings.mutex, period=settings.mutex_period)
+    choose_threads(settings.offload_threads, settings.offload_waiting)
+    try:
+        offloaded(*settings.offloaded)
+    except ModuleNotFoundError as error:
+        raise _failed(str(error)) from None
 
 
 def start_log(settings: LogSettings) -> None:

@@ -14,6 +14,9 @@ from typing import Any, TypeVar, Unpack
 import anyio
 from anyio.abc import TaskStatus
 
+from ..hooks.offloading import offload
+from ..hooks.offloads import check_drivers
+from ..hooks.offloads import offloaded as offload_drivers
 from ..hooks.shims import install_for
 from ..lifecycle.emitter import Emitter
 from ..protocol.errors import LocalProtocolError
@@ -44,16 +47,23 @@ class App:
 
     Apps without a name are never replaced by one another. ``limits`` are the defaults of every way to run it;
     ``emitter`` takes observers and gates; ``state`` holds whatever the handlers share. ``hooks`` has the process's
-    blocking calls hooked, in its ``def`` handlers alone: all families, those named, or none (see coserver.hooks.shims).
+    blocking calls hooked, in its ``def`` handlers alone: all families, those named, or none (see coserver.hooks.shims);
+    ``offloaded`` names drivers in C that are to run in threads there, ["sqlite3"] say (see coserver.hooks.offloads).
     Raises AppError.
     """
 
     def __init__(
-        self, name: str | None = None, *, limits: Limits | None = None, hooks: bool | Iterable[str] = True
+        self,
+        name: str | None = None,
+        *,
+        limits: Limits | None = None,
+        hooks: bool | Iterable[str] = True,
+        offloaded: Iterable[str] = (),
     ) -> None:
         self.name = name or f"app-{next(_numbers)}"
         self.limits = limits or Limits()
         self.hooks = hooks if isinstance(hooks, bool) else tuple(hooks)
+        self.offloaded = offloaded if isinstance(offloaded, str) else tuple(offloaded)  # a text is refused by name
         self._hook()
         self.emitter = Emitter()
         self.state = SimpleNamespace()
@@ -70,6 +80,9 @@ class App:
 
     def __repr__(self) -> str:
         return f"<App {self.name!r} {len(self.routes)} routes, {len(self.tcp_routes)} tcp>"
+
+    #: Decorator, or wrapper of a call: in a handler this function runs in a thread (see coserver.hooks.offloading).
+    offload = staticmethod(offload)
 
     # Handlers.
 
@@ -308,7 +321,10 @@ class App:
     def _hook(self) -> None:
         try:
             install_for(self.hooks)
-        except ValueError as error:
+            if self.offloaded:
+                check_drivers(self.offloaded)
+                offload_drivers(*self.offloaded)
+        except (ValueError, ModuleNotFoundError) as error:
             raise AppError(str(error)) from None
 
     def settings(self, options: Options) -> Settings:

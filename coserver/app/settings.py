@@ -14,6 +14,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..hooks.lines import PERIOD, STRATEGIES, check_mutex
+from ..hooks.offloading import THREADS, WAITING, check_threads
+from ..hooks.offloads import DRIVERS, check_drivers
 from ..hooks.shims import SHIMS
 from ..protocol.codecs import choose_codec
 from ..protocol.errors import LocalProtocolError
@@ -261,10 +263,17 @@ class HookSettings:
         default=PERIOD,
         metadata={**_told("between two tries of mutex = 'retry'; nobody notices 5 ms"), "unit": "seconds"},
     )
+    offloaded: Sequence[str] = _option(
+        (), "drivers in C whose blocking calls run in threads, each suspending only its handler", of=tuple(DRIVERS)
+    )
+    offload_threads: int = _option(THREADS, "threads for offloaded calls, in each event loop; a connection pool's size")
+    offload_waiting: int = _option(WAITING, "offloaded calls that may wait for a thread; one more fails at once")
 
     def __post_init__(self) -> None:
         try:
             check_mutex(self.mutex, self.mutex_period)
+            check_drivers(self.offloaded)
+            check_threads(self.offload_threads, self.offload_waiting)
         except ValueError as error:
             raise AppError(str(error)) from None
         for name, words in (("families", ("all", "none", *SHIMS)), ("off", tuple(SHIMS))):

@@ -1,1 +1,7 @@
 """Floor 2: worker greenlets, in which blocking code suspends only itself."""
+
+from .offloading import OffloadFull, offload
+from .offloads import offloaded
+from .shims import install, uninstall
+
+__all__ = ["OffloadFull", "install", "offload", "offloaded", "uninstall"]

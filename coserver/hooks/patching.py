@@ -75,7 +75,9 @@ def _dress(shim: Any, original: Any) -> None:
 
 def _set(owner: Any, name: str, value: Any) -> None:
     """Set, or delete if ``value`` is _ABSENT; in a class made in C too, where Python itself would not."""
-    if isinstance(owner, type) and (owner.__flags__ & _IMMUTABLE or not owner.__flags__ & _HEAP_TYPE):
+    if name in _SLOTS and isinstance(owner, type) and owner.__flags__ & _IMMUTABLE:
+        _set_slot(owner, name, value)
+    elif isinstance(owner, type) and (owner.__flags__ & _IMMUTABLE or not owner.__flags__ & _HEAP_TYPE):
         namespace = gc.get_referents(owner.__dict__)[0]
         if value is _ABSENT:
             namespace.pop(name, None)
@@ -86,6 +88,20 @@ def _set(owner: Any, name: str, value: Any) -> None:
         delattr(owner, name)
     else:
         setattr(owner, name, value)
+
+
+def _set_slot(owner: type, name: str, value: Any) -> None:
+    """What C asks its slot for, not the namespace: Python keeps the two in step, where the class may be changed."""
+    import ctypes
+
+    flags = ctypes.c_ulong.from_address(id(owner) + _FLAGS_AT)
+    if flags.value != owner.__flags__ or value is _ABSENT:
+        return  # another Python, laid out differently: the call stays as it is
+    flags.value &= ~_IMMUTABLE
+    try:
+        setattr(owner, name, value)
+    finally:
+        flags.value |= _IMMUTABLE
 
 
 def _modified(owner: type) -> None:
@@ -101,6 +117,10 @@ def _modified(owner: type) -> None:
 #: Py_TPFLAGS_HEAPTYPE: made at run time. Some of these are immutable all the same (Py_TPFLAGS_IMMUTABLETYPE).
 _HEAP_TYPE = 1 << 9
 _IMMUTABLE = 1 << 8
+#: Where a class keeps its flags: tp_flags, the 22nd word of PyTypeObject.
+_FLAGS_AT = 21 * tuple.__itemsize__
+#: Methods that ``for`` and its kin find by slots.
+_SLOTS = ("__next__", "__iter__")
 
 
 def rebind(pairs: Mapping[int, tuple[Any, Any]]) -> int:

@@ -6,7 +6,7 @@ sees no difference. One change of the process, whoever asks for it, and however 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from threading import RLock
 from types import ModuleType
@@ -67,6 +67,16 @@ def install(families: Iterable[str] | None = None, *, mutex: str | None = None, 
         rebind({id(put.original): (put.original, put.shim.shim) for put in fresh if _rebound(put)})
 
 
+def put(name: str, make: Callable[[], Iterable[Shim]]) -> None:
+    """Put these shims in their places, under a name that is no family's; once. ``uninstall`` takes them back too."""
+    with _lock:
+        if name in _put:
+            return
+        owned = [(shim, shim.owner()) for shim in make()]
+        puts = _put[name] = [Put(shim, owner) for shim, owner in owned if owner is not None]
+        rebind({id(put.original): (put.original, put.shim.shim) for put in puts if _rebound(put)})
+
+
 def uninstall() -> None:
     """Put everything back, wherever it was bound meanwhile. Calls under way in workers still end well."""
     with _lock:
@@ -76,7 +86,8 @@ def uninstall() -> None:
         for put in reversed(old):
             put.take_back()
         for family in families:
-            _settle(family)
+            if family in SHIMS:
+                _settle(family)
         rebind({id(put.shim.shim): (put.shim.shim, put.original) for put in old if _rebound(put)})
 
 
@@ -88,7 +99,7 @@ def _settle(family: str) -> None:
 
 def installed() -> tuple[str, ...]:
     """The families whose calls are hooked now."""
-    return tuple(_put)
+    return tuple(name for name in _put if name in SHIMS)
 
 
 def choose(families: Iterable[str] | None) -> None:
