@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from ..observe.filters import Filter
 from ..observe.meter import Meter
 from ..observe.metrics import Collector, Loops
-from ..observe.snapshot import ExchangeState, Snapshot
+from ..observe.snapshot import ExchangeState
 from ..observe.stepper import Steppable, Stepper
 from ..observe.taking import Copied, Listened, Watched, picture_of
+from .shown import ShownSnapshot, show_snapshot
 
 if TYPE_CHECKING:
     from ..lifecycle.events import Event
@@ -34,11 +35,11 @@ def watched(server: Server) -> Watched:
     return Watched(server.name, server.started, found, clients)
 
 
-def take_snapshot(server: Server) -> Snapshot:
+def take_snapshot(server: Server) -> ShownSnapshot:
     """From any thread; on the server's own, everything is done in it."""
     copied = _copy(watched(server), server)
     state = "running" if server.accepting else "draining" if server.running else "stopped"
-    return copied.build(state, copied.counters())
+    return show_snapshot(copied.build(state, copied.counters()))
 
 
 def make_meter(server: Server) -> Meter:

@@ -12,6 +12,7 @@ from ..observe.filters import And, Filter, Not, Or, Term, parse
 from ..observe.recorder import Bounds, Recorder
 from ..observe.trace import Trace
 from .observing import PATIENCE, watched
+from .shown import ShownTrace, ShownTraces
 
 if TYPE_CHECKING:
     from ..observe.resending import Replayed
@@ -19,18 +20,6 @@ if TYPE_CHECKING:
 
 #: Some traces: by an expression, or one by one.
 Which = str | Filter | Trace | Iterable[Trace]
-
-
-class ShownTrace(Trace):
-    """A trace that a notebook shows as its waterfall."""
-
-    __slots__ = ()
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        from ..views.waterfall_svg import waterfall_svg
-
-        svg = waterfall_svg(self)
-        return {"text/plain": repr(self), "image/svg+xml": svg, "text/html": svg}
 
 
 class Traces:
@@ -81,16 +70,27 @@ class Traces:
         return iter(self._all())
 
     @overload
-    def __getitem__(self, at: int) -> Trace: ...
+    def __getitem__(self, at: int) -> ShownTrace: ...
     @overload
-    def __getitem__(self, at: slice) -> list[Trace]: ...
-    def __getitem__(self, at: int | slice) -> Trace | list[Trace]:
-        return self._all()[at]
+    def __getitem__(self, at: slice) -> ShownTraces: ...
+    def __getitem__(self, at: int | slice) -> ShownTrace | ShownTraces:
+        if isinstance(at, slice):
+            return ShownTraces(self._all()[at])
+        one = self._all()[at]
+        assert isinstance(one, ShownTrace)
+        return one
 
-    def __call__(self, expression: str | Filter) -> list[Trace]:
+    def __call__(self, expression: str | Filter) -> ShownTraces:
         """Those that match. Raises FilterError."""
         matches = parse(expression).matches
-        return [trace for trace in self._all() if matches(trace)]
+        return ShownTraces(trace for trace in self._all() if matches(trace))
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from ..views.frozen import traces_bundle
+
+        note = f"{self.dropped} gave way to newer ones" if self.dropped else ""
+        idle = "nothing is recorded: server.traces.start(), or app.start(record=True)"
+        return traces_bundle(self._all(), "; ".join(filter(None, (note, "" if self.recording else idle))))
 
     def find(self, number: int) -> Trace:
         """The trace of an exchange by its id. Raises KeyError."""

@@ -41,7 +41,11 @@ class View:
 
     def render(self, snapshot: Snapshot) -> Rows:
         """All rows, as wide as there is room."""
-        return Rows(self, self.rows(snapshot))
+        return self.render_rows(self.rows(snapshot))
+
+    def render_rows(self, rows: Sequence[Any]) -> Rows:
+        """These rows of it."""
+        return Rows(self, rows)
 
     def fitting(self, width: int) -> list[tuple[Column, int]]:
         """The columns that have room, and how wide each is."""
