@@ -26,7 +26,9 @@ class _Answer:
     @property
     def fields(self) -> RawFields:
         """The raw header fields, names in lower case."""
-        return self.head.fields if self._fields is None else self._fields
+        if self._fields is None:
+            self._fields = self.head.fields.copy()  # several answers may have one head
+        return self._fields
 
     @fields.setter
     def fields(self, value: RawFields) -> None:

@@ -248,3 +248,40 @@ def test_how_they_show_themselves() -> None:
     assert repr(reader) == "<ResponseReader GET <ResponseHead 200, 1 fields>>"
     assert not reader.done
     assert reader.begun
+
+
+def sized(body: bytes) -> bytes:
+    return response(f"Content-Length: {len(body)}", "X-Other: any", body=body)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_head_known_from_the_last_response(codec: str) -> None:
+    reader = make(codec)
+    first, second, third = sized(b"one"), sized(b"two"), sized(b"three")
+    for raw, body in ((first, b"one"), (second, b"two"), (third, b"three"), (first, b"one")):
+        assert read(reader, raw) == body
+        assert reader.done
+        assert reader.keep_alive
+    # In pieces, and so that the known head is all that has come.
+    assert read(reader, second, [len(second) - 3]) == b"two"
+    assert read(reader, second, [len(second) - 1]) == b"two"
+    # Behind an interim response; then the same head where it has no body, which does come: nobody asked for that.
+    assert read(reader, response(status="103 Early Hints") + second) == b"two"
+    assert read(reader, second) == b"two"
+    read(reader, second, method="HEAD")
+    assert not reader.keep_alive
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_known_head_excuses_nothing(codec: str) -> None:
+    raw = sized(b"four")
+    reader = make(codec)
+    assert read(reader, raw) == b"four"
+    reader.expect("GET", 3)
+    with pytest.raises(RemoteProtocolError, match="4 bytes long; at most 3"):
+        reader.receive(raw)
+    reader = make(codec)
+    assert read(reader, raw) == b"four"
+    reader.expect("GET", 100)
+    assert reader.receive(raw + b"HTTP/1.1 200 OK\r\n")
+    assert not reader.keep_alive
