@@ -20,8 +20,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from coserver import await_, run_blocking
-from coserver.hooks import shims
+from coserver import await_, hooks, run_blocking
 
 Figures = dict[str, float]
 
@@ -58,7 +57,7 @@ async def _per_call(work: Callable[[int], Awaitable[object]], times: int) -> flo
 
 async def trips() -> Figures:
     """A byte there and one back, and each receive has to wait: between two workers, between two ``async def``."""
-    shims.install()
+    hooks.install()
     blocking, timed, plain, limited = (
         lambda times: _between(_blocking, None, times),
         lambda times: _between(_blocking, TIMEOUT, times),
@@ -129,7 +128,7 @@ async def foreign() -> Figures:
     """What a hooked call costs more in a thread that has nothing to do with coserver; in nanoseconds."""
     free: list[Any] = []
     await anyio.to_thread.run_sync(_foreign, free, "")
-    shims.install()
+    hooks.install()
     async with anyio.create_task_group() as tasks:
         done = anyio.Event()
         tasks.start_soon(run_blocking, _hold, done)
@@ -150,9 +149,9 @@ def _foreign(found: list[Any], suffix: str) -> None:
     with _loops() as loops:
         taken: dict[str, list[float]] = {name: [] for name in loops}
         for _ in range(BATCHES):
-            shims.uninstall()
+            hooks.uninstall()
             before = {name: _timed(loop) for name, loop in loops.items()}
-            shims.install()
+            hooks.install()
             for name, loop in loops.items():
                 taken[name].append(_timed(loop) - before[name])
     found += ((name + suffix, 1e9 * median(them)) for name, them in taken.items())
@@ -230,7 +229,7 @@ async def held_async() -> Figures:
 
 async def held_hooked() -> Figures:
     """Memory of the same with a worker, suspended directly in ``time.sleep``. Another process: freed memory is used."""
-    shims.install()
+    hooks.install()
     return {"each": await _held(_sleeps_in_worker)}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import typer
 
-from coserver import App, AppError, Server
+from coserver import App, AppError, Server, hooks
 from coserver.app.config import ConfigError, Given
 from coserver.app.inherited import CannotListen
 from coserver.app.listening import listening
@@ -228,7 +228,7 @@ def install_hooks(settings: HookSettings) -> None:
     Raises Failure for a driver to be offloaded that is not installed.
     """
     shims.choose(settings.chosen)
-    shims.install(settings.chosen, mutex=settings.mutex, period=settings.mutex_period)
+    hooks.install(settings.chosen, mutex=settings.mutex, period=settings.mutex_period)
     choose_threads(settings.offload_threads, settings.offload_waiting)
     try:
         offloaded(*settings.offloaded)

@@ -47,7 +47,7 @@ class App:
 
     Apps without a name are never replaced by one another. ``limits`` are the defaults of every way to run it;
     ``emitter`` takes observers and gates; ``state`` holds whatever the handlers share. ``hooks`` has the process's
-    blocking calls hooked, in its ``def`` handlers alone: all families, those named, or none (see coserver.hooks.shims);
+    blocking calls hooked, in its ``def`` handlers alone: all families, those named, or none (coserver.hooks.install);
     ``offloaded`` names drivers in C that are to run in threads there, ["sqlite3"] say (see coserver.hooks.offloads).
     Raises AppError.
     """

@@ -2,6 +2,6 @@
 
 from .offloading import OffloadFull, offload
 from .offloads import offloaded
-from .shims import install, uninstall
+from .shims import install, installed, uninstall
 
-__all__ = ["OffloadFull", "install", "offload", "offloaded", "uninstall"]
+__all__ = ["OffloadFull", "install", "installed", "offload", "offloaded", "uninstall"]

@@ -27,6 +27,7 @@ SHIMS: dict[str, str] = {
     "filelocks": "filelocks",
     "locks": "locks",
     "drivers": "drivers",
+    "locals": "locals",
 }
 
 _put: dict[str, list[Put]] = {}

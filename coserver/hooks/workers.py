@@ -27,6 +27,8 @@ Args = TypeVarTuple("Args")
 #: Idle workers kept for each thread. An idle one holds about 1 KB; bursts beyond this pay for new ones, 10 µs each,
 #: which of a thousand handlers asleep at once would be a tenth of what they cost.
 IDLE_MAX = 2048
+#: Times that destructors of thread-locals' values may make new ones, at the end of a call.
+FORGET_MAX = 16
 #: Hooked calls that need not wait, one after another, before other tasks get a turn.
 CREDIT = 64
 
@@ -58,24 +60,13 @@ class Worker(greenlet):
     ``call`` is None. May be read from any thread.
     """
 
-    __slots__ = (
-        "call",
-        "cancellation",
-        "credit",
-        "failure",
-        "kind",
-        "on",
-        "owned",
-        "result",
-        "since",
-        "subject",
-        "waits",
-        "watch",
-    )
+    __slots__ = ("call", "cancellation", "credit", "failure", "kind", "locals", "on", "owned", "result", "since",
+                 "subject", "waits", "watch")  # fmt: skip
     call: str | None
     on: Any
     since: float
     kind: int
+    locals: dict[int, Any] | None  # the values of thread-locals in this call, if it uses any
     owned: int  # RLocks: who ends a call with one is not used again, or the next one's call would own it
     credit: int  # below 0: before its next call other tasks get a turn, and a cancellation is looked for
     cancellation: Cancellation | None
@@ -135,15 +126,27 @@ def _live() -> None:
             worker.result = function(*args)
         except BaseException as error:
             worker.failure = error
+        if worker.locals is not None:
+            _forget(worker)
         # Nothing of the last call may stay alive while the worker idles.
         del function, args
+
+
+def _forget(worker: Worker) -> None:
+    """End what the call held in thread-locals; in the worker, as destructors may wait, and may use locals again."""
+    for _ in range(FORGET_MAX):
+        rooms, worker.locals = worker.locals, None
+        if not rooms:
+            return
+        rooms.clear()
+        del rooms
 
 
 def _new() -> Worker:
     """A worker that waits for its first function: what a greenlet is started with it would keep for all its life."""
     worker = Worker(_live)
     worker.switch()
-    worker.call = worker.on = worker.cancellation = worker.watch = None
+    worker.call = worker.on = worker.cancellation = worker.watch = worker.locals = None
     worker.since = 0.0
     worker.kind = IO
     worker.credit = CREDIT

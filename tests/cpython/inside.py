@@ -112,7 +112,8 @@ def in_worker(backend: str, run: Any, worker: list[Any]) -> None:
     import anyio
     from greenlet import getcurrent
 
-    from coserver.hooks import shims, workers
+    from coserver import hooks
+    from coserver.hooks import workers
 
     def live() -> None:
         worker.append(getcurrent())
@@ -121,7 +122,7 @@ def in_worker(backend: str, run: Any, worker: list[Any]) -> None:
     async def main() -> None:
         await workers.run_blocking(live)
 
-    shims.install()
+    hooks.install()
     options = {"use_uvloop": True} if backend == "uvloop" else {}
     anyio.run(main, backend="trio" if backend == "trio" else "asyncio", backend_options=options)
 

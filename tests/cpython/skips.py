@@ -9,6 +9,7 @@ from __future__ import annotations
 MODULES = (
     "test_select", "test_poll", "test_epoll", "test_selectors", "test_queue", "test_fcntl", "test_socket", "test_ssl",
     "test_httplib", "test_signal", "test_ftplib", "test_poplib", "test_smtplib", "test_threading", "test_subprocess",
+    "test_threading_local",
 )  # fmt: skip
 
 _RAISES = "its signal handler raises: that leaves the loop, which is where Python runs handlers while a worker waits"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from coserver.hooks import shims
+from coserver import hooks
 
 from .oracle import Oracle
 
@@ -14,10 +14,10 @@ from .oracle import Oracle
 @pytest.fixture
 def hooked() -> Iterator[Oracle]:
     """All families are installed, and the originals of their calls are watched."""
-    shims.install()  # first: what the oracle keeps are the originals, and they are to stay so
+    hooks.install()  # first: what the oracle keeps are the originals, and they are to stay so
     try:
         with Oracle() as oracle:
             yield oracle
     finally:
-        shims.uninstall()
+        hooks.uninstall()
     oracle.check()

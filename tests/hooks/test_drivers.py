@@ -8,22 +8,21 @@ import sys
 import psycopg
 import pytest
 
-from coserver import run_blocking
-from coserver.hooks import shims
+from coserver import hooks, run_blocking
 
 from ..conftest import BACKENDS
 
 LATE = """
 import sys
-from coserver.hooks import shims
-shims.install()
+from coserver import hooks
+hooks.install()
 assert "psycopg" not in sys.modules
 import psycopg.waiting as waiting
 assert waiting.wait is not waiting.wait_c, "not shown"
-shims.uninstall()
+hooks.uninstall()
 assert waiting.wait is waiting.wait_c, "not taken back"
 assert not any("coserver" in type(one).__module__ for one in sys.meta_path)
-shims.install(["sleep"])
+hooks.install(["sleep"])
 assert waiting.wait is waiting.wait_c, "shown, though not asked for"
 """
 
@@ -49,22 +48,22 @@ async def test_imported_before(anyio_backend: object) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(waiting, "wait_poll", recorded)
-        shims.install()
+        hooks.install()
         try:
             assert await run_blocking(lambda: waiting.wait("gen", 3, interval=0.5)) == "in Python"  # type: ignore[arg-type]
             with pytest.raises((AttributeError, TypeError)):  # C says that it is no generator
                 waiting.wait("gen", 3, 0.5)  # type: ignore[arg-type]
         finally:
-            shims.uninstall()
+            hooks.uninstall()
     assert used == [("gen", 3, 0.5)]
     assert waiting.wait is original
 
 
 def test_another_way_to_wait_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psycopg.waiting, "wait", psycopg.waiting.wait_select)
-    shims.install()
+    hooks.install()
     try:
         assert psycopg.waiting.wait is psycopg.waiting.wait_select
     finally:
-        shims.uninstall()
+        hooks.uninstall()
     assert psycopg.waiting.wait is psycopg.waiting.wait_select

@@ -15,8 +15,8 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from coserver import RequestCancelled, run_blocking
-from coserver.hooks import lines, rlocks, shims
+from coserver import RequestCancelled, hooks, run_blocking
+from coserver.hooks import lines, rlocks
 from coserver.hooks.cancellation import Waits
 from coserver.hooks.holding import holders
 from coserver.hooks.lines import choose_mutex
@@ -395,7 +395,7 @@ async def test_a_condition_made_before_the_install() -> None:
 
     await both(waits, tells)
     assert order == ["told", "heard"]
-    shims.uninstall()
+    hooks.uninstall()
     assert "built-in" in repr(_early.acquire)
 
 
@@ -460,23 +460,23 @@ async def test_nothing_is_kept_of_a_lock() -> None:
 
 
 def test_taken_back() -> None:
-    shims.uninstall()
+    hooks.uninstall()
     for cls in (_thread.LockType, _thread.RLock):
         for name, value in vars(cls).items():
             assert not hasattr(value, "__code__"), name
     lock = threading.Lock()
     with lock:
         assert lock.locked()
-    shims.install()
+    hooks.install()
     assert "acquire" in str(_thread.LockType.acquire)
     assert hasattr(_thread.LockType.acquire, "__code__")
 
 
 def test_wrong_ways_to_wait() -> None:
     with pytest.raises(ValueError, match="mutex must be one of 'wake', 'retry'; got 'spin'"):
-        shims.install(mutex="spin")
+        hooks.install(mutex="spin")
     with pytest.raises(ValueError, match="mutex_period"):
-        shims.install(mutex="retry", period=0)
+        hooks.install(mutex="retry", period=0)
 
 
 def test_a_line_that_was_taken_away_while_somebody_joined() -> None:

@@ -10,8 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from coserver import RequestCancelled, run_blocking
-from coserver.hooks import shims
+from coserver import RequestCancelled, hooks, run_blocking
 
 pytestmark = pytest.mark.usefixtures("hooked")
 
@@ -79,15 +78,15 @@ class Keeps:
 
 
 def test_taken_back_everywhere() -> None:
-    shims.uninstall()
+    hooks.uninstall()
     assert type(time.sleep).__name__ == "builtin_function_or_method"
     assert bound_before is time.sleep
     assert _as_default.__defaults__ == (time.sleep,)
     assert Keeps().own is time.sleep
     Keeps().own(0)
-    shims.install(["sleep"])
+    hooks.install(["sleep"])
     assert bound_before is time.sleep
-    assert shims.installed() == ("sleep",)
+    assert hooks.installed() == ("sleep",)
 
 
 async def test_zero_gives_way() -> None:

@@ -14,8 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from coserver import run_blocking
-from coserver.hooks import shims
+from coserver import hooks, run_blocking
 
 from ..certificates import client_context, server_context
 from .running import both, ticking
@@ -292,11 +291,11 @@ async def test_errors_are_the_originals() -> None:
 
 
 async def test_wrapped_before_the_install() -> None:
-    shims.uninstall()
+    hooks.uninstall()
     one, other = socket.socketpair()
     context = client_context()
     before = context.wrap_socket(one, server_hostname="localhost", do_handshake_on_connect=False)
-    shims.install()
+    hooks.install()
 
     def client() -> bytes:
         with before:
