@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import select
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import psycopg2
+import psycopg2.errors
 import psycopg2.extensions
+import psycopg2.extras
 import pytest
 import sqlalchemy
+
+from coserver import run_blocking
+from coserver.hooks import offloaded
 
 from ..conftest import BACKENDS
 from .five import five
@@ -93,3 +99,33 @@ def ask_psycopg2(port: int, number: int) -> Any:
             return cursor.fetchone()[0]
     finally:
         connection.close()
+
+
+async def test_psycopg2_offloaded(port: int) -> None:
+    offloaded("psycopg2")
+
+    def more(_: int) -> Any:
+        """What else of its calls there is: COPY, a named cursor, large objects, a failure, a subclass's cursor."""
+        connection = psycopg2.connect(host="127.0.0.1", port=port, user="postgres", dbname="postgres")
+        try:
+            connection.set_session(isolation_level="SERIALIZABLE")
+            with connection.cursor(cursor_factory=psycopg2.extras.DictCursor) as cursor:
+                cursor.execute("create temporary table copied(n int)")
+                cursor.copy_expert("copy copied from stdin", StringIO("1\n2\n"))
+                cursor.execute("select sum(n) as sum from copied")
+                assert cursor.fetchone()["sum"] == 3
+            with connection.cursor("named") as named:
+                named.execute("select generate_series(1, 5)")
+                assert (len(named.fetchmany(2)), len(named.fetchall())) == (2, 3)
+            large = connection.lobject(0, "wb")
+            large.write(b"large")
+            large.seek(0)
+            assert large.read() == b"large"
+            with pytest.raises(psycopg2.errors.UndefinedTable), connection.cursor() as cursor:
+                cursor.execute("select * from missing")
+            connection.rollback()
+        finally:
+            connection.close()
+
+    assert await five("psycopg2, offloaded", lambda number: ask_psycopg2(port, number)) == list(range(5))
+    await run_blocking(more, 0)
