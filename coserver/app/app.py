@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from importlib.util import find_spec
@@ -115,6 +116,10 @@ class App:
             if before:
                 old, new = describe(before[-1].handler), describe(handler)
                 log.info("app %s: %s replaces %s on %s %s", self.name, new, old, names, path)
+                if self._router is not None and "IPython" in sys.modules:
+                    from ..views.cell import tell
+
+                    tell(f"{' '.join(names)} {path}: {new} answers from the next request on, in the place of {old}")
             return handler
 
         return register

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -169,6 +170,10 @@ def start(app: App, settings: Settings) -> Server:
     started.wait()
     if failure:
         raise failure[0]
+    if "IPython" in sys.modules:
+        from ..views.cell import show_at_end
+
+        show_at_end(result[0])
     return result[0]
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..server.service import Service
     from ..transport.deadlines import Sweeper
     from .app import App
+    from .failing import Failures
     from .traces import Traces
 
 log = logging.getLogger("coserver.app")
@@ -90,6 +91,7 @@ class Server:
         self.apps: list[App] = []  # all whose handlers answer here
         self._traces: Traces | None = None
         self._meter: Meter | None = None
+        self._failures: Failures | None = None
         #: Whether its block ends with it, so that ``stop`` can wait for the block, and what the app does after the last
         #: request: so in a thread of its own and in the foreground. Someone else's block may go on.
         self.owns_block = False
@@ -119,6 +121,17 @@ class Server:
     def url(self) -> str:
         """What a client on this machine opens: that of the first listener, which was named first."""
         return self.address.url
+
+    @property
+    def public_url(self) -> str:
+        """What a person clicks in the notebook: through JupyterHub's proxy if there is one, else ``url``."""
+        return self.public_url_of(self.address)
+
+    def public_url_of(self, address: Address) -> str:
+        """The same of another listener."""
+        from .clicking import click_url
+
+        return click_url(address)
 
     @property
     def host(self) -> str:
@@ -211,6 +224,17 @@ class Server:
 
             self._traces = Traces(self)
         return self._traces
+
+    @property
+    def failures(self) -> Failures:
+        """What its handlers raised last; heard from the first time on that somebody asks for it."""
+        if self._failures is None:
+            from .failing import Failures
+
+            self._failures = Failures(self)
+            if not self._running:
+                self._failures.close()
+        return self._failures
 
     def step(
         self, filter: str | Filter = "", at: str | Iterable[str] = "handler", *, limit: float | None = None
@@ -332,6 +356,8 @@ class Server:
             self._traces.stop()
         if self._meter is not None:
             self._meter.stop()
+        if self._failures is not None:
+            self._failures.close()
         self._forget_ended()
 
     async def replace(self, predecessor: Server) -> None:
@@ -351,5 +377,11 @@ class Server:
         self._draining = [server for server in self._draining if server.running]
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        links = "<br>".join(f'<a href="{a.url}">{a.url}</a> {a.name}' for a in self.addresses)
-        return {"text/plain": repr(self), "text/html": links}
+        from ..views.cell import server_bundle
+
+        return server_bundle(self)
+
+    def _ipython_display_(self) -> None:
+        from ..views.cell import show
+
+        show(self)

@@ -1,0 +1,180 @@
+"""A server in a real kernel: shown under its cell with what its handlers raise, changed by later cells, never left.
+
+One kernel for the file, spoken to as a notebook does.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+from jupyter_client.manager import start_new_kernel
+
+PATIENCE = 60
+
+SETUP = """
+from coserver import App
+app = App("cell")
+
+@app.get("/")
+def index():
+    return "first"
+
+@app.get("/bad")
+def bad():
+    return {}["missing key"]
+"""
+
+
+class Notebook:
+    """Runs cells; ``displays`` are the bundles by display id, as a front end keeps them up to date."""
+
+    def __init__(self, manager: Any, client: Any) -> None:
+        self.manager, self.client = manager, client
+        self.displays: dict[str, dict[str, str]] = {}
+
+    def run(self, code: str) -> str:
+        """The text of all outputs. Raises AssertionError for an error."""
+        number = self.client.execute(code)
+        said: list[str] = []
+        while True:
+            message = self.client.get_iopub_msg(timeout=PATIENCE)
+            self._heed(message, said)
+            mine = message["parent_header"].get("msg_id") == number
+            if mine and message["msg_type"] == "error":
+                said.append("\n".join(message["content"]["traceback"]))
+            if mine and message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
+                return "".join(said)
+
+    def hear_until(self, done: Callable[[], bool]) -> None:
+        """Between the cells."""
+        while not done():
+            self._heed(self.client.get_iopub_msg(timeout=PATIENCE), [])
+
+    def hear_word(self, word: str) -> None:
+        """Until a cell has printed it."""
+        said: list[str] = []
+        while word not in "".join(said):
+            self._heed(self.client.get_iopub_msg(timeout=PATIENCE), said)
+
+    def _heed(self, message: Any, said: list[str]) -> None:
+        content = message["content"]
+        if message["msg_type"] == "stream":
+            said.append(content["text"])
+        elif message["msg_type"] in ("display_data", "update_display_data", "execute_result"):
+            name = content.get("transient", {}).get("display_id")
+            if name:
+                self.displays[name] = content["data"]
+            said.append(content["data"].get("text/plain", ""))
+
+
+@pytest.fixture(scope="module")
+def notebook() -> Iterator[Notebook]:
+    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=PATIENCE)
+    try:
+        yield Notebook(manager, client)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def ask(url: str) -> str:
+    with urlopen(url, timeout=PATIENCE) as response:
+        return str(response.read().decode())
+
+
+def port_of(notebook: Notebook) -> int:
+    return int(notebook.run("print(server.port)"))
+
+
+def test_a_cell_that_starts_a_server_ends_with_its_link(notebook: Notebook) -> None:
+    assert "<Server 'cell' http://127.0.0.1:" in notebook.run(f"{SETUP}\nserver = app.start()")
+    (shown,) = notebook.displays.values()
+    url = f"http://127.0.0.1:{port_of(notebook)}"
+    assert f'<a href="{url}"' in shown["text/html"]
+    assert ask(url) == "first"
+
+
+def test_a_server_that_is_shown_is_shown_once(notebook: Notebook) -> None:
+    before = port_of(notebook)
+    notebook.displays.clear()
+    said = notebook.run(f"{SETUP}\nserver = app.start()\nserver")
+    assert said.count("<Server 'cell'") == 1
+    assert len(notebook.displays) == 1
+    assert port_of(notebook) == before  # run again it replaces the other, on its port
+    assert "<Server" not in notebook.run("with App('short').start() as short: pass")
+
+
+def test_what_a_handler_raises_stands_under_the_server(notebook: Notebook) -> None:
+    url = f"http://127.0.0.1:{port_of(notebook)}"
+    (name,) = notebook.displays
+    with pytest.raises(OSError, match="500"):
+        ask(f"{url}/bad")
+    notebook.hear_until(lambda: "KeyError" in notebook.displays[name]["text/html"])
+    shown = notebook.displays[name]
+    for kind in ("text/plain", "text/html"):
+        assert "GET /bad" in shown[kind]
+        assert "missing key" in shown[kind]
+        assert "in bad" in shown[kind]
+        assert "connection.py" not in shown[kind]  # the server's own frames
+    assert "KeyError" in notebook.run("print(server.failures[-1].traceback)")
+    assert list(notebook.displays) == [name]
+
+
+def test_many_failures_are_bounded(notebook: Notebook) -> None:
+    url = f"http://127.0.0.1:{port_of(notebook)}"
+    (name,) = notebook.displays
+    for number in range(20):
+        with pytest.raises(OSError, match="500"):
+            ask(f"{url}/bad?{number}")
+    notebook.hear_until(lambda: "GET /bad?19:" in notebook.displays[name]["text/html"])
+    assert notebook.displays[name]["text/html"].count("<details") == 5
+    assert "16 earlier failures are not shown" in notebook.displays[name]["text/plain"]
+
+
+def test_a_handler_defined_again_answers_at_once_and_it_is_said(notebook: Notebook) -> None:
+    url = f"http://127.0.0.1:{port_of(notebook)}"
+    said = notebook.run("@app.get('/')\ndef index():\n    return 'second'")
+    assert said.count("GET /: ") == 1
+    assert ask(url) == "second"
+
+
+def test_interrupting_a_cell_leaves_the_server_up(notebook: Notebook) -> None:
+    url = f"http://127.0.0.1:{port_of(notebook)}"
+    number = notebook.client.execute("print('asleep', flush=True)\nimport time\ntime.sleep(600)")
+    notebook.hear_word("asleep")
+    assert ask(url) == "second"  # while the cell sleeps
+    notebook.manager.interrupt_kernel()
+    reply = notebook.client.get_shell_msg(timeout=PATIENCE)
+    while reply["parent_header"]["msg_id"] != number:
+        reply = notebook.client.get_shell_msg(timeout=PATIENCE)
+    assert reply["content"]["ename"] == "KeyboardInterrupt"
+    assert ask(url) == "second"
+
+
+def test_tables_and_waterfalls_show_themselves(notebook: Notebook) -> None:
+    notebook.run("server.traces.start();")
+    ask(f"http://127.0.0.1:{port_of(notebook)}/")
+    assert "/" in notebook.run("server.traces")
+    assert "<ShownTrace" in notebook.run("server.traces[-1]")
+    assert "cell: running" in notebook.run("server.snapshot()")
+
+
+def test_a_restarted_kernel_leaves_no_port(notebook: Notebook) -> None:
+    port = port_of(notebook)
+    notebook.manager.restart_kernel()
+    notebook.client.wait_for_ready(timeout=PATIENCE)
+    until = time.monotonic() + PATIENCE
+    while True:
+        with socket.socket() as sock:
+            if sock.connect_ex(("127.0.0.1", port)):
+                break
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
