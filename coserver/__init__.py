@@ -1,5 +1,7 @@
 """coserver: an embeddable server toolkit. TCP and HTTP on coroutines, on asyncio or trio, every connection in view."""
 
+from typing import Any as _Any
+
 from .app.app import App
 from .app.server import Server
 from .app.tls import Tls
@@ -55,3 +57,11 @@ __all__ = [
     "gather",
     "run_blocking",
 ]
+
+
+def load_ipython_extension(shell: _Any) -> None:
+    """``%load_ext coserver``: the magics ``%%serve``, ``%coserver`` and ``%request``."""
+    from .app.registry import all_running
+    from .views.magics import Magics
+
+    Magics(shell, App, all_running).register()
