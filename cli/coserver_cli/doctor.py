@@ -22,7 +22,7 @@ from coserver import Limits, __version__
 from coserver.protocol.codecs import CODECS
 from coserver.transport.listener import BACKLOG
 
-from . import tables
+from . import doctor_notebook, tables
 
 FINE, NOTE, PROBLEM = "ok", "note", "problem"
 _STYLES = {FINE: "green", NOTE: "yellow", PROBLEM: "bold red"}
@@ -37,6 +37,9 @@ PURPOSES = {
     "trustme": "coserver dev-cert",
     "psutil": "who holds a busy port",
     "python-dotenv": "--env-file",
+    "ipykernel": "notebooks",
+    "anywidget": "the live table in notebooks",
+    "cloudpickle": "handlers of notebooks in another process",
 }
 #: The module of a distribution, where its name is another.
 _MODULES = {"python-dotenv": "dotenv", "python-multipart": "python_multipart"}
@@ -59,7 +62,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Everything that was looked at. An examination that fails is itself a finding."""
     findings: list[Finding] = []
-    for look in (_python, _packages, _engines, _descriptors, _backlog, _system):
+    for look in (_python, _packages, _engines, _descriptors, _backlog, _system, _notebook):
         try:
             findings += look()
         except Exception as error:  # a doctor is called when things are odd
@@ -169,3 +172,16 @@ def _system() -> Iterator[Finding]:
     usual = sys.platform == "linux" or sys.platform == "darwin"
     found = f"{platform.system()} {platform.release()}"
     yield Finding("system", FINE if usual else NOTE, found if usual else f"{found}: untested")
+
+
+def _notebook() -> Iterator[Finding]:
+    names = ("ipykernel", "jupyterlab", "jupyter-server-proxy")
+    for what, fine, found, way_out in doctor_notebook.examine({name: _distribution(name) for name in names}):
+        yield Finding(what, FINE if fine else NOTE, found, way_out)
+
+
+def _distribution(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
