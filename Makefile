@@ -15,6 +15,7 @@ help:
 	@echo "make docs    the site, into site/; make docs-serve shows it on port 8001 and follows your changes"
 	@echo "make storm   10,000 random cancellations of subrequests"
 	@echo "make check   what CI runs: lint, types, imports, tests with coverage"
+	@echo "make kernels the notebook tests on each supported ipykernel: KERNELS='6.31.0 7.3.0'"
 	@echo "make conformance    CPython's own tests inside hooked workers, on asyncio and trio"
 	@echo "make soak    ten minutes of good and hostile clients; what the server holds must stay flat"
 	@echo "make clean   remove the environment and all caches"
@@ -34,6 +35,15 @@ docs: $(VENV)/.installed-dev
 
 docs-serve: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve -a 127.0.0.1:8001
+
+# Each in an environment of its own; the newest is what make test runs with.
+KERNELS ?= 6.31.0 7.3.0
+kernels: $(VENV)/.installed-dev
+	@for kernel in $(KERNELS); do \
+	  $(PYTHON) -m venv $(VENV)/kernels/$$kernel && $(VENV)/kernels/$$kernel/bin/pip install -qq -e . \
+	    "ipykernel==$$kernel" pytest pytest-cov pytest-timeout pytest-xdist hypothesis && echo "ipykernel $$kernel" \
+	    && $(VENV)/kernels/$$kernel/bin/python -m pytest -q -n 0 tests/notebook || exit 1; \
+	done
 
 check: lint types imports coverage
 
