@@ -1,0 +1,130 @@
+"""What the site makes while it is built: pages say ``{{ name }}`` where a table of the code is to stand.
+
+A hook of mkdocs. So nothing that the code knows is written down twice, and nothing here can be out of date.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import typer
+
+from coserver.lifecycle import events as ev
+from coserver.lifecycle.order import FIRST, FOLLOWS, HOLDABLE, OPENING, TRACKS
+from coserver.lifecycle.phases import PHASES
+from coserver.views import lifecycle_svg, waterfall_svg
+from coserver.views.samples import page as sample
+from coserver_cli.commands import cli
+
+_MARK = re.compile(r"^\{\{ *(\w+) *\}\}$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Called by mkdocs for each page. A name that there is not is an error of the build."""
+    return _MARK.sub(lambda found: MADE[found[1]](), markdown)
+
+
+def life() -> str:
+    """The phases of a connection, drawn."""
+    return _drawn(lifecycle_svg.render())
+
+
+def waterfall() -> str:
+    """A request with two subrequests, as its waterfall."""
+    return _drawn(waterfall_svg.render(sample()))
+
+
+def _drawn(svg: str) -> str:
+    # The drawing's own colours follow the reader's system; here they follow the page's switch.
+    dark = re.search(r"@media\(prefers-color-scheme:dark\)\{(.*?\})\}</style>", svg)
+    assert dark is not None
+    rules = re.sub(r"(^|\})(\.)", r'\1[data-md-color-scheme="slate"] \2', dark[1])
+    svg = svg.replace(dark[0], f"{rules}</style>")
+    return '<div class="drawing">' + svg.replace("\n", "") + "</div>"
+
+
+def events() -> str:
+    """Every event: what it says, its fields, and what may follow it."""
+    return "\n".join(_events())
+
+
+def _events() -> Iterator[str]:
+    holds = {kind: phase for phase, kind in HOLDABLE.items()}
+    own = {field for field in ev.Event.__dataclass_fields__}
+    for track, kinds in TRACKS.items():
+        yield f"## The {track} track\n"
+        yield f"It begins with {_either(FIRST[track])}.\n"
+        for kind in kinds:
+            yield f"### {kind.__name__}\n"
+            yield " ".join((kind.__doc__ or "").split()) + "\n"
+            fields = [f"`{name}`" for name in kind.__dataclass_fields__ if name not in own]
+            yield f"- Fields: {', '.join(fields)}" if fields else "- No fields of its own."
+            if kind in holds:
+                yield f'- A gate may hold it: `at="{holds[kind]}"`'
+            if kind in OPENING:
+                yield "- It is closed by exactly one of those that follow, whatever happens."
+            yield f"- Then comes {_either(FOLLOWS[kind])}.\n" if FOLLOWS[kind] else "- It is the last of its track.\n"
+
+
+def _either(kinds: tuple[type[ev.Event], ...]) -> str:
+    names = [f"[{kind.__name__}](#{kind.__name__.lower()})" for kind in kinds]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def phases() -> str:
+    """The table of phases and their events."""
+    lines = ["| phase | events | a gate may hold |", "|---|---|---|"]
+    for phase in PHASES:
+        kinds = ", ".join(f"[{kind.__name__}](#{kind.__name__.lower()})" for kind in lifecycle_svg.events_of(phase))
+        lines.append(f"| `{phase}` | {kinds} | {'yes' if phase in HOLDABLE else 'no: told only'} |")
+    return "\n".join(lines)
+
+
+def commands() -> str:
+    """Every command with its flags, as ``--help`` tells them."""
+    group = typer.main.get_command(cli)
+    return "\n".join(_command(group, "coserver"))
+
+
+def _command(command: Any, name: str) -> Iterator[str]:
+    context = command.context_class(command, info_name=name)
+    inner = getattr(command, "commands", {})
+    if name != "coserver":
+        yield f"## {name}\n" if name.count(" ") == 1 else f"### {name}\n"
+        yield f"{_prose(command.help or command.short_help or '')}\n"
+        if not inner:
+            usage = " ".join(piece for piece in command.collect_usage_pieces(context))
+            yield f"```text\n{name} {usage}\n```\n"
+            yield from _flags(command, context)
+    for each in sorted(inner.values(), key=lambda one: str(one.name)):
+        if not each.hidden:
+            yield from _command(each, f"{name} {each.name}")
+
+
+def _flags(command: Any, context: Any) -> Iterator[str]:
+    rows = [record for one in command.get_params(context) if (record := one.get_help_record(context))]
+    if rows:
+        yield "| flag | what |\n|---|---|"
+        for flag, what in rows:
+            yield f"| `{_cell(flag)}` | {_cell(what).replace('<', '&lt;')} |"
+        yield ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _prose(text: str) -> str:
+    return "\n".join(line.strip() for line in text.replace("\b", "").splitlines())
+
+
+#: What a page may ask for.
+MADE: dict[str, Callable[[], str]] = {
+    "life": life,
+    "waterfall": waterfall,
+    "events": events,
+    "phases": phases,
+    "commands": commands,
+}
