@@ -52,7 +52,7 @@ def events() -> str:
 
 def _events() -> Iterator[str]:
     holds = {kind: phase for phase, kind in HOLDABLE.items()}
-    own = {field for field in ev.Event.__dataclass_fields__}
+    own = set(ev.Event.__dataclass_fields__)
     for track, kinds in TRACKS.items():
         yield f"## The {track} track\n"
         yield f"It begins with {_either(FIRST[track])}.\n"
