@@ -1,20 +1,17 @@
-"""Puts a function in another's place, and back: in its module, its class, and wherever it was bound by name before.
+"""Puts a function in another's place, and back: in its module or its class, one made in C too.
 
-``from time import sleep`` binds the function itself, and so does ``def retry(sleep=time.sleep)``: the collector knows
-who holds it. What stands in a tuple, in a C library, or in a variable of a function that runs now stays as it is.
+Where it was bound by name before is ``rebinding``'s to find.
 """
 
 from __future__ import annotations
 
 import gc
-import sys
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from types import CellType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
-_ABSENT: Any = object()
+ABSENT: Any = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +45,9 @@ class Put:
     def __init__(self, shim: Shim, owner: Any) -> None:
         self.shim = shim
         self.owner = owner
-        self.before = vars(owner).get(shim.name, _ABSENT)
+        self.before = vars(owner).get(shim.name, ABSENT)
         _dress(shim.shim, getattr(owner, shim.name))
-        _set(owner, shim.name, shim.shim)
+        put_into(owner, shim.name, shim.shim)
 
     @property
     def original(self) -> Any:
@@ -60,7 +57,7 @@ class Put:
     def take_back(self) -> None:
         """Put the original back, unless somebody else has put something there since."""
         if vars(self.owner).get(self.shim.name) is self.shim.shim:
-            _set(self.owner, self.shim.name, self.before)
+            put_into(self.owner, self.shim.name, self.before)
 
 
 def _dress(shim: Any, original: Any) -> None:
@@ -73,18 +70,18 @@ def _dress(shim: Any, original: Any) -> None:
                 pass  # a method of C has no module
 
 
-def _set(owner: Any, name: str, value: Any) -> None:
-    """Set, or delete if ``value`` is _ABSENT; in a class made in C too, where Python itself would not."""
+def put_into(owner: Any, name: str, value: Any) -> None:
+    """Set, or delete if ``value`` is ABSENT; in a class made in C too, where Python itself would not."""
     if name in _SLOTS and isinstance(owner, type) and owner.__flags__ & _IMMUTABLE:
         _set_slot(owner, name, value)
     elif isinstance(owner, type) and (owner.__flags__ & _IMMUTABLE or not owner.__flags__ & _HEAP_TYPE):
         namespace = gc.get_referents(owner.__dict__)[0]
-        if value is _ABSENT:
+        if value is ABSENT:
             namespace.pop(name, None)
         else:
             namespace[name] = value
         _modified(owner)
-    elif value is _ABSENT:
+    elif value is ABSENT:
         delattr(owner, name)
     else:
         setattr(owner, name, value)
@@ -95,7 +92,7 @@ def _set_slot(owner: type, name: str, value: Any) -> None:
     import ctypes
 
     flags = ctypes.c_ulong.from_address(id(owner) + _FLAGS_AT)
-    if flags.value != owner.__flags__ or value is _ABSENT:
+    if flags.value != owner.__flags__ or value is ABSENT:
         return  # another Python, laid out differently: the call stays as it is
     flags.value &= ~_IMMUTABLE
     try:
@@ -121,58 +118,3 @@ _IMMUTABLE = 1 << 8
 _FLAGS_AT = 21 * tuple.__itemsize__
 #: Methods that ``for`` and its kin find by slots.
 _SLOTS = ("__next__", "__iter__")
-
-
-def rebind(pairs: Mapping[int, tuple[Any, Any]]) -> int:
-    """Put new functions where old ones were bound; how many. ``pairs`` is old and new by the old one's id."""
-    if not pairs:
-        return 0
-    ours = {id(vars(module)) for name, module in sys.modules.copy().items() if name.startswith("coserver.hooks.")}
-    ours.update(id(pair) for pair in pairs.values())
-    count = 0
-    for holder in gc.get_referrers(*(old for old, _ in pairs.values())):
-        if id(holder) not in ours:
-            count += _replace(holder, lambda value: pairs.get(id(value), (None, _ABSENT))[1])
-    return count
-
-
-def _replace(holder: Any, new: Callable[[Any], Any]) -> int:
-    """Replace what ``new`` knows in one holder."""
-    if type(holder) is dict:
-        return _replace_in_dict(holder, new)
-    if type(holder) is staticmethod:
-        value = new(holder.__func__)
-        for namespace in [one for one in gc.get_referrers(holder) if type(one) is dict]:
-            _replace_in_class(namespace, {key: value for key, one in namespace.items() if one is holder})
-        return 1
-    if type(holder) is CellType:
-        value = new(holder.cell_contents)
-        if value is not _ABSENT:
-            holder.cell_contents = value
-            return 1
-    elif type(holder) is tuple:
-        # Perhaps the defaults of functions.
-        found = tuple(one if (value := new(one)) is _ABSENT else value for one in holder)
-        functions = [one for one in gc.get_referrers(holder) if type(one) is FunctionType]
-        for function in functions:
-            if function.__defaults__ is holder:
-                function.__defaults__ = found
-        return len(functions)
-    return 0
-
-
-def _replace_in_dict(holder: dict[Any, Any], new: Callable[[Any], Any]) -> int:
-    found = {key: value for key, one in list(holder.items()) if (value := new(one)) is not _ABSENT}
-    if found and "__module__" in holder and "__name__" not in holder:
-        _replace_in_class(holder, found)
-    else:
-        holder.update(found)
-    return len(found)
-
-
-def _replace_in_class(namespace: dict[Any, Any], found: dict[Any, Any]) -> None:
-    """In a class, whose attributes are cached; and what is a function now would become a method there."""
-    for cls in [one for one in gc.get_referrers(namespace) if isinstance(one, type)]:
-        for key, value in found.items():
-            if vars(cls).get(key) is namespace.get(key):
-                _set(cls, key, staticmethod(value) if isinstance(value, FunctionType) else value)

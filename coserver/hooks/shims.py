@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from .lines import PERIOD, choose_mutex
-from .patching import Put, Shim, rebind
+from .patching import Put, Shim
+from .rebinding import rebind
 
 #: Each family's module here, which holds its ``ROWS``. Loaded when it is installed.
 SHIMS: dict[str, str] = {
