@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 # More for pytest: make test PYTEST_ARGS="-k drain -x"; -n 0 runs all in one process
 PYTEST_ARGS ?=
 
-.PHONY: help demo test docs docs-serve storm conformance check lint types imports coverage clean
+.PHONY: help demo test docs docs-serve notebooks storm conformance check lint types imports coverage clean
 
 help:
 	@echo "make demo    a small shop with traffic of its own, on port 8000"
 	@echo "make test    all tests"
 	@echo "make docs    the site, into site/; make docs-serve shows it on port 8001 and follows your changes"
+	@echo "make notebooks    JupyterLab on the lessons of notebooks/"
 	@echo "make storm   10,000 random cancellations of subrequests"
 	@echo "make check   what CI runs: lint, types, imports, tests with coverage"
 	@echo "make kernels the notebook tests on each supported ipykernel: KERNELS='6.31.0 7.3.0'"
@@ -35,6 +36,9 @@ docs: $(VENV)/.installed-dev
 
 docs-serve: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve -a 127.0.0.1:8001
+
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/jupyter lab notebooks
 
 # Each in an environment of its own; the newest is what make test runs with.
 KERNELS ?= 6.31.0 7.3.0
@@ -66,7 +70,7 @@ conformance: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.cpython conformance --compare --quiet --backend asyncio --backend trio
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov site dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov site dist build
 
 # The environment, made once, and again when pyproject.toml changes. pip learned --group in 25.1.
 $(VENV)/.installed: pyproject.toml

@@ -292,6 +292,8 @@ class HttpConnection(Accepted):
         if exchange.children is not None and not reader.body_done:
             await end_forwarding(exchange)
         if not exchange.keep_alive or (not reader.body_done and not await discard_body(self, exchange)):
+            self.served += 1
+            self.spent += monotonic() - exchange.started
             self.end("the response said close")
             await linger(self, self.limits, owed=bool(reader.buffer) or not reader.body_done)
             return False

@@ -28,15 +28,16 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def life() -> str:
     """The phases of a connection, drawn."""
-    return _drawn(lifecycle_svg.render())
+    return drawn(lifecycle_svg.render())
 
 
 def waterfall() -> str:
     """A request with two subrequests, as its waterfall."""
-    return _drawn(waterfall_svg.render(sample()))
+    return drawn(waterfall_svg.render(sample()))
 
 
-def _drawn(svg: str) -> str:
+def drawn(svg: str) -> str:
+    """A drawing as part of a page."""
     # The drawing's own colours follow the reader's system; here they follow the page's switch.
     dark = re.search(r"@media\(prefers-color-scheme:dark\)\{(.*?\})\}</style>", svg)
     assert dark is not None

@@ -63,7 +63,7 @@ def test_what_is_wrong_fails_the_build(wrong: str, tmp_path: Path) -> None:
     assert nav
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/index.md").write_text(f"# Here\n\n{wrong}\n")
-    head = head.replace("docs/site/pages.py", str(ROOT / "docs/site/pages.py")).replace("extra_css: [style.css]\n", "")
+    head = head.replace("docs/site/", f"{ROOT}/docs/site/").replace("extra_css: [style.css]\n", "")
     (tmp_path / "mkdocs.yml").write_text(head.replace("[., cli]", f"[{ROOT}]"))
     assert build(tmp_path / "mkdocs.yml", tmp_path / "site").returncode != 0
 
@@ -102,7 +102,7 @@ def test_a_page_fits_and_is_light(browser: Any, address: str, width: int, scheme
     page.on("response", lambda response: weight.append(len(response.body())))
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    for path in ("/", "/reference/api/", "/reference/events/", "/guide/stepping/"):
+    for path in ("/", "/reference/api/", "/reference/events/", "/guide/stepping/", "/tutorials/01_first_server/"):
         asked.clear()
         weight.clear()
         page.goto(address + path, wait_until="load")

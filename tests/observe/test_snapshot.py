@@ -80,6 +80,16 @@ async def test_counters_outlive_connections() -> None:
         assert counters["sent"] > 3 * len(answers[0].body)
 
 
+async def test_a_request_that_ends_its_connection_is_counted() -> None:
+    app, _ = shop()
+    async with talking(app) as (server, client):
+        assert (await client.ask(get("/", "Connection: close"))).text == "ok"
+        await until(lambda: not server.snapshot().connections)
+        counters = server.snapshot().counters
+        assert counters["served"] == 1
+        assert counters["spent_us"] > 0
+
+
 async def test_a_message_of_a_tcp_connection_is_an_exchange_too() -> None:
     app, go_on = shop()
     async with testing.serving(app) as server, connect(server.port_of("chat")) as client:

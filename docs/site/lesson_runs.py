@@ -1,0 +1,117 @@
+"""The lessons of ``notebooks/``, executed: each in a kernel of its own, top to bottom, once for what they are made of.
+
+Tests and the site share what was executed: it stands in ``build/lessons`` until the notebook, coserver or Python
+changes. ``python docs/site/lesson_runs.py 03 --backend trio`` executes one; a cell that raises ends it with status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+EXECUTED = ROOT / "build" / "lessons"
+#: Seconds for one cell on a busy machine; the longest takes 3.
+PATIENCE = 120
+#: The one line of a lesson that is changed, as papermill would: in its cell with the tag ``parameters``.
+PARAMETER = 'backend = "asyncio"'
+
+
+def lessons() -> list[Path]:
+    return sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+def backends(lesson: Path) -> list[str]:
+    """On which its servers run: more than one where the lesson says ``backend = "asyncio"``."""
+    return ["asyncio", "trio"] if _parameter_cells(json.loads(lesson.read_text())) else ["asyncio"]
+
+
+def executed(lesson: Path, backend: str = "asyncio") -> dict[str, Any]:
+    """The notebook with its outputs. Raises nbclient's CellExecutionError for a cell that raises."""
+    EXECUTED.mkdir(parents=True, exist_ok=True)
+    made = EXECUTED / f"{lesson.stem}-{backend}.ipynb"
+    key = _key(lesson)
+    with _alone(made.with_suffix(".lock")):
+        if made.exists():
+            found: dict[str, Any] = json.loads(made.read_text())
+            if found["metadata"].get("made_of") == key:
+                return found
+        found = _execute(lesson, backend)
+        found["metadata"]["made_of"] = key
+        made.write_text(json.dumps(found, indent=1))
+        return found
+
+
+def _execute(lesson: Path, backend: str) -> dict[str, Any]:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(lesson, as_version=4)
+    for cell in _parameter_cells(notebook):
+        cell["source"] = cell["source"].replace(PARAMETER, f'backend = "{backend}"')
+    with tempfile.TemporaryDirectory(prefix="lesson-") as folder:
+        # The reader's own IPython profile and proxies are not the lesson's.
+        environment = {**os.environ, "IPYTHONDIR": f"{folder}/.ipython"}
+        environment.pop("COSERVER_PROXY_URI", None)
+        client = NotebookClient(
+            notebook, timeout=PATIENCE, kernel_name="python3", coalesce_streams=True, store_widget_state=False,
+            resources={"metadata": {"path": folder}},
+        )  # fmt: skip
+        client.execute(env=environment)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # when it ran
+    plain: dict[str, Any] = json.loads(nbformat.writes(notebook))
+    return plain
+
+
+def _parameter_cells(notebook: Any) -> list[Any]:
+    tagged = [cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", ())]
+    return [cell for cell in tagged if PARAMETER in "".join(cell["source"])]
+
+
+def _key(lesson: Path) -> str:
+    """A hash of what the outputs come from."""
+    digest = hashlib.sha256(sys.version.encode())
+    for path in [lesson, Path(__file__), *sorted((ROOT / "coserver").rglob("*.py"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Tests and builds that run side by side execute each lesson once: the second waits for the first."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> int:
+    from nbclient.exceptions import CellExecutionError
+
+    parser = argparse.ArgumentParser(description="Execute the lessons of notebooks/ that are not executed yet.")
+    parser.add_argument("lessons", nargs="*", help="the begin of their names, 03 say; all if none is given")
+    parser.add_argument("--backend", default="asyncio", choices=["asyncio", "trio"])
+    asked = parser.parse_args()
+    chosen = [one for one in lessons() if not asked.lessons or one.name.startswith(tuple(asked.lessons))]
+    if not chosen:
+        parser.error(f"no lesson begins with {' or '.join(asked.lessons)}; there are {[one.stem for one in lessons()]}")
+    for lesson in chosen:
+        try:
+            executed(lesson, asked.backend)
+        except CellExecutionError as error:
+            print(f"{lesson.name}: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The lessons of ``notebooks/``: each runs top to bottom, on trio too where a server's loop matters; no outputs in git.
+
+A process each, that of ``make docs``: what is executed here is what the site shows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+RUNS = ROOT / "docs/site/lesson_runs.py"
+NEEDED = ("nbclient", "ipykernel", "requests", "redis", "fastapi", "trio")
+MISSING = [name for name in NEEDED if find_spec(name) is None]
+
+
+def cells(lesson: Path) -> list[dict[str, Any]]:
+    return list(json.loads(lesson.read_text())["cells"])
+
+
+def text(cell: dict[str, Any]) -> str:
+    return "".join(cell["source"])
+
+
+def on_two_loops(lesson: Path) -> bool:
+    return any("parameters" in cell["metadata"].get("tags", ()) for cell in cells(lesson))
+
+
+EACH = [(lesson, "asyncio") for lesson in LESSONS] + [(one, "trio") for one in LESSONS if on_two_loops(one)]
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+@pytest.mark.parametrize(("lesson", "backend"), EACH, ids=lambda one: getattr(one, "stem", one))
+def test_it_runs_top_to_bottom(lesson: Path, backend: str) -> None:
+    command = [sys.executable, str(RUNS), lesson.stem, "--backend", backend]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr
+    made = json.loads((ROOT / f"build/lessons/{lesson.stem}-{backend}.ipynb").read_text())
+    ran = [cell["execution_count"] for cell in made["cells"] if cell["cell_type"] == "code"]
+    assert ran == [*range(1, len(ran) + 1)]
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda one: one.stem)
+def test_in_git_it_has_no_outputs(lesson: Path) -> None:
+    assert json.loads(lesson.read_text())["metadata"]["kernelspec"]["name"] == "python3"
+    for cell in cells(lesson):
+        if cell["cell_type"] == "code":
+            assert (cell["outputs"], cell["execution_count"]) == ([], None), f"clear the outputs of {lesson.name}"
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda one: one.stem)
+def test_it_is_a_lesson(lesson: Path) -> None:
+    told = [text(cell) for cell in cells(lesson) if cell["cell_type"] == "markdown"]
+    assert told[0].startswith("# ")
+    assert "## Try next\n" in told[-1]
+    longest = max(len(text(cell).splitlines()) for cell in cells(lesson) if cell["cell_type"] == "code")
+    assert longest <= 30, "short cells: a screen shows each with what it prints"
+
+
+def test_the_readme_and_the_site_name_each() -> None:
+    numbers = [int(lesson.name[:2]) for lesson in LESSONS]
+    assert numbers == [*range(1, len(LESSONS) + 1)]
+    assert re.findall(r"\]\((\w+\.ipynb)\)", (ROOT / "notebooks/README.md").read_text()) == [one.name for one in LESSONS]
+    named = re.findall(r"tutorials/(\d\w+)\.md", (ROOT / "mkdocs.yml").read_text())
+    assert named == [one.stem for one in LESSONS]
+
+
+def test_a_cell_that_raises_is_told(tmp_path: Path) -> None:
+    """In a copy of the folders that the program looks at."""
+    (tmp_path / "docs/site").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "docs/site/lesson_runs.py").write_text(RUNS.read_text())
+    wrong = json.loads(LESSONS[0].read_text())
+    wrong["cells"] = [{**wrong["cells"][2], "source": ["1 / 0"]}]
+    (tmp_path / "notebooks/09_wrong.ipynb").write_text(json.dumps(wrong))
+    command = [sys.executable, str(tmp_path / "docs/site/lesson_runs.py"), "09"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 1
+    assert "09_wrong.ipynb" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+    assert not list((tmp_path / "build/lessons").glob("*.ipynb"))
