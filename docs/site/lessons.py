@@ -1,4 +1,4 @@
-"""The lessons as pages of the site: executed, then written as Markdown, so that they look and are checked like any page.
+"""The lessons as pages of the site: executed, then written as Markdown; so they look and are checked like any page.
 
 A hook of mkdocs. Not by mkdocs-jupyter: its pages bring JupyterLab's style sheet, 575 KB each, ask another site for
 MathJax, and nobody checks their links.

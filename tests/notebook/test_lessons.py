@@ -68,7 +68,8 @@ def test_it_is_a_lesson(lesson: Path) -> None:
 def test_the_readme_and_the_site_name_each() -> None:
     numbers = [int(lesson.name[:2]) for lesson in LESSONS]
     assert numbers == [*range(1, len(LESSONS) + 1)]
-    assert re.findall(r"\]\((\w+\.ipynb)\)", (ROOT / "notebooks/README.md").read_text()) == [one.name for one in LESSONS]
+    told = re.findall(r"\]\((\w+\.ipynb)\)", (ROOT / "notebooks/README.md").read_text())
+    assert told == [one.name for one in LESSONS]
     named = re.findall(r"tutorials/(\d\w+)\.md", (ROOT / "mkdocs.yml").read_text())
     assert named == [one.stem for one in LESSONS]
 
