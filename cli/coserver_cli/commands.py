@@ -178,11 +178,16 @@ def routes(
 
 
 @cli.command(cls=Sectioned, short_help="Tell what is missing here.")
-def doctor(json: AsJson = False) -> None:
-    """Tell what is here and what is missing, and the command that brings it. Ends with code 1 if there is a problem."""
+def doctor(
+    app: Annotated[str | None, typer.Argument(metavar="[MODULE:APP]", show_default=False)] = None, json: AsJson = False
+) -> None:
+    """Tell what is here and what is missing, and the command that brings it. Ends with code 1 if there is a problem.
+
+    With an app, it is imported, and what its blocking calls hold up in spite of the hooks is told too.
+    """
     from .doctor import show as examined
 
-    raise typer.Exit(examined(as_json=json))
+    raise typer.Exit(examined(app, as_json=json))
 
 
 @cli.command(cls=Sectioned, short_help="Serve a small shop to try it on.")

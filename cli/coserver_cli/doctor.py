@@ -70,9 +70,9 @@ def examine() -> list[Finding]:
     return findings
 
 
-def show(*, as_json: bool = False) -> int:
-    """Print the findings; 1 if there is a problem among them, else 0."""
-    findings = examine()
+def show(target: str | None = None, *, as_json: bool = False) -> int:
+    """Print the findings, of an app too if one is named; 1 if there is a problem among them, else 0."""
+    findings = examine() if target is None else examine() + _of_app(target)
     problems = sum(one.state == PROBLEM for one in findings)
     if as_json:
         tables.show_json({"problems": problems, "findings": [asdict(one) for one in findings]})
@@ -81,6 +81,17 @@ def show(*, as_json: bool = False) -> int:
     tables.show(("what", "state", "found"), rows, fold=("found",))
     print(f"\n{_count(problems)}" if problems else "\nno problems")
     return bool(problems)
+
+
+def _of_app(target: str) -> list[Finding]:
+    """What of the app the hooks do not reach."""
+    from .escapes import TargetError, escapes
+
+    try:
+        found = [Finding(what, NOTE, meant, way_out) for what, meant, way_out in escapes(target)]
+    except TargetError as error:
+        return [Finding(target, PROBLEM, str(error), error.way_out)]
+    return found or [Finding(target, FINE, "nothing was found that the hooks do not reach")]
 
 
 def _said(one: Finding) -> str:

@@ -106,3 +106,30 @@ def test_in_a_real_process_that_lacks_packages(folder: Path, environment: dict[s
     for extra in ("fast", "trio", "dev"):
         assert f"pip install 'coserver[{extra}]'" in done.stdout
     assert "backends" in done.stdout
+
+
+ESCAPING = """
+import sqlite3, _thread, threading
+from coserver import App
+from coserver.hooks.locals import original
+
+older = original()
+newer = threading.local()
+app = App("shop")
+"""
+
+
+def test_what_an_app_has_out_of_the_hooks_reach(coserver: Coserver, folder: Path) -> None:
+    (folder / "escaping.py").write_text(ESCAPING)
+    told = json.loads(coserver("doctor", "escaping:app", "--json").stdout)
+    by_name = {one["what"]: one for one in told["findings"] if one["state"] == NOTE}
+    assert by_name["sqlite3"]["way_out"] == 'App(offloaded=["sqlite3"])'
+    locals_found = [one["found"] for one in told["findings"] if one["what"] == "threading.local"]
+    assert any(one.startswith("escaping.older was made before") for one in locals_found)
+    assert not any("newer" in one for one in locals_found)
+
+
+def test_an_app_that_is_not_there_is_a_problem(coserver: Coserver) -> None:
+    done = coserver("doctor", "nowhere:app")
+    assert done.returncode == 1
+    assert "nowhere" in done.stdout
