@@ -1,4 +1,4 @@
-"""psycopg's binary build is told how to wait, whenever it is imported; and forgets it."""
+"""psycopg and Django are told what they need to know, whenever they are imported; and forget it."""
 
 from __future__ import annotations
 
@@ -67,3 +67,24 @@ def test_another_way_to_wait_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         hooks.uninstall()
     assert psycopg.waiting.wait is psycopg.waiting.wait_select
+
+
+@pytest.mark.parametrize("anyio_backend", BACKENDS[:1])
+async def test_djangos_orm_works_in_workers_alone(anyio_backend: object) -> None:
+    """It refuses to work where an event loop runs. In async code it goes on to do so."""
+    from django.core.exceptions import SynchronousOnlyOperation
+    from django.utils.asyncio import async_unsafe
+
+    @async_unsafe("not in async code")
+    def touch() -> str:
+        return "done"
+
+    hooks.install()
+    try:
+        assert await run_blocking(touch) == "done"
+        with pytest.raises(SynchronousOnlyOperation, match="not in async code"):
+            touch()
+    finally:
+        hooks.uninstall()
+    with pytest.raises(SynchronousOnlyOperation):
+        await run_blocking(touch)

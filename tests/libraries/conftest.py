@@ -8,12 +8,28 @@ from typing import Any
 
 import pytest
 
+from coserver import hooks
+
 from ..conftest import BACKENDS
-from ..hooks.conftest import hooked
+from ..hooks.oracle import Oracle
 from .servers import data_folder
 from .stubs import slow_http
 
-__all__ = ["hooked"]
+
+@pytest.fixture(scope="module", autouse=True)
+def _installed() -> Iterator[None]:
+    """Once for a file: with all these libraries loaded, an install and its undoing take a second."""
+    hooks.install()
+    yield
+    hooks.uninstall()
+
+
+@pytest.fixture
+def hooked() -> Iterator[Oracle]:
+    """The originals of the hooked calls are watched."""
+    with Oracle() as oracle:
+        yield oracle
+    oracle.check()
 
 
 @pytest.fixture(params=[one for one in BACKENDS if one.id != "uvloop"])
