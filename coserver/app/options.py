@@ -86,7 +86,7 @@ class Option:
 
     def rule(self, value: Any) -> None:
         """Hold a value against the dataclass's own rule. Raises AppError, ValueError, TypeError."""
-        self.owner(**{self.name: value})
+        self.owner(**{**_PARTNERS.get(self.key, {}), self.name: value})
 
     def _checked(self, reader: Callable[[Any], Any], written: Any) -> Any:
         try:
@@ -101,6 +101,10 @@ class Option:
             except (AppError, ValueError, TypeError, OverflowError) as error:
                 raise ValueError(str(error)) from None
         return value
+
+
+#: What is right only together with another: one that would do. Both are asked once all is chosen.
+_PARTNERS: dict[str, dict[str, Any]] = {"control_port": {"control_token": "16-characters-and-more"}}
 
 
 @cache

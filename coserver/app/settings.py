@@ -67,8 +67,8 @@ def _told(why: str, of: Sequence[str] = (), flag: str = "") -> dict[str, Any]:
     return {"unit": "", "why": why, "of": of, "flag": flag}
 
 
-def _option(default: Any, why: str, *, of: Sequence[str] = (), flag: str = "") -> Any:
-    return field(default=default, metadata=_told(why, of, flag))
+def _option(default: Any, why: str, *, of: Sequence[str] = (), flag: str = "", secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={**_told(why, of, flag), "secret": secret})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +182,9 @@ class Settings:
         "the control socket, for coserver top and step: auto (in $XDG_RUNTIME_DIR/coserver), a path, or off",
     )
     control_port: int | None = _option(None, "listen for control on this port of 127.0.0.1 too; 0 takes a free one")
-    control_token: str | None = _option(None, "what whoever controls by that port must know; 16 characters at least")
+    control_token: str | None = _option(
+        None, "what whoever controls by that port must know; 16 characters at least", secret=True
+    )
     debug: bool = _option(
         False, "show what a handler raised to whoever asked; for development only", flag="debug-pages"
     )

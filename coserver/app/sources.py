@@ -17,7 +17,7 @@ from ..server.limits import Limits
 from ..upstream.limits import UpstreamLimits
 from .config import USUAL, ConfigError, ConfigFile, Given, ListenerTable, UpstreamTable, nearest, read
 from .options import PREFIX, Option, table
-from .settings import HookSettings, ListenerSettings, LogSettings, Options, UpstreamSettings
+from .settings import HookSettings, ListenerSettings, LogSettings, Options, Settings, UpstreamSettings
 from .tls import Tls
 
 #: Variables that are no setting's.
@@ -103,6 +103,7 @@ def resolve(
             problems += error.problems
     _check_had(chosen, problems)
     _check_tls(listeners, chosen, problems)
+    _check_control(chosen, problems)
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: _line(problem, path)))
     app = _app(target, environ, file)
@@ -196,6 +197,15 @@ def _check_tls(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, Given]
             Tls(**{name: one.value for name, one in given.items()}).check()
         except AppError as error:
             problems.append(f"{where}: {error}")
+
+
+def _check_control(chosen: Mapping[str, Given], problems: list[str]) -> None:
+    """A port to control by needs a token, wherever the one and the other come from."""
+    both = {key: chosen[key].value for key in ("control_port", "control_token") if key in chosen}
+    try:
+        Settings(**both)
+    except AppError as error:
+        problems.append(f"{chosen[next(iter(both))].where}: {error}")
 
 
 def _with_own(top: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

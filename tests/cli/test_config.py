@@ -252,6 +252,30 @@ def test_show_as_json(coserver: Coserver, folder: Path) -> None:
     }
 
 
+def test_a_port_to_control_by_and_its_token(
+    serve: Callable[..., Running], coserver: Coserver, folder: Path, environment: dict[str, str]
+) -> None:
+    """They may come from different places; they are right only together, and the token is nobody's to see."""
+    token = "abcdefghijklmnop1234"
+    done = coserver("config", "show", "--control-port", "0", "--no-import")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--control-port: control_port 0 needs a control_token" in " ".join(done.stderr.split())
+    (folder / "coserver.toml").write_text("app = 'admin:app'\ncontrol_port = 0\n")
+    environment["COSERVER_CONTROL_TOKEN"] = token
+    for asked in ([], ["--json"]):
+        done = coserver("config", "show", *asked)
+        assert done.returncode == 0, done.stderr
+        assert "(secret)" in done.stdout
+        assert token not in done.stdout + done.stderr
+    running = serve()
+    assert running.port
+    assert token not in "".join(running.lines)
+    environment["COSERVER_CONTROL_TOKEN"] = "short"
+    done = coserver("serve", "--port", "0")
+    assert done.returncode == 1
+    assert "16 visible ASCII characters" in " ".join(done.stderr.split())
+
+
 def test_show_without_anything(coserver: Coserver) -> None:
     done = coserver("config", "show")
     assert re.search(r"^app +none +default$", done.stdout, re.MULTILINE)
