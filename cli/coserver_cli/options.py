@@ -75,7 +75,7 @@ def with_flags(
             written = given.pop(name)
             if given.pop(f"no_{name}", False):
                 written = _OFF[row.key]
-            if written is not None:
+            if written is not None and written != []:
                 flags[row.key] = written if row.switch else _read(row, written)
         return command(**given, flags=flags)
 
@@ -87,9 +87,10 @@ def with_flags(
     return run
 
 
-def _read(row: Option, written: str) -> Any:
+def _read(row: Option, written: str | list[str]) -> Any:
+    """``written`` is a list if the option may be given several times."""
     try:
-        return row.text(written)
+        return row.text(written if isinstance(written, str) else ",".join(written))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=f"'{row.flag}'") from None
 
@@ -106,7 +107,7 @@ def _parameter(row: Option, hidden: bool, defaults: Mapping[str, Any]) -> inspec
         rich_help_panel=_UNDER.get(row.key, _SECTIONS[row.section]),
         autocompletion=None if row.switch else complete(row.of or _USUAL.get(row.key, ())),
     )
-    plain: Any = bool | None if row.switch else str | None
+    plain: Any = bool | None if row.switch else list[str] | None if row.kind.name == "list" else str | None
     annotation: Any = Annotated[plain, option]
     return inspect.Parameter(row.parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

@@ -39,7 +39,7 @@ _FORMS = """\
 | size, in bytes | `65536`, `"64k"`, `"10 MiB"`, `"1.5G"` | the same unquoted; `k`, `M`, `G`, `T` are powers of 1024 |
 | time, in seconds | `30`, `0.5`, `inf`, `"500ms"`, `"30s"`, `"5m"`, `"1h"` | the same without quotes; `inf` is never |
 | switch | `true`, `false` | `1 true yes on`, `0 false no off`; a flag stands alone, `--no-...` is off |
-| list | `["10.0.0.1", "unix"]` | `10.0.0.1,unix` |
+| list | `["10.0.0.1", "unix"]` | `10.0.0.1,unix`; a flag may also be given several times |
 | reference | `"module:name"` | `module:name` |
 """
 

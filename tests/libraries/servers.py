@@ -74,12 +74,20 @@ def _as_user(folder: Path, *names: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _serving(command: list[str], folder: Path, port: int, *, end: int = signal.SIGTERM, **how: Any) -> Iterator[int]:
-    """The server of ``command``, as soon as it takes connections; ended at the end."""
+def _serving(
+    command: list[str],
+    folder: Path,
+    port: int,
+    *,
+    end: int = signal.SIGTERM,
+    ready: Callable[[], bool] | None = None,
+    **how: Any,
+) -> Iterator[int]:
+    """The server of ``command``, as soon as it is ready, or else takes connections; ended at the end."""
     with (folder / "said").open("wb") as said:
         process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said, **how)
     try:
-        _until(lambda: _connects(port), process, folder)
+        _until(ready or (lambda: _connects(port)), process, folder)
         yield port
     finally:
         process.send_signal(end)
@@ -117,6 +125,12 @@ def redis_server(folder: Path) -> Iterator[int]:
         yield port
 
 
+def _postgres_serves(port: int) -> bool:
+    """It takes connections earlier, to say "the database system is starting up"."""
+    asked = [f"{POSTGRES}/pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+    return subprocess.run(asked, check=False).returncode == 0
+
+
 @contextmanager
 def postgres_server(folder: Path) -> Iterator[int]:
     """Its port; the user ``postgres`` needs no password."""
@@ -133,7 +147,7 @@ def postgres_server(folder: Path) -> Iterator[int]:
         "-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=8MB", "-c", "autovacuum=off",
     ]  # fmt: skip
     # Fast shutdown: it ends what is connected.
-    with _serving(command, folder, port, end=signal.SIGINT, **how):
+    with _serving(command, folder, port, end=signal.SIGINT, ready=lambda: _postgres_serves(port), **how):
         yield port
 
 
