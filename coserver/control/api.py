@@ -7,10 +7,9 @@ long as the client stays are lines of JSON.
 from __future__ import annotations
 
 import http.client
-import json
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import anyio
@@ -27,12 +26,12 @@ from ..server.errors import AppError, HTTPException
 from ..server.request import Request
 from ..server.response import Response
 from ..server.routes import Router, split_route
+from .bodies import body_of, lines, loggers
 from .following import Following
 from .holding import Holding
 from .wire import PROTOCOL, trace_dict
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
-_JSON_LINES = "application/jsonl"
 
 log = logging.getLogger("coserver.control")
 
@@ -140,12 +139,7 @@ class Api:
 
     def _take(self, wanted: Filter) -> str:
         snapshot = self.server.snapshot()
-        if wanted is EVERYTHING:
-            return snapshot.to_json()
-        found = snapshot.as_dict()
-        kept = {one.id for one in snapshot.filter(wanted)}
-        found["connections"] = [one for one in found["connections"] if (one["exchange"] or {}).get("id") in kept]
-        return json.dumps(found)
+        return (snapshot if wanted is EVERYTHING else snapshot.only(wanted)).to_json()
 
     async def drain(self, request: Request) -> Any:
         """Begin to stop; ``{"grace": seconds}``."""
@@ -176,7 +170,7 @@ class Api:
 
     async def levels(self, request: Request) -> Any:
         """The levels of coserver's own loggers that were set."""
-        return {name: logging.getLevelName(one.level).lower() for name, one in _loggers().items() if one.level}
+        return {name: logging.getLevelName(one.level).lower() for name, one in loggers().items() if one.level}
 
     async def set_level(self, request: Request) -> Any:
         """``{"level": "debug", "logger": "coserver"}``."""
@@ -268,38 +262,3 @@ class Api:
     async def do_step(self, request: Request, id: int, what: str) -> Any:
         """next, resume, until, edit, respond, abort: with ``held``, the id of what is meant, or the oldest."""
         return self.holding.do(id, what, request.json() if request.body else {})
-
-
-def lines(stream: AsyncIterator[dict[str, Any]]) -> Response:
-    """A stream as lines of JSON."""
-
-    async def encoded() -> AsyncIterator[str]:
-        try:
-            async for each in stream:
-                yield json.dumps(each, ensure_ascii=False) + "\n"
-        finally:
-            await stream.aclose()  # type: ignore[attr-defined]
-
-    return Response(encoded(), content_type=_JSON_LINES)
-
-
-def body_of(request: Request, known: dict[str, tuple[type, ...]]) -> dict[str, Any]:
-    """A JSON object that holds known names with values of their types, or nothing. Raises HTTPException (400)."""
-    given = request.json() if request.body else {}
-    if not isinstance(given, dict):
-        raise HTTPException(400, f"the body is a JSON object; got {type(given).__name__}")
-    for name, value in given.items():
-        if name not in known:
-            raise HTTPException(400, f"{name!r:.40} is not known here; there are {', '.join(known)}")
-        if not isinstance(value, known[name]) or (isinstance(value, bool) and bool not in known[name]):
-            raise HTTPException(400, f"{name} may not be {value!r:.40}")
-    return given
-
-
-def _loggers() -> dict[str, logging.Logger]:
-    known = logging.Logger.manager.loggerDict
-    return {
-        name: one
-        for name, one in known.items()
-        if isinstance(one, logging.Logger) and (name == "coserver" or name.startswith("coserver."))
-    }

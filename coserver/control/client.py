@@ -1,6 +1,6 @@
 """The client of a control socket, for plain threads: ``top``, ``step`` and ``trace`` ask through it.
 
-Its own small HTTP: the standard library's, over a UNIX socket or TCP. Streams are iterators, closed to end them.
+Its own small HTTP: the standard library's, over a UNIX socket or TCP. What goes on for longer stands in ``streams``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,13 @@ from urllib.parse import quote, urlencode, urlsplit
 from ..observe.snapshot import Snapshot
 from ..observe.trace import Trace
 from . import place
+from .streams import Refused, RemoteStepper, Stream, Unreachable, checked
 from .wire import PROTOCOL, read_trace
+
+__all__ = ["Client", "Refused", "RemoteStepper", "Stream", "Unreachable", "find"]
 
 #: Seconds for an answer; a server that is stuck is still looked at within a second.
 PATIENCE = 10.0
-
-
-class Unreachable(Exception):
-    """No server can be reached there; the message names those that can."""
-
-
-class Refused(Exception):
-    """The server says no: ``status``, and why in words."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 def find(what: str | None = None, token: str | None = None) -> Client:
@@ -163,120 +154,11 @@ class Client:
                 data = response.read()
             except (OSError, http.client.HTTPException) as error:
                 raise self.unreachable(error) from error
-        return _checked(response.status, data)
+        return checked(response.status, data)
 
     def unreachable(self, error: Exception) -> Unreachable:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Unreachable(f"no server is reachable at {self.where}: {why}{_those(list(place.running()))}")
-
-
-class Stream:
-    """Lines of JSON as they come, without the heartbeats; {"lost": n} where the reader was too slow. ``close`` ends it.
-
-    Raises Unreachable when the server is gone; ends when it ends the stream.
-    """
-
-    def __init__(self, client: Client, method: str, target: str, body: Mapping[str, Any] | None = None) -> None:
-        """Raises Unreachable, Refused."""
-        self._client = client
-        self._connection = client.connect()
-        try:
-            self._connection.request(method, target, None if body is None else json.dumps(body), client.fields())
-            self._response = self._connection.getresponse()
-            if self._response.status >= 300:
-                _checked(self._response.status, self._response.read())
-            self.first = json.loads(self._response.readline() or b"{}")
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            raise client.unreachable(error) from error
-        except BaseException:
-            self._connection.close()
-            raise
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        try:
-            while line := self._response.readline():
-                told = json.loads(line)
-                if "heartbeat" not in told:
-                    yield told
-        except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
-            if not self.closed:
-                raise self._client.unreachable(error) from error
-
-    @property
-    def closed(self) -> bool:
-        return self._connection.sock is None
-
-    def close(self) -> None:
-        """From any thread: whoever reads sees the end."""
-        sock = self._connection.sock
-        if sock is not None:
-            self._connection.sock = None
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            sock.close()
-        self._response.close()
-
-
-class RemoteStepper:
-    """A stepper on the other side. ``changes`` are what it holds, after each change; the other words are a Stepper's.
-
-    What is held is plain values, as ``Held.as_dict`` gives them; ``which`` is one of those, or its id.
-    """
-
-    def __init__(self, client: Client, filter: str, at: str | list[str], limit: float | None) -> None:
-        given: dict[str, Any] = {"filter": filter, "at": at, "limit": limit}
-        self._client = client
-        self._stream = Stream(client, "POST", "/v1/steps", given)
-        self.number = int(self._stream.first["step"])
-
-    def __enter__(self) -> RemoteStepper:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def changes(self) -> Iterator[list[dict[str, Any]]]:
-        """What is held now, then after each change. Raises Unreachable when the server is gone."""
-        yield self._stream.first["held"]
-        for state in self._stream:
-            yield state["held"]
-
-    def close(self) -> None:
-        """Let everything go; from any thread."""
-        self._stream.close()
-
-    def next(self, which: Any = None) -> dict[str, Any]:
-        return self._do("next", which)
-
-    def resume(self, which: Any = None) -> dict[str, Any]:
-        return self._do("resume", which)
-
-    def until(self, phase: str, which: Any = None) -> dict[str, Any]:
-        return self._do("until", which, phase=phase)
-
-    def edit(self, which: Any = None, **changes: Any) -> dict[str, Any]:
-        return self._do("edit", which, **changes)
-
-    def respond(self, status: int = 200, body: Any = "", headers: Any = None, *, which: Any = None) -> dict[str, Any]:
-        return self._do("respond", which, status=status, body=body, headers=headers)
-
-    def abort(self, which: Any = None) -> dict[str, Any]:
-        return self._do("abort", which)
-
-    def _do(self, what: str, which: Any, **given: Any) -> dict[str, Any]:
-        number = which["id"] if isinstance(which, Mapping) else which
-        body = given if number is None else {**given, "held": number}
-        found: dict[str, Any] = self._client.ask("POST", f"/v1/steps/{self.number}/{what}", body)
-        return found
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -293,10 +175,3 @@ class _UnixConnection(http.client.HTTPConnection):
 def _target(path: str, **query: Any) -> str:
     given = {name: value for name, value in query.items() if value not in ("", 0)}
     return f"{path}?{urlencode(given, quote_via=quote)}" if given else path
-
-
-def _checked(status: int, data: bytes) -> bytes:
-    if status >= 300:
-        lines = data.decode(errors="replace").strip().splitlines()
-        raise Refused(status, "\n".join(lines[1:]) or (lines[0] if lines else f"status {status}"))
-    return data

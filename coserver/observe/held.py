@@ -20,7 +20,8 @@ from ..lifecycle.emitter import Answered
 from ..lifecycle.order import HOLDABLE
 from ..transport.loop import poster
 from .heads import Fields, decode_fields
-from .snapshot import ExchangeState, exchange_dict
+from .snapshot_json import exchange_dict
+from .states import ExchangeState
 
 if TYPE_CHECKING:
     from ..lifecycle.events import Event

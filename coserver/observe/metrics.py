@@ -111,12 +111,22 @@ class Collector:
         )
         labels = ["upstream", "member", "state"]
         members = core.GaugeMetricFamily("coserver_upstream_connections", "To each member.", labels=labels)
+        what = "To the first byte of an answer, lately."
+        latency = core.GaugeMetricFamily(
+            "coserver_upstream_latency_seconds", what, labels=["upstream", "member"], unit="seconds"
+        )
         for one in snapshot.upstreams:
             waiting.add_metric([one.name], one.waiting)
             for member in one.members:
                 members.add_metric([one.name, member.address, "busy"], member.in_flight)
                 members.add_metric([one.name, member.address, "idle"], member.idle)
-        yield from (waiting, members)
+                if member.latency is not None:
+                    latency.add_metric([one.name, member.address], member.latency)
+        yield from (waiting, members, latency)
+        workers = core.GaugeMetricFamily("coserver_workers", "Greenlets of blocking handlers.", labels=["state"])
+        for state in ("suspended", "idle", "parked"):
+            workers.add_metric([state], getattr(snapshot.workers, state))
+        yield workers
 
     def _loop_lag(self, core: Any) -> Iterator[Any]:
         loop = self._loop()

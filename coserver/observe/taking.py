@@ -7,25 +7,26 @@ that change while they are read are read once.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from time import monotonic, sleep, time
 from typing import Any, Protocol
 
 from ..hooks.suspension import show, where
+from ..hooks.workers import parked
 from ..lifecycle import events as ev
-from .snapshot import (
-    BREATH,
-    CHUNK,
+from ..lifecycle.frozen import maker
+from .snapshot import BREATH, CHUNK, Snapshot, collector_paused
+from .states import (
     ConnectionState,
     ExchangeState,
     ListenerState,
     MemberState,
-    Snapshot,
     SubrequestState,
     Suspension,
     UpstreamState,
-    collector_paused,
+    WorkersState,
 )
 
 
@@ -39,6 +40,8 @@ class Service(Protocol):
     def limits(self) -> Any: ...
     @property
     def gone(self) -> Any: ...
+    @property
+    def idle_workers(self) -> Sized: ...
 
     accepted: int
     draining: bool
@@ -46,6 +49,8 @@ class Service(Protocol):
 
 #: What is counted of each connection, and kept of those that are gone.
 _TOTALS = ("served", "spent", "received", "sent")
+
+_connection_state, _exchange_state = maker(ConnectionState), maker(ExchangeState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +120,21 @@ class Copied:
             listeners=tuple([_listener(one) for one in self.of.listened]),
             connections=tuple(found),
             upstreams=self.upstreams,
+            workers=_workers(self.of.listened, found),
             counters=counters,
         )
 
     def counters(self) -> dict[str, int]:
         """Whole numbers since the start, of all listeners together."""
         live = [row[1] for row in self.rows]
-        totals = {name: self.gone[name] + sum(getattr(one, name) for one in live) for name in _TOTALS}
+        totals = {name: self.gone[name] + sum(map(attrgetter(name), live)) for name in _TOTALS}
         spent = round(totals.pop("spent") * 1e6)
         counts = {name: int(total) for name, total in totals.items()}
         return {"accepted": sum(one.service.accepted for one in self.of.listened), **counts, "spent_us": spent}
 
     def _connection(self, one: Listened, live: Any, exchange: Any, phase: str, since: float) -> ConnectionState:
         now = self.now
-        return ConnectionState(
+        return _connection_state(
             id=live.id,
             peer=live.peer,
             listener=one.name,
@@ -159,7 +165,7 @@ def exchange_state(server: str, one: Listened, exchange: Any, moment: tuple[str,
             subrequests=_subrequests(exchange, now), suspended=_suspension(connection, now), secure=one.secure,
         )  # fmt: skip
     head, endpoint = exchange.head, exchange.endpoint
-    return ExchangeState(
+    return _exchange_state(
         id=exchange.id,
         connection=connection.id,
         server=server,
@@ -219,6 +225,16 @@ def _listener(one: Listened) -> ListenerState:
     )
 
 
+def _workers(listened: Sequence[Listened], rows: Sequence[ConnectionState]) -> WorkersState:
+    """All listeners of a server share one thread, and its workers."""
+    busy = [one.exchange for one in rows if one.exchange is not None]
+    return WorkersState(
+        suspended=sum(one.suspended is not None for one in busy),
+        idle=len(listened[0].service.idle_workers) if listened else 0,
+        parked=len(parked),
+    )
+
+
 def _suspension(connection: Any, now: float) -> Suspension | None:
     worker = connection.suspended
     call = worker.call if worker is not None else None
@@ -254,6 +270,7 @@ def _upstream(policy: str, client: Any) -> UpstreamState:
         MemberState(
             address=pool.address, open=pool.open, idle=len(pool.idle), in_flight=pool.open - len(pool.idle),
             state=pool.health.state, failures=pool.health.failures, errors=pool.health.errors,
+            latency=pool.latency or None,
         )
         for pool in client.pools
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 from ..lifecycle.frozen import frozen
 from .heads import Fields
 from .secrets import mask_fields, mask_target
-from .snapshot import url_of
+from .states import url_of
 
 #: The kinds of a span.
 REQUEST, HANDLER, SUSPEND, SUBREQUEST, RESPONSE = "request", "handler", "suspend", "subrequest", "response"

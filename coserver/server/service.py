@@ -16,7 +16,7 @@ from anyio.abc import ByteStream, TaskGroup
 
 from ..hooks.cancellation import Waits
 from ..hooks.descriptors import close_descriptors
-from ..hooks.workers import close_idle
+from ..hooks.workers import close_idle, idle_workers
 from ..lifecycle.emitter import Emitter
 from ..protocol.codecs import Parsers
 from ..protocol.dates import format_date
@@ -70,6 +70,7 @@ class Service:
         self.loop = Loop.current()
         self.breaches = Breaches(self.loop.sweeper)
         self.waits = Waits(limits.cleanup_timeout)
+        self.idle_workers = idle_workers()
         self.connections: dict[int, Accepted] = {}
         self.held = 0  # bytes of bodies that wait in memory for their rest
         self.working = 0  # exchanges whose work after the response is under way

@@ -197,6 +197,7 @@ class UpstreamConnection:
         now = monotonic()
         if not sub.first:
             sub.first = now
+            self.pool.took(now - sub.placed)
         if sub.stream:
             self._stream(sub, done, now)
         elif done:

@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from .subrequest import Subrequest
 
 
+#: What one answer counts for in the moving average of latencies: TCP's round trips count an eighth (RFC 6298).
+LEARNT = 0.125
+
+
 class Pool:
     """``open`` counts the places taken: connections that are being made, are in use or are idle."""
 
     __slots__ = (
-        "address", "client", "connections", "health", "host_field", "idle", "leaving", "line", "member", "most", "open",
-        "out", "troubled",
+        "address", "client", "connections", "health", "host_field", "idle", "latency", "leaving", "line", "member",
+        "most", "open", "out", "troubled",
     )  # fmt: skip
 
     def __init__(self, client: Client, member: Member, line: Line) -> None:
@@ -39,6 +43,7 @@ class Pool:
         self.out = False  # not to be asked while others can be
         self.troubled = False  # out, or just back: an answer is news
         self.leaving = False  # to be asked no more
+        self.latency = 0.0  # seconds from asking to an answer's first byte, a moving average; 0 before the first
         self.health = Health(self)
         is_http = member.scheme != "tcp"
         self.host_field = b"host: %b\r\n" % member.authority.encode() if is_http else b""
@@ -54,6 +59,11 @@ class Pool:
     def busy(self) -> int:
         """How many requests are under way."""
         return self.open - len(self.idle)
+
+    def took(self, seconds: float) -> None:
+        """The first byte of an answer has come, so long after it was asked for."""
+        latency = self.latency
+        self.latency = latency + (seconds - latency) * LEARNT if latency else seconds
 
     def take(self, sub: Subrequest) -> None:
         """Send ``sub`` on the connection used last, or on a new one. There must be room."""

@@ -65,9 +65,9 @@ def _message(given: Mapping[str, Any]) -> Message:
 def example() -> dict[str, Any]:
     """One that is held before its answer is sent."""
     return {
-        "id": 3, "phase": "response", "event": "ResponseStarted", "connection": 12, "subrequest": None,
+        "id": 3, "phase": "response", "event": "ResponseStarted", "connection": 2, "subrequest": None,
         "title": "POST /cart?coupon=spring", "seconds": 2.5, "held": True,
-        "exchange": {"id": 41, "src": "127.0.0.1:50312", "dst": "127.0.0.1:8000", "handler": "cart", "route": "/cart",
+        "exchange": {"id": 42, "src": "127.0.0.1:50312", "dst": "127.0.0.1:8000", "handler": "cart", "route": "/cart",
                      "seconds": 2.6},
         "request": {"method": "POST", "target": "/cart?coupon=spring",
                     "headers": [["host", "shop.example"], ["cookie", "session=abc"], ["content-length", "11"]],

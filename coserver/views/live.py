@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from ..observe.secrets import mask_target
-from ..observe.snapshot import ConnectionState, ExchangeState, MemberState, Snapshot, UpstreamState
+from ..observe.snapshot import ConnectionState, ExchangeState, MemberState, Snapshot, UpstreamState, WorkersState
 from ..observe.trace import Trace
 from ..observe.waterfall import show_seconds
 from .columns import Cell, Column, Rows, View
@@ -98,7 +98,13 @@ UPSTREAMS = View(
         Column("waiting", 7, lambda row: str(row[0].waiting), lambda row: row[0].waiting, right=True),
         Column("busy", 5, lambda row: str(row[1].in_flight), lambda row: row[1].in_flight, right=True),
         Column("idle", 5, lambda row: str(row[1].idle), lambda row: row[1].idle, right=True),
-        Column("open", 5, lambda row: str(row[1].open), lambda row: row[1].open, right=True),
+        Column("open", 5, lambda row: str(row[1].open), lambda row: row[1].open, right=True, rank=3),
+        Column("latency", 8, lambda row: show_seconds(row[1].latency) if row[1].latency is not None else "–",
+               lambda row: row[1].latency or 0.0, right=True),
+        Column("failed", 6, lambda row: (str(row[1].failures), "red" if row[1].failures else ""),
+               lambda row: row[1].failures, right=True, rank=2),
+        Column("5xx", 5, lambda row: (str(row[1].errors), "red" if row[1].errors else ""),
+               lambda row: row[1].errors, right=True, rank=4),
     ),
     _members,
     "this app has no upstreams",
@@ -121,6 +127,8 @@ TRACES = View(
     lambda snapshot: (),
     "nothing has been recorded yet; each exchange that ends from now on is",
 )  # fmt: skip
+#: What a snapshot is shown as by itself.
+TABLES = (EXCHANGES, CONNECTIONS, UPSTREAMS)
 #: By name, in the order of their keys.
 VIEWS: dict[str, View] = {one.name: one for one in (EXCHANGES, CONNECTIONS, UPSTREAMS, TRACES)}
 
@@ -151,15 +159,18 @@ def example() -> Snapshot:
             seconds=60.0 * number, served=10 * number, received=2_000 * number, sent=900_000 * number, held=held,
             exchange=exchange,
         ))  # fmt: skip
-    member = MemberState(address="http://127.0.0.1:9000", in_flight=1, idle=3, open=4)
+    members = (
+        MemberState(address="http://127.0.0.1:9000", in_flight=1, idle=3, open=4, latency=0.0231, errors=2),
+        MemberState(address="http://127.0.0.1:9001", in_flight=0, idle=0, open=0, state="ejected", failures=5),
+    )
     return Snapshot(
         server="shop", pid=4711, at=1_780_000_000.0, seconds=3725.0, state="running", listeners=(),
-        connections=tuple(rows), upstreams=(UpstreamState(name="users", policy="round-robin", waiting=0,
-                                                          members=(member,)),),
+        connections=tuple(rows), workers=WorkersState(suspended=1, idle=7),
+        upstreams=(UpstreamState(name="users", policy="round-robin", waiting=0, members=members),),
         counters={"accepted": 4, "served": 100, "received": 20_000, "sent": 9_000_000, "spent_us": 1_200_000},
     )  # fmt: skip
 
 
 if __name__ == "__main__":
-    for view in (EXCHANGES, CONNECTIONS, UPSTREAMS):
+    for view in TABLES:
         Console().print(view.render(example()), "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ from .dashboard import HELP, LOOK, Dashboard
 from .live import VIEWS, example
 from .plain import plain
 from .rates import sparkline
+from .samples import all_samples
 from .traces import show_size
 
 _FRAME = 6  # lines that are no rows
@@ -42,11 +44,12 @@ def lines(board: Dashboard, width: int, height: int) -> list[Text]:
     found += body[: room + 1] + [Text()] * (room + 1 - len(body))
     found = found[: max(height - 2, 1)]
     found += [_bottom(board, width), _keys(board, width)]
-    return [_cut(line, width) for line in found[-height:] if height] if height < len(found) else found
+    return [_cut(line, width) for line in found[-height:]]
 
 
 def _cut(line: Text, width: int) -> Text:
     line.no_wrap, line.overflow = True, "crop"
+    line.truncate(width, overflow="crop")
     return line
 
 
@@ -61,6 +64,8 @@ def _title(board: Dashboard, width: int) -> Text:
         (snapshot.state, "" if snapshot.state == "running" else "bold yellow"), f"  up {up}", no_wrap=True,
     )  # fmt: skip
     right = Text(f"{len(snapshot.connections)} connections  {busy} busy")
+    if snapshot.workers.suspended:
+        right.append(f"  {snapshot.workers.suspended} suspended", "yellow")
     if board.held:
         right.append(f"  {len(board.held)} held", "bold yellow")
     return _both(left, right, width)
@@ -229,9 +234,16 @@ def _help() -> Iterator[Text]:
 
 
 def example_board() -> Dashboard:
-    """One that shows an example's exchanges."""
-    board = Dashboard()
-    board.show(example())
+    """One that has watched an example for a while: something is held, some exchanges have ended."""
+    board, now = Dashboard(), example()
+    for ago in range(40, -1, -1):
+        load = 5 * (40 - ago) + ago * ago % 37
+        counts = {name: round(count * (1 + load / 20)) for name, count in now.counters.items()}
+        board.show(replace(now, seconds=now.seconds - ago, counters=counts))
+    board.hold = "~u /cart @response"
+    board.show_held([held_view.example()])
+    for trace in all_samples():
+        board.show_trace(trace)
     return board
 
 

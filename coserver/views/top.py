@@ -20,7 +20,7 @@ from ..observe.snapshot import Snapshot
 from . import screen
 from .dashboard import LOOK, Dashboard, Order
 from .keys import press
-from .live import CONNECTIONS, EXCHANGES, UPSTREAMS
+from .live import TABLES, UPSTREAMS
 from .terminal import Terminal
 
 #: Seconds between two pictures.
@@ -63,7 +63,7 @@ def run(
 def picture(snapshot: Snapshot) -> None:
     """One picture, as tables."""
     console = Console(highlight=False, emoji=False)
-    for view in (EXCHANGES, CONNECTIONS, UPSTREAMS):
+    for view in TABLES:
         if view is UPSTREAMS and not snapshot.upstreams:
             continue
         console.print(view.render(snapshot))

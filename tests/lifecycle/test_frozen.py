@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from coserver.lifecycle.frozen import frozen
+from coserver.lifecycle.frozen import frozen, maker
 
 
 @frozen
@@ -46,6 +46,16 @@ def test_an_ordinary_subclass() -> None:
 
     one = Plain(a=1)
     assert (one.a, one.b, one.c, type(one)) == (1, "b", 1.0, Plain)
+
+
+def test_made_by_its_maker() -> None:
+    make = maker(Derived)
+    one = make(a=1, c=2.0)
+    assert (one, type(one), repr(one)) == (Derived(a=1), Derived, "Derived(a=1, b='b')")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.a = 3  # type: ignore[misc]
+    with pytest.raises(TypeError, match="a"):
+        make()  # type: ignore[call-arg]
 
 
 def test_its_arguments_are_named_and_none_is_forgotten() -> None:

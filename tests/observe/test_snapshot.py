@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import math
 import socket
 import threading
+import time
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -17,6 +19,16 @@ from coserver import App, testing
 from coserver.observe import taking
 from coserver.observe.filters import FilterError
 from coserver.observe.snapshot import Snapshot
+from coserver.observe.states import (
+    ConnectionState,
+    ExchangeState,
+    ListenerState,
+    MemberState,
+    SubrequestState,
+    Suspension,
+    UpstreamState,
+    WorkersState,
+)
 
 from ..server.clients import connect, get, post, talking, until
 
@@ -115,6 +127,68 @@ async def test_json_and_back() -> None:
         assert json.loads(text)["listeners"][0]["limits"]["handler_timeout"] is None
         go_on.set()
         await client.answer("POST")
+
+
+def test_every_field_is_in_the_json_and_comes_back() -> None:
+    odd = 'a "quoted" \\ line\nend \x00 \x7f é \u2028 \ud800'
+    sub = SubrequestState(upstream=odd, method="GET", target=odd, state="wait", member="", status=0, seconds=1e-9)
+    exchange = ExchangeState(
+        id=7, connection=3, server=odd, listener=odd, protocol="http", src=odd, dst=odd, method=odd, target=odd,
+        host=odd, status=200, phase="handler", phase_seconds=0.0000004, seconds=123456.7890125, handler=odd, route=odd,
+        secure=True, error=odd, suspended=Suspension(call="sleep", on=odd, place=odd, seconds=2.0),
+        subrequests=(sub, sub), request_size=2**40,
+    )  # fmt: skip
+    one = ConnectionState(
+        id=3, peer=odd, listener=odd, protocol="http", phase="handler", phase_seconds=0.5, seconds=1.0, served=1,
+        received=2, sent=3, held=True, tls={"version": "TLSv1.3", "alpn": None}, exchange=exchange,
+    )  # fmt: skip
+    member = MemberState(address=odd, open=2, idle=1, in_flight=1, latency=0.25)
+    snapshot = Snapshot(
+        server=odd, pid=1, at=1.5, seconds=2.0, state="running", connections=(one,), counters={"served": 5},
+        upstreams=(UpstreamState(name=odd, policy="x", waiting=1, members=(member,)),),
+        listeners=(ListenerState(name=odd, protocol="http", address=odd, connections=1, accepted=2, draining=True,
+                                 limits={"a": math.inf, "b": 1, "c": None, "d": 0.5}),),
+        workers=WorkersState(suspended=1, idle=2, parked=3),
+    )  # fmt: skip
+    found = json.loads(snapshot.to_json())
+    for given, row in (
+        (found, snapshot),
+        (found["connections"][0], one),
+        (found["connections"][0]["exchange"], exchange),
+        (found["connections"][0]["exchange"]["subrequests"][1], sub),
+        (found["connections"][0]["exchange"]["suspended"], exchange.suspended),
+        (found["upstreams"][0]["members"][0], member),
+        (found["listeners"][0], snapshot.listeners[0]),
+    ):
+        named = {each.name for each in dataclasses.fields(row) if each.metadata.get("json", True)}  # type: ignore[arg-type]
+        assert set(given) == named
+        assert all(given[name] == getattr(row, name) for name in named if isinstance(getattr(row, name), str | int))
+    assert found["connections"][0]["exchange"]["seconds"] == 123456.789012
+    assert found["listeners"][0]["limits"] == {"a": None, "b": 1, "c": None, "d": 0.5}
+    again = Snapshot.from_json(snapshot.to_json())
+    assert again.to_json() == snapshot.to_json()
+    assert again.connections[0].exchange is not None
+    assert again.connections[0].exchange.subrequests[0].target == odd
+    # Of another version: what is not known is passed over, what has a default may be missing.
+    del found["workers"], found["upstreams"][0]["members"][0]["latency"], found["connections"][0]["tls"]
+    found["connections"][0]["unheard"] = found["unheard"] = 1
+    older = Snapshot.from_json(json.dumps(found))
+    assert (older.workers, older.upstreams[0].members[0].latency) == (WorkersState(), None)
+
+
+def test_thousands_of_rows_take_milliseconds() -> None:
+    """20 ms of processor are allowed for 5,000 connections, taken and written; here fivefold, for slow machines."""
+    from coserver.views.live import example
+
+    picture = example()
+    rows = [dataclasses.replace(picture.connections[0], id=number, exchange=None) for number in range(5000)]
+    snapshot = dataclasses.replace(picture, connections=tuple(rows))
+    began = time.thread_time()
+    text = snapshot.to_json()
+    written = time.thread_time()
+    assert Snapshot.from_json(text).connections == snapshot.connections
+    assert written - began < 0.05
+    assert time.thread_time() - written < 0.2
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"connections": 3}', "null", "x", '{"server": 1, "pid": []}'])

@@ -97,8 +97,12 @@ async def test_a_snapshot_shows_them_and_their_upstreams() -> None:
             (member,) = state.members
             assert (state.name, state.waiting) == ("users", 0)
             assert (member.address, member.open, member.in_flight, member.idle) == (behind.url, 1, 1, 0)
+            assert member.latency is None
             assert type(snapshot).from_json(snapshot.to_json()).upstreams == snapshot.upstreams
             go_on.set()
             assert (await client.answer()).text == "done"
-            (member,) = server.snapshot().upstreams[0].members
+            snapshot = server.snapshot()
+            (member,) = snapshot.upstreams[0].members
             assert (member.in_flight, member.idle) == (0, 1)
+            assert member.latency is not None
+            assert sub.seconds < member.latency < snapshot.seconds

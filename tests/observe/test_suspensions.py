@@ -8,7 +8,9 @@ import pytest
 
 from coserver import App, testing
 from coserver.hooks.suspension import await_
+from coserver.hooks.workers import parked
 from coserver.observe import recorder
+from coserver.observe.states import WorkersState
 
 from ..server.clients import connect, get, talking, until
 
@@ -33,9 +35,12 @@ async def test_a_blocking_handler_shows_where_it_waits() -> None:
         assert exchange.suspended.place.endswith(" in index")
         assert 0 <= exchange.suspended.seconds <= exchange.seconds
         snapshot = server.snapshot()
-        assert type(snapshot).from_json(snapshot.to_json()).exchanges[0].suspended is not None
+        again = type(snapshot).from_json(snapshot.to_json())
+        assert again.exchanges[0].suspended is not None
+        assert again.workers == snapshot.workers == WorkersState(suspended=1, idle=0, parked=len(parked))
         go_on.set()
         await client.answer()
+        assert server.snapshot().workers == WorkersState(idle=1, parked=len(parked))
         (trace,) = server.traces
         (wait,) = [span for span in trace.spans if span.kind == "suspend"]
         handler = next(span for span in trace.spans if span.kind == "handler")

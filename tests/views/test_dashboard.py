@@ -18,24 +18,6 @@ from coserver.views.rates import Rates, sparkline
 from coserver.views.screen import example_board, plain_lines
 from coserver.views.terminal import read_keys
 
-GOLDEN_80 = """\
-shop  pid 4711  running  up 1:02:05                        4 connections  4 busy
-requests               0.0/s  latency                   –        ↓ 0 B/s ↑ 0 B/s
- 1 exchanges  2 connections  3 upstreams  4 traces
-      id method  target                            phase           time▾  status
- ▸    44 GET     /report.pdf                       response       12.0 s     200
-      42 POST    /cart?token=***                   handler ‖      2.40 s
-      43 GET     /page/a-rather-long-name-of-a-pa… subrequest     310 ms
-      41 GET     /items/7                          handler       12.0 ms
-"""
-
-
-def test_golden_at_80() -> None:
-    assert [line.rstrip() for line in plain_lines(example_board(), 80, 24)][:8] == GOLDEN_80.splitlines()
-    wide = plain_lines(example_board(), 120, 40)
-    assert "doing" in wide[3]
-    assert "127.0.0.1:50314" in wide[4]
-
 
 @pytest.mark.parametrize("width", [1, 2, 7, 20, 40, 79, 80, 120, 300])
 @pytest.mark.parametrize("height", [1, 2, 3, 5, 24, 60])
@@ -73,8 +55,14 @@ def test_only_what_is_visible_is_drawn() -> None:
     assert "▸" in "\n".join(plain_lines(board, 80, 24))
 
 
+def bare_board() -> Dashboard:
+    board = Dashboard()
+    board.show(example())
+    return board
+
+
 def test_keys_without_anything_held() -> None:
-    board = example_board()
+    board = bare_board()
     for key in ("n", "a", "X", "e", "R"):
         assert press(board, key) is None
         assert "nothing is held" in board.note
@@ -83,11 +71,11 @@ def test_keys_without_anything_held() -> None:
     assert press(board, "unknown") is None
     for key, each in KEYS.items():
         if key not in ("q", "f", "i"):
-            each.do(example_board())
+            each.do(bare_board())
 
 
 def held_board() -> tuple[Dashboard, dict[str, Any]]:
-    board = example_board()
+    board = bare_board()
     held = held_view.example()
     board.show_held([held])
     return board, held
@@ -121,7 +109,7 @@ def test_orders_of_what_is_held() -> None:
 
 def test_what_is_looked_at_follows_its_hold() -> None:
     board, held = held_board()
-    row = next(one for one in board.rows() if one.id == 41)
+    row = next(one for one in board.rows() if one.id == 42)
     board.selected = row.id
     press(board, "enter")
     assert "held at response" in "\n".join(plain_lines(board, 80, 24))

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from rich.console import Console, Group
 
-from coserver.views import exchange, traces, waterfall, waterfall_svg
+from coserver.views import dashboard, exchange, held, live, screen, traces, waterfall, waterfall_svg
+from coserver.views.keys import press
 from coserver.views.samples import all_samples, failed, page
 
 GOLDENS = Path(__file__).with_name("goldens")
@@ -23,6 +24,22 @@ VIEWS: dict[str, Callable[[], Any]] = {
     "waterfall": lambda: Group(*[waterfall.render(trace) for trace in all_samples()]),
     "traces": lambda: traces.render(all_samples()),
     "exchange": lambda: Group(exchange.render(page()), exchange.render(failed())),
+    "live": lambda: Group(*[part for view in live.TABLES for part in (view.render(live.example()), "")]),
+    "held": lambda: held.render(held.example()),
+}
+
+#: The dashboard's screens, by the keys that lead to them.
+SCREENS: dict[str, tuple[str, ...]] = {
+    "exchanges": (),
+    "connections": ("2",),
+    "upstreams": ("3",),
+    "traces": ("4",),
+    "held": ("enter",),
+    "live exchange": ("down", "down", "enter"),
+    "trace": ("4", "enter"),
+    "help": ("?",),
+    "wrong filter": ("f", *"~u /page & ~zz x", "enter"),
+    "edit": ("e", *"target=/b"),
 }
 
 
@@ -53,14 +70,31 @@ def test_it_looks_as_it_did(view: str, width: int) -> None:
     compare(f"{view}-{width}.txt", shown)
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=str)
+def test_each_screen_of_the_dashboard(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (dashboard, held):  # what is held is so for as long as it was
+        monkeypatch.setattr(module, "monotonic", lambda: 1000.0)
+    width, height = size
+    seen = []
+    for name, keys in SCREENS.items():
+        board = screen.example_board()
+        for key in keys:
+            press(board, key)
+        shown = screen.plain_lines(board, width, height)
+        assert len(shown) == height
+        assert all(len(line) <= width for line in shown)
+        seen += [f"── {name} " + "─" * (width - len(name) - 4), *(line.rstrip() for line in shown)]
+    compare(f"screen-{width}.txt", "\n".join(seen) + "\n")
+
+
 def test_the_drawing_is_as_it_was() -> None:
     compare("waterfall.svg", waterfall_svg.render(page()))
 
 
-@pytest.mark.parametrize("view", [*VIEWS, "waterfall_svg"])
+@pytest.mark.parametrize("view", [*VIEWS, "waterfall_svg", "screen"])
 def test_every_view_has_a_demo(view: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"coserver.views.{view}"], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "page" in done.stdout
+    assert {"held": "POST /cart"}.get(view, "page") in done.stdout
