@@ -7,13 +7,15 @@ made by whatever is imported before any app, or waits in C.
 from __future__ import annotations
 
 import gc
+import ssl
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from coserver import hooks
 from coserver.hooks.locals import older
-from coserver.hooks.offloads import DRIVERS
+from coserver.hooks.offloads import DRIVERS, is_offloaded
+from coserver.hooks.shims import originals
 
 from .target import TargetError, find_app, look_in
 
@@ -22,10 +24,12 @@ def escapes(target: str) -> Iterator[tuple[str, str, str]]:
     """What escapes, what that means, and the way out; after the import of the app. Raises TargetError."""
     hooks.install()
     look_in(None)
-    app = find_app(target)
+    find_app(target)
     yield from _patched()
     yield from _locals()
-    yield from _drivers(frozenset(getattr(app, "offloaded", ()) or ()))
+    yield from _bound()
+    yield from _wrapped()
+    yield from _drivers()
 
 
 __all__ = ["TargetError", "escapes"]
@@ -40,17 +44,40 @@ def _locals() -> Iterator[tuple[str, str, str]]:
 
 def _place(one: Any) -> str:
     """The name that it goes by in a module, or its class."""
+    return _named(one) or f"an object of {type(one).__module__}.{type(one).__qualname__}"
+
+
+def _named(one: Any) -> str | None:
     for holder in gc.get_referrers(one):
         if type(holder) is dict and sys.modules.get(str(holder.get("__name__"))) is not None:
             name = next((key for key, value in holder.items() if value is one), None)
             if name is not None:
                 return f"{holder['__name__']}.{name}"
-    return f"an object of {type(one).__module__}.{type(one).__qualname__}"
+    return None
 
 
-def _drivers(offloaded: frozenset[str]) -> Iterator[tuple[str, str, str]]:
+def _bound() -> Iterator[tuple[str, str, str]]:
+    """Originals in tuples and lists: where the hooks do not look for them."""
+    found = list(originals())
+    ours = {id(found), *(id(one) for one in found)}
+    for name, original in found:
+        for holder in gc.get_referrers(original):
+            if type(holder) in (tuple, list) and id(holder) not in ours and (place := _named(holder)):
+                meant = f"{place} holds the {name} of before the hooks were installed: it holds up all requests"
+                yield name, meant, "make it later, or let it hold a function that calls it"
+
+
+def _wrapped() -> Iterator[tuple[str, str, str]]:
+    """TLS sockets that are older than the hooks."""
+    for one in gc.get_objects():
+        if issubclass(type(one), ssl.SSLSocket) and one.fileno() >= 0:
+            meant = f"{_place(one)} was wrapped before the app was imported: its timeout changes during calls"
+            yield "TLS socket", meant, "connect later"
+
+
+def _drivers() -> Iterator[tuple[str, str, str]]:
     for name in DRIVERS:
-        if name in sys.modules and name not in offloaded:
+        if name in sys.modules and not is_offloaded(name):
             yield name, "it waits in C, and holds up all requests meanwhile", f'App(offloaded=["{name}"])'
 
 

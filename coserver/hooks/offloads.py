@@ -14,7 +14,7 @@ from greenlet import getcurrent
 
 from .offloading import in_thread_to_the_end
 from .patching import Shim
-from .shims import put
+from .shims import is_put, put
 from .workers import Worker
 
 #: What makes a shim of an original and its name. The original comes in a tuple: what a closure holds bare is rebound.
@@ -115,6 +115,11 @@ def offloaded(*names: str) -> None:
             raise ModuleNotFoundError(f"offloaded({name!r}): {name} is not installed here", name=name) from None
     for name in names:
         put(f"driver {name}", partial(_shims, name))
+
+
+def is_offloaded(name: str) -> bool:
+    """Whether this driver's calls are offloaded now."""
+    return is_put(f"driver {name}")
 
 
 def check_drivers(names: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ sees no difference. One change of the process, whoever asks for it, and however 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from threading import RLock
 from types import ModuleType
@@ -102,6 +102,19 @@ def _settle(family: str) -> None:
 def installed() -> tuple[str, ...]:
     """The families whose calls are hooked now."""
     return tuple(name for name in _put if name in SHIMS)
+
+
+def is_put(name: str) -> bool:
+    """Whether what ``put`` was given under this name is in place now."""
+    return name in _put
+
+
+def originals() -> Iterator[tuple[str, Any]]:
+    """The functions that shims stand in for now, each with its name; those of modules, which people bind by name."""
+    for puts in list(_put.values()):
+        for one in puts:
+            if _rebound(one) and one.original is not None:
+                yield f"{one.owner.__name__}.{one.shim.name}", one.original
 
 
 def choose(families: Iterable[str] | None) -> None:

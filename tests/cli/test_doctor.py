@@ -117,6 +117,15 @@ older = original()
 newer = threading.local()
 app = App("shop")
 """
+#: Made before coserver's command installs anything: by what Python runs at its start.
+EARLY = """
+import socket, ssl, time, types, sys
+early = sys.modules["early"] = types.ModuleType("early")
+early.naps = (time.sleep, 1)
+early.link = ssl.create_default_context().wrap_socket(
+    socket.socket(), do_handshake_on_connect=False, server_hostname="shop"
+)
+"""
 
 
 def test_what_an_app_has_out_of_the_hooks_reach(coserver: Coserver, folder: Path) -> None:
@@ -127,6 +136,19 @@ def test_what_an_app_has_out_of_the_hooks_reach(coserver: Coserver, folder: Path
     locals_found = [one["found"] for one in told["findings"] if one["what"] == "threading.local"]
     assert any(one.startswith("escaping.older was made before") for one in locals_found)
     assert not any("newer" in one for one in locals_found)
+
+
+def test_what_is_older_than_the_hooks_is_named(coserver: Coserver, folder: Path, environment: dict[str, str]) -> None:
+    (folder / "sitecustomize.py").write_text(EARLY)
+    environment["PYTHONPATH"] = str(folder)
+    (folder / "escaping.py").write_text(
+        "import sqlite3\n" + ESCAPING.replace("App(", "App(offloaded=['sqlite3'], name=")
+    )
+    told = json.loads(coserver("doctor", "escaping:app", "--json").stdout)
+    found = {one["what"]: one["found"] for one in told["findings"]}
+    assert found["time.sleep"].startswith("early.naps holds the time.sleep of before")
+    assert found["TLS socket"].startswith("early.link was wrapped before the app was imported")
+    assert "sqlite3" not in found  # offloaded
 
 
 def test_an_app_that_is_not_there_is_a_problem(coserver: Coserver) -> None:
