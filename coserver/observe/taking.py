@@ -272,6 +272,6 @@ def _upstream(policy: str, client: Any) -> UpstreamState:
             state=pool.health.state, failures=pool.health.failures, errors=pool.health.errors,
             latency=pool.latency or None,
         )
-        for pool in client.pools
+        for pool in client.all_pools
     ]  # fmt: skip
     return UpstreamState(name=client.name, policy=policy, waiting=len(client.line), members=tuple(members))

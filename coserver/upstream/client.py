@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import copy_context
 from threading import get_ident
 from time import monotonic
@@ -27,6 +27,7 @@ from .connection import UpstreamConnection
 from .errors import SubrequestCancelled, UpstreamBusy, UpstreamError
 from .health import check
 from .line import Line
+from .members import Members
 from .pool import Pool
 from .readers import Reader
 from .subrequest import Subrequest
@@ -55,28 +56,33 @@ class Client:
         self.closed = False
         self.detached = 0
         self.line = Line()
-        self.pools: Sequence[Pool] = [Pool(self, member, self.line) for member in upstream.members]
-        self._attempts = Attempts(self)
-        #: Nothing is to be chosen, nor looked at again.
-        self._only = self.pools[0] if len(self.pools) == 1 and not self._attempts.hedges else None
         self.key = upstream.key or client_address
-        self._policy = POLICIES[upstream.policy](self.pools)
-        self._told: Callable[..., None] | None = getattr(self._policy, "told", None)
-        if len(self.pools) == 1:
-            self._told = None
-        #: Whether it is to be told of plain answers too; most have no use for that.
-        self.learns = self._told is not None or self._attempts.hedges
+        self._attempts = Attempts(self)
+        self._members = Members(self, upstream.members, POLICIES[upstream.policy])
+        self.members_changed()
         self._tasks = tasks
         # What runs for a subrequest must not see, nor keep alive, what its handler has set.
         self._context = copy_context()
         self._changed = anyio.Event()
         self._held: set[Subrequest] = set()
         self._coming: dict[Subrequest, None] = {}  # from other threads
+        for name in self._members.names:
+            tasks.start_soon(name.keep)
         if self.limits.check_path:
             tasks.start_soon(check, self)
 
     def __repr__(self) -> str:
         return f"<Client of {self.name}: {', '.join(map(repr, self.pools))}>"
+
+    @property
+    def pools(self) -> Sequence[Pool]:
+        """Those of who may be asked."""
+        return self._members.pools
+
+    @property
+    def all_pools(self) -> Sequence[Pool]:
+        """With those who have left, as long as something of theirs is under way. From any thread."""
+        return (*self._members.pools, *self._members.leaving)
 
     def begin(self, sub: Subrequest) -> None:
         """Start it, or have it wait."""
@@ -113,7 +119,7 @@ class Client:
             return
         pool = self._only
         if pool is None:
-            pool = self._choose(sub)
+            pool = self._members.choose(sub)
             if self._attempts.hedges:
                 self._attempts.watch(sub)
         elif not pool.idle and pool.open >= pool.most:
@@ -127,25 +133,38 @@ class Client:
             self.line.join(sub)
             self.sweeper.add(sub)
 
-    def _choose(self, sub: Subrequest) -> Pool | None:
-        """Of those that have room and are not out; of all with room if all are out."""
-        pools = [pool for pool in self.pools if not pool.out and pool.has_room]
-        if not pools and all(pool.out for pool in self.pools):
-            pools = [pool for pool in self.pools if pool.has_room]
-        if sub.tried:
-            pools = [pool for pool in pools if pool not in sub.tried] or pools
-        return self._policy.choose(pools, sub) if pools else None
+    def place_first(self, subs: Iterable[Subrequest]) -> None:
+        """Their member has left before anything of them was sent: they are the next to be served."""
+        until = monotonic() + self.limits.pool_timeout
+        for sub in sorted(subs, key=lambda one: one.started, reverse=True):
+            sub.begin_again()
+            if sub.silent:
+                sub.cancel()  # a check, of one that nobody asks any more
+                continue
+            sub.deadline = min(until, sub.until)
+            self.line.join_first(sub)
+            self.sweeper.add(sub)
+        self.serve_line()
+
+    def members_changed(self) -> None:
+        """Others may be asked now."""
+        #: Nothing is to be chosen, nor looked at again.
+        self._only = None if self._attempts.hedges else self._members.only
+        #: Whether it is to be told of plain answers too; most have no use for that.
+        self.learns = self._attempts.hedges or self._members.told is not None
+
+    def gone(self, pool: Pool) -> None:
+        """A member that left has nothing under way any more."""
+        self._members.gone(pool)
 
     def choose_other(self, sub: Subrequest) -> Pool | None:
-        """For a second attempt beside the first: another member, or the same on another connection."""
-        pools = [pool for pool in self.pools if not pool.out and pool.has_room]
-        pools = [pool for pool in pools if pool is not sub.pool] or pools
-        return self._policy.choose(pools, sub) if pools else None
+        """For a second attempt beside the first."""
+        return self._members.choose_other(sub)
 
     def serve_line(self) -> None:
         """Members have come, or come back: whoever waits, and can be served now, is."""
         while self.line and not self.closed:
-            pool = self._choose(self.line.peek())
+            pool = self._members.choose(self.line.peek())
             if pool is None:
                 return
             sub = self.line.first()
@@ -184,8 +203,8 @@ class Client:
         if error is None and self._attempts.hedges:
             self._attempts.note(sub, monotonic())
         pool.health.told(sub, error, status)
-        if self._told is not None:
-            self._told(pool, sub, error)
+        if self._members.told is not None:
+            self._members.told(pool, sub, error)
 
     def failed(self, sub: Subrequest, error: UpstreamError) -> None:
         """An attempt has failed: another is under way, or is made now, or that is the end."""
@@ -297,7 +316,8 @@ class Client:
         for sub in tuple(self._held):
             sub.cancel()
         self._attempts.close()
-        for pool in self.pools:
+        for pool in self.all_pools:
+            pool.leaving = True
             self.sweeper.discard(pool.health)
             for connection in tuple(pool.connections):
                 if connection.sub is not None and not connection.sub.done:

@@ -22,10 +22,16 @@ async def connect(connection: UpstreamConnection) -> None:
     with anyio.CancelScope() as connection.scope:
         if connection.sub is None:
             return
-        client = connection.client
+        client, pool = connection.client, connection.pool
         try:
-            wire = await dial(connection.pool.member, client.loop, client.tls, connection.connected)
+            if not pool.addresses and pool.name is not None:
+                await pool.name.answered()
+                if connection.sub is None:
+                    return  # it goes to one of the members that the name has turned out to be
+            wire = await dial(pool.member, pool.addresses, client.loop, client.tls, connection.connected)
         except OSError as error:
+            if pool.addresses and pool.name is not None:
+                pool.name.doubt()
             connection.fail(UpstreamConnectError, f"cannot connect: {error.strerror or error}", error)
         except anyio.BrokenResourceError as error:  # TLS
             connection.fail(UpstreamConnectError, f"cannot connect: {error}", error)

@@ -233,6 +233,16 @@ class UpstreamConnection:
             self._free(sub, now)
             self.client.attempt_ended(sub, self.pool, None, head.status)
 
+    def hand_over(self) -> Subrequest | None:
+        """Its member leaves: a subrequest of which nothing has been sent is given back."""
+        sub = self.sub
+        if sub is None or self.phase not in (CONNECT, TLS):
+            return None
+        self.sub = None
+        sub.attempts -= 1
+        self.close(hand_on=False)
+        return sub
+
     def pause(self) -> None:
         """Read no more for now; the member waits, and nothing is its fault."""
         self.client.poller.pause(self._fd)
@@ -258,7 +268,7 @@ class UpstreamConnection:
         self.sub = None
         self.uses += 1
         worn = limits.connection_requests and self.uses >= limits.connection_requests
-        if not reader.keep_alive or self._sending or worn or self.client.closed or (
+        if not reader.keep_alive or self._sending or worn or self.pool.leaving or (
             now - self.born > limits.connection_age
         ):
             self.close()
@@ -350,6 +360,9 @@ class UpstreamConnection:
         sub.via = self.sub = None
         pool = self.pool
         self.close(hand_on=False)
+        if pool.leaving:
+            self.client.place_first([sub])
+            return
         pool.open += 1
         self.client.connect(pool, sub)
 

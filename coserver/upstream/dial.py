@@ -9,11 +9,9 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-import anyio
-
 from ..transport.loop import Loop
 from ..transport.stream import Socket
-from .member import Member
+from .member import Addresses, Member
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -31,13 +29,15 @@ class Wire(Protocol):
     def close(self) -> None: ...
 
 
-async def dial(member: Member, loop: Loop, tls: SSLContext | None, connected: Callable[[], None]) -> Wire:
+async def dial(
+    member: Member, addresses: Addresses, loop: Loop, tls: SSLContext | None, connected: Callable[[], None]
+) -> Wire:
     """A connected wire; for https ``connected()`` is called in between, before TLS begins.
 
-    Raises OSError: the name is unknown, or none of its addresses answers; BrokenResourceError: TLS failed.
+    Raises OSError: none of the addresses answers; BrokenResourceError: TLS failed.
     """
-    failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
-    for family, address in await addresses_of(member):
+    failure = OSError(errno.EADDRNOTAVAIL, "it has no address")
+    for family, address in addresses:
         try:
             sock = await _connect(family, address, loop)
             break
@@ -58,17 +58,6 @@ async def dial(member: Member, loop: Loop, tls: SSLContext | None, connected: Ca
         sock.close()
         raise
     return wire
-
-
-async def addresses_of(member: Member) -> list[tuple[int, Any]]:
-    """Family and address, as ``connect`` takes it, of all that the member stands for."""
-    if member.path:
-        return [(socket.AF_UNIX, member.path)]
-    if member.is_literal:
-        family = socket.AF_INET6 if ":" in member.name else socket.AF_INET
-        return [(family, (member.name, member.port))]
-    found = await anyio.getaddrinfo(member.name, member.port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys((one[0], one[4]) for one in found))
 
 
 async def _connect(family: int, address: Any, loop: Loop) -> Socket:

@@ -33,7 +33,12 @@ class UpstreamLimits:
         0, "requests", "on one connection, then it is closed; 0: no end. nginx's upstream keepalive 1000"
     )
     connection_age: float = _limit(
-        math.inf, "seconds", "of one connection, then it is closed; off. It is what follows a name that has moved"
+        math.inf, "seconds", "of one connection, then it is closed; off. resolve_interval follows names that move"
+    )
+    resolve_interval: float = _limit(
+        30.0,
+        "seconds",
+        "between two look-ups of a member's name; CoreDNS lets answers live 30. 0: not again, once it is known",
     )
     pool_timeout: float = _limit(10.0, "seconds", "in line for a connection. Then UpstreamBusy")
     connect_timeout: float = _limit(5.0, "seconds", "to connect, with one lost SYN repeated twice; nginx 60, httpx 5")

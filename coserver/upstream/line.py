@@ -27,6 +27,11 @@ class Line:
     def join(self, sub: Subrequest) -> None:
         self.waiting[sub] = None
 
+    def join_first(self, sub: Subrequest) -> None:
+        """Somebody who had been served, and has to be served anew."""
+        self.waiting[sub] = None
+        self.waiting.move_to_end(sub, last=False)
+
     def leave(self, sub: Subrequest) -> bool:
         """Whether it was there."""
         if sub in self.waiting:

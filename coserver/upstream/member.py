@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import Any
 
 _match_url = re.compile(r"(?P<scheme>[a-z]+)://(?P<authority>[^/?#@\s]+)/?").fullmatch
 _HOST = r"\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+)"
 _split_authority = re.compile(rf"(?:{_HOST})(?::(?P<port>[0-9]{{1,5}}))?").fullmatch
 _match_unix = re.compile(r"(?P<scheme>http|tcp)\+unix:(?P<path>/.*|[^/].*)|unix:(?P<plain>.+)").fullmatch
+
+#: Each is a family and an address, as ``connect`` takes it.
+Addresses = tuple[tuple[int, Any], ...]
 
 #: Scheme to default port; None: it must be said.
 SCHEMES: dict[str, int | None] = {"http": 80, "https": 443, "tcp": None}
@@ -69,6 +74,15 @@ class Member:
         values = {"scheme": scheme, "name": name, "port": port, "path": path, "authority": authority}
         for key, value in values.items():
             object.__setattr__(self, key, value)
+
+    @property
+    def places(self) -> Addresses:
+        """Where it is, if that is written down; none of a name, which somebody has to be asked for."""
+        if self.path:
+            return ((socket.AF_UNIX, self.path),)
+        if self.is_literal:
+            return ((socket.AF_INET6 if ":" in self.name else socket.AF_INET, (self.name, self.port)),)
+        return ()
 
     @property
     def is_literal(self) -> bool:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from .health import Health
 from .line import Line
-from .member import Member
+from .member import Addresses, Member
 
 if TYPE_CHECKING:
     from .client import Client
     from .connection import UpstreamConnection
+    from .names import Name
     from .subrequest import Subrequest
 
 
@@ -24,17 +25,22 @@ LEARNT = 0.125
 
 
 class Pool:
-    """``open`` counts the places taken: connections that are being made, are in use or are idle."""
+    """``open`` counts the places taken: connections that are being made, are in use or are idle.
+
+    ``addresses`` are where it is, tried in turn; of a name that has not been looked up yet, none.
+    """
 
     __slots__ = (
-        "address", "client", "connections", "health", "host_field", "idle", "latency", "leaving", "line", "member",
-        "most", "open", "out", "troubled",
+        "address", "addresses", "client", "connections", "health", "host_field", "idle", "latency", "leaving", "line",
+        "member", "most", "name", "open", "out", "troubled",
     )  # fmt: skip
 
-    def __init__(self, client: Client, member: Member, line: Line) -> None:
+    def __init__(self, client: Client, member: Member, line: Line, name: Name | None = None) -> None:
         self.client = client
         self.member = member
-        self.address = member.address
+        self.address = member.address  # as it is told
+        self.addresses: Addresses = () if name is not None else member.places
+        self.name = name  # whose addresses these are; None if they are written down
         self.line = line
         self.most = client.limits.max_connections
         self.open = 0
@@ -64,6 +70,19 @@ class Pool:
         """The first byte of an answer has come, so long after it was asked for."""
         latency = self.latency
         self.latency = latency + (seconds - latency) * LEARNT if latency else seconds
+
+    def settle(self, addresses: Addresses) -> None:
+        """It is, or still is, there."""
+        self.addresses = addresses
+        self.address = f"{self.member.address} ({', '.join(str(one[1][0]) for one in addresses)})"
+        self.leaving = False
+
+    def leave(self) -> list[Subrequest]:
+        """To be asked no more: what is idle is closed, what is under way ends; what was not sent yet is returned."""
+        self.leaving = True
+        while self.idle:
+            self.idle.pop().close(hand_on=False)
+        return [sub for each in tuple(self.connections) if (sub := each.hand_over()) is not None]
 
     def take(self, sub: Subrequest) -> None:
         """Send ``sub`` on the connection used last, or on a new one. There must be room."""
@@ -95,6 +114,10 @@ class Pool:
         """A connection has ended; ``hand_on``: its place is the first in line's, if anybody waits."""
         self.connections.discard(connection)
         self.open -= 1
+        if self.leaving:
+            if not self.open:
+                self.client.gone(self)
+            return
         if not hand_on or not self.line or self.client.closed:
             return
         if self.out:
