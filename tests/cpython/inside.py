@@ -20,6 +20,9 @@ from typing import Any
 
 #: No test of CPython's own uses it.
 ASK = signal.SIGRTMAX - 3
+#: In place of a test's name, if the process ended before or after all tests, or there is no such test. Such a failure
+#: excuses no other.
+DIED = "(outside a test)"
 
 
 class Report(unittest.TestResult):
@@ -85,6 +88,9 @@ def chosen(job: dict[str, Any], report: Report) -> unittest.TestSuite:
     for test in flat(unittest.defaultTestLoader.loadTestsFromNames(names)):
         if test.id() in done:
             continue
+        if job["names"] and isinstance(test, unittest.loader._FailedTest):  # type: ignore[attr-defined]
+            report.tell(over=f"{test.id()} {DIED}", outcome="failed", why=str(test._exception))
+            continue
         short = test.id().removeprefix(job["module"] + ".")
         reason = next((why for pattern, why in job["skips"].items() if fnmatchcase(short, pattern)), None)
         if reason is None:
@@ -131,11 +137,12 @@ def main(path: str) -> None:
     with open(path) as file:
         job = json.load(file)
     os.set_inheritable(job["fd"], False)
-    report, worker = Report(job["fd"]), []
+    report = Report(job["fd"])
+    worker: list[Any] = []
     sys.path[0] = job["root"]  # in the place of this file's own folder
     from test import support
 
-    support.use_resources = ["cpu", "subprocess", "walltime", *job["resources"]]
+    support.use_resources = None if "all" in job["resources"] else ["cpu", "subprocess", "walltime", *job["resources"]]
     support.verbose = 0
     signal.signal(ASK, lambda *_: report.tell(stands=stands(report, worker), test=report.running))
     try:

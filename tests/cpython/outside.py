@@ -9,21 +9,23 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import iter_modules
 from time import monotonic
 from typing import Any
 
-from .inside import ASK
+from .inside import ASK, DIED
 from .skips import SKIPS
 
 ROOT = Path(__file__).parents[2]
 INSIDE = Path(__file__).with_name("inside.py")
 #: Where the modules are.
 PACKAGE = "test"
-#: In place of a test's name, if the process ended before or after all tests. Such a failure excuses no other.
-DIED = "(outside a test)"
 #: Seconds that a child has to say where it stands, once it is asked.
 ANSWER = 5
 
@@ -62,10 +64,25 @@ def missing() -> str:
     return ""
 
 
+def unknown(modules: Iterable[str]) -> str:
+    """Which of these this Python does not have, in words; "" if it has them all."""
+    for module in modules:
+        short = module.removeprefix("test.")
+        try:
+            found = find_spec(f"{PACKAGE}.{short}")
+        except (ImportError, ValueError):  # no package, or a name that is none
+            found = None
+        if found is None:
+            near = get_close_matches(short, [found.name for found in iter_modules(import_module(PACKAGE).__path__)])
+            hint = f"; near it: {', '.join(near)}" if near else ""
+            return f"there is no module {short!r} in the package {PACKAGE!r} of {sys.executable}{hint}"
+    return ""
+
+
 @dataclass(frozen=True)
 class How:
     """``timeout``: seconds for each test. ``skips``: mind the list. ``resources``: more that tests may use, such as
-    "network", which some want for the loopback already, others for the world."""
+    "network", which some want for the loopback already, others for the world; "all"."""
 
     timeout: float = 60
     skips: bool = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from . import outside
+from .__main__ import FAILED, NOTHING, WRONG, main
 
 pytestmark = pytest.mark.skipif(bool(outside.missing()), reason=outside.missing() or "this Python has its own tests")
 
@@ -41,3 +42,23 @@ def test_one_that_ends_the_process_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     outcome = outside.run("dying", "trio", [], outside.How(timeout=20, skips=False))
     assert list(outcome.of("passed")) == ["tests.cpython.dying.Two.test_2"]
     assert "ended with 3" in outcome.of("failed")["tests.cpython.dying.Two.test_1"]
+
+
+def ends_with(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["tests.cpython", *arguments])
+    return main()
+
+
+def test_an_unknown_module_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ends_with(monkeypatch, "test_soket", "--compare") == WRONG
+    assert "no module 'test_soket'" in (said := capsys.readouterr().err)
+    assert "test_socket" in said
+
+
+def test_where_nothing_ran_it_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ends_with(monkeypatch, "test_winsound", "--compare") == NOTHING
+    assert "NOTHING RAN of test_winsound on asyncio: " in capsys.readouterr().out
+
+
+def test_a_test_that_there_is_not_fails_even_if_a_plain_thread_has_it_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ends_with(monkeypatch, "test_poll", "NoSuchTests", "--compare") == FAILED
