@@ -8,13 +8,15 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.abc import TaskStatus
 
+from ..hooks.watchdog import asked as watchdog_asked
+from ..hooks.watchdog import watching
 from ..server.errors import AppError
 from ..server.failures import ErrorEndpoint
 from ..server.heads import heads_writer
@@ -64,7 +66,8 @@ async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
             async with controlling(server), _accepting(wanted, services, server, bound):
                 if old is not None:
                     await server.replace(old)
-                yield server
+                with watching() if settings.debug or watchdog_asked() else nullcontext():
+                    yield server
     finally:
         if server is not None:
             server.ended()

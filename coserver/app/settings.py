@@ -186,7 +186,9 @@ class Settings:
         None, "what whoever controls by that port must know; 16 characters at least", secret=True
     )
     debug: bool = _option(
-        False, "show what a handler raised to whoever asked; for development only", flag="debug-pages"
+        False,
+        "show what a handler raised to whoever asked, and log what blocks the event loop; for development only",
+        flag="debug-pages",
     )
 
     def __post_init__(self) -> None:
@@ -300,7 +302,8 @@ class LogSettings:
     format: str = _option("text", "text, or json: one object a line", of=("text", "json"))
     debug: Sequence[str] = _option(
         (),
-        "what to show in detail: http, each head as it passes, secrets included; hooks, each suspension of a handler",
+        "what to show in detail: http, each head as it passes, secrets included; hooks, each suspension of a handler, "
+        "and what blocks the event loop",
         of=DEBUGGED,
         flag="debug",
     )

@@ -3,5 +3,6 @@
 from .offloading import OffloadFull, offload
 from .offloads import offloaded
 from .shims import install, installed, uninstall
+from .watchdog import watching
 
-__all__ = ["OffloadFull", "install", "installed", "offload", "offloaded", "uninstall"]
+__all__ = ["OffloadFull", "install", "installed", "offload", "offloaded", "uninstall", "watching"]

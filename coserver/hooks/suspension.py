@@ -242,8 +242,8 @@ def _show_socket(sock: socket.socket) -> str:
     return f"descriptor {sock.fileno()}"
 
 
-_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_LIBRARIES = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+LIBRARIES = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def place_of(frame: FrameType | None) -> str:
@@ -252,9 +252,9 @@ def place_of(frame: FrameType | None) -> str:
     nearest = ""
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith(_OURS) and not file.startswith("<"):
+        if not file.startswith(OURS) and not file.startswith("<"):
             place = f"{file}:{frame.f_lineno} in {frame.f_code.co_name}"
-            if not file.startswith(_LIBRARIES):
+            if not file.startswith(LIBRARIES):
                 return place
             nearest = nearest or place
         frame = frame.f_back
