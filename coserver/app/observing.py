@@ -13,7 +13,7 @@ from ..observe.metrics import Collector, Loops
 from ..observe.snapshot import ExchangeState
 from ..observe.stepper import Steppable, Stepper
 from ..observe.taking import Copied, Listened, Watched, picture_of
-from .shown import ShownSnapshot, show_snapshot
+from .shown import ShownSnapshot, ShownStepper, show_snapshot
 
 if TYPE_CHECKING:
     from ..lifecycle.events import Event
@@ -83,4 +83,4 @@ def make_stepper(server: Server, filter: str | Filter, at: str | Iterable[str], 
     if not server.accepting:
         raise RuntimeError(f"server {server.name!r} stops, and holds nothing more")
     of = Steppable(watched(server), server.emitter, server.thread)
-    return Stepper(of, filter, at) if limit is None else Stepper(of, filter, at, limit)
+    return ShownStepper(of, filter, at) if limit is None else ShownStepper(of, filter, at, limit)

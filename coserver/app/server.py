@@ -23,6 +23,7 @@ from .settings import Settings, seconds
 if TYPE_CHECKING:
     from ..control.hosting import Control
     from ..lifecycle.events import Event
+    from ..notebook.live import LiveTable
     from ..observe.filters import Filter
     from ..observe.meter import Meter
     from ..observe.metrics import Collector
@@ -252,6 +253,20 @@ class Server:
             step.close()
         return step
 
+    def live(self, filter: str | Filter = "", *, record: bool = True) -> LiveTable:
+        """A table that shows in a notebook what is served, live: as the last line of a cell, or by ``.show()``.
+
+        ``filter`` leaves out other requests. Those that are over are shown as well, recorded from now on, unless
+        ``record`` is false. Raises FilterError.
+        """
+        from ..notebook.live import LiveTable
+        from .clicking import proxy_pattern
+
+        table = LiveTable(self, filter, proxy_pattern()[0])
+        if record and self._running:
+            self.traces.start()
+        return table
+
     def pictures(self) -> Callable[[Event], ExchangeState | None]:
         """What makes of an event of this server's what filters ask; None of one that is another's."""
         from .observing import pictures
@@ -382,6 +397,8 @@ class Server:
         return server_bundle(self)
 
     def _ipython_display_(self) -> None:
-        from ..views.cell import show
+        from ..views.cell import kernel_shell, show
 
         show(self)
+        if self._running and kernel_shell() is not None:
+            self.live().show()

@@ -7,7 +7,9 @@ from dataclasses import fields
 from typing import Any
 
 from ..observe.snapshot import Snapshot
+from ..observe.stepper import Stepper
 from ..observe.trace import Trace
+from .clicking import proxy_pattern
 
 
 class ShownSnapshot(Snapshot):
@@ -52,6 +54,19 @@ class ShownTraces(list[Trace]):
         from ..views.frozen import traces_bundle
 
         return traces_bundle(self)
+
+
+class ShownStepper(Stepper):
+    """A stepper that a notebook shows with buttons."""
+
+    _panel: Any = None
+
+    def _ipython_display_(self) -> None:
+        if self._panel is None or self._panel.closed:
+            from ..notebook.step import StepPanel
+
+            self._panel = StepPanel(self, proxy_pattern()[0])
+        self._panel.show()
 
 
 def show_snapshot(snapshot: Snapshot) -> ShownSnapshot:

@@ -92,6 +92,13 @@ class Traces:
         idle = "nothing is recorded: server.traces.start(), or app.start(record=True)"
         return traces_bundle(self._all(), "; ".join(filter(None, (note, "" if self.recording else idle))))
 
+    def latest(self, after: int = 0, most: int = 100) -> tuple[int, list[Trace]]:
+        """How many were recorded in all, and beyond the first ``after`` the last ``most``, the oldest first.
+
+        For whoever looks again and again: only those are made. Waits for nothing.
+        """
+        return self._recorder.latest(after, most)
+
     def find(self, number: int) -> Trace:
         """The trace of an exchange by its id. Raises KeyError."""
         self._settle()

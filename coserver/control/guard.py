@@ -34,11 +34,11 @@ def guard(token: str | None) -> Callable[[Request], None]:
 
     def check(request: Request) -> None:
         origin = request.headers.get("origin")
-        if origin is not None and not _local(urlsplit(origin).hostname or ""):
+        if origin is not None and not is_local(urlsplit(origin).hostname or ""):
             raise HTTPException(403, "Pages of other origins may not ask")
         if request.peer == _UNIX:
             return
-        if not _local(_host(request.head.host.decode("latin-1"))):
+        if not is_local(_host(request.head.host.decode("latin-1"))):
             raise HTTPException(403, "The Host must be localhost or an address, not a name that leads here")
         given = request.headers.get("authorization", "")
         scheme, _, said = given.partition(" ")
@@ -55,7 +55,8 @@ def _host(field: str) -> str:
     return field.partition(":")[0]
 
 
-def _local(host: str) -> bool:
+def is_local(host: str) -> bool:
+    """Whether it is this machine by name or any address: no name that could be made lead here."""
     if host == "localhost":
         return True
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
@@ -16,6 +17,7 @@ from ..lifecycle.emitter import Emitter
 from ..protocol.codecs import choose_codec
 from ..server.connection import HttpConnection
 from ..server.limits import Limits
+from ..server.routes import Router
 from ..server.service import Service, Story
 from ..transport.listener import Listener, bind_tcp
 from ..transport.loop import poster
@@ -39,33 +41,18 @@ class Where:
     token: str | None = None
 
 
-class Control:
-    """``start`` returns when it listens; ``stop`` when its thread has ended."""
+class Answering:
+    """Sockets, and a thread with a loop of its own that answers on them; ``start`` returns when it does."""
 
-    def __init__(self, server: Controlled, version: str, where: Where) -> None:
-        """Binds its sockets. Raises OSError, ValueError."""
-        if where.port is not None:
-            check_token(where.token)
-        self._server = server
-        self._where = where
-        self._sockets: list[socket.socket] = []
+    def __init__(self, name: str, sockets: list[socket.socket], router: Router, ends: Callable[[], None]) -> None:
+        """``ends`` is called on the loop when the end begins."""
+        self.name = name
+        self._sockets = sockets
+        self._router = router
+        self._ends = ends
         self._post = _nothing
         self._started = threading.Event()
-        self._api = Api(server, version, guard(where.token))
-        try:
-            if where.path:
-                bound = place.bind_default(server.name) if where.path == "auto" else place.bind(where.path)
-                self._sockets.append(bound)
-            if where.port is not None:
-                self._sockets += bind_tcp(where.host, where.port)
-        except BaseException:
-            self._close()
-            raise
-        self.path: str = bound.getsockname() if where.path else ""
-        self._thread = threading.Thread(target=self._live, name=f"coserver control {server.name}", daemon=True)
-
-    def __repr__(self) -> str:
-        return f"<Control of {self._server.name!r} at {self.path or self.port}>"
+        self._thread = threading.Thread(target=self._live, name=f"coserver {name}", daemon=True)
 
     @property
     def port(self) -> int | None:
@@ -78,7 +65,7 @@ class Control:
         self._started.wait()
 
     def stop(self) -> None:
-        """End every stream, and with them every stepper. Twice is fine."""
+        """End every stream, and with them every stepper; returns when the thread has ended. Twice is fine."""
         try:
             self._post()
         except RuntimeError:
@@ -90,17 +77,17 @@ class Control:
         try:
             anyio.run(self._main)
         except Exception:
-            log.exception("the control of %r has failed", self._server.name)
+            log.exception("the %s has failed", self.name)
         finally:
-            self._close()
+            self.close()
             self._started.set()
 
     async def _main(self) -> None:
-        service = Service(self._api.router(), LIMITS, choose_codec("auto"), Emitter())
+        service = Service(self._router, LIMITS, choose_codec("auto"), Emitter())
         post = poster()
 
         def stop() -> None:
-            self._api.close()
+            self._ends()
             service.stop()
 
         self._post = lambda: post(stop)
@@ -110,12 +97,38 @@ class Control:
         self._started.set()
         await service.run(listeners, lambda: None)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Its sockets."""
         for sock in self._sockets:
             if sock.family == socket.AF_UNIX:
                 place.remove(sock)
             else:
                 sock.close()
+
+
+class Control(Answering):
+    """The control of one server."""
+
+    def __init__(self, server: Controlled, version: str, where: Where) -> None:
+        """Binds its sockets. Raises OSError, ValueError."""
+        if where.port is not None:
+            check_token(where.token)
+        self._server = server
+        api = Api(server, version, guard(where.token))
+        super().__init__(f"control {server.name}", [], api.router(), api.close)
+        try:
+            if where.path:
+                bound = place.bind_default(server.name) if where.path == "auto" else place.bind(where.path)
+                self._sockets.append(bound)
+            if where.port is not None:
+                self._sockets += bind_tcp(where.host, where.port)
+        except BaseException:
+            self.close()
+            raise
+        self.path: str = bound.getsockname() if where.path else ""
+
+    def __repr__(self) -> str:
+        return f"<Control of {self._server.name!r} at {self.path or self.port}>"
 
 
 def _nothing() -> None:

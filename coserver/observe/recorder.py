@@ -97,6 +97,13 @@ class Recorder:
         """All that are kept, the oldest first; from any thread."""
         return [self._fold(record) for record in self._copy()]
 
+    def latest(self, after: int, most: int) -> tuple[int, list[Trace]]:
+        """How many were recorded in all, and beyond the first ``after`` the last ``most``, the oldest first."""
+        records = self._copy()
+        total = self.dropped + len(records)
+        new = max(min(total - after, most, len(records)), 0)
+        return total, [self._fold(record) for record in records[len(records) - new :]]
+
     def find(self, number: int) -> Trace | None:
         """The trace of an exchange by its id."""
         return next((self._fold(record) for record in self._copy() if record.id == number), None)

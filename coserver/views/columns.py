@@ -20,7 +20,10 @@ Cell = str | tuple[str, str]  # text, or text and style
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """``width`` in cells, 0 for what is left; the least important have the highest ``rank`` and give way first."""
+    """``width`` in cells, 0 for what is left; the least important have the highest ``rank`` and give way first.
+
+    ``runs``: it is seconds that go on by themselves, and ``key`` says how many.
+    """
 
     heading: str
     width: int
@@ -28,6 +31,7 @@ class Column:
     key: Callable[[Any], Any]
     right: bool = False
     rank: int = 0
+    runs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,12 @@ def port_of(notebook: Notebook) -> int:
     return int(notebook.run("print(server.port)"))
 
 
+def card_of(notebook: Notebook) -> str:
+    """The display of the server's link and failures."""
+    (name,) = [name for name, shown in notebook.displays.items() if "<Server" in shown["text/plain"]]
+    return name
+
+
 def test_a_cell_that_starts_a_server_ends_with_its_link(notebook: Notebook) -> None:
     assert "<Server 'cell' http://127.0.0.1:" in notebook.run(f"{SETUP}\nserver = app.start()")
     (shown,) = notebook.displays.values()
@@ -106,14 +112,17 @@ def test_a_server_that_is_shown_is_shown_once(notebook: Notebook) -> None:
     notebook.displays.clear()
     said = notebook.run(f"{SETUP}\nserver = app.start()\nserver")
     assert said.count("<Server 'cell'") == 1
-    assert len(notebook.displays) == 1
+    live = [shown for name, shown in notebook.displays.items() if name != card_of(notebook)]
+    assert len(live) == 1
+    assert "cell: running" in live[0]["text/plain"]
+    assert "no connection is open" in live[0]["text/html"]
     assert port_of(notebook) == before  # run again it replaces the other, on its port
     assert "<Server" not in notebook.run("with App('short').start() as short: pass")
 
 
 def test_what_a_handler_raises_stands_under_the_server(notebook: Notebook) -> None:
     url = f"http://127.0.0.1:{port_of(notebook)}"
-    (name,) = notebook.displays
+    name = card_of(notebook)
     with pytest.raises(OSError, match="500"):
         ask(f"{url}/bad")
     notebook.hear_until(lambda: "KeyError" in notebook.displays[name]["text/html"])
@@ -124,12 +133,12 @@ def test_what_a_handler_raises_stands_under_the_server(notebook: Notebook) -> No
         assert "in bad" in shown[kind]
         assert "connection.py" not in shown[kind]  # the server's own frames
     assert "KeyError" in notebook.run("print(server.failures[-1].traceback)")
-    assert list(notebook.displays) == [name]
+    assert card_of(notebook) == name
 
 
 def test_many_failures_are_bounded(notebook: Notebook) -> None:
     url = f"http://127.0.0.1:{port_of(notebook)}"
-    (name,) = notebook.displays
+    name = card_of(notebook)
     for number in range(20):
         with pytest.raises(OSError, match="500"):
             ask(f"{url}/bad?{number}")

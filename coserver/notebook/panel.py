@@ -1,0 +1,284 @@
+"""What the live table and the stepper share: a widget over a frozen table, and a thread that pushes what changed.
+
+Pushed is only while a page looks: it says so now and then, and its silence counts only while the kernel could have
+heard it. The frozen table lies in the output's HTML, renewed every few seconds; it is what a saved notebook shows.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+from itertools import count
+from time import monotonic, sleep, time
+from typing import Any, Protocol
+from uuid import uuid4
+
+from ..views.cell import kernel_shell
+from .asking import questions
+
+Bundle = dict[str, str]
+#: Seconds of silence after which nobody looks any more; the page speaks every 10.
+SILENCE = 30.0
+#: Seconds between two renewals of the frozen table, and of the whole state for a page that missed something.
+_FREEZE, _WHOLE = 5.0, 5.0
+#: Seconds in which a page that has just been shown may miss messages: it gets the whole each time.
+_BEGIN = 2.0
+#: Seconds between two looks whether the panel is over, while nobody looks at it.
+_IDLE = 1.0
+MISSING = "This table does not move: the live one needs anywidget; pip install 'coserver[notebook]'"
+
+log = logging.getLogger("coserver.notebook")
+
+
+class Drawn(Protocol):
+    """What is shown at one moment."""
+
+    def since(self, before: Any) -> dict[str, Any] | None:
+        """What to send to whoever has ``before``, None: all of it; None if that is nothing."""
+        ...
+
+
+class Panel:
+    """Its subclass says what is shown. ``pause`` is the least time between two pushes, in seconds."""
+
+    kind = ""
+    pause = 0.2
+    #: Whether it looks by itself each ``pause``, or only when it is woken.
+    looks = True
+
+    def __init__(self, pattern: str = "") -> None:
+        """``pattern`` is how a proxy before the notebook names a port, as ``/proxy/{port}/``."""
+        self._pattern = pattern
+        self.mark = f"coserver-{uuid4().hex[:12]}"
+        self.closed = False
+        self._wake = threading.Event()
+        self._widget: Any = None
+        self._handle: Any = None
+        self._heard = 0.0
+        self._looking = False
+        self._missed = False  # the page has not had all of it
+        self._numbers = count(1)
+        self._last: Drawn | None = None
+        self._frozen: Bundle = {}
+        self._unlisten: Callable[[], None] = _nothing
+
+    # What a subclass says.
+
+    def draw(self) -> Drawn:
+        """What is to be seen now."""
+        raise NotImplementedError
+
+    def frozen(self) -> Bundle:
+        """What stays in the notebook."""
+        raise NotImplementedError
+
+    def over(self) -> bool:
+        """Whether there is nothing more to show."""
+        raise NotImplementedError
+
+    def answer(self, what: str, given: dict[str, Any]) -> Any:
+        """What the page asks. Raises Wrong."""
+        raise NotImplementedError
+
+    def ended(self) -> None:
+        """It is over or closed; called once."""
+
+    # Being shown.
+
+    def show(self) -> None:
+        """Under the cell that runs; shown again it moves there."""
+        from IPython.display import DisplayHandle, display
+
+        shell = kernel_shell()
+        if shell is None or self.closed or self.over() or not find_spec("anywidget"):
+            self._show_frozen(display, shell)
+            return
+        if self._widget is None:
+            self._begin(shell)
+        self._handle = DisplayHandle()  # type: ignore[no-untyped-call]
+        self._frozen = self.frozen()
+        self._handle.display(self._bundle(), raw=True)
+        self._seen()
+
+    def close(self) -> None:
+        """Show nothing more; the frozen table stays. Twice is fine."""
+        self.closed = True
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Something may have changed; from any thread."""
+        self._wake.set()
+
+    def _show_frozen(self, display: Any, shell: Any) -> None:
+        bundle = self.frozen()
+        if shell is not None and not find_spec("anywidget"):
+            bundle = {
+                "text/plain": f"{bundle['text/plain']}\n\n{MISSING}",
+                "text/html": f"{bundle['text/html']}<p><em>{MISSING}</em></p>",
+            }
+        display(bundle, raw=True)
+
+    def _begin(self, shell: Any) -> None:
+        from .widget import make
+
+        desk = questions.enter(self)
+        self._last = self.draw()
+        state = {"n": next(self._numbers), "at": time(), **(self._last.since(None) or {})}
+        way = {} if desk is None else {"port": desk.port, "token": desk.token, "pattern": self._pattern}
+        self._widget = make(kind=self.kind, mark=self.mark, state=state, way=way)
+        self._widget.on_msg(self._message)
+        self._unlisten = _on_cell_end(shell, self._cell_ended)
+        threading.Thread(target=self._live, name=f"coserver {self.kind}", daemon=True).start()
+
+    def _bundle(self) -> Bundle:
+        html = f'<div class="{self.mark}">\n{self._frozen["text/html"]}\n</div>'
+        bundle: dict[str, Any] = {"text/plain": self._frozen["text/plain"], "text/html": html}
+        if _by_view():
+            bundle["application/vnd.jupyter.widget-view+json"] = {
+                "version_major": 2, "version_minor": 0, "model_id": self._widget.model_id,
+            }  # fmt: skip
+        return bundle
+
+    # Being looked at.
+
+    def _seen(self) -> None:
+        self._heard = monotonic()
+        if not self._looking:
+            self._looking = self._missed = True
+            self._wake.set()
+
+    def _cell_ended(self) -> None:
+        if self._looking:
+            self._heard = monotonic()  # what the page said meanwhile is heard only now
+
+    def _message(self, widget: Any, content: Any, buffers: Any) -> None:
+        if not isinstance(content, dict):
+            return
+        if content.get("what") == "here":
+            origin = content.get("origin")
+            desk = questions.desk
+            if desk is not None and isinstance(origin, str):
+                desk.origins.add(origin)
+            self._seen()
+            return
+        if content.get("what") == "away":
+            self._looking = False
+            return
+        if content.get("what") == "missed":
+            self._missed = True
+            self._wake.set()
+            return
+        self._seen()
+        widget.send(questions.by_kernel(content))
+
+    def _live(self) -> None:
+        try:
+            self._push_all()
+        except Exception:
+            log.exception("%r is pushed no more", self)
+        finally:
+            self._unlisten()
+            self.ended()
+            questions.leave(self)
+
+    def _push_all(self) -> None:
+        begun = whole_at = frozen_at = monotonic()
+        unsure = stale = False  # of the page, whether it has all; of the frozen table, whether it shows the last state
+        while not (self.closed or self.over()):
+            self._wake.wait(self.pause if self.looks and self._looking else _IDLE)
+            self._wake.clear()
+            now = monotonic()
+            if now - self._heard > SILENCE and not _cell_runs():
+                self._looking = False
+            if not self._looking:
+                continue
+            if self._missed:
+                begun, self._missed = now, False
+            picture = self.draw()
+            changed = picture.since(self._last)
+            self._last = picture
+            if now - begun < _BEGIN or now - whole_at > _WHOLE:
+                if changed or unsure or begun == now:
+                    self._push(picture.since(None), whole=True)
+                    whole_at, unsure = now, False
+            elif changed:
+                self._push(changed)
+                unsure = True
+            stale = stale or changed is not None
+            if stale and now - frozen_at > _FREEZE:
+                frozen_at, stale = now, False
+                self._freeze()
+            _rest(now + self.pause - monotonic())
+        self._push(self.draw().since(None), whole=True, over=True)
+        self._freeze()
+
+    def _push(self, found: dict[str, Any] | None, *, whole: bool = False, over: bool = False) -> None:
+        message = {"n": next(self._numbers), "at": time(), **(found or {}), "over": over}
+        if whole:
+            self._widget.state = message  # for a page that comes later as well
+        else:
+            self._widget.send(message)
+
+    def _freeze(self) -> None:
+        frozen = self.frozen()
+        if frozen != self._frozen and self._handle is not None:
+            self._frozen = frozen
+            self._handle.update(self._bundle(), raw=True)
+
+
+def _rest(seconds: float) -> None:
+    if seconds > 0:
+        sleep(seconds)
+
+
+def _by_view() -> bool:
+    """Whether the front end makes widgets only for an output that names one: VS Code, Colab."""
+    return "google.colab" in sys.modules or any(name in os.environ for name in ("VSCODE_PID", "VSCODE_CWD"))
+
+
+_running_cells = 0
+
+
+def _cell_runs() -> bool:
+    return _running_cells > 0
+
+
+def _on_cell_end(shell: Any, call: Callable[[], None]) -> Callable[[], None]:
+    """Have it called when a cell has ended; what this returns ends that."""
+    global _running_cells
+    if not getattr(shell, "_coserver_counts", False):
+        shell._coserver_counts = True
+        _running_cells = 1  # the one that shows this
+        shell.events.register("pre_run_cell", _cell_begins)
+        shell.events.register("post_run_cell", _cell_ends)
+
+    def ended(*_: Any) -> None:
+        call()
+
+    shell.events.register("post_run_cell", ended)
+
+    def unlisten() -> None:
+        try:
+            shell.events.unregister("post_run_cell", ended)
+        except ValueError:
+            pass
+
+    return unlisten
+
+
+def _cell_begins(*_: Any) -> None:
+    global _running_cells
+    _running_cells = 1
+
+
+def _cell_ends(*_: Any) -> None:
+    global _running_cells
+    _running_cells = 0
+
+
+def _nothing() -> None:
+    """It was never shown."""

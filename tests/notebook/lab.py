@@ -1,0 +1,159 @@
+"""A JupyterLab of the tests' own, and a page of Chromium in it: cells are run as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+TOKEN = "of-the-tests-alone"
+PATIENCE = 60
+
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "docmanager-extension/plugin": {"autosave": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
+
+
+@contextmanager
+def running_lab(folder: Path) -> Iterator[str]:
+    """Its URL; everything that it writes lies in ``folder``. It and its kernels end with the block."""
+    settings = folder / "settings"
+    for name, given in _SETTINGS.items():
+        path = settings / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(given))
+    (folder / "work").mkdir()
+    environment = {
+        **os.environ,
+        **{f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")},
+        "JUPYTERLAB_SETTINGS_DIR": str(settings), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "IPYTHONDIR": str(folder / "ipython"), "HOME": str(folder), "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }  # fmt: skip
+    port = free_port()
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}",
+        f"--ServerApp.root_dir={folder / 'work'}", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]  # fmt: skip
+    with (folder / "lab.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}/api?token={TOKEN}"))
+        if process.poll() is not None:
+            raise RuntimeError((folder / "lab.log").read_text())
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+class Page:
+    """A notebook in the browser. ``add`` puts one together, ``run`` runs a cell of it."""
+
+    def __init__(self, browser: Any, url: str, work: Path, **more: Any) -> None:
+        self.page = browser.new_page(viewport={"width": 1200, "height": 1000}, **more)
+        self.page.set_default_timeout(PATIENCE * 1000)
+        self.errors: list[str] = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self._url, self._work = url, work
+
+    def open(self, name: str, cells: list[str]) -> None:
+        """Write a notebook of these cells, and open it with a kernel."""
+        notebook = {
+            "nbformat": 4, "nbformat_minor": 5,
+            "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+            "cells": [
+                {"cell_type": "code", "id": f"cell-{at}", "metadata": {}, "outputs": [], "execution_count": None,
+                 "source": source.strip()}
+                for at, source in enumerate(cells)
+            ],
+        }  # fmt: skip
+        (self._work / f"{name}.ipynb").write_text(json.dumps(notebook))
+        self.open_file(name)
+        self.page.locator(".jp-NotebookPanel-toolbar [data-status=idle], .jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for(state="attached")  # noqa: E501
+
+    def open_file(self, name: str) -> None:
+        self.page.goto(f"{self._url}/doc/tree/{name}.ipynb?token={TOKEN}")
+        self.page.locator(".jp-Cell").first.wait_for()
+
+    def cell(self, at: int) -> Any:
+        return self.page.locator(".jp-Cell").nth(at)
+
+    def start_cell(self, at: int) -> None:
+        """Begin to run it."""
+        self.cell(at).locator(".cm-content").click()
+        self.page.keyboard.press("Control+Enter")
+
+    def run(self, at: int) -> str:
+        """Run it to its end; what it printed."""
+        self.start_cell(at)
+        self.wait_for_end(at)
+        return str(self.cell(at).locator(".jp-OutputArea").first.inner_text())
+
+    def wait_for_end(self, at: int) -> None:
+        self.cell(at).locator(".jp-InputPrompt", has_text="]:").filter(has_text="[").first.wait_for()
+        self.page.wait_for_function(
+            "at => /\\[\\d+\\]/.test(document.querySelectorAll('.jp-Cell')[at].querySelector('.jp-InputPrompt').textContent)",
+            arg=at,
+        )
+
+    def save(self) -> None:
+        self.page.keyboard.press("Control+s")
+
+    def saved(self, name: str) -> dict[str, Any]:
+        return dict(json.loads((self._work / f"{name}.ipynb").read_text()))
+
+    def keep(self, name: str) -> None:
+        """Screenshots are kept where SCREENSHOTS names a folder: to be looked at."""
+        if folder := os.environ.get("SCREENSHOTS"):
+            self.page.screenshot(path=Path(folder, f"notebook-{name}.png"), full_page=True)
+
+    def set_theme(self, name: str) -> None:
+        """As the settings' menu does it: "JupyterLab Dark", "JupyterLab Light"."""
+        folder = self._work.parent / "settings" / "@jupyterlab" / "apputils-extension"
+        (folder / "themes.jupyterlab-settings").write_text(json.dumps({"theme": name}))
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def wait_until(done: Any, patience: float = PATIENCE) -> None:
+    """Poll, for what says nothing by itself."""
+    until = time.monotonic() + patience
+    while not done():
+        if time.monotonic() > until:
+            raise TimeoutError("it has not come to be")
+        time.sleep(0.05)

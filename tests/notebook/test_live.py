@@ -1,0 +1,164 @@
+"""The live table without a page: pictures of a real server and what changed between two, what a page may ask."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+from coserver import App
+from coserver.app.server import Server
+from coserver.notebook import asking
+from coserver.notebook.asking import Questions, Wrong
+from coserver.notebook.live import LiveTable
+from coserver.notebook.rows import MOST, Drawer
+from coserver.observe.filters import FilterError
+from coserver.views.live import example
+
+EVIL = "/<script>alert(1)</script>"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    app, go = App("live"), threading.Event()
+    app.state.go = go
+
+    @app.get("/slow")
+    def slow() -> str:
+        go.wait(30)
+        return "late"
+
+    @app.get("/items/{id}")
+    def item(id: int) -> dict[str, int]:
+        return {"id": id}
+
+    with app.start() as one:
+        yield one
+        go.set()
+
+
+def get(server: Server, path: str) -> None:
+    with urlopen(server.url + path, timeout=20) as response:
+        response.read()
+
+
+def rows(table: LiveTable, name: str = "requests") -> list[list[Any]]:
+    found = table.draw().since(None)
+    assert found is not None
+    return list(found["tables"][name].values())
+
+
+def test_requests_under_way_and_over_are_one_list(server: Server) -> None:
+    table = server.live()
+    get(server, "/items/7?token=abcdef")
+    client = threading.Thread(target=get, args=(server, "/slow"))
+    client.start()
+    while len(rows(table)) < 2:
+        pass
+    before = table.draw()
+    assert table.draw().since(before) is None  # a second that passes is no change
+    server.apps[0].state.go.set()
+    client.join()
+    while not (change := table.draw().since(before)):
+        pass
+    while not any(row[2][0] == "/slow" and row[5][0] == "200" for row in rows(table)):
+        pass
+    assert change["gone"].get("requests") is None
+    assert "abcdef" not in repr(rows(table))
+
+
+def test_a_filter_is_heeded_and_a_wrong_one_is_shown_where(server: Server) -> None:
+    table = server.live("~u items")
+    get(server, "/items/7")
+    with pytest.raises(OSError, match="404"):
+        get(server, "/nothing")
+    while len(rows(table)) != 1:
+        pass
+    assert table.answer("filter", {"filter": "~c 404"}) == {"filter": "~c 404"}
+    while [row[2] for row in rows(table)] != [["/nothing"]]:
+        pass
+    with pytest.raises(Wrong, match=r"column 4"):
+        table.answer("filter", {"filter": "~u (~q"})
+    assert table.filter == "~c 404"
+    with pytest.raises(FilterError):
+        server.live("~c (")
+
+
+def test_a_row_opens_as_the_exchange_in_full(server: Server) -> None:
+    table = server.live()
+    get(server, "/items/7?token=abcdef")
+    with pytest.raises(OSError, match="404"):
+        get(server, EVIL)
+    while len(rows(table)) < 2:
+        pass
+    found = table.draw().since(None)
+    assert found is not None
+    first, second = sorted(found["tables"]["requests"], key=int)
+    html = table.answer("open", {"key": first})["html"]
+    for word in ("<svg", "200", "item on /items/{id}", "&quot;id&quot;: 7", "<b>content-type:</b> application/json"):
+        assert word in html.lower() if word != "item on /items/{id}" else word in html, word
+    assert "abcdef" not in html
+    assert "<script" not in table.answer("open", {"key": second})["html"]
+    assert table.draw().since(None)["opened"]["key"] == second  # type: ignore[index]
+    with pytest.raises(Wrong, match="not kept any more"):
+        table.answer("open", {"key": "999999"})
+    with pytest.raises(Wrong, match="it knows filter, open, hello"):
+        table.answer("shutdown", {})
+
+
+def test_more_rows_than_are_sent_are_counted() -> None:
+    cells = [["1"]]
+    many = [(f"x{number}", cells) for number in range(MOST + 30)]
+    drawn = Drawer().draw(example(), many)
+    assert len(drawn.tables["requests"]) == MOST
+    assert drawn.more["requests"] == 30 + 4
+    assert f"x{MOST + 29}" in drawn.tables["requests"]  # the newest are kept
+    assert {"41", "42", "43", "44"} <= set(drawn.tables["requests"])
+
+
+def test_a_change_names_what_was_put_and_what_is_gone() -> None:
+    drawer = Drawer()
+    first = drawer.draw(example(), [("a", [["1"]]), ("b", [["2"]])])
+    second = drawer.draw(example(), [("b", [["3"]]), ("c", [["4"]])])
+    change = second.since(first)
+    assert change is not None
+    assert change["put"] == {"requests": {"b": [["3"]], "c": [["4"]]}}
+    assert change["gone"] == {"requests": ["a"]}
+    assert second.since(second) is None
+
+
+class Panel:
+    mark = "p"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def answer(self, what: str, given: dict[str, Any]) -> Any:
+        self.asked.append(what)
+        if what == "bad":
+            raise Wrong("no")
+        return given.get("held")
+
+
+def test_a_question_that_comes_by_both_ways_is_done_once() -> None:
+    questions, panel = Questions(), Panel()
+    desk = questions.enter(panel)
+    assert desk is not None
+    question = {"id": "1", "to": "p", "what": "next", "held": 3}
+    assert questions.by_desk(question) == {"re": "1", "way": "port", "answer": 3}
+    assert questions.by_kernel(question) == {"re": "1", "way": "port", "answer": 3}
+    assert panel.asked == ["next"]
+    assert questions.by_kernel({"id": "2", "to": "p", "what": "bad"}) == {"re": "2", "way": "kernel", "error": "no"}
+    assert "is over" in questions.by_kernel({"id": "3", "to": "q", "what": "next"})["error"]
+    questions.leave(panel)
+    assert questions.desk is None
+    assert asking.questions.desk is None
+
+
+def test_without_a_kernel_the_frozen_tables_are_shown(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("IPython")
+    server.live().show()
+    assert "live: running" in capsys.readouterr().out
