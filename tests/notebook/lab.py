@@ -87,7 +87,7 @@ class Page:
         }  # fmt: skip
         (self._work / f"{name}.ipynb").write_text(json.dumps(notebook))
         self.open_file(name)
-        self.page.locator(".jp-NotebookPanel-toolbar [data-status=idle], .jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for(state="attached")  # noqa: E501
+        self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for(state="attached")
 
     def open_file(self, name: str) -> None:
         self.page.goto(f"{self._url}/doc/tree/{name}.ipynb?token={TOKEN}")
@@ -108,11 +108,8 @@ class Page:
         return str(self.cell(at).locator(".jp-OutputArea").first.inner_text())
 
     def wait_for_end(self, at: int) -> None:
-        self.cell(at).locator(".jp-InputPrompt", has_text="]:").filter(has_text="[").first.wait_for()
-        self.page.wait_for_function(
-            "at => /\\[\\d+\\]/.test(document.querySelectorAll('.jp-Cell')[at].querySelector('.jp-InputPrompt').textContent)",
-            arg=at,
-        )
+        prompt = f"document.querySelectorAll('.jp-Cell')[{at}].querySelector('.jp-InputPrompt').textContent"
+        self.page.wait_for_function(f"() => /\\[\\d+\\]/.test({prompt})")
 
     def save(self) -> None:
         self.page.keyboard.press("Control+s")
