@@ -42,7 +42,8 @@ class Suspension:
 @frozen
 class SubrequestState:
     """One request to an upstream. ``state`` is "wait" (for a connection), "connect", "send", "first byte", "body",
-    "done", "failed" or "cancelled"; ``member`` is who was asked last, "" before.
+    "done", "failed" or "cancelled"; ``member`` is who was asked last, "" before. It began ``start`` seconds after its
+    exchange, and took or has taken ``seconds``.
     """
 
     upstream: str
@@ -52,13 +53,15 @@ class SubrequestState:
     member: str
     status: int
     seconds: float
+    start: float = 0.0
 
 
 @frozen
 class ExchangeState:
     """One exchange under way. It is what filters ask (see ``subject``); fields and bodies are no part of its JSON.
 
-    ``handler`` is "" until a route is found; ``phase_seconds`` is how long it has been in ``phase``.
+    ``handler`` is "" until a route is found; ``phase_seconds`` is how long it has been in ``phase``, of a handler that
+    waits for something how long it has been in the handler.
     """
 
     id: int

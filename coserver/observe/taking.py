@@ -201,7 +201,7 @@ def picture_of(server: str, one: Listened, event: ev.Event, phase: str) -> Excha
     exchange = connection.exchange if source is connection else source
     if isinstance(event, ev.SubrequestEvent):
         picture = exchange_state(server, one, source.exchange, (phase, connection.since, now))
-        return replace(picture, subrequests=(subrequest_state(source, now),))
+        return replace(picture, subrequests=(subrequest_state(source, now, source.exchange.started),))
     if exchange is not None:
         return exchange_state(server, one, exchange, (phase, connection.since, now))
     return ExchangeState(
@@ -245,10 +245,11 @@ def _suspension(connection: Any, now: float) -> Suspension | None:
 
 def _subrequests(exchange: Any, now: float) -> tuple[SubrequestState, ...]:
     children = exchange.children
-    return tuple([subrequest_state(child, now) for child in children]) if children else ()
+    return tuple([subrequest_state(child, now, exchange.started) for child in children]) if children else ()
 
 
-def subrequest_state(sub: Any, now: float) -> SubrequestState:
+def subrequest_state(sub: Any, now: float, began: float) -> SubrequestState:
+    """``began`` is when its exchange did."""
     response, via = sub.response, sub.via
     if sub.ended:
         state = "done" if response is not None else "cancelled" if sub.cancelled else "failed"
@@ -262,6 +263,7 @@ def subrequest_state(sub: Any, now: float) -> SubrequestState:
         member=sub.member,
         status=sub.status or 0,
         seconds=(sub.ended or now) - sub.started,
+        start=sub.started - began,
     )
 
 

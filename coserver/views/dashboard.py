@@ -150,6 +150,7 @@ class Dashboard:
     def type(self, prompt: Prompt, key: str) -> Order | None:
         """One key of what is typed."""
         prompt.press(key)
+        self.note = ""
         if prompt.given_up:
             self.prompt = None
             return None
@@ -159,11 +160,14 @@ class Dashboard:
         assert then is not None
         try:
             return then(prompt.text.strip())
-        except (FilterError, ValueError) as error:
+        except FilterError as error:
+            self.say(error.reason, wrong=True)
+            prompt.mend(len(prompt.text) - len(prompt.text.lstrip()) + error.column - 1)
+        except ValueError as error:
             self.say(str(error).splitlines()[0], wrong=True)
-            prompt.done = False
-            self.prompt = prompt  # to be mended
-            return None
+            prompt.mend(None)
+        self.prompt = prompt  # to be mended
+        return None
 
     def set_filter(self, text: str) -> None:
         """Raises FilterError."""

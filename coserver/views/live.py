@@ -10,7 +10,16 @@ from typing import Any
 from rich.console import Console
 
 from ..observe.secrets import mask_target
-from ..observe.snapshot import ConnectionState, ExchangeState, MemberState, Snapshot, UpstreamState, WorkersState
+from ..observe.snapshot import (
+    ConnectionState,
+    ExchangeState,
+    MemberState,
+    Snapshot,
+    SubrequestState,
+    Suspension,
+    UpstreamState,
+    WorkersState,
+)
 from ..observe.trace import Trace
 from ..observe.waterfall import show_seconds
 from .columns import Cell, Column, Rows, View
@@ -140,6 +149,18 @@ def render(snapshot: Snapshot) -> Rows:
     return EXCHANGES.render(snapshot)
 
 
+#: What the example's page is made of.
+_PAGE: dict[str, Any] = {
+    "suspended": Suspension(call="recv", on="10.0.0.9:5432", place="prices.py:41 in price", seconds=0.104),
+    "subrequests": (
+        SubrequestState(upstream="users", method="GET", target="/u/7?token=abcdef", state="done", status=200,
+                        member="http://127.0.0.1:9000", start=0.161, seconds=0.0231),
+        SubrequestState(upstream="users", method="GET", target="/ads", state="first byte", status=0,
+                        member="http://127.0.0.1:9000", start=0.162, seconds=0.148),
+    ),
+}  # fmt: skip
+
+
 def example() -> Snapshot:
     """A server with some of everything."""
     exchanges = [
@@ -151,10 +172,12 @@ def example() -> Snapshot:
     rows: list[Any] = []
     for number, (method, target, phase, seconds, status, handler, held) in enumerate(exchanges, 1):
         peer = f"127.0.0.1:{50310 + number}"
+        more = _PAGE if handler == "page" else {}
         exchange = ExchangeState(
             id=40 + number, connection=number, server="shop", listener="http", protocol="http", src=peer,
             dst="127.0.0.1:8000", method=method, target=target, host="shop.example", status=status, phase=phase,
-            phase_seconds=seconds / 2, seconds=seconds, handler=handler, route=target, held=held,
+            phase_seconds=seconds / 2, seconds=seconds, handler=handler, route=target.partition("?")[0], held=held,
+            **more,
         )  # fmt: skip
         rows.append(ConnectionState(
             id=number, peer=peer, listener="http", protocol="http", phase=phase, phase_seconds=seconds / 2,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from rich.text import Text
 
 
 class Prompt:
-    """``press`` takes keys; ``done`` when Enter was pressed, ``given_up`` when Escape."""
+    """``press`` takes keys; ``done`` when Enter was pressed, ``given_up`` when Escape.
+
+    ``wrong`` is where what was typed cannot be read, None if that is not known.
+    """
 
     def __init__(self, label: str, text: str = "", hint: str = "") -> None:
         self.label = label
@@ -14,9 +18,11 @@ class Prompt:
         self.hint = hint
         self.at = len(text)
         self.done = self.given_up = False
+        self.wrong: int | None = None
 
     def press(self, key: str) -> None:
         text, at = self.text, self.at
+        self.wrong = None
         if key == "enter":
             self.done = True
         elif key in ("escape", "ctrl-c"):
@@ -36,10 +42,25 @@ class Prompt:
         elif len(key) == 1:
             self.text, self.at = text[:at] + key + text[at:], at + 1
 
+    def mend(self, at: int | None) -> None:
+        """What was typed cannot be read, from ``at`` on if that is known: there the cursor goes."""
+        self.done = False
+        self.wrong = None if at is None else min(at, len(self.text))
+        self.at = self.at if self.wrong is None else self.wrong
+
+    def cell(self, at: int, width: int) -> int:
+        """The column of the line in which a character of the text stands."""
+        begin, _ = self._window(width)
+        return len(self.label) + 1 + cell_len(self.text[begin:at])
+
+    def _window(self, width: int) -> tuple[int, int]:
+        """From which character on the text is shown, and how many."""
+        room = max(width - len(self.label) - 3, 1)
+        return max(0, self.at - room + 1), room
+
     def line(self, width: int) -> Text:
         """The line, its cursor in view."""
-        room = max(width - len(self.label) - 3, 1)
-        begin = max(0, self.at - room + 1)
+        begin, room = self._window(width)
         shown = self.text[begin : begin + room] + " "
         where = self.at - begin
         line = Text.assemble((f"{self.label} ", "bold cyan"), no_wrap=True, overflow="crop")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from textwrap import wrap
 from typing import Any
 
 from rich.cells import cell_len
@@ -13,16 +14,18 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from ..observe.filters import EVERYTHING
-from ..observe.secrets import mask_target
 from ..observe.snapshot import ConnectionState, ExchangeState
 from ..observe.trace import Trace
 from ..observe.waterfall import show_seconds
 from . import exchange as exchange_view
 from . import held as held_view
+from . import underway
 from .columns import heading_line, row_line
-from .dashboard import HELP, LOOK, Dashboard
+from .dashboard import HELP, LOOK, TABLE, Dashboard
+from .keys import KEYS
 from .live import VIEWS, example
 from .plain import plain
+from .prompt import Prompt
 from .rates import sparkline
 from .samples import all_samples
 from .traces import show_size
@@ -36,7 +39,7 @@ def lines(board: Dashboard, width: int, height: int) -> list[Text]:
     room = max(height - _FRAME, 0)
     board.page = max(room, 1)
     if board.mode == HELP:
-        body = _scrolled(board, list(_help()), room + 1)
+        body = _scrolled(board, list(_help(width)), room + 1)
     elif board.mode == LOOK:
         body = _scrolled(board, _rendered(_looked(board), width), room + 1)
     else:
@@ -157,80 +160,65 @@ def _looked(board: Dashboard) -> RenderableType:
     if isinstance(looked, Trace):
         return exchange_view.render(looked)
     if isinstance(looked, ExchangeState):
-        return Text("\n").join(_live(looked))
+        return underway.render(looked)
     if isinstance(looked, ConnectionState):
-        return Text.assemble((f"connection {looked.id}", "bold"), f" of {looked.peer}, in phase {looked.phase}")
+        return underway.render_connection(looked)
     return Text("it is gone", "bright_black")
-
-
-def _live(row: ExchangeState) -> Iterator[Text]:
-    """One under way: a trace shows more of it when it has ended."""
-    what = f"{row.method} {mask_target(row.target)}" if row.method else row.url
-    since = show_seconds(row.phase_seconds)
-    yield Text.assemble((plain(what), "bold"), "  in phase ", (row.phase, "cyan"), f" for {since}")
-    facts = (
-        ("exchange", f"{row.id} on connection {row.connection}, {row.src} → {row.dst}"),
-        ("handler", f"{row.handler} on {row.route}" if row.route else row.handler),
-        ("running", show_seconds(row.seconds)),
-        ("status", str(row.status or "")),
-        ("received", show_size(row.request_size)),
-        ("sent", show_size(row.response_size)),
-        ("error", plain(row.error)),
-    )
-    for name, value in facts:
-        if value:
-            yield Text.assemble((f"{name:<10}", "bright_black"), plain(value))
-    if row.suspended is not None:
-        waits = row.suspended
-        yield Text.assemble(
-            (f"{'waits in':<10}", "bright_black"), (plain(f"{waits.call} {waits.on}"), "yellow"),
-            f" for {show_seconds(waits.seconds)}  {plain(waits.place)}",
-        )  # fmt: skip
-    for sub in row.subrequests:
-        told = f"{sub.upstream} {sub.method} {mask_target(sub.target)}"
-        yield Text.assemble(
-            (f"{'asks':<10}", "bright_black"), (plain(told), "magenta"),
-            f"  {sub.state} {sub.status or ''} {show_seconds(sub.seconds)}  {plain(sub.member)}",
-        )  # fmt: skip
 
 
 def _bottom(board: Dashboard, width: int) -> Text:
     if board.prompt is not None:
-        line = board.prompt.line(width)
-        if board.note:
-            line.append(f"  {plain(board.note)}", "red")
-        return line
+        return board.prompt.line(width)
     return Text(plain(board.note), "red" if board.wrong else "green", no_wrap=True)
 
 
 def _keys(board: Dashboard, width: int) -> Text:
-    from .keys import KEYS
-
     if board.prompt is not None:
-        return Text("enter: do it   escape: leave it", "bright_black", no_wrap=True)
+        return _under(board, board.prompt, width)
     line = Text(no_wrap=True)
-    for key in ("?", *KEYS):  # the help first: it tells those that have no room
-        each = KEYS[key]
-        if not each.short or (key == "?" and line):
+    away = [("q", "back")] if board.mode != TABLE else []
+    # The help first: it tells those that have no room.
+    for key, short in [*away, ("?", KEYS["?"].short), *((key, each.short) for key, each in KEYS.items() if key != "?")]:
+        if not short or (away and key == "enter"):
             continue
-        more = f"{'⏎' if key == 'enter' else key} "
-        if len(line) + len(more) + len(each.short) + 1 > width:
+        shown = "⏎" if key == "enter" else key
+        if len(line) + len(shown) + len(short) + 3 > width:
             break
-        line.append(more, "bold cyan")
-        line.append(f"{each.short} ", "bright_black")
+        line.append(f"{shown} ", "bold cyan")
+        line.append(f"{short} ", "bright_black")
     return line
 
 
-def _help() -> Iterator[Text]:
-    from .keys import KEYS
+def _under(board: Dashboard, prompt: Prompt, width: int) -> Text:
+    """Below what is typed: what is wrong with it, pointing at the place; else what can be done."""
+    if not (board.note and board.wrong):
+        return Text("enter: do it   escape: leave it", "bright_black", no_wrap=True)
+    reason = plain(board.note)
+    if prompt.wrong is None:
+        return Text(reason, "red", no_wrap=True)
+    cell = prompt.cell(prompt.wrong, width)
+    after, before = f"^ {reason}", f"{reason} ^"
+    if cell + cell_len(after) <= width:
+        return Text(" " * cell + after, "red", no_wrap=True)
+    if cell_len(before) <= cell + 1:
+        return Text(before.rjust(cell + 1), "red", no_wrap=True)
+    line = Text(f"column {prompt.wrong + 1}: {reason}", "red", no_wrap=True)
+    line.truncate(width, overflow="ellipsis")
+    return line
 
+
+def _help(width: int) -> Iterator[Text]:
+    room = max(width - 25, 10)
     for each in KEYS.values():
         if each.about:
             keys, about = re.split(r":(?= )", each.about, maxsplit=1)
-            yield Text.assemble((f"  {keys:<22}", "bold cyan"), about.strip())
+            first, *more = wrap(about.strip(), room)
+            yield Text.assemble((f"  {keys:<22} ", "bold cyan"), first)
+            yield from (Text(" " * 25 + one) for one in more)
     yield Text()
-    yield Text("  Filters: ~u URL  ~m method  ~c status  ~hq field  ~took >1s  ~at phase  ~marked", "bright_black")
-    yield Text("           & and, | or, ! not, ( )", "bright_black")
+    for one in wrap("Filters: ~u URL  ~m method  ~c status  ~hq field  ~took >1s  ~at phase  ~marked; "
+                    "& and, | or, ! not, ( )", max(width - 4, 10)):  # fmt: skip
+        yield Text(f"  {one}", "bright_black")
 
 
 def example_board() -> Dashboard:

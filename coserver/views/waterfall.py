@@ -42,8 +42,9 @@ _LABEL_MAX, _TIME = 36, 8
 class Waterfall:
     """A rich renderable. What it writes is plain text, too, when nobody colours it."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, above: Text | None = None) -> None:
         self.trace = trace
+        self.above = above if above is not None else heading(trace)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = max(40, options.max_width)
@@ -51,7 +52,7 @@ class Waterfall:
         widest = max(cell_len(_label(row)) for row in rows)
         label = min(widest, _LABEL_MAX, width // 3)
         axis = width - label - _TIME - 3
-        yield heading(self.trace)
+        yield self.above
         yield Text.assemble(" " * (label + 1), (_axis(self.trace.seconds, axis), "bright_black"))
         for row in rows:
             yield from self._line(row, label, axis)
@@ -72,8 +73,9 @@ class Waterfall:
             yield Text(" " * (label + 1) + _fit(note, axis).rstrip(), style or "bright_black")
 
 
-def render(trace: Trace) -> Waterfall:
-    return Waterfall(trace)
+def render(trace: Trace, above: Text | None = None) -> Waterfall:
+    """``above`` takes the place of the line that says what it is."""
+    return Waterfall(trace, above)
 
 
 def heading(trace: Trace) -> Text:

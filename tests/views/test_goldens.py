@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console, Group
 
-from coserver.views import dashboard, exchange, held, live, screen, traces, waterfall, waterfall_svg
+from coserver.views import dashboard, exchange, held, live, screen, traces, underway, waterfall, waterfall_svg
 from coserver.views.keys import press
 from coserver.views.samples import all_samples, failed, page
 
@@ -26,6 +26,7 @@ VIEWS: dict[str, Callable[[], Any]] = {
     "exchange": lambda: Group(exchange.render(page()), exchange.render(failed())),
     "live": lambda: Group(*[part for view in live.TABLES for part in (view.render(live.example()), "")]),
     "held": lambda: held.render(held.example()),
+    "underway": lambda: Group(*[part for row in underway.example() for part in (underway.render(row), "")]),
 }
 
 #: The dashboard's screens, by the keys that lead to them.
@@ -34,11 +35,13 @@ SCREENS: dict[str, tuple[str, ...]] = {
     "connections": ("2",),
     "upstreams": ("3",),
     "traces": ("4",),
-    "held": ("enter",),
+    "held": ("down", "enter"),
     "live exchange": ("down", "down", "enter"),
     "trace": ("4", "enter"),
     "help": ("?",),
+    "a connection": ("2", "enter"),
     "wrong filter": ("f", *"~u /page & ~zz x", "enter"),
+    "wrong at its end": ("f", *"~u /a/page/with/a/long/name & ~m POST & ~took >9x", "enter"),
     "edit": ("e", *"target=/b"),
 }
 
