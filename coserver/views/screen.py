@@ -224,9 +224,11 @@ def _help(width: int) -> Iterator[Text]:
 def example_board() -> Dashboard:
     """One that has watched an example for a while: something is held, some exchanges have ended."""
     board, now = Dashboard(), example()
+    counts = dict(now.counters)
     for ago in range(40, -1, -1):
-        load = 5 * (40 - ago) + ago * ago % 37
-        counts = {name: round(count * (1 + load / 20)) for name, count in now.counters.items()}
+        busy = 9 + (40 - ago) * 7 % 23
+        more = {"served": 12 * busy, "spent_us": 12 * busy * busy * 400, "received": 900 * busy, "sent": 40_000 * busy}
+        counts = {name: count + more.get(name, 0) for name, count in counts.items()}
         board.show(replace(now, seconds=now.seconds - ago, counters=counts))
     board.hold = "~u /cart @response"
     board.show_held([held_view.example()])

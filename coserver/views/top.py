@@ -54,6 +54,8 @@ def run(
                         terminal.redraw()
                     elif order is not None:
                         desk.orders.put(order)
+                if desk.failure is not None:
+                    raise desk.failure
         except KeyboardInterrupt:
             pass
         finally:
@@ -78,6 +80,8 @@ class Desk:
         self.board = board
         self.lock = threading.Lock()
         self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        #: What a thread has failed by: it ends the dashboard, instead of a traceback across its screen.
+        self.failure: BaseException | None = None
         self._wake = wake
         self._ended = threading.Event()
         self._step: RemoteStepper | None = None
@@ -99,7 +103,14 @@ class Desk:
             thread.join(1)
 
     def _thread(self, run: Callable[..., None], *args: Any) -> None:
-        thread = threading.Thread(target=run, args=args, name=f"coserver top {run.__name__}", daemon=True)
+        def guarded() -> None:
+            try:
+                run(*args)
+            except BaseException as error:
+                self.failure = error
+                self._wake()
+
+        thread = threading.Thread(target=guarded, name=f"coserver top {run.__name__}", daemon=True)
         self._threads = [one for one in self._threads if one.is_alive()] + [thread]
         thread.start()
 

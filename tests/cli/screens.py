@@ -18,7 +18,7 @@ from typing import Any
 
 import pyte
 
-from .conftest import COMMAND, TIMEOUT
+from .conftest import TIMEOUT
 from .test_look import TAKE_TERMINAL
 
 
@@ -26,7 +26,7 @@ class Screen:
     """``keys`` types, ``until`` waits for what is to be seen; ``raw`` is everything that was written."""
 
     def __init__(
-        self, arguments: list[str], folder: Path, environment: dict[str, str], columns: int = 80, lines: int = 24
+        self, command: list[str], folder: Path, environment: dict[str, str], columns: int = 80, lines: int = 24
     ) -> None:
         self.master, self._slave = pty.openpty()
         self._screen = pyte.Screen(columns, lines)
@@ -36,7 +36,7 @@ class Screen:
         self.resize(columns, lines)
         self.before = termios.tcgetattr(self._slave)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", TAKE_TERMINAL, *COMMAND, *arguments],
+            [sys.executable, "-c", TAKE_TERMINAL, *command],
             cwd=folder, env=environment, stdin=self._slave, stdout=self._slave, stderr=self._slave,
             start_new_session=True,
         )  # fmt: skip
@@ -92,8 +92,12 @@ class Screen:
 
     def is_clean(self) -> bool:
         """Its modes are as before, and the alternate screen was left last."""
-        modes = termios.tcgetattr(self._slave) == self.before
-        return modes and self.raw.rfind(b"\x1b[?1049l") > self.raw.rfind(b"\x1b[?1049h") and b"\x1b[?25h" in self.raw
+        return termios.tcgetattr(self._slave) == self.before and self.is_given_back()
+
+    def is_given_back(self) -> bool:
+        """The alternate screen was left last, and the cursor is to be seen."""
+        left, taken = (self.raw.rfind(each) for each in (b"\x1b[?1049l", b"\x1b[?1049h"))
+        return left > taken and self.raw.rfind(b"\x1b[?25h") > taken
 
     def close(self) -> None:
         if self.process.poll() is None:

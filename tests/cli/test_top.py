@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
+import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -14,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import TIMEOUT, Running
+from .conftest import COMMAND, TIMEOUT, Running
 from .screens import Screen
 
 APP = """
+import time
 import anyio
 from coserver import App, Request
 
@@ -30,6 +34,10 @@ async def page(name: str):
 @app.get("/slow")
 async def slow():
     await anyio.sleep(60)
+
+@app.get("/waits")
+def waits():
+    time.sleep(60)
 
 @app.post("/echo")
 def echo(request: Request):
@@ -52,11 +60,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def screen(folder: Path, environment: dict[str, str]) -> Iterator[Callable[..., Screen]]:
-    """Start a command on a terminal."""
+    """Start a command of coserver's, or any other, on a terminal."""
     started: list[Screen] = []
 
     def start(*arguments: str, columns: int = 80, lines: int = 24) -> Screen:
-        started.append(Screen(list(arguments), folder, environment, columns, lines))
+        command = list(arguments) if arguments[0].startswith("/") else [*COMMAND, *arguments]
+        started.append(Screen(command, folder, environment, columns, lines))
         return started[-1]
 
     yield start
@@ -163,7 +172,10 @@ def test_filters_sorting_marks_traces_and_help(serve: Callable[..., Running], sc
     top.keys("f", "~m POST", "\r")
     top.until("nothing matches the filter")
     top.keys("f", "\x15", "~zz", "\r")
-    top.until("there is no ~zz")
+    assert "column 1: " in top.until("there is no ~zz")
+    top.keys("\x15", "\x1b[F", "\x15", "~m GET & (~q", "\r")
+    seen = top.until("^ ").splitlines()
+    assert seen[-1].index("^") == seen[-2].index("(~q")
     top.keys("\x1b")
     top.keys("f", "\x15", "\r")
     top.until("/slow")
@@ -194,6 +206,23 @@ def test_filters_sorting_marks_traces_and_help(serve: Callable[..., Running], sc
     del slow
 
 
+def test_the_waterfall_of_what_is_under_way(serve: Callable[..., Running], screen: Callable[..., Screen]) -> None:
+    port = serve("app:app").port
+    asking = Asking(port, "/waits")
+    top = screen("top", "shop", columns=120, lines=40)
+    top.until(lambda text: "/waits" in text and "1 suspended" in text)
+    top.keys("\r")
+    seen = top.until(lambda text: "GET /waits  suspend" in text and "░░░" in text)
+    assert [line.split()[0] for line in seen.splitlines()[5:8]] == ["request", "handler", "sleep"]
+    assert re.search(r"(?m)^waits in +sleep .*/app\.py:\d+ in waits", seen)
+    before = re.search(r"handler waits.* ([\d.]+) m?s$", seen, re.MULTILINE)
+    assert before is not None
+    top.until(lambda text: before[0] not in text)  # it goes on
+    top.keys("q", "q")
+    assert top.ended() == 0
+    del asking
+
+
 def test_any_size(serve: Callable[..., Running], screen: Callable[..., Screen]) -> None:
     port = serve("app:app").port
     slow = Asking(port, "/slow")
@@ -217,6 +246,62 @@ def test_signals_leave_it_clean(serve: Callable[..., Running], screen: Callable[
     top.process.send_signal(number)
     assert top.ended() == (0 if number == signal.SIGINT else 128 + number)
     assert top.is_clean()
+
+
+#: ``top`` with something in it broken after its third time.
+BROKEN = """
+import sys
+from coserver.views import dashboard, screen
+from coserver_cli import main
+
+def breaking(function, times=[]):
+    def broken(*given):
+        times.append(1)
+        if len(times) > 3:
+            raise RuntimeError("a bug")
+        return function(*given)
+    return broken
+
+{what} = breaking({what})
+sys.argv = ["coserver", "top"]
+main()
+"""
+
+
+@pytest.mark.parametrize("what", ["screen.lines", "dashboard.Dashboard.show"])
+def test_a_crash_leaves_it_clean(serve: Callable[..., Running], screen: Callable[..., Screen], what: str) -> None:
+    """In the drawing, and in the thread that asks the server."""
+    assert serve("app:app").port
+    top = screen(sys.executable, "-c", BROKEN.format(what=what))
+    assert top.ended() == 1
+    assert top.is_clean()
+    text = top.raw.decode()
+    assert "RuntimeError: a bug" in text[text.rindex("\x1b[?1049l") :]
+
+
+def test_put_aside_and_taken_up_again(serve: Callable[..., Running], screen: Callable[..., Screen]) -> None:
+    """Ctrl+Z, a command of the shell, fg."""
+    port = serve("app:app").port
+    shell = screen("/bin/bash", "--norc", "--noprofile", "-i")
+    shell.keys("PS1='ready> '\r", f"{shlex.join(COMMAND)} top\r")
+    shell.until("no request is being served")
+    shell.keys("\x1a")
+    shell.until(lambda text: "Stopped" in text and text.count("ready>"))
+    assert shell.is_given_back()
+    shell.keys("echo $((41 + 1)) here\r")
+    shell.until("42 here")
+    slow = Asking(port, "/slow")
+    shell.keys("fg\r")
+    shell.until(lambda text: "/slow" in text and "? help" in text)
+    assert not shell.is_given_back()
+    shell.keys("q")
+    shell.until(lambda _: shell.is_given_back())
+    shell.keys("stty -a | grep -wo -e '-*icanon' -e '-*echo' | tr '\\n' ' '; echo kept\r")
+    shell.until("icanon echo kept")
+    assert "-icanon" not in shell.text.splitlines()
+    shell.keys("exit\r")
+    assert shell.ended() == 0
+    del slow
 
 
 def test_the_server_goes_and_comes_back(serve: Callable[..., Running], screen: Callable[..., Screen]) -> None:
