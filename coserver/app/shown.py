@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
 from ..observe.snapshot import Snapshot
 from ..observe.stepper import Stepper
@@ -48,7 +48,15 @@ class ShownTrace(Trace):
 
 
 class ShownTraces(list[Trace]):
-    """Some traces, a list that a notebook shows as a table."""
+    """Some traces, a list that a notebook shows as a table; so are the first ten of it."""
+
+    @overload
+    def __getitem__(self, at: SupportsIndex) -> Trace: ...
+    @overload
+    def __getitem__(self, at: slice) -> ShownTraces: ...
+    def __getitem__(self, at: SupportsIndex | slice) -> Trace | ShownTraces:
+        found = super().__getitem__(at)
+        return ShownTraces(found) if isinstance(found, list) else found
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from ..views.frozen import traces_bundle

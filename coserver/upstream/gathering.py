@@ -220,7 +220,9 @@ class Map:
         """Start no more, and give up those under way."""
         self._targets = iter(())
         while self._under_way:
-            self._under_way.popleft().cancel()
+            sub = self._under_way.popleft()
+            sub.awaited = True  # by the map: its end is no news, even if it has failed by itself
+            sub.cancel()
 
     def _fill(self) -> None:
         while len(self._under_way) < self._limit:

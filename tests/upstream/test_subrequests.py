@@ -14,6 +14,7 @@ from coserver import (
     Subrequest,
     SubrequestCancelled,
     Upstream,
+    UpstreamError,
     UpstreamTimeout,
     gather,
     run_blocking,
@@ -398,6 +399,22 @@ async def test_the_block_waits_for_detached_ones_that_stand_alone() -> None:
         async with Upstream(server.url) as users:
             users.get("/", detach=True, on_done=lambda sub: told.append(sub.status))
         assert told == [200]
+
+
+async def test_the_rest_of_a_map_that_failed_is_not_said_to_be_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+    app = App()
+    nobody = app.upstream("nobody", "http://127.0.0.1:9")
+
+    @app.get("/")
+    async def each() -> Any:
+        try:
+            return [answer.text() async for answer in nobody.map(["/1", "/2", "/3"])]
+        except UpstreamError as error:
+            return error.reason
+
+    async with serving(app) as server, connect(server.port) as client:
+        assert "refused" in (await client.ask(get("/"))).text
+    assert "nobody awaited" not in caplog.text
 
 
 async def test_unhandled_failures_are_bad_gateways(caplog: pytest.LogCaptureFixture) -> None:

@@ -75,6 +75,7 @@ def test_what_a_server_hands_out_shows_itself() -> None:
         assert "/items/1" in server.traces._repr_mimebundle_()["text/html"]
         assert "/items/2" not in server.traces[:2]._repr_mimebundle_()["text/plain"]
         assert "/items/2" in server.traces("~u items/2")._repr_mimebundle_()["text/plain"]
+        assert "/items/2" in server.traces("~u items/2")[-5:]._repr_mimebundle_()["text/plain"]
         assert "frozen: running" in server.snapshot()._repr_mimebundle_()["text/plain"]
         assert server.snapshot().from_json(server.snapshot().to_json()).server == "frozen"
         last = server.traces[-1]
