@@ -26,6 +26,7 @@ from .upstream.gathering import gather
 from .upstream.limits import UpstreamLimits
 from .upstream.member import Member
 from .upstream.subrequest import Subrequest
+from .upstream.trust import UpstreamTls
 from .upstream.upstream import Upstream
 
 __version__ = "0.1.0"
@@ -53,6 +54,7 @@ __all__ = [
     "UpstreamLimits",
     "UpstreamProtocolError",
     "UpstreamTimeout",
+    "UpstreamTls",
     "await_",
     "gather",
     "run_blocking",

@@ -11,7 +11,7 @@ from rich.text import Text
 from coserver import Limits
 from coserver.app import values
 from coserver.app.config import USUAL, ListenerTable
-from coserver.app.options import listener_table, table, upstream_table
+from coserver.app.options import listener_table, table, upstream_table, upstream_tls_table
 from coserver.app.sources import Configuration
 from coserver.protocol.framing import FRAMINGS
 
@@ -96,6 +96,9 @@ def _rows(configuration: Configuration, own: Limits) -> Iterator[Row]:
             if name in upstream.given:
                 given = upstream.given[name]
                 yield f"upstreams.{upstream.name}.{name}", given.value, given.where, row.unit
+        for name, given in upstream.tls.items():
+            value = "(secret)" if upstream_tls_table()[name].secret else given.value
+            yield f"upstreams.{upstream.name}.tls.{name}", value, given.where, ""
 
 
 def _listener_rows(one: ListenerTable) -> Iterator[Row]:

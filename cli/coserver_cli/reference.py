@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from coserver.app import values
-from coserver.app.options import Option, listener_table, table, upstream_table
+from coserver.app.options import Option, listener_table, table, upstream_table, upstream_tls_table
 from coserver.server.limits import ROUTE_LIMITS
 
 from .options import DEFAULTS
@@ -77,6 +77,12 @@ Each such table is one upstream. What it says takes the place of what the app's 
 and the rest stays; one that the code does not know is `app.upstreams["NAME"]`. See the [guide](../guide/upstreams.md).
 """
 
+_UPSTREAM_TLS = """\
+### `[upstreams.NAME.tls]`
+
+How its `https://` members are trusted, and what is shown to them; in Python `UpstreamTls`.
+"""
+
 _EXAMPLE = """\
 ## An example
 
@@ -128,6 +134,7 @@ def reference() -> str:
         "## Logging: `[log]`\n\n" + _table([row for row in rows if row.section == "log"]),
         _LISTENERS + "\n" + "\n".join(_listener_lines(listener_table().values())) + "\n",
         _UPSTREAMS + "\n" + "\n".join(_listener_lines(upstream_table().values())) + "\n",
+        _UPSTREAM_TLS + "\n" + "\n".join(_listener_lines(upstream_tls_table().values())) + "\n",
         _FORMS,
         _EXAMPLE,
     ]

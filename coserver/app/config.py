@@ -13,7 +13,7 @@ from typing import Any
 
 from ..server.errors import AppError
 from . import values
-from .options import LISTENER, SECTIONS, UPSTREAMS, Option, listener_table, table, upstream_table
+from .options import LISTENER, SECTIONS, UPSTREAMS, Option, listener_table, table, upstream_table, upstream_tls_table
 from .toml import Document, TomlError
 
 #: The file that is taken where neither a file nor an app is named.
@@ -57,11 +57,12 @@ class ListenerTable:
 
 @dataclass
 class UpstreamTable:
-    """One ``[upstreams.NAME]`` table: its keys, by name."""
+    """One ``[upstreams.NAME]`` table: its keys, by name, and those of its ``[upstreams.NAME.tls]``."""
 
     name: str
     where: str
     given: dict[str, Given] = field(default_factory=dict)
+    tls: dict[str, Given] = field(default_factory=dict)
 
 
 @dataclass
@@ -79,7 +80,7 @@ class ConfigFile:
     def keys(self) -> int:
         """How many keys it sets."""
         in_tables = sum(len(one.given) + len(one.limits) + len(one.tls or ()) for one in self.listeners)
-        in_tables += sum(len(one.given) for one in self.upstreams)
+        in_tables += sum(len(one.given) + len(one.tls) for one in self.upstreams)
         return len(self.given) + in_tables + (self.app is not None)
 
 
@@ -166,16 +167,22 @@ class _Reader:
         if not isinstance(raw, dict) or not all(isinstance(one, dict) for one in raw.values()):
             return self._wrong((UPSTREAMS,), "an upstream is a table of its own: write [upstreams.NAME] above its keys")
         for name, one in raw.items():
-            upstream = UpstreamTable(name, self._where((UPSTREAMS, name)))
+            path, title = (UPSTREAMS, name), f"[upstreams.{name}]"
+            upstream = UpstreamTable(name, self._where(path))
             for key, inner in one.items():
-                self._key(
-                    upstream_table(),
-                    (UPSTREAMS, name, key),
-                    inner,
-                    lambda row, given, of=upstream: of.given.update({row.name: given}),  # type: ignore[misc]
-                    f"[upstreams.{name}]",
-                )
+                if key == "tls":
+                    self._upstream_tls((*path, key), inner, upstream, title)
+                else:
+                    self._key(upstream_table(), (*path, key), inner, _keep_in(upstream.given), title)
             self.file.upstreams.append(upstream)
+        return None
+
+    def _upstream_tls(self, path: tuple[str | int, ...], raw: Any, upstream: UpstreamTable, title: str) -> None:
+        title = f"{title[:-1]}.tls]"
+        if not isinstance(raw, dict):
+            return self._wrong(path, f"tls is a table: write {title} above its keys; got {values.shown(raw)}")
+        for key, inner in raw.items():
+            self._key(upstream_tls_table(), (*path, key), inner, _keep_in(upstream.tls), title)
         return None
 
     def _section(

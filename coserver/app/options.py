@@ -16,6 +16,7 @@ from ..protocol.framing import FRAMINGS
 from ..server.errors import AppError
 from ..server.limits import Limits
 from ..upstream.limits import UpstreamLimits
+from ..upstream.trust import UpstreamTls
 from . import values
 from .settings import HookSettings, ListenerSettings, LogSettings, Settings, UpstreamSettings
 from .tls import Tls
@@ -125,6 +126,12 @@ def upstream_table() -> dict[str, Option]:
     """The keys of an ``[upstreams.NAME]`` table: what it is, and its limits."""
     rows = [*_rows(UPSTREAMS, UpstreamSettings), *_rows(UPSTREAMS, UpstreamLimits)]
     return {row.name: row for row in rows}
+
+
+@cache
+def upstream_tls_table() -> dict[str, Option]:
+    """The keys of an ``[upstreams.NAME.tls]`` table."""
+    return {row.name: row for row in _rows(UPSTREAMS, UpstreamTls)}
 
 
 def _rows(section: str, owner: type) -> Iterator[Option]:

@@ -24,6 +24,7 @@ from ..server.limits import Limits
 from ..upstream.balance import POLICIES
 from ..upstream.limits import UpstreamLimits
 from ..upstream.member import Member
+from ..upstream.trust import UpstreamTls
 from .tls import Tls
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ class UpstreamSettings:
         default=None, metadata=_told("for tcp members: raw, lines, length, coserver, or module:name of a class")
     )
     limits: Mapping[str, Any] = field(default_factory=dict)
+    tls: UpstreamTls | None = None
 
     def __post_init__(self) -> None:
         try:

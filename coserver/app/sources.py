@@ -15,6 +15,7 @@ from typing import Any, cast
 from ..server.errors import AppError
 from ..server.limits import Limits
 from ..upstream.limits import UpstreamLimits
+from ..upstream.trust import UpstreamTls
 from .config import USUAL, ConfigError, ConfigFile, Given, ListenerTable, UpstreamTable, nearest, read
 from .options import PREFIX, Option, table
 from .settings import HookSettings, ListenerSettings, LogSettings, Options, Settings, UpstreamSettings
@@ -271,6 +272,11 @@ def _upstream(one: UpstreamTable, find: Find) -> UpstreamSettings:
     if ":" in own.get("framing", ""):
         own["framing"] = find("framing", one.given["framing"])
     try:
+        if one.tls:
+            own["tls"] = UpstreamTls(**{name: given.value for name, given in one.tls.items()})
+            if not any(str(each).startswith("https:") for each in own.get("members", ("https:",))):
+                raise ValueError(f"[upstreams.{one.name}.tls] is for https members, 'https://users.example'")
+            own["tls"].check()
         return UpstreamSettings(name=one.name, limits=limits, **own)
-    except (AppError, ValueError) as error:
+    except (AppError, ValueError, TypeError) as error:
         raise ConfigError([f"{one.where}: {error}"]) from None

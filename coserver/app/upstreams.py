@@ -20,7 +20,7 @@ def configure_upstreams(app: App, upstreams: Iterable[UpstreamSettings]) -> None
     """
     for one in upstreams:
         declared = next((part.upstreams[one.name] for part in app.parts() if one.name in part.upstreams), None)
-        given: dict[str, Any] = {"policy": one.policy, "framing": one.framing, "limits": one.limits}
+        given: dict[str, Any] = {"policy": one.policy, "framing": one.framing, "limits": one.limits, "tls": one.tls}
         try:
             if declared is not None:
                 declared.configure(members=one.members or (), **given)

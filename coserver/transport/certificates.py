@@ -118,7 +118,7 @@ class Certificates:
             known = _read_certificate(certificate)
             _tell_of_end(certificate, known)
             context = _make_context(files)
-            _load_pair(context, certificate, key, files.password)
+            load_pair(context, certificate, key, files.password)
             contexts.append(context)
             untils.append(known.until)
             for name in known.names:
@@ -160,14 +160,14 @@ def _make_context(files: Files) -> ssl.SSLContext:
             context.load_verify_locations(**where)
         except OSError as error:  # of which SSLError is one
             raise CertificateError(
-                f"no authorities can be read from {files.authorities}: {_why(error)}; take a PEM file of certificates, "
+                f"no authorities can be read from {files.authorities}: {why(error)}; take a PEM file of certificates, "
                 f"or a folder that 'openssl rehash' has gone over"
             ) from None
     context.verify_mode = REQUIREMENTS[files.clients]
     return context
 
 
-def _load_pair(context: ssl.SSLContext, certificate: str, key: str, password: str | None) -> None:
+def load_pair(context: ssl.SSLContext, certificate: str, key: str, password: str | None) -> None:
     """Raises CertificateError; never asks at the terminal, as OpenSSL would."""
     content = _read(key)
     if b"PRIVATE KEY-----" not in content:
@@ -190,7 +190,7 @@ def _load_pair(context: ssl.SSLContext, certificate: str, key: str, password: st
             raise CertificateError(f"the key in {key} is not that of the certificate in {certificate}") from None
         if asked:
             raise CertificateError(f"the password (keyfile_password) does not open the key in {key}") from None
-        raise CertificateError(f"{certificate} and {key} are of no use: {_why(error)}") from None
+        raise CertificateError(f"{certificate} and {key} are of no use: {why(error)}") from None
 
 
 def _read_certificate(path: str) -> Certificate:
@@ -220,6 +220,7 @@ def _tell_of_end(path: str, known: Certificate) -> None:
         log.warning("the certificate in %s expires on %s", path, known.until)
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
+    """The reason in OpenSSL's or the system's words."""
     reason = getattr(error, "reason", None)
     return reason.lower().replace("_", " ") if reason else getattr(error, "strerror", None) or str(error)

@@ -47,6 +47,7 @@ class Client:
         self.limits = upstream.limits
         self.make_reader: Callable[[], Reader] = upstream.reader()
         self.tls = upstream.tls
+        self.server_name = upstream.server_name
         self.thread = get_ident()
         self.loop = Loop.current()
         self.sweeper = self.loop.sweeper

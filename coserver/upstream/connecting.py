@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from .dial import dial
+from .dial import Wire, dial, secured
 from .errors import UpstreamConnectError
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ async def connect(connection: UpstreamConnection) -> None:
                 await pool.name.answered()
                 if connection.sub is None:
                     return  # it goes to one of the members that the name has turned out to be
-            wire = await dial(pool.member, pool.addresses, client.loop, client.tls, connection.connected)
+            sock = await dial(pool.addresses, client.loop)
+            wire: Wire = sock
+            if client.tls is not None and pool.member.scheme == "https":
+                connection.connected()
+                wire = await secured(sock, client.loop, client.tls, client.server_name or pool.member.name)
         except OSError as error:
             if pool.addresses and pool.name is not None:
                 pool.name.doubt()

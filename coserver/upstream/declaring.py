@@ -13,6 +13,7 @@ from .balance import POLICIES, Key
 from .limits import UpstreamLimits
 from .member import Member
 from .readers import FramedReader, HttpReader
+from .trust import UpstreamTls
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -26,7 +27,7 @@ class UpstreamOptions(TypedDict, total=False):
     limits: UpstreamLimits
     codec: str
     framing: str | Callable[[int], Framing] | None
-    tls: SSLContext | None
+    tls: SSLContext | UpstreamTls | None
 
 
 class Configured(TypedDict, total=False):
@@ -36,6 +37,7 @@ class Configured(TypedDict, total=False):
     policy: str | None
     framing: str | Callable[[int], Framing] | None
     limits: Mapping[str, Any]
+    tls: UpstreamTls | None
 
 
 class Declared:
@@ -50,7 +52,7 @@ class Declared:
         limits: UpstreamLimits | None = None,
         codec: str = "auto",
         framing: str | Callable[[int], Framing] | None = None,
-        tls: SSLContext | None = None,
+        tls: SSLContext | UpstreamTls | None = None,
     ) -> None:
         if not members:
             raise ValueError("an upstream has at least one member: Upstream('http://127.0.0.1:8000')")
@@ -69,6 +71,8 @@ class Declared:
             raise ValueError("check_path is for members that speak HTTP: a tcp member cannot be asked for a path")
         self._own_tls = tls
         self.tls = check_tls(tls, self.members)
+        #: What members' certificates are for, where that is not the name in their address.
+        self.server_name = tls.server_name if isinstance(tls, UpstreamTls) else None
 
     def configure(self, **given: Unpack[Configured]) -> None:
         """Change it: what is given takes the place of what was declared, the rest stays. Raises as it is declared."""
@@ -81,17 +85,17 @@ class Declared:
             limits=replace(self.limits, **given.get("limits", {})),
             codec=self.codec,
             framing=given.get("framing") or self.framing,
-            tls=self._own_tls,
+            tls=given.get("tls") or self._own_tls,
         )
         self.restore(changed.declared())
-        self.tls = changed.tls
+        self.tls, self.server_name = changed.tls, changed.server_name
 
-    def declared(self) -> tuple[list[Member], str, UpstreamLimits, Callable[[int], Framing] | None]:
+    def declared(self) -> tuple[Any, ...]:
         """What can be changed, as it is."""
-        return self.members, self.policy, self.limits, self.framing
+        return self.members, self.policy, self.limits, self.framing, self._own_tls
 
-    def restore(self, declared: tuple[list[Member], str, UpstreamLimits, Callable[[int], Framing] | None]) -> None:
-        self.members, self.policy, self.limits, self.framing = declared
+    def restore(self, declared: tuple[Any, ...]) -> None:
+        self.members, self.policy, self.limits, self.framing, self._own_tls = declared
 
     def reader(self) -> Callable[[], Any]:
         """What makes a reader for each connection."""
@@ -120,15 +124,17 @@ def check_framing(framing: Any, members: Sequence[Member]) -> Callable[[int], Fr
     return made
 
 
-def check_tls(tls: SSLContext | None, members: Sequence[Member]) -> SSLContext | None:
+def check_tls(tls: SSLContext | UpstreamTls | None, members: Sequence[Member]) -> SSLContext | None:
     if not any(member.scheme == "https" for member in members):
         if tls is not None:
-            raise ValueError("a TLS context is for https members, 'https://users.example'")
+            raise ValueError("tls is for https members, 'https://users.example'")
         return None
+    if isinstance(tls, UpstreamTls):
+        return tls.load()
     import ssl  # 10 ms, for those who need it
 
     if tls is None:
         return ssl.create_default_context()
     if not isinstance(tls, ssl.SSLContext):
-        raise TypeError(f"tls is an ssl.SSLContext; got {tls!r}")
+        raise TypeError(f"tls is an UpstreamTls or an ssl.SSLContext; got {tls!r}")
     return tls

@@ -6,12 +6,11 @@ import _socket
 import errno
 import os
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..transport.loop import Loop
 from ..transport.stream import Socket
-from .member import Addresses, Member
+from .member import Addresses
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -29,30 +28,26 @@ class Wire(Protocol):
     def close(self) -> None: ...
 
 
-async def dial(
-    member: Member, addresses: Addresses, loop: Loop, tls: SSLContext | None, connected: Callable[[], None]
-) -> Wire:
-    """A connected wire; for https ``connected()`` is called in between, before TLS begins.
-
-    Raises OSError: none of the addresses answers; BrokenResourceError: TLS failed.
-    """
+async def dial(addresses: Addresses, loop: Loop) -> Socket:
+    """Connected to the first of the addresses that answers. Raises OSError: none does."""
     failure = OSError(errno.EADDRNOTAVAIL, "it has no address")
     for family, address in addresses:
         try:
-            sock = await _connect(family, address, loop)
-            break
+            return await _connect(family, address, loop)
         except OSError as error:
             failure = error
-    else:
-        raise failure
-    if member.scheme != "https":
-        return sock
-    connected()
+    raise failure
+
+
+async def secured(sock: Socket, loop: Loop, tls: SSLContext, name: str) -> Wire:
+    """The socket under TLS, with the member that ``name`` says; it is closed if that fails.
+
+    Raises BrokenResourceError: its certificate, its versions; OSError.
+    """
     from .secure import TlsWire
 
-    assert tls is not None
-    wire = TlsWire(sock, tls, member.name)
     try:
+        wire = TlsWire(sock, tls, name)
         await wire.handshake(loop)
     except BaseException:
         sock.close()

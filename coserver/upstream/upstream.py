@@ -56,8 +56,8 @@ class Upstream(Declared):
 
     A member is a URL or a ``Member``; ``policy`` is a row of POLICIES, ``codec`` as for a server. ``key`` is for
     "consistent-hash": called with a Subrequest it says what goes to the same member. ``framing``, a row of
-    FRAMINGS or a class like them, is for tcp members; ``tls`` for https ones: an ssl.SSLContext, or the system's
-    certificates are trusted. Raises ValueError.
+    FRAMINGS or a class like them, is for tcp members; ``tls`` for https ones: an UpstreamTls or an
+    ssl.SSLContext; without it the system's authorities are trusted. Raises ValueError.
     """
 
     def __init__(self, *members: str | Member, name: str = "", **options: Unpack[UpstreamOptions]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from coserver import App, AppError, Limits, Member, UpstreamLimits
 from coserver.app.config import ConfigError
@@ -60,6 +61,12 @@ def test_a_table_is_an_upstream(tmp_path: Path) -> None:
         ("[upstreams.users]\nmember = 'http://a'\n", 2, "did you mean members"),
         ("[upstreams.users]\npolicy = 'best'\n", 2, "policy may be"),
         ("[upstreams.users]\nmax_connections = 0\n", 2, "at least 1"),
+        ("[upstreams.users]\ntls = true\n", 2, r"write \[upstreams\.users\.tls\] above its keys"),
+        ("[upstreams.users.tls]\nca_cert = 'a'\n", 2, r"no key of \[upstreams\.users\.tls\]; did you mean ca_certs"),
+        ("[upstreams.users.tls]\nmin_version = '1.1'\n", 2, "min_version may be"),
+        ("[upstreams.users.tls]\nkeyfile = 'a.key'\n", 1, "give certfile too"),
+        ("[upstreams.users.tls]\nverify = false\nca_certs = 'a.pem'\n", 1, "verify = false trusts everybody"),
+        ("[upstreams.users]\nmembers = ['http://a']\ntls.verify = false\n", 1, "for https members"),
         ("[upstreams]\nusers = 'http://a'\n", 1, r"\[upstreams\.NAME\]"),
     ],
 )
@@ -67,6 +74,23 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, place: 
     with pytest.raises(ConfigError, match=match) as raised:
         configured(tmp_path, text)
     assert f"c.toml:{place}: " in str(raised.value)
+
+
+def test_tls_of_an_upstream(tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    text = "[upstreams.bank]\nmembers = ['https://10.0.0.1:8443']\ntls.server_name = 'bank'\n"
+    settings = upstreams(tmp_path, f"{text}tls.ca_certs = '{tmp_path / 'ca.pem'}'\n")
+    app, known = App(), App()
+    configure_upstreams(app, settings)
+    configure_upstreams(app, settings)  # again, as an app that is started again is
+    known.upstream("bank", "https://bank.test")
+    configure_upstreams(known, settings)
+    for bank in (app.upstreams["bank"], known.upstreams["bank"]):
+        assert bank.server_name == "bank"
+        assert bank.tls is not None
+        assert len(bank.tls.get_ca_certs()) == 1
+    with pytest.raises(AppError, match="'bank': no authorities can be read from gone"):
+        configure_upstreams(app, upstreams(tmp_path, f"{text}tls.ca_certs = 'gone.pem'\n"))
 
 
 def test_one_without_members_must_be_the_apps(tmp_path: Path) -> None:

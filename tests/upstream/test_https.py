@@ -5,12 +5,23 @@ from __future__ import annotations
 import hashlib
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 import trustme
 
-from coserver import Upstream, UpstreamConnectError, UpstreamLimits, UpstreamProtocolError, UpstreamTimeout, gather
+from coserver import (
+    Upstream,
+    UpstreamConnectError,
+    UpstreamError,
+    UpstreamLimits,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+    UpstreamTls,
+    gather,
+)
 
 from ..server.clients import until
 from .serving import OK, Peer, answering, faulty
@@ -120,3 +131,70 @@ def test_a_context_is_for_https() -> None:
         Upstream("http://a", tls=ssl.create_default_context())
     with pytest.raises(TypeError, match=r"ssl\.SSLContext"):
         Upstream("https://a", tls=True)  # type: ignore[arg-type]
+
+
+class Files:
+    """An authority of one's own, and a certificate with a key, in a folder."""
+
+    def __init__(self, authority: trustme.CA, folder: Path) -> None:
+        self.authority, self.own, self.key = (str(folder / name) for name in ("ca.pem", "own.pem", "own.key"))
+        authority.cert_pem.write_to_path(self.authority)
+        issued = authority.issue_cert("me.test")
+        issued.cert_chain_pems[0].write_to_path(self.own)
+        issued.private_key_pem.write_to_path(self.key)
+
+
+@pytest.fixture
+def files(authority: trustme.CA, tmp_path: Path) -> Files:
+    return Files(authority, tmp_path)
+
+
+async def test_files_say_who_is_trusted_and_who_one_is(
+    server_side: ssl.SSLContext, files: Files, authority: trustme.CA
+) -> None:
+    server_side.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(server_side)
+    own = UpstreamTls(ca_certs=files.authority, certfile=files.own, keyfile=files.key, min_version="1.3")
+    async with faulty(answering, server_side) as server:
+        async with Upstream(server.url, tls=own) as users:
+            assert (await users.get("/")).ok
+        async with Upstream(server.url, tls=UpstreamTls(ca_certs=files.authority)) as users:
+            with pytest.raises(UpstreamError):
+                await users.get("/")
+
+
+async def test_a_name_that_is_not_in_the_address(server_side: ssl.SSLContext, files: Files) -> None:
+    async with faulty(answering, server_side) as server:
+        address = f"https://127.0.0.1:{server.port}"
+        async with Upstream(address, tls=UpstreamTls(ca_certs=files.authority)) as users:
+            with pytest.raises(UpstreamConnectError, match="certificate"):
+                await users.get("/")
+        for tls in (UpstreamTls(ca_certs=files.authority, server_name="localhost"), UpstreamTls(verify=False)):
+            async with Upstream(address, tls=tls) as users:
+                assert (await users.get("/")).ok
+
+
+def test_files_that_cannot_be_used(files: Files, tmp_path: Path) -> None:
+    other = Files(trustme.CA(), tmp_path)  # the same names: its key is not that of ``own``
+    text = tmp_path / "text.pem"
+    text.write_text("hello")
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"ca_certs": "gone.pem"}, "no authorities can be read from gone.pem: No such file"),
+        ({"ca_certs": str(text)}, "no authorities can be read from"),
+        ({"certfile": str(text)}, "holds no private key in PEM"),
+        ({"certfile": files.authority, "keyfile": other.key}, "is not that of the certificate"),
+        ({"certfile": "gone.pem"}, r"gone\.pem cannot be read"),
+        ({"keyfile": other.key}, "give certfile too"),
+        ({"verify": False, "ca_certs": files.authority}, "trusts everybody"),
+        ({"min_version": "1.1"}, r"min_version is 1\.2 or 1\.3"),
+    ]
+    for given, match in wrong:
+        with pytest.raises(ValueError, match=match):
+            Upstream("https://localhost", tls=UpstreamTls(**given))
+    with pytest.raises(TypeError, match="verify is True or False"):
+        UpstreamTls(verify="no")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="keyfile_password is a text; got something else"):
+        UpstreamTls(keyfile_password=7)  # type: ignore[arg-type]
+    assert "secret" not in repr(UpstreamTls(certfile="a", keyfile_password="secret"))
+    with pytest.raises(ValueError, match="tls is for https members"):
+        Upstream("http://localhost", tls=UpstreamTls())
