@@ -158,7 +158,7 @@ BROKEN_LIFESPANS = {
     "    raise ValueError('no database')\n    yield": ("start", "ValueError: no database"),
     # A refused connection is no listener's trouble, though both are an OSError.
     "    raise ConnectionRefusedError('no database')\n    yield": ("start", "ConnectionRefusedError: no database"),
-    "    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
+    "    threading.Thread(target=stop, daemon=True).start()\n"
     "    yield\n    raise ValueError('no database')": ("end", "ValueError: no database"),
 }
 
@@ -169,7 +169,10 @@ def test_a_lifespan_that_fails_shows_its_own_traceback(
 ) -> None:
     """No frames of the command's, the library's or the loop's."""
     (folder / "broken.py").write_text(
-        "import os, signal, threading\nfrom coserver import App\napp = App()\n"
+        "import os, signal, threading, time\nfrom coserver import App\napp = App(hooks=False)\n"
+        "def stop():\n"  # as soon as the command heeds it
+        "    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:\n        time.sleep(0.01)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
         f"@app.lifespan\nasync def life():\n{body}\n"
     )
     done = coserver("serve", "broken", "--port", "0", "--backend", backend)

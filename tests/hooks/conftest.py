@@ -11,6 +11,12 @@ from coserver import hooks
 from .oracle import Oracle
 
 
+@pytest.fixture(autouse=True, scope="module")
+def nothing_hooked() -> None:
+    """What apps of other files' tests have installed in this process is taken back."""
+    hooks.uninstall()
+
+
 @pytest.fixture
 def hooked() -> Iterator[Oracle]:
     """All families are installed, and the originals of their calls are watched."""

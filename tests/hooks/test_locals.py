@@ -10,7 +10,6 @@ import pickle
 import threading
 import time
 import weakref
-from threading import local as bound_before
 from typing import Any
 
 import anyio
@@ -22,7 +21,9 @@ from coserver.hooks.percall import Kept
 
 from .running import both
 
+hooks.uninstall()  # what an app of another test has installed: the next are to be made before
 pytestmark = pytest.mark.usefixtures("hooked")
+bound_before = threading.local
 
 
 class Before(threading.local):
