@@ -89,7 +89,8 @@ def test_every_example_is_tested() -> None:
 
 def test_the_links_lead_somewhere() -> None:
     for file in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
-        for link in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
+        text = re.sub(r"^```.*?^```", "", file.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for link in re.findall(r"\]\(([^)#]+)\)", text):
             lesson = ROOT / "notebooks" / Path(link).with_suffix(".ipynb").name  # its page is made by the build
             found = (file.parent / link).exists() or (file.parent.name == "tutorials" and lesson.exists())
             assert link.startswith("https://") or found, f"{file.name} points to {link}"
