@@ -13,7 +13,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from . import joining, leftovers, queues, rlocks
+from . import imports, joining, leftovers, queues, rlocks
 from .holding import hold, holders, refuse, suspended_holder
 from .lines import take, until_of, waiting, wake_next
 from .patching import Shim
@@ -93,6 +93,7 @@ def __exit__(self: Any, kind: Any = None, error: Any = None, trace: Any = None, 
 
 def settle() -> None:
     """Conditions keep methods of their locks: have those that exist ask for them anew, after a change."""
+    imports.settle()
     for one in gc.get_objects():
         if issubclass(type(one), Condition):
             own = vars(one)
@@ -112,4 +113,5 @@ ROWS = (
     *queues.ROWS,
     *joining.ROWS,
     *leftovers.ROWS,
+    *imports.ROWS,
 )
