@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -195,8 +195,32 @@ def run(app: App, settings: Settings, on_start: OnStart | None, on_signal: OnSig
             await server.wait()
             tasks.cancel_scope.cancel()
 
-    anyio.run(main, **backend_arguments(settings.backend))
+    try:
+        with _ends_the_start(ended_by):
+            anyio.run(main, **backend_arguments(settings.backend))
+    except KeyboardInterrupt:
+        if not ended_by:
+            raise
     return ended_by[0] if ended_by else None
+
+
+@contextmanager
+def _ends_the_start(ended_by: list[int]) -> Iterator[None]:
+    """Until signals are heeded, SIGTERM does what Ctrl+C does: the app's lifespan, half begun, ends as it should."""
+    on_main = threading.current_thread() is threading.main_thread()
+    if not on_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        ended_by.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 async def _heed_signals(

@@ -167,3 +167,32 @@ def test_stderr_that_nobody_reads_stops_nothing(folder: Path, environment: dict[
     finally:
         process.kill()
         process.wait()
+
+
+SLOW_START = """
+import os, signal
+import anyio
+from coserver import App
+
+app = App("shop")
+
+@app.lifespan
+async def life():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await anyio.sleep(60)
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0.01)
+        print("the database is closed")
+"""
+
+
+def test_a_signal_during_the_start_ends_what_the_lifespan_has_begun(
+    coserver: Callable[..., subprocess.CompletedProcess[str]], folder: Path, backend: str
+) -> None:
+    (folder / "app.py").write_text(SLOW_START)
+    done = coserver("serve", "app", "--port", "0", "--backend", backend)
+    assert done.stdout == "the database is closed\n"
+    assert (done.stderr, done.returncode) == ("", 0)
