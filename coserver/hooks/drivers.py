@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
 from greenlet import getcurrent
 
+from .arrivals import Arrivals
 from .patching import Shim
 from .workers import Worker
 
@@ -51,28 +50,6 @@ LATE: dict[str, tuple[str, Callable[[Any], Callable[..., Any] | None]]] = {
 }
 
 
-class _Finder(MetaPathFinder):
-    """Finds as Python does, and tells a module of LATE when it has been run."""
-
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        if fullname not in LATE:
-            return None
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec is not None and spec.loader is not None:
-            run: Callable[[Any], None] = spec.loader.exec_module
-
-            def exec_module(module: Any) -> None:
-                run(module)
-                if self in sys.meta_path:
-                    _tell(module)
-
-            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
-
-
-_finder = _Finder()
-
-
 def _tell(module: Any) -> None:
     name, make = LATE[module.__name__]
     made = make(module)
@@ -87,17 +64,16 @@ def _take_back(module: Any) -> None:
     setattr(module, name, getattr(there, "original", there))
 
 
+_arrivals = Arrivals(LATE, _tell)
+
+
 def settle() -> None:
     """After the install and the uninstall."""
     from .shims import installed
 
     here = "drivers" in installed()
-    if here is (_finder in sys.meta_path):
+    if not _arrivals.watch(here):
         return
-    if here:
-        sys.meta_path.insert(0, _finder)
-    else:
-        sys.meta_path.remove(_finder)
     for module in filter(None, map(sys.modules.get, LATE)):
         (_tell if here else _take_back)(module)
 

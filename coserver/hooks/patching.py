@@ -6,7 +6,8 @@ Where it was bound by name before is ``rebinding``'s to find.
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from importlib import import_module
 from types import FunctionType, ModuleType
 from typing import Any
@@ -18,18 +19,25 @@ ABSENT: Any = object()
 class Shim:
     """A replacement: ``shim`` for ``name`` of ``where``, "module" or "module:Class".
 
-    What the platform does not have is left out, as is what the class does not have, not even from its bases.
+    What the platform does not have is left out, as is what the class does not have, not even from its bases. A
+    ``late`` one does not import its module: it is put there once somebody has. Its ``shim`` makes the replacement, of
+    the original in a tuple (what a closure holds bare is rebound) and its name.
     """
 
     where: str
     name: str
     shim: Any
+    late: bool = False
+
+    @property
+    def module(self) -> str:
+        return self.where.partition(":")[0]
 
     def owner(self) -> Any:
-        """The module or class; None where there is none."""
+        """The module or class; None where there is none, or not yet."""
         module, _, path = self.where.partition(":")
         try:
-            owner: Any = import_module(module)
+            owner: Any = sys.modules.get(module) if self.late else import_module(module)
         except ImportError:
             return None
         for step in filter(None, path.split(".")):
@@ -43,6 +51,9 @@ class Put:
     __slots__ = ("before", "owner", "shim")
 
     def __init__(self, shim: Shim, owner: Any) -> None:
+        if shim.late:
+            label = f"{shim.where.replace(':', '.')}.{shim.name}"
+            shim = replace(shim, shim=shim.shim((getattr(owner, shim.name),), label))
         self.shim = shim
         self.owner = owner
         self.before = vars(owner).get(shim.name, ABSENT)

@@ -28,6 +28,7 @@ SHIMS: dict[str, str] = {
     "filelocks": "filelocks",
     "locks": "locks",
     "drivers": "drivers",
+    "loops": "loops",
     "locals": "locals",
 }
 
@@ -77,6 +78,20 @@ def put(name: str, make: Callable[[], Iterable[Shim]]) -> None:
         owned = [(shim, shim.owner()) for shim in make()]
         puts = _put[name] = [Put(shim, owner) for shim, owner in owned if owner is not None]
         rebind({id(put.original): (put.original, put.shim.shim) for put in puts if _rebound(put)})
+
+
+def arrive(family: str, module: str) -> None:
+    """Put a family's late shims into their module, which has just been imported: nobody has bound its names yet."""
+    with _lock:
+        puts = _put.get(family)
+        if puts is None:
+            return
+        there = {(id(one.owner), one.shim.name) for one in puts}
+        for shim in rows(family):
+            if shim.late and shim.module == module:
+                owner = shim.owner()
+                if owner is not None and (id(owner), shim.name) not in there:
+                    puts.append(Put(shim, owner))
 
 
 def uninstall() -> None:

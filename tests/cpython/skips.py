@@ -31,5 +31,6 @@ SKIPS: dict[str, dict[str, str]] = {
         "InterruptMainTests.test_interrupt_main_mainthread": _SIGINT,
         "InterruptMainTests.test_interrupt_main_subthread": _SIGINT,
     },
+    "test_unittest": {"*test_break.*": _SIGINT},
     "test_selectors": {"*.test_select_interrupt_exc": _RAISES},
 }

@@ -1,0 +1,114 @@
+"""Family "loops": ``asyncio.run`` and its kin, which refuse to run where a loop runs; in blocking code they may.
+
+A worker has its loop's thread, and what a thread keeps of a running loop (which it is, its task, its generators) it
+keeps once. So in a worker they run in a thread of their own, and the worker waits for that; elsewhere as ever.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from greenlet import getcurrent
+
+from .arrivals import Arrivals
+from .offloading import in_thread_to_the_end
+from .patching import Shim
+from .workers import Worker
+
+
+def _running(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        worker = getcurrent()
+        if type(worker) is not Worker:
+            return original[0](*args, **kwargs)
+        return _in_a_thread(worker, name, partial(original[0], *args, **kwargs))
+
+    return run
+
+
+def _running_loop(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        worker = getcurrent()
+        if type(worker) is not Worker or self.is_running():  # the worker's own loop, say: the original has the error
+            return original[0](self, *args, **kwargs)
+        return _in_a_thread(worker, name, partial(original[0], self, *args, **kwargs))
+
+    return run
+
+
+def _in_a_thread(worker: Worker, name: str, function: Callable[[], Any]) -> Any:
+    error = sys.exception()
+    if error is not None:
+        function = partial(_handling, error, error.__traceback__, function)
+    try:
+        return in_thread_to_the_end(worker, name, function)
+    finally:
+        del error, function  # they hold this frame
+
+
+def _handling(error: BaseException, trace: TracebackType | None, function: Callable[[], Any]) -> Any:
+    """What is raised in there is chained to what the caller is handling, as if it were called right there."""
+    try:
+        raise error
+    except BaseException:
+        error.__traceback__ = trace
+        return function()
+    finally:
+        del error, trace
+
+
+def _making_one(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
+    """A runner keeps the context it finds when it makes its loop; which library runs around the worker is no part."""
+
+    def make(self: Any) -> None:
+        if type(getcurrent()) is not Worker:
+            return original[0](self)  # type: ignore[no-any-return]
+        return copy_context().run(_without_library, original[0], self)
+
+    return make
+
+
+def _without_library(function: Callable[..., None], *args: Any) -> None:
+    try:
+        from sniffio import current_async_library_cvar
+    except ImportError:
+        pass
+    else:
+        current_async_library_cvar.set(None)
+    function(*args)
+
+
+ROWS = (
+    Shim("asyncio.runners", "run", _running, late=True),
+    Shim("asyncio.runners:Runner", "run", _running, late=True),
+    Shim("asyncio.runners:Runner", "_lazy_init", _making_one, late=True),
+    Shim("asyncio.base_events:BaseEventLoop", "run_until_complete", _running_loop, late=True),
+    Shim("asyncio.base_events:BaseEventLoop", "run_forever", _running_loop, late=True),
+    Shim("uvloop", "run", _running, late=True),
+    Shim("uvloop:Loop", "run_until_complete", _running_loop, late=True),
+    Shim("uvloop:Loop", "run_forever", _running_loop, late=True),
+    Shim("trio._core._run", "run", _running, late=True),
+    Shim("anyio._core._eventloop", "run", _running, late=True),
+    Shim("asgiref.sync:AsyncToSync", "__call__", _running, late=True),
+)
+
+
+def _tell(module: Any) -> None:
+    from .shims import arrive
+
+    arrive("loops", module.__name__)
+
+
+_arrivals = Arrivals(frozenset(shim.module for shim in ROWS), _tell)
+
+
+def settle() -> None:
+    """After the install and the uninstall."""
+    from .shims import installed
+
+    _arrivals.watch("loops" in installed())
