@@ -11,7 +11,8 @@ import anyio
 from ..observe.filters import And, Filter, Not, Or, Term, parse
 from ..observe.recorder import Bounds, Recorder
 from ..observe.trace import Trace
-from .observing import PATIENCE, watched
+from ..observe.underway import so_far
+from .observing import PATIENCE, take_snapshot, watched
 from .shown import ShownTrace, ShownTraces
 
 if TYPE_CHECKING:
@@ -100,10 +101,17 @@ class Traces:
         return self._recorder.latest(after, most)
 
     def find(self, number: int) -> Trace:
-        """The trace of an exchange by its id. Raises KeyError."""
+        """The trace of an exchange by its id; of one under way, recorded or not, as far as it has come.
+
+        Raises KeyError.
+        """
         self._settle()
         trace = self._recorder.find(number)
         if trace is None:
+            snapshot = take_snapshot(self._server)
+            for row in snapshot.exchanges:
+                if row.id == number:
+                    return so_far(row, snapshot.at, ShownTrace)
             raise KeyError(f"no trace of an exchange {number} is kept; it may have given way to newer ones")
         return trace
 
@@ -146,10 +154,10 @@ class Traces:
         return as_curl(trace, secrets=secrets)
 
     def replay(self, trace: Trace, *, timeout: float = 30) -> Replayed:
-        """Send a recorded request again, to the listener that had it; blocks, in a ``def`` handler only that.
+        """Send a request again, to the listener that had it; blocks, in a ``def`` handler only that.
 
-        Its secrets go out as they came. Raises ReplayError, OSError, http.client.HTTPException; RuntimeError on the
-        server's own loop, where it would wait for itself.
+        It may be under way (``find``), if all of it has been read. Its secrets go out as they came. Raises ReplayError,
+        OSError, http.client.HTTPException; RuntimeError on the server's own loop, where it would wait for itself.
         """
         from ..hooks.suspension import await_
         from ..hooks.workers import in_worker

@@ -24,6 +24,8 @@ __all__ = ["Client", "Refused", "RemoteStepper", "Stream", "Unreachable", "find"
 
 #: Seconds for an answer; a server that is stuck is still looked at within a second.
 PATIENCE = 10.0
+#: ... and of a request that is sent again, to which the server gives 30.
+REPLAYED = 40.0
 
 
 def find(what: str | None = None, token: str | None = None) -> Client:
@@ -100,6 +102,11 @@ class Client:
     def mark(self, number: int, on: bool = True) -> None:
         self._ask("PUT", f"/v1/traces/{number}/mark", {"on": on})
 
+    def replay(self, number: int) -> dict[str, Any]:
+        """Send its request again: ``status``, ``seconds``, ``size`` of the answer. Raises Unreachable, Refused."""
+        found: dict[str, Any] = json.loads(self._bytes("POST", f"/v1/traces/{number}/replay", None, REPLAYED))
+        return found
+
     def record(self, on: bool = True) -> None:
         self._ask("PUT", "/v1/traces/recording", {"on": on})
 
@@ -146,8 +153,10 @@ class Client:
         """Any request, its answer read as JSON. Raises Unreachable, Refused."""
         return self._ask(method, target, body)
 
-    def _bytes(self, method: str, target: str, body: Mapping[str, Any] | None = None) -> bytes:
-        with closing(self.connect()) as connection:
+    def _bytes(
+        self, method: str, target: str, body: Mapping[str, Any] | None = None, patience: float = PATIENCE
+    ) -> bytes:
+        with closing(self.connect(patience)) as connection:
             try:
                 connection.request(method, target, None if body is None else json.dumps(body), self.fields())
                 response = connection.getresponse()

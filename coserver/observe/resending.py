@@ -14,7 +14,7 @@ from time import monotonic
 from urllib.parse import urlsplit
 
 from .heads import Fields
-from .trace import Trace
+from .trace import OPEN, REQUEST, Trace
 
 #: Fields of one connection or of one framing (RFC 9110 §7.6.1), and what a client waits for in vain.
 _NOT_AGAIN = frozenset(
@@ -85,6 +85,9 @@ def resend(trace: Trace, address: str, timeout: float) -> Replayed:
     body = trace.request.body
     if trace.protocol != "http" or not trace.method:
         raise ReplayError(f"{trace!r} is no HTTP request")
+    declared = trace.request.get("content-length", str(body.size))
+    if declared != str(body.size) or any(span.kind == REQUEST and span.outcome == OPEN for span in trace.spans):
+        raise ReplayError(f"its body was not read to its end: {body.size} bytes of it are known")
     if body.truncated:
         raise ReplayError(
             f"{len(body.content)} of the body's {body.size} bytes were kept: record with Bounds(body_size=...)"

@@ -1,12 +1,13 @@
 """An exchange under way as a trace: what a snapshot knows of it, on its axis of time, up to now.
 
 Nothing need have been recorded. What a snapshot does not know is left out: the blocking calls that are over, when the
-handler of a response that is being sent began.
+handler of a response that is being sent began; and in one that came as JSON, fields and bodies.
 """
 
 from __future__ import annotations
 
 from ..lifecycle import phases
+from .heads import answer_fields, decode_fields
 from .secrets import mask_target
 from .states import ExchangeState, SubrequestState
 from .trace import (
@@ -29,8 +30,8 @@ _OUTCOMES = {"done": OK, "failed": FAILED, "cancelled": CANCELLED}
 _BEFORE = frozenset({phases.ACCEPT, phases.HEAD, phases.BODY})
 
 
-def so_far(row: ExchangeState, at: float = 0.0) -> Trace:
-    """``at`` is the moment of the snapshot, in seconds since 1970. Fields and bodies are not in a snapshot."""
+def so_far(row: ExchangeState, at: float = 0.0, make: type[Trace] = Trace) -> Trace:
+    """``at`` is the moment of the snapshot, in seconds since 1970."""
     spans = _main(row)
     if row.suspended is not None:
         waits = row.suspended
@@ -38,11 +39,13 @@ def so_far(row: ExchangeState, at: float = 0.0) -> Trace:
         name = f"{waits.call} {waits.on}".rstrip()
         spans.append(_open(SUSPEND, name, start, row.seconds, waits.place))
     spans += [_asked(sub, row.seconds) for sub in row.subrequests]
-    return Trace(
+    request = Message(unmasked=decode_fields(row.raw_fields), body=Body(content=row.content, size=row.request_size))
+    answer = Body(content=row.response_content(), size=row.response_size)
+    return make(
         id=row.id, connection=row.connection, server=row.server, listener=row.listener, protocol=row.protocol,
         secure=row.secure, src=row.src, dst=row.dst, at=at - row.seconds, seconds=row.seconds, method=row.method,
-        raw_target=row.target, host=row.host, version="", request=Message(body=Body(size=row.request_size)),
-        status=row.status, response=Message(body=Body(size=row.response_size)), handler=row.handler, route=row.route,
+        raw_target=row.target, host=row.host, version="", request=request, status=row.status,
+        response=Message(unmasked=answer_fields(row.raw_answer), body=answer), handler=row.handler, route=row.route,
         phase=row.phase, error=row.error, marked=row.marked, spans=tuple(spans),
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..control.edits import read_edit, read_hold
 from ..observe.filters import EVERYTHING, Filter, FilterError, parse
 from ..observe.snapshot import ConnectionState, ExchangeState, Snapshot
-from ..observe.trace import Trace
+from ..observe.trace import Message, Trace
 from .columns import Column
 from .live import VIEWS
 from .prompt import Prompt
@@ -26,7 +26,7 @@ TABLE, LOOK, HELP = "table", "look", "help"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be asked of the server: a row of ``top.DO``, and what it takes."""
+    """What is to be asked of the server: a row of ``desk.DO``, and what it takes."""
 
     what: str
     given: Mapping[str, Any] = field(default_factory=dict)
@@ -52,7 +52,10 @@ class Dashboard:
         self.hold = ""  # what is held, as it was typed
         self.held: dict[int, dict[str, Any]] = {}
         self.mode = TABLE
-        self.looked: Trace | dict[str, Any] | ExchangeState | ConnectionState | None = None
+        #: What is looked at; a text is a command of curl.
+        self.looked: Trace | dict[str, Any] | ExchangeState | ConnectionState | str | None = None
+        self.request: Message | None = None  # of what is looked at while it is under way
+        self.over = False  # what is looked at was under way, and is no more
         self.scroll = 0
         self.prompt: Prompt | None = None
         self._then: Callable[[str], Order | None] | None = None
@@ -68,7 +71,7 @@ class Dashboard:
             self.snapshot = snapshot
             if isinstance(self.looked, ExchangeState):
                 now = [one for one in snapshot.exchanges if one.id == self.looked.id]
-                self.looked = now[0] if now else self.looked
+                self.looked, self.over = now[0] if now else self.looked, not now
 
     def show_held(self, held: Sequence[dict[str, Any]]) -> None:
         """All that is held now."""
@@ -92,6 +95,8 @@ class Dashboard:
         if not self.paused:
             self.traces.append(trace)
             del self.traces[:-TRACES_MAX]
+            if isinstance(self.looked, ExchangeState) and self.looked.id == trace.id:
+                self.looked = trace
 
     def say(self, note: str, *, wrong: bool = False) -> None:
         self.note, self.wrong = note, wrong
@@ -140,6 +145,16 @@ class Dashboard:
             if isinstance(row, ConnectionState) and one["connection"] == row.id:
                 return one
         return next(iter(self.held.values()), None) if self.mode == TABLE else None
+
+    def look(self, what: Trace | dict[str, Any] | ExchangeState | ConnectionState | str) -> None:
+        """See it in full."""
+        self.mode, self.scroll = LOOK, 0
+        self.looked, self.request, self.over = what, None, False
+
+    def leave(self) -> None:
+        """Back to the table."""
+        self.mode, self.scroll = TABLE, 0
+        self.looked = self.request = None
 
     # What is pressed, as ``keys`` says.
 

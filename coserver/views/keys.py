@@ -98,10 +98,9 @@ def _look(board: Dashboard) -> Order | None:
     row = board.current()
     if row is None or isinstance(row, tuple):
         return None
-    board.mode, board.scroll = LOOK, 0
     held = [one for one in board.held.values() if _is_of(one, row)]
-    board.looked = held[0] if held else row.exchange or row if isinstance(row, ConnectionState) else row
-    return Order("look", {"id": row.id}) if isinstance(row, Trace) else None
+    board.look(held[0] if held else row.exchange or row if isinstance(row, ConnectionState) else row)
+    return Order("look", {"id": board.looked.id}) if isinstance(board.looked, Trace | ExchangeState) else None
 
 
 def _is_of(held: dict[str, Any], row: Any) -> bool:
@@ -121,12 +120,18 @@ def _mark(board: Dashboard) -> Order | None:
     return Order("mark", {"id": row.id, "on": on}) if isinstance(row, Trace) else None
 
 
-def _replay(board: Dashboard) -> Order | None:
-    row = board.looked if board.mode == LOOK else board.current()
-    if not isinstance(row, Trace):
-        board.say("what has ended can be sent again: choose it among the traces, 4", wrong=True)
-        return None
-    return Order("replay", {"id": row.id})
+def _with_request(what: str) -> Callable[[Dashboard], Order | None]:
+    def order(board: Dashboard) -> Order | None:
+        row = board.looked if board.mode == LOOK else board.current()
+        row = row.exchange if isinstance(row, ConnectionState) else row
+        if isinstance(row, dict):
+            return Order(what, {"id": row["exchange"]["id"]})
+        if not isinstance(row, Trace | ExchangeState):
+            board.say("choose a request: among the exchanges, 1, or the traces, 4", wrong=True)
+            return None
+        return Order(what, {"id": row.id})
+
+    return order
 
 
 def _pause(board: Dashboard) -> None:
@@ -172,7 +177,8 @@ KEYS: dict[str, Key] = {
     "e": Key(_edit, "e: change what is held: target=/x Name:value body=text status=404", "edit"),
     "R": Key(_respond, "R: answer it without its handler: 503 'come later'"),
     "X": Key(_with_held("abort"), "X: abort it; its connection is reset", "abort"),
-    "r": Key(_replay, "r: send a trace's request again", "replay"),
+    "r": Key(_with_request("replay"), "r: send its request again", "replay"),
+    "c": Key(_with_request("curl"), "c: its request as a command of curl, secrets masked", "curl"),
     "m": Key(_mark, "m: mark it, for the filter ~marked", "mark"),
     "ctrl-l": Key(lambda board: Order("redraw"), "ctrl-l: draw everything anew"),
     "?": Key(_help, "?: this help", "help"),
@@ -189,7 +195,7 @@ def press(board: Dashboard, key: str) -> Order | None:
         board.ended = True
         return None
     if board.mode != TABLE and key in ("q", "escape", "left", "enter", "backspace", "?"):
-        board.mode, board.looked, board.scroll = TABLE, None, 0
+        board.leave()
         return None
     found = KEYS.get(key)
     return found.do(board) if found is not None else None

@@ -160,7 +160,9 @@ def _looked(board: Dashboard) -> RenderableType:
     if isinstance(looked, Trace):
         return exchange_view.render(looked)
     if isinstance(looked, ExchangeState):
-        return underway.render(looked)
+        return underway.render(looked, board.request, over=board.over)
+    if isinstance(looked, str):
+        return Text(plain(looked))
     if isinstance(looked, ConnectionState):
         return underway.render_connection(looked)
     return Text("it is gone", "bright_black")

@@ -12,15 +12,21 @@ from rich.text import Text
 
 from ..observe.secrets import mask_target
 from ..observe.snapshot import ConnectionState, ExchangeState
+from ..observe.trace import Message
 from ..observe.underway import so_far
 from ..observe.waterfall import show_seconds
 from . import waterfall
+from .exchange import message
 from .plain import plain
 from .traces import show_size
 
 
-def render(row: ExchangeState) -> Group:
-    return Group(*_parts(row))
+def render(row: ExchangeState, request: Message | None = None, *, over: bool = False) -> Group:
+    """``request`` is its fields and body, if they are known; ``over``: it has ended meanwhile."""
+    parts = list(_parts(row, over))
+    if request is not None and row.method:
+        parts += message("→", f"{row.method} {mask_target(row.target)}", request)
+    return Group(*parts)
 
 
 def render_connection(row: ConnectionState) -> Group:
@@ -37,9 +43,11 @@ def render_connection(row: ConnectionState) -> Group:
     return Group(Text(f"connection {row.id}", "bold"), *rest)
 
 
-def _parts(row: ExchangeState) -> Iterator[RenderableType]:
+def _parts(row: ExchangeState, over: bool) -> Iterator[RenderableType]:
     what = f"{row.method} {mask_target(row.target)}" if row.method else row.url
     phase = (f"{row.phase} ‖", "bold yellow") if row.held else (row.phase, "cyan")
+    if over:
+        phase = (f"has ended after {row.phase}", "bold yellow")
     taken = f"  {show_seconds(row.seconds)}"
     above = Text.assemble((plain(what), "bold"), "  ", phase, taken, no_wrap=True, overflow="ellipsis")
     yield waterfall.render(so_far(row), above)

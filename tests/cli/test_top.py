@@ -196,6 +196,8 @@ def test_filters_sorting_marks_traces_and_help(serve: Callable[..., Running], sc
     top.until(lambda text: "GET /page/x  200" in text and "→ GET /page/x HTTP/1.1" in text)
     top.keys("r")
     top.until("sent again: 200")
+    top.keys("c")
+    top.until(lambda text: f"curl --globoff --path-as-is http://127.0.0.1:{port}/page/x" in text)
     top.keys("q", "?")
     top.until("change what is held")
     top.keys("\x1b")
@@ -215,10 +217,15 @@ def test_the_waterfall_of_what_is_under_way(serve: Callable[..., Running], scree
     seen = top.until(lambda text: "GET /waits  suspend" in text and "░░░" in text)
     assert [line.split()[0] for line in seen.splitlines()[5:8]] == ["request", "handler", "sleep"]
     assert re.search(r"(?m)^waits in +sleep .*/app\.py:\d+ in waits", seen)
+    assert "→ GET /waits" in top.until("accept-encoding: identity")
     before = re.search(r"handler waits.* ([\d.]+) m?s$", seen, re.MULTILINE)
     assert before is not None
     top.until(lambda text: before[0] not in text)  # it goes on
-    top.keys("q", "q")
+    top.keys("c")
+    top.until(f"curl --globoff --path-as-is http://127.0.0.1:{port}/waits")
+    top.keys("q", "r")
+    top.until("2 suspended")  # the same again, though nothing is recorded
+    top.keys("q")
     assert top.ended() == 0
     del asking
 

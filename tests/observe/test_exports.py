@@ -10,6 +10,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from coserver import App, Request, Tls
@@ -23,7 +25,7 @@ from coserver.observe.resending import ReplayError, as_curl
 from coserver.views.samples import all_samples, page
 
 from ..certificates import write
-from ..server.clients import chunked, get, post, talking
+from ..server.clients import chunked, get, post, talking, until
 from .test_recorder import shop
 
 CURL = shutil.which("curl")
@@ -159,6 +161,51 @@ async def test_a_replay_sends_the_same_with_its_secrets(tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match="areplay"):
             server.traces.replay(trace)
         assert [one.status for one in server.traces] == [200, 200, 200]
+
+
+async def test_one_under_way_is_sent_again_though_nothing_is_recorded() -> None:
+    app = App(name="shop")
+    seen: list[Any] = []
+    go_on = anyio.Event()
+
+    @app.post("/orders")
+    async def orders(request: Request) -> str:
+        seen.append((request.target, request.headers["authorization"], request.body))
+        if len(seen) == 1:
+            await go_on.wait()
+        return f"order {len(seen)}"
+
+    async with talking(app) as (server, client):
+        await client.send(post("/orders?token=geheim", b"one", "Authorization: Bearer abc"))
+        await until(lambda: seen)
+        (exchange,) = server.snapshot().exchanges
+        trace = server.traces.find(exchange.id)
+        assert (trace.phase, trace.status, trace.request.body.content) == ("handler", 0, b"one")
+        assert [span.outcome for span in trace.spans] == ["ok", "open"]
+        again = await server.traces.areplay(trace)
+        assert (again.status, again.content) == (200, b"order 2")
+        assert seen[0] == seen[1]
+        line = server.traces.curl(trace)
+        assert line.startswith("curl ")
+        assert "--data-binary one" in line
+        assert "geheim" not in line
+        assert "abc" not in line
+        assert "Bearer abc" in server.traces.curl(trace, secrets=True)
+        go_on.set()
+        assert (await client.answer("POST")).text == "order 2"
+        with pytest.raises(KeyError, match="no trace of an exchange"):
+            await anyio.to_thread.run_sync(server.traces.find, exchange.id)
+
+
+async def test_one_whose_body_has_not_come_is_not_sent_again() -> None:
+    async with talking(shop()) as (server, client):
+        await client.send(post("/echo", b"x" * 20)[:-5])
+        await until(lambda: server.snapshot().filter("~at body"))
+        trace = server.traces.find(server.snapshot().exchanges[0].id)
+        with pytest.raises(ReplayError, match="not read to its end: 15 bytes of it are known"):
+            await server.traces.areplay(trace)
+        await client.send(b"x" * 5)
+        await client.answer("POST")
 
 
 def test_replays_from_another_thread_and_to_a_unix_socket(backend: str, tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ import pytest
 from rich.cells import cell_len
 
 from coserver.observe.snapshot import Snapshot
+from coserver.observe.trace import Body, Message
 from coserver.views import held as held_view
 from coserver.views.dashboard import Dashboard
 from coserver.views.keys import KEYS, press
 from coserver.views.live import VIEWS, example
 from coserver.views.prompt import Prompt
 from coserver.views.rates import Rates, sparkline
+from coserver.views.samples import page
 from coserver.views.screen import example_board, plain_lines
 from coserver.views.terminal import read_keys
 
@@ -66,8 +68,11 @@ def test_keys_without_anything_held() -> None:
     for key in ("n", "a", "X", "e", "R"):
         assert press(board, key) is None
         assert "nothing is held" in board.note
-    assert press(board, "r") is None
-    assert "traces" in board.note
+    for key, what in (("r", "replay"), ("c", "curl")):
+        order = press(board, key)
+        assert order is not None
+        assert (order.what, order.given) == (what, {"id": 44})
+        assert press(Dashboard(), key) is None
     assert press(board, "unknown") is None
     for key, each in KEYS.items():
         if key not in ("q", "f", "i"):
@@ -121,6 +126,29 @@ def test_what_is_looked_at_follows_its_hold() -> None:
     assert not board.ended
     press(board, "q")
     assert board.ended
+
+
+def test_what_is_looked_at_ends_meanwhile() -> None:
+    board = bare_board()
+    order = press(board, "enter")
+    assert order is not None
+    assert (order.what, order.given) == ("look", {"id": 44})
+    board.request = held_message()
+    shown = "\n".join(plain_lines(board, 80, 24))
+    assert "→ GET /report.pdf" in shown
+    assert "x-tag: t" in shown
+    board.show(replace(example(), connections=()))
+    assert "has ended after response" in plain_lines(board, 80, 24)[3]
+    board.show_trace(replace(page(), id=44))
+    assert "GET /page/7?lang=de  200" in plain_lines(board, 80, 24)[3]
+    board.look("curl 'http://x/'")
+    assert plain_lines(board, 80, 24)[3] == "curl 'http://x/'"
+    press(board, "q")
+    assert "id" in plain_lines(board, 80, 24)[3]
+
+
+def held_message() -> Message:
+    return Message(unmasked=(("x-tag", "t"),), body=Body(content=b"a", size=1))
 
 
 def test_rates() -> None:

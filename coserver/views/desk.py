@@ -1,0 +1,265 @@
+"""What a dashboard asks of its server, in threads of its own: pictures, what is held, traces; and orders, one by one.
+
+A new order is a method here and a row of DO. Who runs the dashboard is ``top``.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..control.client import Client, Refused, RemoteStepper, Unreachable, find
+from ..control.wire import read_trace
+from ..observe.resending import as_curl
+from ..observe.snapshot import ExchangeState
+from ..observe.trace import Trace
+from .dashboard import Dashboard, Order
+
+#: Seconds between two pictures.
+REFRESH = 0.5
+#: Seconds between two attempts to reach a server that is gone: it may be a reload's next one.
+_AGAIN = 1.0
+_STOP = Order("")
+
+
+class Desk:
+    """What asks and is told. ``lock`` is of the board: three threads change it."""
+
+    def __init__(self, client: Client, board: Dashboard, wake: Callable[[], None]) -> None:
+        self.client = client
+        self.board = board
+        self.lock = threading.Lock()
+        self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        #: What a thread has failed by: it ends the dashboard, instead of a traceback across its screen.
+        self.failure: BaseException | None = None
+        self._wake = wake
+        self._ended = threading.Event()
+        self._step: RemoteStepper | None = None
+        self._streams: list[Any] = []
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        self._thread(self._watch)
+        self._thread(self._obey)
+
+    def stop(self) -> None:
+        """What is held goes on."""
+        self._ended.set()
+        self.orders.put(_STOP)
+        self._close_step()
+        for stream in self._streams:
+            stream.close()
+        for thread in self._threads:
+            thread.join(1)
+
+    def _thread(self, run: Callable[..., None], *args: Any) -> None:
+        def guarded() -> None:
+            try:
+                run(*args)
+            except BaseException as error:
+                self.failure = error
+                self._wake()
+
+        thread = threading.Thread(target=guarded, name=f"coserver top {run.__name__}", daemon=True)
+        self._threads = [one for one in self._threads if one.is_alive()] + [thread]
+        thread.start()
+
+    def _watch(self) -> None:
+        """A picture each half second."""
+        while not self._ended.is_set():
+            began = time.monotonic()
+            try:
+                snapshot = self.client.snapshot()
+                with self.lock:
+                    self.board.show(snapshot)
+            except (Unreachable, Refused) as error:
+                self._say(f"{error}", wrong=True)
+                self._ended.wait(_AGAIN)
+                self._find_again()
+            self._wake()
+            self._ended.wait(max(REFRESH - (time.monotonic() - began), 0.05))
+
+    def _find_again(self) -> None:
+        """A server of the same name: a reload's next, or one that was started again."""
+        try:
+            self.client = find(self.client.name)
+        except (Unreachable, Refused):
+            return
+        with self.lock:
+            self.board.following = False
+
+    def _obey(self) -> None:
+        """Orders, one after the other."""
+        while True:
+            order = self.orders.get()
+            if order is _STOP or self._ended.is_set():
+                return
+            try:
+                DO[order.what](self, **order.given)
+            except (Unreachable, Refused) as error:
+                self._say(str(error), wrong=True)
+            except (KeyError, ValueError) as error:
+                self._say(f"{error}", wrong=True)
+            self._wake()
+
+    def _say(self, note: str, *, wrong: bool = False) -> None:
+        with self.lock:
+            self.board.say(note, wrong=wrong)
+        self._wake()
+
+    # Holding.
+
+    def _hold(self, filter: str, at: list[str], text: str) -> None:
+        self._close_step()
+        step = self._step = self.client.step(filter, at)
+        with self.lock:
+            self.board.hold = text
+        self._thread(self._follow_held, step)
+        self._say(f"holding {text}")
+
+    def _release(self) -> None:
+        self._close_step()
+        self._say("nothing is held any more")
+
+    def _close_step(self) -> None:
+        step, self._step = self._step, None
+        if step is not None:
+            step.close()
+        with self.lock:
+            self.board.hold = ""
+            self.board.show_held([])
+
+    def _follow_held(self, step: RemoteStepper) -> None:
+        try:
+            for held in step.changes():
+                with self.lock:
+                    if step is not self._step:
+                        return
+                    self.board.show_held(held)
+                self._wake()
+        except Unreachable:
+            pass  # the picture's thread says so
+        if step is self._step:
+            self._close_step()
+            self._wake()
+
+    def _stepper(self) -> RemoteStepper:
+        if self._step is None:
+            raise ValueError("nothing is held; i says what to hold")
+        return self._step
+
+    def _next(self, which: int) -> None:
+        self._stepper().next(which)
+        self._say(f"#{which} goes on to its next phase")
+
+    def _resume(self, which: int) -> None:
+        self._stepper().resume(which)
+        self._say(f"#{which} goes on")
+
+    def _resume_all(self) -> None:
+        step, count = self._stepper(), 0
+        with self.lock:
+            held = list(self.board.held)
+        for which in held:
+            try:
+                step.resume(which)
+                count += 1
+            except Refused:
+                continue  # its client left meanwhile
+        self._say(f"{count} go on")
+
+    def _abort(self, which: int) -> None:
+        self._stepper().abort(which)
+        self._say(f"#{which} is aborted")
+
+    def _edit(self, which: int, changes: dict[str, Any]) -> None:
+        now = self._stepper().edit(which, **changes)
+        with self.lock:
+            self.board.show_held([now if one["id"] == which else one for one in self.board.held.values()])
+        self._say(f"#{which} is changed: {', '.join(changes)}")
+
+    def _respond(self, which: int, status: int, body: str, headers: dict[str, str]) -> None:
+        self._stepper().respond(status, body, headers, which=which)
+        self._say(f"#{which} is answered with {status}")
+
+    # Traces.
+
+    def _follow(self) -> None:
+        kept = self.client.traces(last=100)
+        stream = self.client.follow()
+        self._streams.append(stream)
+        with self.lock:
+            self.board.following = True
+            for trace in kept:
+                self.board.show_trace(trace)
+        self._thread(self._follow_traces, stream)
+
+    def _follow_traces(self, stream: Any) -> None:
+        try:
+            for each in stream:
+                if "lost" not in each:
+                    with self.lock:
+                        self.board.show_trace(read_trace(each))
+                        looked = self.board.looked
+                    if isinstance(looked, Trace) and looked.id == each["id"]:
+                        self.orders.put(Order("look", {"id": looked.id}))  # it has ended: now it is there in full
+        except Unreachable:
+            pass
+        with self.lock:
+            self.board.following = False
+
+    def _look(self, id: int) -> None:
+        try:
+            trace = self.client.trace(id)
+        except Refused:
+            with self.lock:
+                if isinstance(self.board.looked, ExchangeState):
+                    return  # it has ended meanwhile
+            raise
+        with self.lock:
+            looked = self.board.looked
+            if isinstance(looked, ExchangeState) and looked.id == id:
+                self.board.request = trace.request
+            elif isinstance(looked, Trace) and looked.id == id:
+                self.board.looked = trace
+
+    def _curl(self, id: int) -> None:
+        trace = self.client.trace(id)
+        with self.lock:
+            self.board.look(as_curl(trace))
+
+    def _mark(self, id: int, on: bool) -> None:
+        self.client.mark(id, on)
+
+    def _replay(self, id: int) -> None:
+        self._say(f"the request of {id} is sent again")
+        self._thread(self._send_again, id)  # it may be held, and other orders are to let it go
+
+    def _send_again(self, id: int) -> None:
+        try:
+            found = self.client.replay(id)
+        except (Unreachable, Refused) as error:
+            self._say(str(error), wrong=True)
+            return
+        self._say(f"sent again: {found['status']} in {found['seconds'] * 1e3:.1f} ms, {found['size']} bytes")
+
+
+#: What each order comes to.
+DO: dict[str, Callable[..., None]] = {
+    "hold": Desk._hold,
+    "release": Desk._release,
+    "next": Desk._next,
+    "resume": Desk._resume,
+    "resume_all": Desk._resume_all,
+    "abort": Desk._abort,
+    "edit": Desk._edit,
+    "respond": Desk._respond,
+    "follow": Desk._follow,
+    "look": Desk._look,
+    "mark": Desk._mark,
+    "replay": Desk._replay,
+    "curl": Desk._curl,
+}
