@@ -24,7 +24,7 @@ from ..transport.parking import parkable
 from ..transport.stream import SocketStream
 from ..transport.tls import TlsStream
 from ..transport.tls_info import TlsInfo
-from ..upstream.parent import current_host
+from ..upstream.parent import current_exchange, current_host
 from .arrival import arrive
 from .handshake import secure
 from .holding import Pause, be_held
@@ -294,6 +294,11 @@ class Accepted(EndedFromOutside):
         """Take a task, in the connection's own context."""
         assert self._context is not None
         self._context.run(self.service.adopt, self)
+
+    def tell_tasks(self, exchange: int) -> None:
+        """What is started from here on runs for this exchange: its number stands in the connection's context."""
+        current_exchange.set(exchange)
+        self._context = copy_context()
 
     def context_changed(self) -> bool:
         try:

@@ -21,7 +21,7 @@ from ..lifecycle.phases import ACCEPT, BODY, HANDLER, HEAD, RECYCLE, RESPONSE
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.http1 import Http1Reader
 from ..upstream.errors import UpstreamError
-from ..upstream.parent import end_forwarding
+from ..upstream.parent import Asked, end_forwarding
 from ..upstream.subrequest import Subrequest
 from .accepted import Accepted, is_cancellation
 from .afterwork import begin_work, work_after
@@ -100,6 +100,8 @@ class HttpConnection(Accepted):
                 self.phase = HEAD
                 self.since = now = monotonic()
                 exchange = self.exchange = Exchange(next_exchange_id(), self, head, now)
+                if Asked.ever:
+                    self.tell_tasks(exchange.id)
                 if self.service.heads is not None:
                     self.service.heads(self, exchange)
                 try:

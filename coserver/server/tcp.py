@@ -24,7 +24,7 @@ from ..lifecycle.emitter import Answered
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.framing import Framing
 from ..transport.tls_info import TlsInfo
-from ..upstream.parent import end_children
+from ..upstream.parent import current_exchange, end_children
 from .accepted import Accepted, is_cancellation
 from .endpoint import DIRECT, WORKER, Endpoint
 from .errors import AppError
@@ -232,6 +232,7 @@ class TcpConnection(Accepted):
         self.phase = phases.HANDLER
         self.deadline = now + self.limits.handler_timeout
         exchange = self.exchange = Message(next_exchange_id(), self, message, now)
+        current_exchange.set(exchange.id)
         self.running.add(self)
         if self.emitter.heard:
             if self.emitter.watched:

@@ -1,7 +1,8 @@
 """Whose child a subrequest is: the exchange whose handler asked. To this floor that is only what ``Exchange`` says.
 
-A contextvar holds the connection, set once for its life: a plain request pays nothing. When the exchange ends, its
-children end: their connections are closed, and no member is blamed.
+A contextvar holds the connection, set once for its life; where there are upstreams another says which of its exchanges:
+a task that outlives its own must not ask on behalf of the next. When the exchange ends, its children end: their
+connections are closed, and no member is blamed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio.lowlevel
 
 from ..lifecycle.emitter import Emitter
+from ..lifecycle.phases import CLOSED, RECYCLE
 from .errors import TooDeep
 
 if TYPE_CHECKING:
@@ -67,6 +69,22 @@ class Host(Protocol):
 
 
 current_host: ContextVar[Host | None] = ContextVar("coserver_host", default=None)
+#: The number of the exchange on whose behalf a task runs; 0: that was begun before there was any upstream.
+current_exchange: ContextVar[int] = ContextVar("coserver_exchange", default=0)
+
+
+class Asked:
+    """``ever``: an upstream has been opened in this process. Until then no exchange needs to be told from the next."""
+
+    ever = False
+
+
+def exchange_of(host: Host) -> Exchange | None:
+    """The exchange of this task, as long as it is under way."""
+    exchange: Exchange | None = host.exchange
+    if exchange is None or current_exchange.get() not in (exchange.id, 0) or host.phase in (RECYCLE, CLOSED):
+        return None
+    return exchange
 
 
 def hand_on(exchange: Exchange, client: Client) -> bytes:

@@ -22,7 +22,7 @@ from .declaring import Configured, Declared, UpstreamOptions
 from .forwarding import Forwardable, ForwardOptions, forwarded
 from .gathering import Map
 from .member import Member
-from .parent import current_host, hand_on
+from .parent import Asked, current_host, exchange_of, hand_on
 from .subrequest import OnDone, Subrequest
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Upstream(Declared):
         started = monotonic()
         sub = Subrequest(client, method, target, started)
         host = current_host.get()
-        exchange = host.exchange if host is not None else None
+        exchange = exchange_of(host) if host is not None else None
         if exchange is not None:
             sub.host, sub.exchange = host, exchange
         if message:
@@ -218,6 +218,7 @@ class Upstream(Declared):
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(Loop.current().run)
+            Asked.ever = True
             self._clients[thread] = Client(self, tasks)
             self._opened[thread] = 1
             try:
