@@ -226,7 +226,7 @@ class Client:
         try:
             with anyio.CancelScope() as scope:
                 sub.scope = scope
-                if sub.cancelled:
+                if sub.cancelled or sub.done:
                     scope.cancel()
                 answer = await _let_go_by_all(host, event)
         finally:

@@ -124,7 +124,7 @@ def end_children(exchange: Exchange) -> None:
     for child in children:
         if child.body_stream is not None:
             child.body_stream.close()
-        elif not child.done:
+        if not child.done:  # one whose answer is there may still be held at it
             if not child.awaited:
                 log.warning("%r was never awaited and ends with its exchange; use detach=True to let it go on", child)
             child.cancel()

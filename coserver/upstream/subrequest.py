@@ -236,7 +236,7 @@ class Subrequest(Pending[Any]):
             self.client.leave_line(self)
         if self.scope is not None:
             self.scope.cancel()
-        if self.host is not None and self.watched:
+        if self.host is not None and self.watched and self.response is None:  # else it is held, finished
             self.host.emitter.tell(ev.SubrequestCancelled(**self._facts()))
         self._settle()
 

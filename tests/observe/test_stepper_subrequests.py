@@ -195,3 +195,40 @@ async def test_messages_and_streams() -> None:
                 one.edit(status=299)
                 one.resume()
                 assert (await client.answer()).text == '{"status":299,"size":30}'
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("when", ["started", "finished"])
+async def test_the_end_of_the_parent_ends_what_is_held(when: str, stream: bool) -> None:
+    """It leaves neither a hold, nor a task, nor a connection that is not free."""
+    app = App()
+    async with serving(backend_app()) as back:
+        users = app.upstream("users", back.url)
+        held = anyio.Event()
+
+        @app.get("/")
+        async def leave() -> str:
+            users.get("/u/1", stream=stream).awaited = True  # else its end is told
+            await held.wait()
+            return "done"
+
+        async with serving(app) as server, connect(server.port) as client:
+            client_of = users.client_of(server.thread)
+            assert client_of is not None
+            with server.step("", at="subrequest") as step:
+                await client.send(get("/"))
+                one = await step.wait_async(5)
+                if when == "finished":
+                    one.next()
+                    one = await step.wait_async(5)
+                    assert one.status == 200
+                held.set()
+                assert (await client.answer()).text == "done"
+                await until(lambda: not step.waiting)
+                with pytest.raises(NotHeld):
+                    one.resume()
+            await until(lambda: not client_of._held)
+            assert [pool.busy for pool in client_of.pools] == [0]
+            assert not server.snapshot().connections[0].held
+            await client.send(get("/"))
+            assert (await client.answer()).text == "done"
