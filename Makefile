@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # More for pytest: make test PYTEST_ARGS="-k drain -x"; -n 0 runs all in one process
 PYTEST_ARGS ?=
 
-.PHONY: help demo test docs docs-serve notebooks storm conformance check lint types imports coverage clean
+.PHONY: help demo test docs docs-serve changelog notebooks storm conformance check lint types imports coverage clean
 
 help:
 	@echo "make demo    a small shop with traffic of its own, on port 8000"
@@ -15,6 +15,7 @@ help:
 	@echo "make docs    the site, into site/; make docs-serve shows it on port 8001 and follows your changes"
 	@echo "make notebooks    JupyterLab on the lessons of notebooks/"
 	@echo "make storm   10,000 random cancellations of subrequests"
+	@echo "make changelog    what the newsfragments make of CHANGELOG.md; VERSION=1.2 writes it, and takes them away"
 	@echo "make check   what CI runs: lint, types, imports, tests with coverage"
 	@echo "make kernels the notebook tests on each supported ipykernel: KERNELS='6.31.0 7.3.0'"
 	@echo "make conformance    CPython's own tests inside hooked workers, on asyncio and trio"
@@ -39,6 +40,10 @@ docs-serve: $(VENV)/.installed-dev
 
 notebooks: $(VENV)/.installed-dev
 	$(BIN)/jupyter lab notebooks
+
+changelog: $(VENV)/.installed-dev
+	@$(BIN)/python -m pip install -qq --group news
+	$(BIN)/towncrier build $(if $(VERSION),--version $(VERSION),--draft --version next)
 
 # Each in an environment of its own; the newest is what make test runs with.
 KERNELS ?= 6.31.0 7.3.0

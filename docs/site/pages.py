@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -18,6 +19,7 @@ from coserver.views import lifecycle_svg, waterfall_svg
 from coserver.views.samples import page as sample
 from coserver_cli.commands import cli
 
+_NEWS = Path(__file__).parents[2] / "newsfragments"
 _MARK = re.compile(r"^\{\{ *(\w+) *\}\}$", re.MULTILINE)
 
 
@@ -121,6 +123,16 @@ def _prose(text: str) -> str:
     return "\n".join(line.strip() for line in text.replace("\b", "").splitlines())
 
 
+def changes() -> str:
+    """What is to come, of the newsfragments, by their kinds."""
+    kinds = {"removal": "Removed", "feature": "New", "bugfix": "Mended"}
+    parts: list[str] = []
+    for kind, heading in kinds.items():
+        news = [one.read_text(encoding="utf-8") for one in sorted(_NEWS.glob(f"*.{kind}.md"))]
+        parts += [f"## {heading}\n", *("- " + " ".join(text.split()) for text in news), ""] if news else []
+    return "\n".join(parts)
+
+
 #: What a page may ask for.
 MADE: dict[str, Callable[[], str]] = {
     "life": life,
@@ -128,4 +140,5 @@ MADE: dict[str, Callable[[], str]] = {
     "events": events,
     "phases": phases,
     "commands": commands,
+    "changes": changes,
 }
