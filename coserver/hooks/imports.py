@@ -12,11 +12,10 @@ import importlib._bootstrap as bootstrap
 import sys
 from collections.abc import Iterator
 from threading import get_ident
-from types import FunctionType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
-from greenlet import getcurrent
-
+from .callers import asking, worker_here
 from .patching import Shim
 from .suspension import place_of
 from .workers import Worker, frame_of
@@ -41,36 +40,30 @@ _importers: dict[int, _Importer] = {}
 
 
 def _caller() -> int:
-    """The number of whoever calls: of the worker, for greenlets made in it too, or of the thread."""
-    current: Any = getcurrent()
-    while current is not None:
-        if isinstance(current, Worker):
-            return id(current)
-        current = current.parent
-    return get_ident()
+    """The number of whoever calls: of the worker or of the thread."""
+    worker = worker_here()
+    return get_ident() if worker is None else id(worker)
 
 
-def _asking(function: FunctionType) -> Any:
-    """The same function of importlib, which asks ``_caller`` who calls it."""
-    ours = {**function.__globals__, "_thread": SimpleNamespace(**{**vars(_thread), "get_ident": _caller})}
-    return FunctionType(function.__code__, ours, function.__name__, function.__defaults__, function.__closure__)
-
-
-_acquire_here, _release_here, _has_deadlock_here = _asking(_acquire), _asking(_release), _asking(_has_deadlock)
+#: What importlib's code has for ``_thread``.
+_threads = SimpleNamespace(**{**vars(_thread), "get_ident": _caller})
+_acquire_here, _release_here = asking(_acquire, _thread=_threads), asking(_release, _thread=_threads)
+_has_deadlock_here = asking(_has_deadlock, _thread=_threads)
 
 
 def acquire(self: Any) -> Any:
-    caller = _caller()
+    worker = worker_here()
     thread = get_ident()
-    if caller == thread:
+    if worker is None:
         if _importers:
             _look_out(self, thread)
         return _acquire(self)
     if self.owner == thread:  # taken before the install, or by loop code that has this loop run in an import
         return _acquire(self)
+    caller = id(worker)
     importer = _importers.get(caller)
     if importer is None:
-        importer = _importers[caller] = _Importer(_worker())
+        importer = _importers[caller] = _Importer(worker)
     importer.depth += 1
     taken = False
     try:
@@ -94,13 +87,6 @@ def release(self: Any) -> None:
 
 def has_deadlock(self: Any) -> Any:
     return (_has_deadlock if _caller() == get_ident() else _has_deadlock_here)(self)
-
-
-def _worker() -> Worker:
-    current: Any = getcurrent()
-    while not isinstance(current, Worker):
-        current = current.parent
-    return current
 
 
 def _leave(caller: int, importer: _Importer) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from . import imports, joining, leftovers, queues, rlocks
+from . import imports, joining, leftovers, pyrlocks, queues, rlocks
 from .holding import hold, holders, refuse, suspended_holder
 from .lines import take, until_of, waiting, wake_next
 from .patching import Shim
@@ -27,7 +27,7 @@ _acquire, _release = _Lock.acquire, _Lock.release
 def acquire(self: Any, blocking: Any = True, timeout: Any = -1) -> bool:
     worker = getcurrent()
     if type(worker) is not Worker:
-        if holders:
+        if holders and id(self) in holders:
             return _acquire_elsewhere(self, blocking, timeout)
         return _acquire(self, blocking, timeout)
     if blocking is not True or timeout != -1:
@@ -43,7 +43,7 @@ def acquire(self: Any, blocking: Any = True, timeout: Any = -1) -> bool:
 def __enter__(self: Any) -> bool:  # noqa: N807
     worker = getcurrent()
     if type(worker) is not Worker:
-        if holders:
+        if holders and id(self) in holders:
             return _acquire_elsewhere(self, True, -1)
         return _acquire(self)
     return _take(worker, self, -1)
@@ -59,7 +59,7 @@ def _take(worker: Worker, lock: Any, timeout: Any) -> bool:
 
 
 def _acquire_elsewhere(self: Any, blocking: Any, timeout: Any) -> bool:
-    """Outside of workers, while some worker holds some lock."""
+    """Outside of workers, of what a worker holds, or has held until code in C released it."""
     if suspended_holder(self) is None or not blocking:
         taken = _acquire(self, blocking, timeout)
     else:
@@ -76,7 +76,7 @@ def _acquire_elsewhere(self: Any, blocking: Any, timeout: Any) -> bool:
 
 
 def release(self: Any, /) -> None:
-    if holders:
+    if holders and id(self) in holders:
         holders.pop(id(self), None)
     _release(self)
     if waiting:
@@ -84,7 +84,7 @@ def release(self: Any, /) -> None:
 
 
 def __exit__(self: Any, kind: Any = None, error: Any = None, trace: Any = None, /) -> None:  # noqa: N807
-    if holders:
+    if holders and id(self) in holders:
         holders.pop(id(self), None)
     _release(self)
     if waiting:
@@ -94,6 +94,7 @@ def __exit__(self: Any, kind: Any = None, error: Any = None, trace: Any = None, 
 def settle() -> None:
     """Conditions keep methods of their locks: have those that exist ask for them anew, after a change."""
     imports.settle()
+    pyrlocks.settle()
     for one in gc.get_objects():
         if issubclass(type(one), Condition):
             own = vars(one)
@@ -110,6 +111,7 @@ ROWS = (
     Shim("_thread:LockType", "__enter__", __enter__),
     Shim("_thread:LockType", "__exit__", __exit__),
     *rlocks.ROWS,
+    *pyrlocks.ROWS,
     *queues.ROWS,
     *joining.ROWS,
     *leftovers.ROWS,

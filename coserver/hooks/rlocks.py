@@ -69,7 +69,7 @@ def _attempt(worker: Worker, lock: Any) -> bool:
 def acquire(self: Any, blocking: Any = True, timeout: Any = -1) -> bool:
     worker = getcurrent()
     if type(worker) is not Worker:
-        if owners:
+        if owners and id(self) in owners:
             return _acquire_elsewhere(self, blocking, timeout)
         return _acquire(self, blocking, timeout)
     until = None
@@ -82,13 +82,13 @@ def acquire(self: Any, blocking: Any = True, timeout: Any = -1) -> bool:
 
 
 def __enter__(self: Any) -> bool:  # noqa: N807
-    if type(getcurrent()) is Worker or owners:
+    if type(getcurrent()) is Worker or (owners and id(self) in owners):
         return acquire(self)
     return _acquire(self)
 
 
 def _acquire_elsewhere(self: Any, blocking: Any, timeout: Any) -> bool:
-    """Outside of workers, while some worker has some RLock. C would let any code of the worker's thread in."""
+    """Outside of workers, while one has it. C would let any code of the worker's thread in."""
     owner = suspended_owner(self)
     if owner is not None:
         _acquire(_RLock(), blocking, timeout)
@@ -103,7 +103,7 @@ def _acquire_elsewhere(self: Any, blocking: Any, timeout: Any) -> bool:
 
 
 def release(self: Any, /) -> None:
-    if type(getcurrent()) is Worker or owners:
+    if type(getcurrent()) is Worker or (owners and id(self) in owners):
         return _release_owned(self)
     _release(self)
     if waiting:
@@ -112,7 +112,7 @@ def release(self: Any, /) -> None:
 
 
 def __exit__(self: Any, kind: Any = None, error: Any = None, trace: Any = None, /) -> None:  # noqa: N807
-    if type(getcurrent()) is Worker or owners:
+    if type(getcurrent()) is Worker or (owners and id(self) in owners):
         return _release_owned(self)
     _release(self)
     if waiting:

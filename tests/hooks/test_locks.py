@@ -27,6 +27,7 @@ from .running import both, ticking
 _early = threading.Condition()  # made before any install
 
 KINDS = [threading.Lock, threading.RLock]
+REENTRANT = [threading.RLock, threading._PyRLock]  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)
@@ -192,7 +193,7 @@ async def test_errors_are_the_originals(make: Callable[[], Any], given: tuple[An
     assert await run_blocking(release) == release()
 
 
-@pytest.mark.parametrize("make", KINDS)
+@pytest.mark.parametrize("make", [*KINDS, *REENTRANT[1:]])
 async def test_loop_code_that_would_wait_for_ever_gets_an_error(make: Callable[[], Any]) -> None:
     lock, done = make(), anyio.Event()
 
@@ -226,8 +227,9 @@ def _with(lock: Any) -> None:
         pass
 
 
-async def test_an_rlock_belongs_to_one_worker() -> None:
-    lock = threading.RLock()
+@pytest.mark.parametrize("make", REENTRANT)
+async def test_an_rlock_belongs_to_one_worker(make: Callable[[], Any]) -> None:
+    lock = make()
     inside: list[int] = []
 
     def nested(number: int) -> None:
@@ -236,9 +238,9 @@ async def test_an_rlock_belongs_to_one_worker() -> None:
             inside.append(number)
             with lock:
                 time.sleep(0.005)
-            assert lock._is_owned()  # type: ignore[attr-defined]
+            assert lock._is_owned()
             inside.clear()
-        assert not lock._is_owned()  # type: ignore[attr-defined]
+        assert not lock._is_owned()
 
     def releases_what_is_not_its() -> None:
         time.sleep(0.001)
@@ -254,8 +256,9 @@ async def test_an_rlock_belongs_to_one_worker() -> None:
             lock.release()
 
 
-async def test_an_rlock_of_loop_code() -> None:
-    lock, order = threading.RLock(), []
+@pytest.mark.parametrize("make", REENTRANT)
+async def test_an_rlock_of_loop_code(make: Callable[[], Any]) -> None:
+    lock, order = make(), []
 
     def wants() -> None:
         assert not lock.acquire(False)
@@ -280,6 +283,41 @@ async def test_who_ends_with_an_rlock_is_not_used_again() -> None:
     assert owner.worker.dead
     rlocks.owners.clear()
     lock.release()
+
+
+async def test_the_rlock_in_python() -> None:
+    lock = threading._PyRLock()  # type: ignore[attr-defined]
+    await run_blocking(lock.acquire)
+    assert not await run_blocking(lock.acquire, False)  # the worker that has it is not used again
+    assert lock._owner.dead
+    lock._owner = threading.get_ident()
+    lock.release()
+    changed, order = threading.Condition(lock), []
+
+    def waits() -> None:
+        with changed, changed:
+            changed.wait_for(lambda: order)
+            assert lock._recursion_count() == 2
+        assert lock._recursion_count() == 0
+
+    def notifies() -> None:
+        time.sleep(0.005)
+        with changed:
+            order.append(1)
+            changed.notify()
+
+    await both(waits, notifies)
+    await both(waits, waits)
+
+    def outlives() -> None:
+        with lock:
+            hooks.uninstall()
+            with lock:
+                pass
+        hooks.install()
+
+    await run_blocking(outlives)
+    assert not lock._is_owned()
 
 
 @pytest.mark.parametrize("make", KINDS)
