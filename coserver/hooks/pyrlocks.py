@@ -29,7 +29,7 @@ _acquire_here, _release_here = asking(_acquire, get_ident=_caller), asking(_rele
 
 def acquire(self: Any, blocking: Any = True, timeout: Any = -1) -> Any:
     worker = worker_here()
-    if worker is None:
+    if worker is None or _PyRLock.acquire is not acquire:  # bound before an uninstall, as ``with`` binds __exit__
         return _acquire(self, blocking, timeout)
     taken = _acquire_here(self, blocking, timeout)
     if taken and self._count == 1:
@@ -39,7 +39,7 @@ def acquire(self: Any, blocking: Any = True, timeout: Any = -1) -> Any:
 
 def release(self: Any) -> None:
     worker = worker_here()
-    if worker is None:
+    if worker is None or _PyRLock.release is not release:
         _release(self)
         return
     last = self._count == 1
