@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from . import outside
 from .inside import DIED
@@ -29,6 +31,7 @@ def parse() -> argparse.Namespace:
         "-u", "--use", "--resource", action="append", default=[], metavar="RESOURCE",
         help="what tests may use besides time: network, largefile, ..., all; as regrtest's -u, commas too",
     )  # fmt: skip
+    parser.add_argument("-j", "--jobs", type=int, default=1, help="modules side by side; 1")
     parser.add_argument("-q", "--quiet", action="store_true", help="names of what failed, without tracebacks")
     return parser.parse_args()
 
@@ -51,6 +54,14 @@ def nothing_ran(outcome: outside.Outcome) -> bool:
     return True
 
 
+def judge(
+    asked: argparse.Namespace, backends: list[str], how: outside.How, module: str
+) -> tuple[dict[str, str], list[outside.Outcome]]:
+    """What fails plainly, if that is asked for; and what came of it on each backend."""
+    known = outside.run(module, "plain", asked.names, how).of("failed") if asked.compare else {}
+    return known, [outside.run(module, backend, asked.names, how) for backend in backends]
+
+
 def main() -> int:
     asked = parse()
     modules = MODULES if asked.module == "conformance" else [name for name in asked.module.split(",") if name]
@@ -61,14 +72,11 @@ def main() -> int:
     resources = tuple(name for given in asked.use for name in given.split(","))
     how = outside.How(asked.timeout, not asked.all, resources)
     failed = nothing = 0
-    for module in modules:
-        known: dict[str, str] = {}
-        if asked.compare:
-            known = outside.run(module, "plain", asked.names, how).of("failed")
-        for backend in backends:
-            outcome = outside.run(module, backend, asked.names, how)
-            failed += show(outcome, known, asked.quiet)
-            nothing += nothing_ran(outcome)
+    with ThreadPoolExecutor(asked.jobs) as jobs:  # which only wait: the tests have processes of their own
+        for known, outcomes in jobs.map(partial(judge, asked, backends, how), modules):
+            for outcome in outcomes:
+                failed += show(outcome, known, asked.quiet)
+                nothing += nothing_ran(outcome)
     return FAILED if failed else NOTHING if nothing else 0
 
 

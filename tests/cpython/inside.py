@@ -37,7 +37,7 @@ class Report(unittest.TestResult):
     def tell(self, **line: Any) -> None:
         left = json.dumps(line).encode() + b"\n"
         while left:
-            left = left[_write(self._fd, left) :]
+            left = left[_write[0](self._fd, left) :]
 
     def startTest(self, test: Any) -> None:  # noqa: N802
         super().startTest(test)
@@ -70,7 +70,9 @@ class Report(unittest.TestResult):
         self.over(test, "failed", "it was expected to fail")
 
 
-_write = os.write  # bound in a file that the hooks know nothing of; the parent always reads, so it never waits long
+#: In a tuple, where the hooks do not find it: a report is no call of a test's. The parent always reads, so it waits for
+#: nothing.
+_write = (os.write,)
 
 
 def flat(tests: Any) -> Iterator[Any]:

@@ -15,6 +15,7 @@ MODULES = (
 _RAISES = "its signal handler raises: that leaves the loop, which is where Python runs handlers while a worker waits"
 _FRAME = "it counts references while a traceback lives: the shim's frame there holds its argument, as any Python call's"
 _SIGINT = "SIGINT is the loop's while it runs: it cancels, where a main thread without a loop gets KeyboardInterrupt"
+_TRACED = "it traces all calls: a shim shows, as a Python function where there was one of C, which is not traced"
 
 SKIPS: dict[str, dict[str, str]] = {
     "test_signal": {
@@ -32,5 +33,8 @@ SKIPS: dict[str, dict[str, str]] = {
         "InterruptMainTests.test_interrupt_main_subthread": _SIGINT,
     },
     "test_unittest": {"*test_break.*": _SIGINT},
+    "test_pdb": {"test_pdb_issue_20766": _SIGINT},
+    "test_bdb": {"StateTestCase.test_skip": _TRACED},
+    "test_generators": {"SignalAndYieldFromTest.test_raise_and_yield_from": _SIGINT},
     "test_selectors": {"*.test_select_interrupt_exc": _RAISES},
 }
