@@ -83,4 +83,6 @@ def make_stepper(server: Server, filter: str | Filter, at: str | Iterable[str], 
     if not server.accepting:
         raise RuntimeError(f"server {server.name!r} stops, and holds nothing more")
     of = Steppable(watched(server), server.emitter, server.thread)
-    return ShownStepper(of, filter, at) if limit is None else ShownStepper(of, filter, at, limit)
+    step = ShownStepper(of, filter, at) if limit is None else ShownStepper(of, filter, at, limit)
+    step.server = server.name
+    return step

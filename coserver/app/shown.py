@@ -68,12 +68,13 @@ class ShownStepper(Stepper):
     """A stepper that a notebook shows with buttons."""
 
     _panel: Any = None
+    server = ""
 
     def _ipython_display_(self) -> None:
         if self._panel is None or self._panel.closed:
             from ..notebook.step import StepPanel
 
-            self._panel = StepPanel(self, proxy_pattern()[0])
+            self._panel = StepPanel(self, self.server, proxy_pattern()[0])
         self._panel.show()
 
 

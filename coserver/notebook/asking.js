@@ -3,7 +3,7 @@
 
 const WAYS = {
   kernel: ["clicks: kernel", "The kernel is idle, and answers."],
-  subshell: ["clicks: subshell", "The kernel answers beside the cell that runs."],
+  subshell: ["clicks: subshell", "The kernel answers, beside a cell that runs too."],
   port: ["clicks: control port", "A cell runs; the kernel answers on a port of its own."],
   none: ["clicks wait for the cell", "A cell runs, and this browser does not reach the kernel's port: see the guide."],
 };

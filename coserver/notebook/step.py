@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from time import time
 from typing import Any
+from weakref import WeakSet
 
 from ..control.edits import read_answer, read_edit
 from ..lifecycle.order import HOLDABLE
@@ -69,15 +70,28 @@ class StepPanel(Panel):
     pause = 0.05
     looks = False
 
-    def __init__(self, step: Stepper, pattern: str = "") -> None:
+    def __init__(self, step: Stepper, server: str, pattern: str = "") -> None:
+        """``server`` is the name of the one that is stepped."""
         super().__init__(pattern)
         self.step = step
+        self.server = server
         self._chosen: int | None = None
         self._seen_before: dict[tuple[int, int | None], Seen] = {}
         step.watch(self.wake)
 
+    def show(self) -> None:
+        """Under the cell that runs. Of one that the same cell showed before, the stepper is closed: nobody sees it."""
+        for other in list(_shown):
+            if other is not self and other._same() == self._same():
+                other.step.close()
+        _shown.add(self)
+        super().show()
+
     def __repr__(self) -> str:
         return f"<StepPanel of {self.step!r}>"
+
+    def _same(self) -> tuple[Any, ...]:
+        return self.server, self.step.filter, self.step.at
 
     def draw(self) -> StepPicture:
         waiting = self.step.waiting
@@ -139,6 +153,9 @@ class StepPanel(Panel):
             raise Wrong(str(error)) from error
         self.wake()
         return {}
+
+
+_shown: WeakSet[StepPanel] = WeakSet()
 
 
 class StepPicture:

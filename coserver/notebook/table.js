@@ -78,7 +78,11 @@ class Table {
     this.rows.get(key).forEach((cell, number) => {
       const element = row.children[number];
       const runs = typeof cell[0] === "number";
-      setText(element, runs ? showSeconds(this.now() - cell[0]) : cell[0]);
+      const text = runs ? showSeconds(this.now() - cell[0]) : cell[0];
+      if (element.textContent !== text) {
+        element.textContent = text;
+        element.title = text.length > 12 ? text : ""; // it may be cut
+      }
       const style = runs ? "" : (cell[1] ?? "");
       if (element.dataset.style !== style) element.dataset.style = style;
     });

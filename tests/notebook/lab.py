@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,7 +19,7 @@ from urllib.request import urlopen
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TOKEN = "of-the-tests-alone"
-PATIENCE = 60
+PATIENCE = 60.0
 
 _SETTINGS: dict[str, dict[str, Any]] = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -73,6 +74,7 @@ class Page:
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self._url, self._work = url, work
+        self._prompts: dict[int, str] = {}  # what stood before a cell when it was started
 
     def open(self, name: str, cells: list[str]) -> None:
         """Write a notebook of these cells, and open it with a kernel."""
@@ -87,7 +89,14 @@ class Page:
         }  # fmt: skip
         (self._work / f"{name}.ipynb").write_text(json.dumps(notebook))
         self.open_file(name)
-        self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for(state="attached")
+        wait_until(self._has_kernel)
+
+    def _has_kernel(self) -> bool:
+        """Whether it is there, and the page connected to it: what is run before is lost."""
+        with urlopen(f"{self._url}/api/kernels?token={TOKEN}", timeout=PATIENCE) as response:
+            there = json.loads(response.read())
+        idle = self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").count()
+        return bool(idle) and any(one["connections"] and one["execution_state"] == "idle" for one in there)
 
     def open_file(self, name: str) -> None:
         self.page.goto(f"{self._url}/doc/tree/{name}.ipynb?token={TOKEN}")
@@ -98,6 +107,7 @@ class Page:
 
     def start_cell(self, at: int) -> None:
         """Begin to run it."""
+        self._prompts[at] = self._prompt(at)
         self.cell(at).locator(".cm-content").click()
         self.page.keyboard.press("Control+Enter")
 
@@ -108,8 +118,11 @@ class Page:
         return str(self.cell(at).locator(".jp-OutputArea").first.inner_text())
 
     def wait_for_end(self, at: int) -> None:
-        prompt = f"document.querySelectorAll('.jp-Cell')[{at}].querySelector('.jp-InputPrompt').textContent"
-        self.page.wait_for_function(f"() => /\\[\\d+\\]/.test({prompt})")
+        """Of the run that ``start_cell`` began."""
+        wait_until(lambda: self._prompt(at) != self._prompts[at] and re.search(r"[0-9]", self._prompt(at)))
+
+    def _prompt(self, at: int) -> str:
+        return str(self.cell(at).locator(".jp-InputPrompt").inner_text())
 
     def save(self) -> None:
         self.page.keyboard.press("Control+s")
