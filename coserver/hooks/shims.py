@@ -26,6 +26,7 @@ SHIMS: dict[str, str] = {
     "pipes": "pipes",
     "processes": "processes",
     "filelocks": "filelocks",
+    "semaphores": "semaphores",
     "locks": "locks",
     "drivers": "drivers",
     "loops": "loops",
