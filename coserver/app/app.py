@@ -35,6 +35,7 @@ from .declared import Mount, Route, TcpRoute, check_prefix, find_framing, make_r
 from .lifespan import Lifespan, make_lifespan
 from .server import Server
 from .settings import ListenerSettings, Options, Settings, check_tls
+from .signals import OnSignal
 from .tls import Tls
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -309,7 +310,7 @@ class App:
         self,
         *,
         on_start: running.OnStart | None = None,
-        on_signal: running.OnSignal | None = None,
+        on_signal: OnSignal | None = None,
         **options: Unpack[Options],
     ) -> int | None:
         """Block until SIGINT or SIGTERM, then drain; a second signal stops at once. On port 8000 if none is given.

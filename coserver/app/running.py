@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.abc import TaskStatus
 
 from ..hooks.watchdog import asked as watchdog_asked
 from ..hooks.watchdog import watching
-from ..server.errors import AppError
 from ..server.failures import ErrorEndpoint
 from ..server.heads import heads_writer
 from ..server.service import Service
@@ -29,6 +25,7 @@ from .listening import Listening, listening
 from .registry import Bound
 from .server import Server
 from .settings import Settings, backend_arguments
+from .signals import OnSignal, ends_the_start, heed_signals
 from .upstreams import configure_upstreams
 
 if TYPE_CHECKING:
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("coserver.app")
 
 OnStart = Callable[[Server], None]
-OnSignal = Callable[[Server, int], None]
 Run = Callable[[Callable[[], None]], Coroutine[Any, Any, None]]
 
 
@@ -189,75 +185,16 @@ def run(app: App, settings: Settings, on_start: OnStart | None, on_signal: OnSig
             server.owns_block = True
             if threading.current_thread() is threading.main_thread():
                 # First of all: whoever reads that it has started may send a signal at once.
-                await tasks.start(_heed_signals, server, ended_by, on_signal)
+                await tasks.start(heed_signals, server, ended_by, on_signal)
             if on_start is not None:
                 on_start(server)
             await server.wait()
             tasks.cancel_scope.cancel()
 
     try:
-        with _ends_the_start(ended_by):
+        with ends_the_start(ended_by):
             anyio.run(main, **backend_arguments(settings.backend))
     except KeyboardInterrupt:
         if not ended_by:
             raise
     return ended_by[0] if ended_by else None
-
-
-@contextmanager
-def _ends_the_start(ended_by: list[int]) -> Iterator[None]:
-    """Until signals are heeded, SIGTERM does what Ctrl+C does: the app's lifespan, half begun, ends as it should."""
-    on_main = threading.current_thread() is threading.main_thread()
-    if not on_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        ended_by.append(number)
-        signal.raise_signal(signal.SIGINT)
-
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-async def _heed_signals(
-    server: Server, ended_by: list[int], on_signal: OnSignal | None, *, task_status: TaskStatus[None]
-) -> None:
-    """The first signal drains, the second ends at once, the third kills the process. SIGHUP: read certificates."""
-    heeded = [signal.SIGINT, signal.SIGTERM]
-    if server.has_certificates and hasattr(signal, "SIGHUP"):
-        heeded.append(signal.SIGHUP)
-    at_terminal = _has_terminal()
-    with anyio.open_signal_receiver(*heeded) as signals:
-        task_status.started()
-        async for number in signals:
-            # The same signal says that the terminal is gone, and nobody there to stop the server any more.
-            if number not in (signal.SIGINT, signal.SIGTERM) and (_has_terminal() or not at_terminal):
-                await anyio.to_thread.run_sync(_reload_certificates, server)
-                continue
-            ended_by.append(number)
-            if len(ended_by) > 2:  # what no cancellation reaches keeps the process alive
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
-            if on_signal is not None:
-                on_signal(server, len(ended_by))
-            server.stop(None if len(ended_by) == 1 else 0)
-
-
-def _reload_certificates(server: Server) -> None:
-    try:
-        server.reload_certificates()
-    except AppError as error:
-        log.error("%s", error)
-
-
-def _has_terminal() -> bool:
-    """Whether this process belongs to a terminal that is there."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True

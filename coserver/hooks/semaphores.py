@@ -1,4 +1,4 @@
-"""Family "semaphores": multiprocessing's Lock, RLock, Semaphore and what is made of them, Condition, Event and Queue too.
+"""Family "semaphores": multiprocessing's Lock, RLock, Semaphore, and what is made of them: Condition, Event, Queue.
 
 They are the system's, shared between processes. Nothing tells when one is free: it is tried again and again. A wait for
 a lock, so no cancellation breaks it before the server's grace is over.
@@ -25,7 +25,7 @@ _owners: dict[int, Worker] = {}
 
 
 def _original(name: str) -> Callable[..., Any]:
-    from _multiprocessing import SemLock  # type: ignore[attr-defined]  # not on every system
+    from _multiprocessing import SemLock  # type: ignore[import-not-found]  # not on every system
 
     found: Callable[..., Any] = getattr(SemLock, name)
     return found

@@ -196,3 +196,29 @@ def test_a_signal_during_the_start_ends_what_the_lifespan_has_begun(
     done = coserver("serve", "app", "--port", "0", "--backend", backend)
     assert done.stdout == "the database is closed\n"
     assert (done.stderr, done.returncode) == ("", 0)
+
+
+FORKING = """
+import os, signal
+from coserver import App
+
+app = App("shop")
+
+@app.get("/")
+def fork():
+    child = os.fork()
+    if child == 0:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(7)
+    return str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_signal_to_a_forked_child_is_the_childs_alone(
+    serve: Callable[..., Running], folder: Path, backend: str
+) -> None:
+    (folder / "app.py").write_text(FORKING)
+    running = serve("app", "--backend", backend, "--no-access-log")
+    assert get(running.port) == f"{-signal.SIGTERM}"
+    assert get(running.port) == f"{-signal.SIGTERM}"  # it still serves
+    assert "stopping" not in "".join(running.lines)
