@@ -11,7 +11,6 @@ import random
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 from .errors import SubrequestCancelled, UpstreamConnectError, UpstreamError, UpstreamTimeout
 from .subrequest import Subrequest
@@ -31,7 +30,7 @@ class Attempts:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._limits = client.limits
-        self._extra: WeakSet[Subrequest] = WeakSet()  # with a second attempt under way, or lately
+        self._extra: set[Subrequest] = set()  # second attempts that are under way
         self._waiting: set[Later] = set()
         self._latencies: deque[float] = deque(maxlen=REMEMBERED)
         self._new = 0  # latencies since ``_late`` was worked out
@@ -42,9 +41,8 @@ class Attempts:
         return f"<Attempts of {self._client.name}: {len(self._extra)} extra, {len(self._waiting)} wait>"
 
     def _affordable(self) -> bool:
-        extra = sum(not sub.done for sub in self._extra)
         live = sum(pool.busy for pool in self._client.pools) + len(self._client.line)
-        return extra < max(LEAST, live * self._limits.retry_budget / 100)
+        return len(self._extra) < max(LEAST, live * self._limits.retry_budget / 100)
 
     # Retries.
 
@@ -66,6 +64,7 @@ class Attempts:
         if now + delay >= sub.until:
             return False
         sub.retried += 1
+        sub.more = True
         self._extra.add(sub)
         sub.begin_again()
         if delay:
@@ -109,8 +108,13 @@ class Attempts:
         twin = Twin(sub)
         sub.twin, sub.more = twin, True
         sub.attempts += 1
+        twin.more = True
         self._extra.add(twin)
         pool.take(twin)
+
+    def ended(self, sub: Subrequest) -> None:
+        """It has its answer, or will have none."""
+        self._extra.discard(sub)
 
     def forget(self, later: Later) -> None:
         self._waiting.discard(later)

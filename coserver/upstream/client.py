@@ -58,7 +58,7 @@ class Client:
         self.detached = 0
         self.line = Line()
         self.key = upstream.key or client_address
-        self._attempts = Attempts(self)
+        self.attempts = Attempts(self)
         self._members = Members(self, upstream.members, POLICIES[upstream.policy])
         self.members_changed()
         self._tasks = tasks
@@ -121,14 +121,14 @@ class Client:
         pool = self._only
         if pool is None:
             pool = self._members.choose(sub)
-            if self._attempts.hedges:
-                self._attempts.watch(sub)
+            if self.attempts.hedges:
+                self.attempts.watch(sub)
         elif not pool.idle and pool.open >= pool.most:
             pool = None
         if pool is not None:
             pool.take(sub)
         elif len(self.line) >= self.limits.waiting:
-            self.failed(sub, sub.make_error(UpstreamBusy, f"{len(self.line)} requests wait for a connection already"))
+            sub.fail(sub.make_error(UpstreamBusy, f"{len(self.line)} requests wait for a connection already"))
         else:
             sub.deadline = min(monotonic() + self.limits.pool_timeout, sub.until)
             self.line.join(sub)
@@ -150,9 +150,9 @@ class Client:
     def members_changed(self) -> None:
         """Others may be asked now."""
         #: Nothing is to be chosen, nor looked at again.
-        self._only = None if self._attempts.hedges else self._members.only
+        self._only = None if self.attempts.hedges else self._members.only
         #: Whether it is to be told of plain answers too; most have no use for that.
-        self.learns = self._attempts.hedges or self._members.told is not None
+        self.learns = self.attempts.hedges or self._members.told is not None
 
     def gone(self, pool: Pool) -> None:
         """A member that left has nothing under way any more."""
@@ -201,8 +201,8 @@ class Client:
         """One attempt has ended, well or not; a cancelled one is nobody's fault, and is not told."""
         if sub.silent:
             return
-        if error is None and self._attempts.hedges:
-            self._attempts.note(sub, monotonic())
+        if error is None and self.attempts.hedges:
+            self.attempts.note(sub, monotonic())
         pool.health.told(sub, error, status)
         if self._members.told is not None:
             self._members.told(pool, sub, error)
@@ -211,7 +211,7 @@ class Client:
         """An attempt has failed: another is under way, or is made now, or that is the end."""
         if sub.twin is not None:
             sub.error, sub.via = error, None
-        elif not self._attempts.retry(sub, error):
+        elif not self.attempts.retry(sub, error):
             sub.fail(error)
 
     def hold(self, sub: Subrequest, event: Event, then: Callable[[], None]) -> None:
@@ -316,7 +316,7 @@ class Client:
             sub.cancel()
         for sub in tuple(self._held):
             sub.cancel()
-        self._attempts.close()
+        self.attempts.close()
         for pool in self.all_pools:
             pool.leaving = True
             self.sweeper.discard(pool.health)

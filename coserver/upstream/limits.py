@@ -69,7 +69,7 @@ class UpstreamLimits:
     check_status: int = _limit(200, "", "the status of a member that is well")
     check_failures: int = _limit(2, "checks", "failed in a row, then it is not asked; one that succeeds brings it back")
     retries: int = _limit(
-        0, "attempts", "more after one that failed, of what may be repeated; at another member if there is one"
+        1, "attempts", "more after one that failed, of what may be repeated; at another member if there is one. Envoy 1"
     )
     retry_budget: int = _limit(
         20, "percent", "of the requests under way may be second attempts, 3 always: a retry storm kills. Envoy 20"

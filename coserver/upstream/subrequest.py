@@ -67,7 +67,7 @@ class Subrequest(Pending[Any]):
     tried: tuple[Pool, ...] = ()  # who was asked before
     between = False  # two attempts
     twin: Subrequest | None = None  # the second attempt of a hedge
-    more = False  # there is more to do at its end: it is detached, or has a twin
+    more = False  # there is more to do at its end: it is detached, has a twin, is a second attempt
     resent = False  # its connection was dead, and it went out again
     placed = connected = secured = sent = first = ended = 0.0
     deadline = math.inf  # while it waits in line; the sweeper's
@@ -246,6 +246,7 @@ class Subrequest(Pending[Any]):
         while watchers:
             watchers.pop()()
         if self.more:
+            self.client.attempts.ended(self)
             if self.twin is not None:
                 self.twin.cancel()
             if self.detached:

@@ -10,7 +10,15 @@ from typing import Any
 import anyio
 import pytest
 
-from coserver import Upstream, UpstreamConnectError, UpstreamError, UpstreamLimits, UpstreamProtocolError, gather
+from coserver import (
+    Upstream,
+    UpstreamBusy,
+    UpstreamConnectError,
+    UpstreamError,
+    UpstreamLimits,
+    UpstreamProtocolError,
+    gather,
+)
 from coserver.upstream.client import Client
 
 from ..server.clients import until
@@ -101,6 +109,42 @@ async def test_never_once_the_answer_has_begun() -> None:
         assert server.accepted == 1
 
 
+async def test_once_unless_told_otherwise() -> None:
+    """What may be repeated, and only that; not where it has begun to be answered; not for ever."""
+    async with faulty(leaves_until(1)) as server, Upstream(server.url) as users:
+        sub = users.get("/")
+        assert (await sub).ok
+        assert (sub.attempts, server.accepted) == (2, 2)
+    async with faulty(leaves) as server, Upstream(server.url) as users:
+        with pytest.raises(UpstreamProtocolError) as raised:
+            await users.post("/", content="x")
+        assert (raised.value.attempts, server.accepted) == (1, 1)
+        with pytest.raises(UpstreamProtocolError) as raised:
+            await users.put("/", content="x")
+        assert (raised.value.attempts, server.accepted) == (2, 3)
+
+
+async def test_a_line_that_is_full_is_no_failure_of_a_member() -> None:
+    held = anyio.Event()
+
+    async def silent(peer: Peer) -> None:
+        await peer.request()
+        held.set()
+        await peer.stream.receive()
+
+    async with faulty(silent) as server:
+        limits = UpstreamLimits(max_connections=1, waiting=0, retries=2)
+        async with Upstream(server.url, server.url + " weight=2", limits=limits) as users:
+            first, second = users.get("/"), users.get("/")
+            await held.wait()
+            for sub in (users.get("/"), users.post("/", content="x")):
+                with pytest.raises(UpstreamBusy):
+                    await sub
+                assert (sub.retried, sub.attempts) == (0, 0)
+            first.cancel()
+            second.cancel()
+
+
 async def test_the_budget_caps_a_storm() -> None:
     async with faulty(leaves) as server, Upstream(server.url, limits=TWO) as users:
         answers = await gather(*[users.get("/") for _ in range(50)], return_exceptions=True)
@@ -115,7 +159,7 @@ async def test_cancelled_between_two_attempts() -> None:
         await until(lambda: sub.between)
         sub.cancel()
         assert sub.done
-        await until(lambda: not client_of(users)._attempts._waiting)
+        await until(lambda: not client_of(users).attempts._waiting)
         left = users.get("/")
         await until(lambda: left.between)
     assert left.cancelled  # with its upstream
@@ -129,7 +173,7 @@ async def test_no_attempt_that_would_come_too_late() -> None:
         assert server.accepted == 1
 
 
-HEDGED = UpstreamLimits(hedge_percentile=95)
+HEDGED = UpstreamLimits(hedge_percentile=95, retries=0)
 
 
 class Slow:
@@ -167,7 +211,7 @@ async def test_a_hedge_wins_and_the_other_is_cancelled() -> None:
         assert slow.held == 1
         await until(lambda: not one.open)
         assert [pool.health.failures for pool in client_of(users).pools] == [0, 0]  # cancelled, not blamed
-        await until(lambda: not client_of(users)._attempts._waiting)
+        await until(lambda: not client_of(users).attempts._waiting)
 
 
 async def test_the_first_wins_and_the_twin_is_cancelled() -> None:

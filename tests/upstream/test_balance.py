@@ -175,7 +175,8 @@ async def test_a_weight_of_two_gets_twice_as_many() -> None:
 
 
 async def test_a_member_that_refuses_gets_less_and_less() -> None:
-    async with faulty(answering) as server, Upstream(server.url, f"http://127.0.0.1:{nobodys_port()}") as users:
+    gone, limits = f"http://127.0.0.1:{nobodys_port()}", UpstreamLimits(retries=0)
+    async with faulty(answering) as server, Upstream(server.url, gone, limits=limits) as users:
         answers = await gather(*[users.get("/") for _ in range(2)], return_exceptions=True)
         for _ in range(40):
             answers += await gather(users.get("/"), return_exceptions=True)

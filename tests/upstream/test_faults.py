@@ -55,8 +55,8 @@ async def test_a_member_that_refuses() -> None:
         with pytest.raises(UpstreamConnectError) as raised:
             await users.get("/")
         error = raised.value
-        assert (error.upstream, error.member, error.attempts, error.status) == ("gone", url, 1, 502)
-        assert str(error) == f"upstream gone, member {url}: cannot connect: Connection refused"
+        assert (error.upstream, error.member, error.attempts, error.status) == ("gone", url, 2, 502)
+        assert str(error) == f"upstream gone, member {url}: cannot connect: Connection refused (2 attempts)"
         assert isinstance(error.__cause__, OSError)
 
 
@@ -223,11 +223,11 @@ async def test_a_kept_connection_that_is_closed_at_the_worst_moment() -> None:
         assert server.accepted == 2
 
 
-async def test_a_new_connection_that_dies_is_not_tried_again() -> None:
+async def test_a_new_connection_that_dies_is_no_stale_one() -> None:
     async def dies(peer: Peer) -> None:
         await peer.request()
 
-    async with faulty(dies) as server, Upstream(server.url) as users:
+    async with faulty(dies) as server, Upstream(server.url, limits=UpstreamLimits(retries=0)) as users:
         with pytest.raises(UpstreamProtocolError):
             await users.get("/")
         assert server.accepted == 1

@@ -113,7 +113,7 @@ async def test_statuses_are_counted_apart() -> None:
 
 async def test_old_failures_are_forgotten() -> None:
     moody = Moody()
-    limits = UpstreamLimits(eject_failures=3, eject_window=0)
+    limits = UpstreamLimits(eject_failures=3, eject_window=0, retries=0)
     async with faulty(moody) as server, Upstream(server.url, limits=limits) as users:
         for _ in range(6):
             await fail(users, 1)
@@ -179,7 +179,7 @@ async def test_whoever_waits_is_served_when_the_last_is_out() -> None:
         entered.set()
         await leave.wait()
 
-    limits = UpstreamLimits(eject_failures=1, eject_time=60, max_connections=1)
+    limits = UpstreamLimits(eject_failures=1, eject_time=60, max_connections=1, retries=0)
     async with faulty(moody) as bad, faulty(slow) as good, Upstream(bad.url, good.url, limits=limits) as users:
         first, second = users.get("/"), users.get("/")
         await entered.wait()
@@ -238,7 +238,8 @@ async def test_checks_of_a_member_that_is_not_there_and_of_a_silent_one() -> Non
 
 async def test_a_snapshot_tells() -> None:
     app = App()
-    users = app.upstream("users", f"http://127.0.0.1:{nobodys_port()}", limits=UpstreamLimits(eject_failures=3))
+    limits = UpstreamLimits(eject_failures=3, retries=0)
+    users = app.upstream("users", f"http://127.0.0.1:{nobodys_port()}", limits=limits)
     async with serving(app) as server:
         await fail(users, 3)
         (member,) = server.snapshot().upstreams[0].members

@@ -175,7 +175,7 @@ async def test_a_name_that_nobody_knows_yet(names: Names) -> None:
 
 async def test_a_resolver_that_hangs(names: Names) -> None:
     names.hangs = anyio.Event()
-    limits = UpstreamLimits(connect_timeout=0.1)
+    limits = UpstreamLimits(connect_timeout=0.1, retries=0)
     async with faulty(answering) as server, Upstream(NAME, server.url, limits=limits) as users:
         subs = [users.get("/") for _ in range(2)]
         answers = await gather(*subs, return_exceptions=True)
@@ -200,7 +200,7 @@ async def test_closed_before_it_is_known(names: Names) -> None:
 async def test_it_is_looked_up_when_an_address_does_not_answer(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("coserver.upstream.names.FRESH", 0)
     names.says(("127.0.0.1", nobodys_port()))
-    async with faulty(answering) as server, Upstream(NAME) as users:
+    async with faulty(answering) as server, Upstream(NAME, limits=UpstreamLimits(retries=0)) as users:
         await until(lambda: bool(client_of(users).pools[0].addresses))
         names.says(server)
         with pytest.raises(UpstreamConnectError):
