@@ -151,9 +151,10 @@ def _secured() -> tuple[Server, ...]:
 
 
 def _observed(backend: str) -> tuple[Server, ...]:
-    """The plain request with nobody watching, under the recorder, and counted."""
+    """The plain request with nobody watching, with ``top`` attached, under the recorder, and counted."""
     found = []
-    for kind, name in (("async", "nobody"), ("recorded", "recorder"), ("measured", "metrics")):
+    kinds = (("async", "nobody"), ("watched", "top"), ("recorded", "recorder"), ("measured", "metrics"))
+    for kind, name in kinds:
         command = f"{_COSERVER} {backend} httptools {kind} {{port}}"
         found.append(Server(f"{name}-{backend}", command, f"nobody-{backend}", suite="observe"))
     return tuple(found)
@@ -286,6 +287,7 @@ BARS: tuple[Bar, ...] = (
     Bar("recorder, asyncio", ("recorder-asyncio",), "nobody-asyncio", 6.0, "microseconds", "observe"),
     Bar("recorder, uvloop", ("recorder-uvloop",), "nobody-uvloop", 6.0, "microseconds", "observe"),
     Bar("recorder, trio", ("recorder-trio",), "nobody-trio", 6.0, "microseconds", "observe"),
+    *(Bar(f"top, {loop}", (f"top-{loop}",), f"nobody-{loop}", 1.05, suite="observe") for loop in _LOOPS),
     Bar("idle connection, httptools", ("coserver-httptools-asyncio",), "", 9.0, "kilobytes", "memory"),
     Bar("idle connection, h11", ("coserver-h11-asyncio",), "", 10.0, "kilobytes", "memory"),
     *(

@@ -1,12 +1,14 @@
 """coserver's side: `python -m benchmarks.servers.coserver_http BACKEND CODEC KIND PORT [CERTIFICATE KEY]`.
 
 KIND is `async` for an `async def` handler that answers "ok", `def` for a plain one, `json` for an echo of JSON, `file`
-for a file of 10 KB, `sleep-async` and `sleep-def` for a handler that sleeps for 0.1 s; `recorded` and `measured` are
-`async` with the recorder on, or metrics counted.
+for a file of 10 KB, `sleep-async` and `sleep-def` for a handler that sleeps for 0.1 s; `recorded`, `measured` and
+`watched` are `async` with the recorder on, metrics counted, or somebody who looks twice a second as `top` does.
 """
 
 import os
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -20,7 +22,7 @@ PAGE = Path(__file__).with_name("page.txt")
 
 def build(kind: str) -> App:
     app = App(name="bench")
-    if kind in ("async", "recorded", "measured"):
+    if kind in ("async", "recorded", "measured", "watched"):
 
         @app.get("/")
         async def index() -> str:
@@ -59,8 +61,21 @@ def build(kind: str) -> App:
             return "ok"
 
     else:
-        raise SystemExit(f"KIND is async, def, json, file, sleep-async, sleep-def, recorded or measured, not {kind!r}")
+        raise SystemExit(f"KIND is async, def, json, file, sleep-async, sleep-def, recorded, measured or watched, "
+                         f"not {kind!r}")
     return app
+
+
+def look(path: str) -> None:
+    """Twice a second, in a thread of this process: what a client's side costs is counted with it."""
+    from coserver.control.client import Client, Unreachable
+
+    while True:
+        time.sleep(0.5)
+        try:
+            Client(path).snapshot()
+        except Unreachable:
+            continue  # not yet, or no more
 
 
 def check_tree() -> None:
@@ -79,4 +94,7 @@ if __name__ == "__main__":
     app.measured = kind == "measured"
     if kind == "recorded":  # a checkout to compare with may not know the word
         options["record"] = True
+    if kind == "watched":
+        options["control"] = str(Path(tempfile.mkdtemp()) / "control.sock")
+        threading.Thread(target=look, args=(options["control"],), daemon=True).start()
     app.run(host="127.0.0.1", port=int(port), backend=backend, codec=codec, **options)

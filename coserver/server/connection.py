@@ -188,12 +188,15 @@ class HttpConnection(Accepted):
         watched = exchange.watched = self.emitter.heard
         try:
             if watched:
-                started = ev.HandlerStarted(
+                started = ev.make_handler_started(
                     at=now, connection=self.id, exchange=exchange.id, source=exchange, handler=endpoint.name
                 )
-                await self.reach(started)
-                params = exchange.params  # a gate may have changed them
-                request = exchange.request if endpoint.takes_subject else None
+                if self.emitter.gates:
+                    await self.reach(started)
+                    params = exchange.params  # a gate may have changed them
+                    request = exchange.request if endpoint.takes_subject else None
+                else:
+                    self.emitter.tell(started)
             if endpoint.kind is AWAIT:
                 value = await endpoint.call(request, params)
             elif endpoint.kind is WORKER:
@@ -211,8 +214,9 @@ class HttpConnection(Accepted):
         except BaseException as error:
             return await self._handler_raised(exchange, error)
         if watched:
-            finished = ev.HandlerFinished(at=monotonic(), connection=self.id, exchange=exchange.id, source=exchange)
-            self.emitter.tell(finished)
+            self.emitter.tell(
+                ev.make_handler_finished(at=monotonic(), connection=self.id, exchange=exchange.id, source=exchange)
+            )
         return answer
 
     async def _handler_raised(self, exchange: Exchange, error: BaseException) -> Response | bytes:

@@ -65,7 +65,7 @@ def respond_at_once(connection: HttpConnection, exchange: Exchange, answer: Resp
         exchange.answer_head = data
         return data[taken:]
     if emitter.heard:
-        finished = ev.ResponseFinished(
+        finished = ev.make_response_finished(
             at=monotonic(), connection=connection.id, exchange=exchange.id, source=exchange, size=len(body)
         )
         emitter.tell(finished)
