@@ -9,11 +9,13 @@ from typing import Any
 
 from ..lifecycle import events as ev
 from ..lifecycle import phases
-from .heads import answer_fields, decode_fields
-from .spans import ENDS, Line, Mark
+from .heads import answer_fields
+from .spans import ENDS, Line, Marks
 from .taking import Listened
 from .trace import HANDLER, RESPONSE, Body, Message, Span, Trace
 
+#: Between the names and values of fields, in none of which it can be.
+_LINE = b"\n"
 #: An HTTP exchange has one, or one more for an error; a TCP message may have any number of answers.
 _ONCE = frozenset({ev.ResponseStarted, ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled})
 #: What may happen any number of times in one exchange.
@@ -60,7 +62,7 @@ class Draft:
         self.exchange = exchange
         self.listened = listened
         self.http = listened.protocol == "http"
-        self.marks: list[Mark] = []
+        self.marks: Marks = []
 
     def passes_over(self, event: Any) -> bool:
         """Whether this mark is not kept, there being too many; of a step both marks are kept, or none."""
@@ -86,11 +88,16 @@ class Draft:
 
 
 class Record:
-    """What is kept of an exchange that is over; ``size`` is what that takes, in bytes."""
+    """What is kept of an exchange that is over; ``size`` is what that takes, in bytes.
+
+    As few objects as can be: a thousand requests later each of them is freed, when no cache knows it any more. So the
+    fields are one piece, and the marks one list. ``minor`` is -1 for what had no head.
+    """
 
     __slots__ = (
-        "answer", "answer_size", "answered", "at", "connection", "ended", "endpoint", "head", "id", "listened",
-        "marks", "message", "peer", "sent", "sent_size", "size", "skipped", "started", "status",
+        "answer", "answer_size", "answered", "at", "connection", "ended", "endpoint", "fields", "host", "id", "length",
+        "listened", "marks", "message", "method", "minor", "peer", "sent", "sent_size", "size", "skipped", "started",
+        "status", "target",
     )  # fmt: skip
 
     def __init__(self, draft: Draft, ended: float, at: float, most: int) -> None:
@@ -110,7 +117,7 @@ class Record:
         self.answered = draft.answered
         if draft.http:
             self.message = b""
-            self.head = exchange.head
+            self._keep_head(exchange.head)
             self.endpoint = exchange.endpoint
             self.status: int = exchange.status
             self.sent_size: int = exchange.body_size
@@ -121,9 +128,20 @@ class Record:
         else:
             self.message = exchange.message[:most]
             self.sent_size = len(exchange.message)
-            self.head, self.endpoint, self.status = None, connection, 0
+            self.endpoint, self.status = connection, 0
+            self._keep_head(None)
             self.answer, self.answer_size = b"", 0
         self.size = 0
+
+    def _keep_head(self, head: Any) -> None:
+        if head is None:
+            self.method = self.target = ""
+            self.host = self.fields = b""
+            self.length, self.minor = 0, -1
+            return
+        self.method, self.target, self.minor = head.method, head.target, head.minor
+        self.host, self.length = head.host, head.length
+        self.fields = _LINE.join([each for pair in head.fields for each in pair])
 
     @property
     def kept(self) -> int:
@@ -133,7 +151,7 @@ class Record:
 
 def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Trace:
     """The trace of a record."""
-    head, one, seconds = record.head, record.listened, record.ended - record.started
+    one, seconds = record.listened, record.ended - record.started
     http = one.protocol == "http"
     line = Line(record.marks, record.started, seconds)
     spans = line.spans()
@@ -148,10 +166,10 @@ def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Tra
         dst=one.address,
         at=record.at - seconds,
         seconds=seconds,
-        method=head.method if head is not None else "",
-        raw_target=head.target if head is not None else "",
-        host=head.host.decode("latin-1") if head is not None else "",
-        version=f"HTTP/1.{head.minor}" if head is not None else "",
+        method=record.method,
+        raw_target=record.target,
+        host=record.host.decode("latin-1"),
+        version=f"HTTP/1.{record.minor}" if record.minor >= 0 else "",
         request=_request(record),
         status=record.status,
         response=_response(record),
@@ -167,7 +185,8 @@ def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Tra
 
 def _request(record: Record) -> Message:
     content = record.message or (record.sent.content if record.sent is not None else b"")
-    fields = decode_fields(record.head.fields) if record.head is not None else ()
+    text = record.fields.decode("latin-1").split("\n") if record.fields else []
+    fields = tuple(zip(text[::2], text[1::2], strict=True))
     return Message(unmasked=fields, body=Body(content=content, size=record.sent_size))
 
 
@@ -182,9 +201,9 @@ def _response(record: Record) -> Message:
 
 def _phase(record: Record, spans: tuple[Span, ...]) -> str:
     """Where it ended."""
-    if record.marks[-1][0] in (ev.ResponseFinished, ev.HandlerFinished):
+    if record.marks[-3] in (ev.ResponseFinished, ev.HandlerFinished):
         return phases.RECYCLE
     last = max((span for span in spans if span.kind in (HANDLER, RESPONSE)), key=lambda span: span.end, default=None)
     if last is not None:
         return phases.HANDLER if last.kind == HANDLER else phases.RESPONSE
-    return phases.HEAD if record.head is None or record.head.length == record.sent_size else phases.BODY
+    return phases.HEAD if record.minor < 0 or record.length == record.sent_size else phases.BODY

@@ -136,9 +136,9 @@ class Recorder:
                 return
         note, then = row
         marks = draft.marks
-        if len(marks) >= MARKS_MAX and draft.passes_over(event):
+        if len(marks) >= 3 * MARKS_MAX and draft.passes_over(event):
             return
-        marks.append((kind, event.at, note and note(event)))
+        marks += (kind, event.at, note and note(event))
         if then is not None:
             then(self, number, draft, event)
 
@@ -198,9 +198,7 @@ class Recorder:
     def _finish(self, number: int, draft: Draft, event: ev.Event) -> None:
         del self._drafts[number]
         record = Record(draft, event.at, time(), self.bounds.body_size)
-        own = _OVERHEAD + _MARK * len(record.marks) + len(record.answer) + len(record.message)
-        if record.head is not None:
-            own += sum([len(name) + len(value) for name, value in record.head.fields])
+        own = _OVERHEAD + _MARK * len(record.marks) // 3 + len(record.answer) + len(record.message) + len(record.fields)
         self.size += own
         record.size = own + record.kept
         self._records.append(record)

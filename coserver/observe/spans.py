@@ -16,7 +16,8 @@ from .trace import CANCELLED, FAILED, HANDLER, OK, OPEN, REQUEST, RESPONSE, STEP
 _WORDS = 300
 
 Kind = type[ev.Event]
-Mark = tuple[Kind, float, Any]
+#: One after the other in a flat list: a kind, when, and a note.
+Marks = list[Any]
 
 #: What a subrequest goes through, each step ending at the moment that this attribute of it says.
 _STEPS = (
@@ -88,7 +89,7 @@ ENDS: dict[Kind, tuple[str, str]] = {
 class Line:
     """Goes along the marks of one exchange. Times are seconds after ``started``; it ended after ``seconds``."""
 
-    def __init__(self, marks: list[Mark], started: float, seconds: float) -> None:
+    def __init__(self, marks: Marks, started: float, seconds: float) -> None:
         self.started = started
         self.seconds = seconds
         self.errors: list[str] = []
@@ -96,7 +97,8 @@ class Line:
         self._begun: dict[Any, tuple[float, Any]] = {}
         self._waits: list[tuple[float, tuple[str, str, str]]] = []
         self._done: list[Span] = []
-        for kind, at, note in marks:
+        each = iter(marks)
+        for kind, at, note in zip(each, each, each, strict=True):
             if kind in BEGINS:
                 self._begin(BEGINS[kind], at - started, note)
             elif kind in ENDS:
