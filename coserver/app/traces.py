@@ -40,6 +40,7 @@ class Traces:
 
     @property
     def recording(self) -> bool:
+        """Whether exchanges that end are kept now."""
         return self._recorder.recording
 
     @property
@@ -49,6 +50,7 @@ class Traces:
 
     @property
     def bounds(self) -> Bounds:
+        """How much is kept."""
         return self._recorder.bounds
 
     def start(self) -> Traces:
@@ -61,6 +63,7 @@ class Traces:
         self._recorder.stop()
 
     def clear(self) -> None:
+        """Forget all that was kept."""
         self._recorder.clear()
 
     def __len__(self) -> int:

@@ -79,6 +79,7 @@ class Client:
 
     @property
     def name(self) -> str:
+        """The server's name."""
         return str(self.about["server"])
 
     def ask_about(self) -> dict[str, Any]:
@@ -100,6 +101,7 @@ class Client:
         return read_trace(self._ask("GET", f"/v1/traces/{number}"))
 
     def mark(self, number: int, on: bool = True) -> None:
+        """Mark a trace that was recorded, or take the mark away."""
         self._ask("PUT", f"/v1/traces/{number}/mark", {"on": on})
 
     def replay(self, number: int) -> dict[str, Any]:
@@ -108,6 +110,7 @@ class Client:
         return found
 
     def record(self, on: bool = True) -> None:
+        """Record exchanges from now on, or no more."""
         self._ask("PUT", "/v1/traces/recording", {"on": on})
 
     def metrics(self) -> str:
@@ -115,12 +118,15 @@ class Client:
         return self._bytes("GET", "/v1/metrics").decode()
 
     def reload_certificates(self) -> None:
+        """Have the files of the TLS listeners read again."""
         self._ask("POST", "/v1/certificates")
 
     def drain(self, grace: float | None = None) -> None:
+        """Have the server stop; its own grace if none is given."""
         self._ask("POST", "/v1/drain", {"grace": grace})
 
     def set_level(self, level: str, logger: str = "coserver") -> None:
+        """What the server logs from now on."""
         self._ask("PUT", "/v1/log", {"level": level, "logger": logger})
 
     def events(self, filter: str = "") -> Stream:

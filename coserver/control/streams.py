@@ -120,21 +120,27 @@ class RemoteStepper:
         self._stream.close()
 
     def next(self, which: Any = None) -> dict[str, Any]:
+        """Let it go to its next phase."""
         return self._do("next", which)
 
     def resume(self, which: Any = None) -> dict[str, Any]:
+        """Let it go."""
         return self._do("resume", which)
 
     def until(self, phase: str, which: Any = None) -> dict[str, Any]:
+        """Let it go to that phase."""
         return self._do("until", which, phase=phase)
 
     def edit(self, which: Any = None, **changes: Any) -> dict[str, Any]:
+        """Change it; keywords as for ``Held.edit``."""
         return self._do("edit", which, **changes)
 
     def respond(self, status: int = 200, body: Any = "", headers: Any = None, *, which: Any = None) -> dict[str, Any]:
+        """Answer in the handler's place."""
         return self._do("respond", which, status=status, body=body, headers=headers)
 
     def abort(self, which: Any = None) -> dict[str, Any]:
+        """Reset the connection, or cancel the subrequest."""
         return self._do("abort", which)
 
     def _do(self, what: str, which: Any, **given: Any) -> dict[str, Any]:

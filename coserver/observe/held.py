@@ -78,6 +78,7 @@ class Held:
 
     @property
     def seconds(self) -> float:
+        """How long it has been held."""
         return monotonic() - self.began
 
     @property
@@ -87,6 +88,7 @@ class Held:
 
     @property
     def method(self) -> str:
+        """The method, as it would be served or sent now."""
         if self._is_subrequest:
             return str(self._source.method)
         head = getattr(self._source, "head", None)
@@ -94,6 +96,7 @@ class Held:
 
     @property
     def target(self) -> str:
+        """The target, as it would be served or sent now; unmasked."""
         if self._is_subrequest:
             asked = self._source.start.split(b" ")  # with its parameters; empty for a TCP message
             return asked[1].decode("latin-1") if len(asked) > 1 else str(self._source.target)
@@ -129,6 +132,7 @@ class Held:
 
     @property
     def answer_headers(self) -> Fields:
+        """The answer's fields, in order; none while there is no answer."""
         answer = self._answer
         if answer is None or isinstance(answer, bytes):
             return ()

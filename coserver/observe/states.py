@@ -94,10 +94,12 @@ class ExchangeState:
 
     @property
     def url(self) -> str:
+        """The whole URL that was asked for."""
         return url_of(self, self.target)
 
     @property
     def upstreams(self) -> Sequence[str]:
+        """The names of the upstreams that it has asked, one for each subrequest."""
         return [one.upstream for one in self.subrequests]
 
     def request_lines(self) -> Iterable[str]:

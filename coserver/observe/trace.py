@@ -40,6 +40,7 @@ class Span:
 
     @property
     def seconds(self) -> float:
+        """How long it took."""
         return self.end - self.start
 
     def walk(self) -> Iterator[Span]:
@@ -58,6 +59,7 @@ class Body:
 
     @property
     def truncated(self) -> bool:
+        """Whether more went over the wire than was kept."""
         return len(self.content) < self.size
 
 
@@ -122,10 +124,12 @@ class Trace:
 
     @property
     def target(self) -> str:
+        """The target, with secrets in its query masked."""
         return mask_target(self.raw_target)
 
     @property
     def url(self) -> str:
+        """The whole URL, with secrets in its query masked."""
         return url_of(self, self.target)
 
     @property
@@ -140,6 +144,7 @@ class Trace:
 
     @property
     def upstreams(self) -> Sequence[str]:
+        """The names of the upstreams that it asked, one for each subrequest."""
         return [span.upstream for span in self.walk() if span.upstream]
 
     def request_lines(self) -> Iterable[str]:

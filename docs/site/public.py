@@ -1,0 +1,77 @@
+"""Which names are public, and that each stands in the reference and says what it is: else the build fails.
+
+A hook of mkdocs. A name is public by a module's ``__all__``, or by a row of ALSO.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mkdocs.exceptions import PluginError
+
+#: All that these say they have.
+MODULES = ("coserver", "coserver.testing", "coserver.hooks")
+#: What is given to users elsewhere: by a server, by the control socket, by a file.
+ALSO: dict[str, tuple[str, ...]] = {
+    "coserver.observe.stepper": ("Stepper",),
+    "coserver.observe.held": ("Held", "NotHeld"),
+    "coserver.observe.snapshot": ("Snapshot", "ListenerState", "ConnectionState", "ExchangeState", "Suspension",
+                                  "SubrequestState", "UpstreamState", "MemberState"),
+    "coserver.app.traces": ("Traces",),
+    "coserver.observe.trace": ("Trace", "Span", "Message", "Body"),
+    "coserver.observe.resending": ("Replayed", "ReplayError"),
+    "coserver.observe.har_reading": ("read_har", "HarError"),
+    "coserver.observe.filters": ("parse", "FilterError"),
+    "coserver.control.client": ("find", "Client", "RemoteStepper"),
+}  # fmt: skip
+#: Methods that carry no docstring because they are no user's: the connection's story calls them, filters, or the wire.
+_AS_SUBJECT = {"request_lines", "response_lines", "request_content", "response_content"}
+OURS = {
+    "coserver.Request": {"set_body", "set_body_file", "set_spool", "set_pieces"},
+    "coserver.Subrequest": {"post", "expire"},
+    "coserver.observe.stepper.Stepper": {"unwatch"},
+    "coserver.observe.snapshot.ExchangeState": _AS_SUBJECT,
+    "coserver.observe.trace.Trace": _AS_SUBJECT,
+    "coserver.control.client.Client": {"connect", "fields", "unreachable"},
+}
+
+
+def names() -> list[tuple[str, str]]:
+    """Every public name with its module."""
+    found = [(module, name) for module in MODULES for name in import_module(module).__all__]
+    return found + [(module, name) for module, some in ALSO.items() for name in some]
+
+
+def wrong(page: str) -> Iterator[str]:
+    """What is missing from the reference, or says nothing, or should not be there."""
+    there = [line.removeprefix("::: ").strip() for line in page.splitlines() if line.startswith("::: ")]
+    wanted = [f"{module}.{name}" for module, name in names()]
+    yield from (f"{name} is public, and not in the reference" for name in wanted if name not in there)
+    yield from (f"{name} is in the reference, and not public" for name in there if name not in wanted)
+    for module, name in names():
+        one = getattr(import_module(module), name)
+        if not inspect.getdoc(one):
+            yield f"{module}.{name} has no docstring"
+        if inspect.isclass(one):
+            silent = {each for each, value in vars(one).items() if not each.startswith("_") and not _says(value)}
+            silent -= OURS.get(f"{module}.{name}", set())
+            yield from (f"{name}.{each} has no docstring" for each in sorted(silent))
+
+
+def _says(value: Any) -> bool:
+    """Whether it has a docstring of its own; what is no function needs none."""
+    if isinstance(value, property):
+        value = value.fget
+    value = getattr(value, "__func__", value)
+    return not inspect.isfunction(value) or bool(value.__doc__)
+
+
+def on_pre_build(config: Any) -> None:
+    """Called by mkdocs."""
+    page = Path(config.docs_dir) / "reference/api.md"
+    if page.exists() and (faults := list(wrong(page.read_text(encoding="utf-8")))):
+        raise PluginError("\n".join(faults))
