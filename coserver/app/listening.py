@@ -102,9 +102,7 @@ def _tcp(route: TcpRoute, app: App, settings: Settings) -> Listening:
     what = f"{route.name}, framing {framing_name(route.framing)}"
     permissions = route.uds_permissions or settings.uds_permissions or ""
     host = route.host or settings.host
-    wanted = Wanted(
-        route.name, host, route.port, route.uds or "", "tcp", what, fd=route.fd, permissions=permissions
-    )
+    wanted = Wanted(route.name, host, route.port, route.uds or "", "tcp", what, fd=route.fd, permissions=permissions)
     story = tcp_story(endpoint, route.framing)
     return Listening(wanted, app, story, Router(), route.limits or settings.limits, _proxied(route, settings))
 

@@ -84,6 +84,4 @@ def show_snapshot(snapshot: Snapshot) -> ShownSnapshot:
 
 def show_traces(traces: Iterable[Trace]) -> ShownTraces:
     """Those that came from another process, say."""
-    return ShownTraces(
-        ShownTrace(**{each.name: getattr(one, each.name) for each in fields(one)}) for one in traces
-    )
+    return ShownTraces(ShownTrace(**{each.name: getattr(one, each.name) for each in fields(one)}) for one in traces)

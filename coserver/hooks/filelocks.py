@@ -14,6 +14,7 @@ from typing import Any
 from greenlet import getcurrent
 
 from .patching import Shim
+from .showing import Descriptor
 from .suspension import WAIT, Sleep, suspend
 from .workers import Worker
 
@@ -31,7 +32,7 @@ def _try_on(worker: Worker, call: str, fd: Any, attempt: Callable[[], Any]) -> A
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
-        suspend(worker, WAIT, call, f"file {fd}", Sleep, monotonic() + period)
+        suspend(worker, WAIT, call, Descriptor(fd), Sleep, monotonic() + period)
         period = min(period * 2, _LAST)
 
 

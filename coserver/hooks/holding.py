@@ -13,7 +13,7 @@ from weakref import ref
 
 from greenlet import getcurrent
 
-from .suspension import place_of
+from .showing import place_of
 from .workers import Worker, frame_of, idles
 
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from .callers import asking, worker_here
 from .patching import Shim
-from .suspension import place_of
+from .showing import place_of
 from .workers import Worker, frame_of
 
 _ModuleLock: Any = bootstrap._ModuleLock  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ from greenlet import getcurrent
 
 from .descriptors import READ, WRITE, busy, closing, is_ready, wait_for
 from .patching import Shim
+from .showing import Descriptor
 from .suspension import give_way
 from .workers import Worker
 
@@ -44,9 +45,9 @@ def _may_wait(fd: int, way: int) -> bool:
 def _until_ready(worker: Worker, fd: int, way: int, call: str) -> None:
     worker.credit -= 1
     if worker.credit < 0:
-        give_way(worker, call, f"descriptor {fd}")
+        give_way(worker, call, Descriptor(fd))
     while not is_ready(fd, way) and _may_wait(fd, way):
-        wait_for(worker, fd, way, call, f"descriptor {fd}")
+        wait_for(worker, fd, way, call, Descriptor(fd))
 
 
 def read(fd: int, length: int, /) -> bytes:

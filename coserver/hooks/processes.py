@@ -35,14 +35,13 @@ def popen_wait(self: Any, timeout: float | None) -> Any:
     if type(worker) is not Worker or self.returncode is not None:
         return _popen_wait(self, timeout)
     until = None if timeout is None else monotonic() + timeout
-    if not _ended(worker, self.pid, "wait", until):
+    if not _ended(worker, self.pid, self, "wait", until):
         raise subprocess.TimeoutExpired(self.args, timeout)  # type: ignore[arg-type]
     return _popen_wait(self, None)
 
 
-def _ended(worker: Worker, pid: int, call: str, until: float | None) -> bool:
-    """Suspend until this child has ended; false if ``until`` came first."""
-    on = f"process {pid}"
+def _ended(worker: Worker, pid: int, on: Any, call: str, until: float | None) -> bool:
+    """Suspend until this child has ended; false if ``until`` came first. ``on`` is what is shown of it."""
     try:
         fd = _pidfd_open(pid)
     except (OSError, TypeError):  # not in this kernel or system; or it has ended, and been waited for
@@ -62,7 +61,7 @@ def _has_ended(pid: int) -> bool:
         return True
 
 
-def _look_again(worker: Worker, call: str, on: str, until: float | None, look: Callable[[], Any]) -> Any:
+def _look_again(worker: Worker, call: str, on: Any, until: float | None, look: Callable[[], Any]) -> Any:
     """Call ``look()`` until it says something, and return that; false if ``until`` came first."""
     period = _FIRST
     while not (found := look()):
@@ -109,7 +108,7 @@ def _any_child(worker: Worker, call: str, pid: int, options: int, function: Call
         return found if found[0] else None
 
     if pid > 0 and not options and (found := look()) is None:
-        _ended(worker, pid, call, None)
+        _ended(worker, pid, f"process {pid}", call, None)
     elif pid > 0 and not options:
         return found
     return _look_again(worker, call, f"process {pid}" if pid > 0 else "any child", None, look)

@@ -13,6 +13,7 @@ from greenlet import getcurrent
 
 from .descriptors import READ, wait_for
 from .patching import Shim
+from .showing import Descriptors
 from .suspension import give_way
 from .workers import Worker
 
@@ -41,7 +42,7 @@ def select(rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) 
         while not (any(found) or (until is not None and monotonic() >= until)):
             for fd, mask in _masks(rlist, wlist, xlist).items():
                 _enter(every, fd, mask)
-            _wait(worker, every, "select", _counted(rlist, wlist, xlist), until)
+            _wait(worker, every, "select", until)
             found = _select(rlist, wlist, xlist, 0)
     return found
 
@@ -73,8 +74,9 @@ def _enter(every: Any, fd: int, mask: int) -> None:
         pass  # a plain file is always ready, and has been found so
 
 
-def _wait(worker: Worker, every: Any, call: str, on: str, until: float | None) -> bool:
-    return wait_for(worker, every.fileno(), READ, call, on, until)
+def _wait(worker: Worker, every: Any, call: str, until: float | None) -> bool:
+    fd = every.fileno()
+    return wait_for(worker, fd, READ, call, Descriptors(fd), until)
 
 
 def _until(timeout: float | None, unit: float) -> float | None:
@@ -135,7 +137,7 @@ class Poll:
             while not (found or (until is not None and monotonic() >= until)):
                 for fd, mask in self._masks.items():
                     _enter(every, fd, mask)
-                _wait(worker, every, "poll", f"{len(self._masks)} descriptors", until)
+                _wait(worker, every, "poll", until)
                 found = self._poll.poll(0)
         return found
 
@@ -154,12 +156,12 @@ def epoll_poll(self: Any, timeout: float | None = None, maxevents: int = -1) -> 
     until = _until(timeout, 1) if timeout is None or timeout >= 0 else None
     worker.credit -= 1
     if worker.credit < 0:
-        give_way(worker, "epoll", "epoll set")
+        give_way(worker, "epoll", Descriptors(self.fileno()))
     while True:
         found = _epoll_poll(self, 0, maxevents)
         if found or (until is not None and monotonic() >= until):
             return found
-        _wait(worker, self, "epoll", "epoll set", until)
+        _wait(worker, self, "epoll", until)
 
 
 ROWS: tuple[Shim, ...] = (

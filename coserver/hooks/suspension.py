@@ -7,14 +7,10 @@ are built only where somebody observes, and the line of the user's code is looke
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import sys
-import sysconfig
 from collections.abc import Awaitable, Callable, Generator
 from threading import get_ident
 from time import monotonic
-from types import FrameType
 from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
@@ -24,12 +20,13 @@ from ..lifecycle import events as ev
 from ..lifecycle.phases import SUSPEND
 from ..transport.loop import Loop, poster
 from .cancellation import AWAITED, BROKEN, IO, WAIT
-from .workers import CREDIT, Subject, Worker, frame_of
+from .showing import place_of, told
+from .workers import CREDIT, Subject, Worker
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-__all__ = ["AWAITED", "IO", "WAIT", "Sleep", "Wake", "await_", "await_unseen", "give_way", "place_of", "suspend"]
+__all__ = ["AWAITED", "IO", "WAIT", "Sleep", "Wake", "await_", "await_unseen", "give_way", "suspend"]
 
 log = logging.getLogger("coserver.hooks")
 
@@ -39,7 +36,7 @@ def suspend(worker: Worker, kind: int, call: str, on: Any, make: Callable[[*Args
 
     ``kind`` is IO (a cancellation breaks it: RequestCancelled), WAIT (it does not, until the server's grace is over;
     what is awaited must then bear to be awaited once more, as Sleep and Wake do) or AWAITED (it gets the backend's own
-    exception). ``call`` is the call's name, ``on`` what it waits for: an address, a lock, seconds; shown by ``show``.
+    exception). ``call`` is the call's name, ``on`` what it waits for: an address, a lock, seconds; see ``showing``.
     """
     if worker.cancellation is not None and worker.cancellation.breaks(kind):
         worker.cancel()
@@ -179,13 +176,14 @@ class Wake:
 class _Seen:
     """A suspension that shows on a connection."""
 
-    __slots__ = ("_exchange", "_phase", "_subject", "_told")
+    __slots__ = ("_call", "_exchange", "_phase", "_subject", "_told")
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._phase = subject.phase
         self._exchange = subject.exchange
         self._told = False
+        self._call = ""
 
     def begin(self, worker: Worker, watched: bool, logged: bool) -> None:
         subject = self._subject
@@ -193,13 +191,13 @@ class _Seen:
         subject.suspended = worker
         if not (watched or logged):
             return
-        what, where = show(worker.on), place_of(sys._getframe(1))
+        frame = sys._getframe(1)
+        (self._call, what), where = told(worker, frame), place_of(frame)
         if logged:
-            log.debug("%r: %s on %s, %s", subject, worker.call, what, where)
+            log.debug("%r: %s on %s, %s", subject, self._call, what, where)
         if watched and self._exchange is not None:
             self._told = True
-            call = worker.call or ""
-            subject.emitter.tell(ev.Suspended(**subject.facts(self._exchange), call=call, on=what, where=where))
+            subject.emitter.tell(ev.Suspended(**subject.facts(self._exchange), call=self._call, on=what, where=where))
 
     def over(self, worker: Worker) -> None:
         subject = self._subject
@@ -209,58 +207,10 @@ class _Seen:
                 subject.phase = self._phase
         if self._told:
             took = monotonic() - worker.since
-            subject.emitter.tell(ev.Resumed(**subject.facts(self._exchange), call=worker.call or "", seconds=took))
+            subject.emitter.tell(ev.Resumed(**subject.facts(self._exchange), call=self._call, seconds=took))
 
 
 def _seen(worker: Worker, subject: Subject) -> _Seen:
     seen = _Seen(subject)
     seen.begin(worker, subject.emitter.heard, 0 < log.level <= logging.DEBUG)
     return seen
-
-
-def show(on: Any) -> str:
-    """What a worker is suspended on, in words."""
-    if isinstance(on, str):
-        return on
-    if isinstance(on, int | float):
-        return f"{on:g} s"
-    if isinstance(on, socket.socket):
-        return _show_socket(on)
-    return f"{on!r:.100}"
-
-
-def _show_socket(sock: socket.socket) -> str:
-    for ask in (sock.getpeername, sock.getsockname):
-        try:
-            address = ask()
-        except OSError:
-            continue
-        if isinstance(address, tuple):
-            return f"{address[0]}:{address[1]}"
-        if address:
-            return str(address)
-    return f"descriptor {sock.fileno()}"
-
-
-OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
-LIBRARIES = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-
-
-def place_of(frame: FrameType | None) -> str:
-    """Where the user's code stands: ``file:line in function``, past coserver's own lines, the standard library's and
-    the installed packages', unless there are no others; "" for None."""
-    nearest = ""
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith(OURS) and not file.startswith("<"):
-            place = f"{file}:{frame.f_lineno} in {frame.f_code.co_name}"
-            if not file.startswith(LIBRARIES):
-                return place
-            nearest = nearest or place
-        frame = frame.f_back
-    return nearest
-
-
-def where(worker: Worker) -> str:
-    """Where a suspended worker stands in the user's code; "" if it is not suspended. From any thread."""
-    return place_of(frame_of(worker))

@@ -13,8 +13,8 @@ from operator import attrgetter
 from time import monotonic, sleep, time
 from typing import Any, Protocol
 
-from ..hooks.suspension import show, where
-from ..hooks.workers import parked
+from ..hooks.showing import place_of, told
+from ..hooks.workers import frame_of, parked
 from ..lifecycle import events as ev
 from ..lifecycle.frozen import maker
 from .snapshot import BREATH, CHUNK, Snapshot, collector_paused
@@ -237,10 +237,11 @@ def _workers(listened: Sequence[Listened], rows: Sequence[ConnectionState]) -> W
 
 def _suspension(connection: Any, now: float) -> Suspension | None:
     worker = connection.suspended
-    call = worker.call if worker is not None else None
-    if call is None:
+    if worker is None or worker.call is None:
         return None
-    return Suspension(call=call, on=show(worker.on), place=where(worker), seconds=max(now - worker.since, 0.0))
+    frame = frame_of(worker)
+    call, on = told(worker, frame)
+    return Suspension(call=call, on=on, place=place_of(frame), seconds=max(now - worker.since, 0.0))
 
 
 def _subrequests(exchange: Any, now: float) -> tuple[SubrequestState, ...]:

@@ -19,6 +19,7 @@ _is_tag = re.compile(_TAG).fullmatch
 _is_tag_list = re.compile(rf"(?:{_TAG}|[ \t,])*").fullmatch
 _find_tags = re.compile(_TAG).findall
 
+
 def conditional_fields(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
     """Those of a request's fields that make it conditional; repeated ones joined (RFC 9110 §5.3). Mostly empty."""
     found: dict[bytes, str] = {}

@@ -18,6 +18,7 @@ from .streaming import BrokenOff
 if TYPE_CHECKING:
     from .connection import HttpConnection
 
+
 async def refuse(connection: HttpConnection, error: RemoteProtocolError) -> None:
     """The client broke the protocol: answer, and read no request from it again."""
     connection.end(f"refused: {error.reason}")

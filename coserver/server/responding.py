@@ -156,9 +156,7 @@ async def _be_held(connection: HttpConnection, exchange: Exchange, response: Res
     return answer
 
 
-async def _send(
-    connection: HttpConnection, exchange: Exchange, response: Response, head: bytes, framing: int
-) -> None:
+async def _send(connection: HttpConnection, exchange: Exchange, response: Response, head: bytes, framing: int) -> None:
     """Send head and body, each kind of body its own way; whoever sends a body also closes it."""
     body = response.body
     if connection.service.heads is not None and type(body) in (bytes, FilePart):  # a stream's goes with its first

@@ -75,9 +75,7 @@ def _bind_one(family: int, address: tuple[Any, ...]) -> socket.socket:
     return _listen(family, address, options)
 
 
-def _listen(
-    family: int, address: Any, options: list[tuple[int, int, int]], permissions: str = ""
-) -> socket.socket:
+def _listen(family: int, address: Any, options: list[tuple[int, int, int]], permissions: str = "") -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         for option in options:

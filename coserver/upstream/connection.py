@@ -268,8 +268,12 @@ class UpstreamConnection:
         self.sub = None
         self.uses += 1
         worn = limits.connection_requests and self.uses >= limits.connection_requests
-        if not reader.keep_alive or self._sending or worn or self.pool.leaving or (
-            now - self.born > limits.connection_age
+        if (
+            not reader.keep_alive
+            or self._sending
+            or worn
+            or self.pool.leaving
+            or (now - self.born > limits.connection_age)
         ):
             self.close()
             return

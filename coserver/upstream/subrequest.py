@@ -202,9 +202,7 @@ class Subrequest(Pending[Any]):
             return None
         self.watched = True
         self.number = _next_number()
-        event = ev.SubrequestStarted(
-            **self._facts(), upstream=self.client.name, method=self.method, target=self.target
-        )
+        event = ev.SubrequestStarted(**self._facts(), upstream=self.client.name, method=self.method, target=self.target)
         host.emitter.tell(event)
         return event if host.emitter.gates else None
 

@@ -261,4 +261,3 @@ def _detach(sub: Subrequest, detach: bool | None, on_done: OnDone | None) -> Non
     sub.detached = sub.more = True
     sub.on_done = on_done
     sub.client.detach(sub)
-

@@ -44,9 +44,7 @@ def _parts(trace: Trace) -> Iterator[RenderableType]:
     line = f"{trace.method} {trace.target} {trace.version}" if trace.method else "message"
     yield from message("→", line, trace.request)
     if trace.status or trace.response.body.size:
-        yield from message(
-            "←", f"{trace.version} {trace.status}".strip() if trace.status else "answer", trace.response
-        )
+        yield from message("←", f"{trace.version} {trace.status}".strip() if trace.status else "answer", trace.response)
 
 
 def message(arrow: str, line: str, message: Message) -> Iterator[RenderableType]:

@@ -79,10 +79,12 @@ CONNECTIONS = View(
         Column("client", 0, lambda row: row.peer, lambda row: row.peer),
         Column("listener", 10, lambda row: row.listener, lambda row: row.listener, rank=2),
         Column("phase", 12, _phase, lambda row: (row.phase, row.phase_seconds)),
-        Column("for", 8, lambda row: show_seconds(row.phase_seconds), lambda row: row.phase_seconds, right=True,
-               runs=True),
-        Column("open", 8, lambda row: show_seconds(row.seconds), lambda row: row.seconds, right=True, rank=1,
-               runs=True),
+        Column(
+            "for", 8, lambda row: show_seconds(row.phase_seconds), lambda row: row.phase_seconds, right=True, runs=True
+        ),
+        Column(
+            "open", 8, lambda row: show_seconds(row.seconds), lambda row: row.seconds, right=True, rank=1, runs=True
+        ),
         Column("served", 7, lambda row: str(row.served), lambda row: row.served, right=True),
         Column("in", 7, lambda row: show_size(row.received), lambda row: row.received, right=True, rank=3),
         Column("out", 7, lambda row: show_size(row.sent), lambda row: row.sent, right=True, rank=4),

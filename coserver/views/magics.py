@@ -222,9 +222,7 @@ def _fields(given: list[str]) -> dict[str, str]:
     return found
 
 
-def _send(
-    server: Server, method: str, target: str, body: str | None, fields: dict[str, str]
-) -> tuple[int, str, bytes]:
+def _send(server: Server, method: str, target: str, body: str | None, fields: dict[str, str]) -> tuple[int, str, bytes]:
     place = urlsplit(server.url)
     if place.scheme != "http":
         raise UsageError(f"%request asks over plain HTTP; {server.name} listens at {server.url}")

@@ -16,9 +16,7 @@ from .live import TABLES, UPSTREAMS
 from .terminal import Terminal
 
 
-def run(
-    client: Client, filter: str = "", *, ended: Callable[[], bool] = lambda: False, out: int | None = None
-) -> None:
+def run(client: Client, filter: str = "", *, ended: Callable[[], bool] = lambda: False, out: int | None = None) -> None:
     """Until a person has had enough, or ``ended`` says so; ``out`` is the terminal's descriptor if stdout is not.
 
     Raises FilterError, OSError without a terminal.

@@ -8,7 +8,7 @@ import pytest
 
 from coserver import App, testing
 from coserver.hooks.suspension import await_
-from coserver.hooks.workers import parked
+from coserver.hooks.workers import close_idle, parked
 from coserver.observe import recorder
 from coserver.observe.states import WorkersState
 
@@ -16,7 +16,7 @@ from ..server.clients import connect, get, talking, until
 
 
 async def test_a_blocking_handler_shows_where_it_waits() -> None:
-
+    close_idle()  # those of earlier tests
     app = App(name="shop")
     go_on = anyio.Event()
 
