@@ -42,7 +42,10 @@ def _running_loop(original: tuple[Callable[..., Any]], name: str) -> Callable[..
 
 
 def _in_a_thread(worker: Worker, name: str, function: Callable[[], Any]) -> Any:
-    error = sys.exception()
+    """There as if it were right here: under the eyes of the same debugger, and chained to the same exception."""
+    trace, profile, error = sys.gettrace(), sys.getprofile(), sys.exception()
+    if trace is not None or profile is not None:
+        function = partial(_traced, trace, profile, function)
     if error is not None:
         function = partial(_handling, error, error.__traceback__, function)
     try:
@@ -51,8 +54,18 @@ def _in_a_thread(worker: Worker, name: str, function: Callable[[], Any]) -> Any:
         del error, function  # they hold this frame
 
 
+def _traced(trace: Any, profile: Any, function: Callable[[], Any]) -> Any:
+    before = sys.gettrace(), sys.getprofile()
+    sys.setprofile(profile)
+    sys.settrace(trace)
+    try:
+        return function()
+    finally:
+        sys.settrace(before[0])
+        sys.setprofile(before[1])
+
+
 def _handling(error: BaseException, trace: TracebackType | None, function: Callable[[], Any]) -> Any:
-    """What is raised in there is chained to what the caller is handling, as if it were called right there."""
     try:
         raise error
     except BaseException:

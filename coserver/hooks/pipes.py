@@ -23,6 +23,7 @@ from .workers import Worker
 _read, _readv, _write, _writev, _close = os.read, os.readv, os.write, os.writev, os.close
 _sendfile: Any = getattr(os, "sendfile", None)
 _open = io.open
+_fstat = os.fstat  # the system's own, whatever a test has put there to fake a file's size
 
 #: Bytes that a pipe takes without waiting once it is writable at all (PIPE_BUF, 4096 on Linux; POSIX asks for 512).
 _AT_ONCE = 4096 if os.name == "posix" and os.uname().sysname == "Linux" else 512
@@ -33,7 +34,7 @@ def _may_wait(fd: int, way: int) -> bool:
     """Whether a call for this descriptor may have to wait at all: it is no plain file, not in non-blocking mode, and
     open for this way; the other end's is never ready for it."""
     try:
-        kind = os.fstat(fd).st_mode
+        kind = _fstat(fd).st_mode
         if stat.S_ISREG(kind) or stat.S_ISDIR(kind) or stat.S_ISBLK(kind):
             return False
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
@@ -158,7 +159,7 @@ def open(
     if type(file) is not int or opener is not None:
         return _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
     try:
-        kind = os.fstat(file).st_mode
+        kind = _fstat(file).st_mode
     except OSError:
         kind = stat.S_IFREG
     if not (stat.S_ISFIFO(kind) or stat.S_ISCHR(kind) or stat.S_ISSOCK(kind)) or "+" in mode:

@@ -16,6 +16,7 @@ _RAISES = "its signal handler raises: that leaves the loop, which is where Pytho
 _FRAME = "it counts references while a traceback lives: the shim's frame there holds its argument, as any Python call's"
 _SIGINT = "SIGINT is the loop's while it runs: it cancels, where a main thread without a loop gets KeyboardInterrupt"
 _TRACED = "it traces all calls: a shim shows, as a Python function where there was one of C, which is not traced"
+_ASYNCGENS = "the thread's loop has its own hooks for asynchronous generators in place, and a worker is in its thread"
 
 SKIPS: dict[str, dict[str, str]] = {
     "test_signal": {
@@ -33,6 +34,10 @@ SKIPS: dict[str, dict[str, str]] = {
         "InterruptMainTests.test_interrupt_main_subthread": _SIGINT,
     },
     "test_unittest": {"*test_break.*": _SIGINT},
+    "test_io": {"*SignalsTest.test_interrupted_write_*": _RAISES},
+    "test_sys": {"SizeofTest.test_asyncgen_hooks": _ASYNCGENS},
+    "test_sys_settrace": {"*.test_async_for_backwards_jump_has_no_line": _ASYNCGENS},
+    "test_threadsignals": {"ThreadSignals.test_*lock_acquire_interruption": _RAISES},
     "test_pdb": {"test_pdb_issue_20766": _SIGINT},
     "test_bdb": {"StateTestCase.test_skip": _TRACED},
     "test_generators": {"SignalAndYieldFromTest.test_raise_and_yield_from": _SIGINT},

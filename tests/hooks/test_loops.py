@@ -9,6 +9,7 @@ import threading
 import time
 import unittest
 from contextvars import ContextVar
+from typing import Any
 
 import anyio
 import asgiref.sync
@@ -100,6 +101,26 @@ async def test_what_is_raised_in_it_comes_out() -> None:
         assert isinstance(raised.value.__context__, KeyError)
 
     await run_blocking(caught)
+
+
+@pytest.mark.usefixtures("hooked")
+async def test_a_debugger_sees_what_runs_in_it() -> None:
+    seen = []
+
+    def trace(frame: Any, event: str, _: Any) -> None:
+        if frame.f_code is answer.__code__:
+            seen.append(event)
+
+    def traced() -> None:
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            asyncio.run(answer())
+        finally:
+            sys.settrace(before)
+
+    await run_blocking(traced)
+    assert "call" in seen
 
 
 @pytest.mark.usefixtures("hooked")
