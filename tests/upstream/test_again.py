@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
 from time import monotonic
@@ -272,6 +273,60 @@ async def test_no_hedge_for_what_may_not_be_repeated() -> None:
             await sub
         assert monotonic() - began >= 0.3
         assert (sub.attempts, slow.held) == (1, 1)
+
+
+class Moody:
+    """Answers, late at times; or closes, or falls silent, or breaks off."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+
+    async def __call__(self, peer: Peer) -> None:
+        while True:
+            await peer.request()
+            mood = self.chance.random()
+            if mood < 0.15:
+                return
+            if mood < 0.2:
+                await peer.send(OK[:20])
+                return
+            if mood < 0.4:
+                await anyio.sleep(0.03 + mood / 10)
+            await peer.send(OK)
+
+
+async def test_a_storm_with_second_attempts() -> None:
+    """Failures, retries, hedges and cancellations at once: when it is over nothing of it is left."""
+    chance = random.Random(11)
+    limits = UpstreamLimits(max_connections=8, retries=2, retry_backoff=0.01, hedge_percentile=60, eject_time=0.05)
+    made = {"retried": 0, "hedged": 0}
+
+    async def one(users: Upstream) -> None:
+        with anyio.move_on_after(chance.random() * 0.2):
+            sub = users.get("/") if chance.random() < 0.8 else users.post("/", content="x")
+            try:
+                await sub
+            except UpstreamError:
+                pass
+            finally:
+                made["retried"] += sub.retried
+                made["hedged"] += sub.attempts > 1 + sub.retried
+
+    async with faulty(Moody(1)) as first, faulty(Moody(2)) as second:  # noqa: SIM117
+        async with Upstream(first.url, second.url, limits=limits) as users:
+            client = client_of(users)
+            for _ in range(6):
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(40):
+                        tasks.start_soon(one, users)
+            assert made["retried"]
+            assert made["hedged"]
+            assert not client.line
+            assert not client.attempts._extra
+            await until(lambda: not client.attempts._waiting)
+            for pool in client.pools:
+                assert pool.open == len(pool.idle) == len(pool.connections)
+            await until(lambda: first.open + second.open == sum(pool.open for pool in client.pools))
 
 
 def test_what_cannot_be() -> None:
