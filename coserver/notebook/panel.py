@@ -212,7 +212,8 @@ class Panel:
             if stale and now - frozen_at > _FREEZE:
                 frozen_at, stale = now, False
                 self._freeze()
-            _rest(now + self.pause - monotonic())
+            if not self.looks:
+                sleep(self.pause)  # it may be woken a hundred times a second
         self._push(self.draw().since(None), whole=True, over=True)
         self._freeze()
 
@@ -228,11 +229,6 @@ class Panel:
         if frozen != self._frozen and self._handle is not None:
             self._frozen = frozen
             self._handle.update(self._bundle(), raw=True)
-
-
-def _rest(seconds: float) -> None:
-    if seconds > 0:
-        sleep(seconds)
 
 
 def _by_view() -> bool:

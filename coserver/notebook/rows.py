@@ -6,14 +6,14 @@ length that runs on is sent once, as the moment when it began, and the page coun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..observe.filters import EVERYTHING, Filter
-from ..observe.snapshot import ExchangeState, Snapshot
+from ..observe.snapshot import ConnectionState, ExchangeState, Snapshot
 from ..observe.trace import Trace
-from ..views.columns import Column
+from ..views.columns import Column, View
 from ..views.live import CONNECTIONS, EXCHANGES, TRACES, UPSTREAMS
 
 #: Rows of a table that are sent; the rest is a number. A page keeps them all, and draws those that are seen.
@@ -38,7 +38,6 @@ def _own(column: Column) -> Heading:
     return Heading(column.heading, column.width, column.right)
 
 
-_OF_EXCHANGE = {column.heading: column for column in EXCHANGES.columns}
 #: What a request that is over shows in the columns of one that is under way; a phase only if it did not end whole.
 _OF_TRACE: dict[str, Column] = {
     **{column.heading: column for column in TRACES.columns},
@@ -84,46 +83,70 @@ class Drawer:
     """Makes pictures, one after the other, of one server."""
 
     def __init__(self) -> None:
-        self._began: dict[tuple[str, str, int], float] = {}
-        self._seen: set[tuple[str, str, int]] = set()
+        self._known: dict[tuple[str, str], tuple[Any, Cells]] = {}  # what a row was made of, and the row
+        self._drawn: dict[tuple[str, str], tuple[Any, Cells]] = {}
 
     def draw(self, snapshot: Snapshot, over: Sequence[tuple[str, Cells]], wanted: Filter = EVERYTHING) -> Picture:
         """``over`` are the rows of those that are over and match, the newest last."""
-        self._seen = set()
+        self._drawn = {}
         busy = [one for one in snapshot.exchanges if wanted.matches(one)]
         requests: Table = {}
         for one in busy[:MOST]:
-            self._row(requests, "requests", str(one.id), [_OF_EXCHANGE[h.name] for h in HEADINGS["requests"]], one,
-                      snapshot.at)  # fmt: skip
+            requests[str(one.id)] = self._row(("requests", str(one.id)), EXCHANGES, one, snapshot.at)
         shown = over[-(MOST - len(requests)) :] if len(requests) < MOST else ()
         requests |= {key: cells for key, cells in shown if key not in requests}
         ids = {one.connection for one in busy}
         linked = [one for one in snapshot.connections if wanted is EVERYTHING or one.id in ids]
         connections: Table = {}
         for link in linked[:MOST]:
-            self._row(connections, "connections", str(link.id), CONNECTIONS.columns, link, snapshot.at)
+            connections[str(link.id)] = self._row(("connections", str(link.id)), CONNECTIONS, link, snapshot.at)
         upstreams: Table = {}
         for at, member in enumerate(UPSTREAMS.rows(snapshot)[:MOST]):
-            self._row(upstreams, "upstreams", str(at), UPSTREAMS.columns, member, snapshot.at)
-        self._began = {key: moment for key, moment in self._began.items() if key in self._seen}
+            upstreams[str(at)] = self._row(("upstreams", str(at)), UPSTREAMS, member, snapshot.at)
+        self._known = self._drawn
         return Picture(
             {"requests": requests, "connections": connections, "upstreams": upstreams},
             {"requests": max(len(busy) + len(over) - len(requests), 0), "connections": len(linked) - len(connections)},
             _about(snapshot),
         )
 
-    def _row(self, into: Table, table: str, key: str, columns: Iterable[Column], row: Any, now: float) -> None:
-        into[key] = [
-            self._moment((table, key, at), now - column.key(row)) if column.runs else _cell(column, row)
-            for at, column in enumerate(columns)
-        ]
+    def _row(self, key: tuple[str, str], view: View, row: Any, now: float) -> Cells:
+        """Its cells; those of the last picture if it is made of the same."""
+        made_of = _MADE_OF[key[0]](row)
+        known = self._known.get(key)
+        if known is None or known[0] != made_of:
+            before = known[1] if known is not None else [None] * len(view.columns)
+            known = made_of, [
+                _moment(before[at], now - column.key(row)) if column.runs else _cell(column, row)
+                for at, column in enumerate(view.columns)
+            ]
+        self._drawn[key] = known
+        return known[1]
 
-    def _moment(self, key: tuple[str, str, int], began: float) -> Cells:
-        known = self._began.get(key)
-        self._seen.add(key)
-        if known is None or abs(known - began) > _SAME:
-            known = self._began[key] = round(began, 3)
-        return [known]
+
+def _of_exchange(row: ExchangeState) -> Any:
+    waits = row.suspended
+    return (
+        row.phase, row.held, row.status, row.handler, row.target,
+        waits and (waits.call, waits.on, waits.place),
+        [(one.upstream, one.target, one.state) for one in row.subrequests],
+    )  # fmt: skip
+
+
+def _of_connection(row: ConnectionState) -> Any:
+    return row.phase, row.held, row.served, row.received, row.sent, row.tls is None
+
+
+#: By table, all that a row shows but lengths that run: most rows are what they were a fifth of a second ago.
+_MADE_OF: dict[str, Callable[[Any], Any]] = {
+    "requests": _of_exchange,
+    "connections": _of_connection,
+    "upstreams": lambda row: row,
+}
+
+
+def _moment(known: Cells | None, began: float) -> Cells:
+    return known if known is not None and abs(known[0] - began) < _SAME else [round(began, 3)]
 
 
 def trace_cells(trace: Trace) -> Cells:
