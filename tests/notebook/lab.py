@@ -76,11 +76,11 @@ class Page:
         self._url, self._work = url, work
         self._prompts: dict[int, str] = {}  # what stood before a cell when it was started
 
-    def open(self, name: str, cells: list[str]) -> None:
+    def open(self, name: str, cells: list[str], kernel: str = "python3") -> None:
         """Write a notebook of these cells, and open it with a kernel."""
         notebook = {
             "nbformat": 4, "nbformat_minor": 5,
-            "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+            "metadata": {"kernelspec": {"name": kernel, "display_name": "Python", "language": "python"}},
             "cells": [
                 {"cell_type": "code", "id": f"cell-{at}", "metadata": {}, "outputs": [], "execution_count": None,
                  "source": source.strip()}
@@ -93,8 +93,11 @@ class Page:
 
     def _has_kernel(self) -> bool:
         """Whether it is there, and the page connected to it: what is run before is lost."""
-        with urlopen(f"{self._url}/api/kernels?token={TOKEN}", timeout=PATIENCE) as response:
-            there = json.loads(response.read())
+        try:
+            with urlopen(f"{self._url}/api/kernels?token={TOKEN}", timeout=PATIENCE) as response:
+                there = json.loads(response.read())
+        except OSError:  # it may answer 500 while one begins
+            return False
         idle = self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").count()
         return bool(idle) and any(one["connections"] and one["execution_state"] == "idle" for one in there)
 

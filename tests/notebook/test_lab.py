@@ -20,7 +20,7 @@ for module in ("jupyterlab", "anywidget", "playwright"):
     pytest.importorskip(module, reason=f"{module} is not installed")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
-SERVER, LIVE, STEP, POST, SLOW, PORTS = range(6)
+SERVER, LIVE, STEP, POST, SLOW, PORTS, SHORT, STOP = range(8)
 CELLS = [
     """
 import threading
@@ -55,6 +55,8 @@ print("port", server.port)
     "print(requests.post(server.url + '/items?token=abcdef', json={'name': 'kettle'}, timeout=60).text)",
     "print(requests.get(server.url + '/slow', timeout=60).text)",
     "from coserver.notebook.asking import questions\nprint('desk', questions.desk.port, 'port', server.port)",
+    "short = App('short').start()\nshort.live().show()",
+    "short.stop()",
 ]
 
 
@@ -230,6 +232,25 @@ def test_a_saved_notebook_shows_its_table_without_a_kernel(lab: Lab) -> None:
     table.scroll_into_view_if_needed()
     other.keep("saved")
     other.page.close()
+
+
+def test_a_page_that_is_loaded_again_is_live_again(lab: Lab) -> None:
+    lab.page.save()
+    wait_until(lambda: lab.page.saved("lab")["cells"][LIVE]["outputs"])
+    lab.page.page.reload()
+    lab.live.wait_for()
+    lab.get("/items/31")
+    lab.row("/items/31").wait_for()
+
+
+def test_a_server_that_stops_leaves_its_table(lab: Lab) -> None:
+    lab.page.run(SHORT)
+    output = lab.page.cell(SHORT).locator(".jp-OutputArea")
+    output.locator(".coserver.live", has_text="short").wait_for()
+    lab.page.run(STOP)
+    output.locator(".coserver.live").wait_for(state="detached")
+    output.get_by_text("short: stopped").wait_for()
+    assert lab.live.is_visible()
 
 
 def test_in_the_dark(lab: Lab) -> None:
