@@ -57,6 +57,7 @@ class Dashboard:
         self.request: Message | None = None  # of what is looked at while it is under way
         self.over = False  # what is looked at was under way, and is no more
         self.scroll = 0
+        self.below = 0  # lines that are not to be seen; known when it is drawn
         self.prompt: Prompt | None = None
         self._then: Callable[[str], Order | None] | None = None
         self.note, self.wrong = "", False

@@ -14,8 +14,11 @@ from rich.text import Text
 
 from ..control.wire import content_of
 from ..observe.secrets import mask_fields, mask_target
+from ..observe.snapshot_json import read_exchange
 from ..observe.trace import Body, Message
+from ..observe.underway import so_far
 from ..observe.waterfall import show_seconds
+from . import waterfall
 from .exchange import message
 from .plain import plain
 
@@ -39,7 +42,11 @@ def heading(held: Mapping[str, Any]) -> Text:
 
 def _parts(held: Mapping[str, Any]) -> Iterator[RenderableType]:
     exchange, request, response = held["exchange"], held["request"], held["response"]
-    yield heading(held)
+    try:
+        yield waterfall.render(so_far(read_exchange(exchange)), heading(held))
+        yield ""
+    except (KeyError, TypeError):  # another version's
+        yield heading(held)
     facts = (
         ("exchange", f"{exchange['id']} on connection {held['connection']}, {exchange['src']} → {exchange['dst']}"),
         ("handler", f"{exchange['handler']} on {exchange['route']}" if exchange["route"] else exchange["handler"]),
@@ -67,8 +74,12 @@ def example() -> dict[str, Any]:
     return {
         "id": 3, "phase": "response", "event": "ResponseStarted", "connection": 2, "subrequest": None,
         "title": "POST /cart?coupon=spring", "seconds": 2.5, "held": True,
-        "exchange": {"id": 42, "src": "127.0.0.1:50312", "dst": "127.0.0.1:8000", "handler": "cart", "route": "/cart",
-                     "seconds": 2.6},
+        "exchange": {
+            "id": 42, "connection": 2, "server": "shop", "listener": "http", "protocol": "http",
+            "src": "127.0.0.1:50312", "dst": "127.0.0.1:8000", "method": "POST", "target": "/cart?coupon=spring",
+            "host": "shop.example", "status": 200, "phase": "response", "phase_seconds": 2.5, "seconds": 2.6,
+            "handler": "cart", "route": "/cart", "held": True,
+        },
         "request": {"method": "POST", "target": "/cart?coupon=spring",
                     "headers": [["host", "shop.example"], ["cookie", "session=abc"], ["content-length", "11"]],
                     "body": {"size": 11, "text": '{"item": 7}'}},

@@ -48,7 +48,7 @@ def _doing(row: ExchangeState) -> Cell:
     """What it waits for, or else its handler."""
     if row.suspended is not None:
         waits = row.suspended
-        return f"{waits.call} {plain(waits.on)} {plain(waits.place)}".strip(), "yellow"
+        return f"{waits.call} {plain(waits.on)} {plain(waits.place.rpartition('/')[2])}".strip(), "yellow"
     under_way = [one for one in row.subrequests if one.state not in ("done", "failed", "cancelled")]
     if under_way:
         first = under_way[0]

@@ -138,6 +138,7 @@ def _table(board: Dashboard, width: int, room: int) -> list[Text]:
 
 def _scrolled(board: Dashboard, found: list[Text], room: int) -> list[Text]:
     board.scroll = max(0, min(board.scroll, len(found) - room))
+    board.below = max(len(found) - board.scroll - room, 0)
     return found[board.scroll : board.scroll + room]
 
 
@@ -171,6 +172,8 @@ def _looked(board: Dashboard) -> RenderableType:
 def _bottom(board: Dashboard, width: int) -> Text:
     if board.prompt is not None:
         return board.prompt.line(width)
+    if not board.note and board.mode != TABLE and board.below:
+        return Text(f"▾ {board.below} lines more", "bright_black", no_wrap=True)
     return Text(plain(board.note), "red" if board.wrong else "green", no_wrap=True)
 
 
