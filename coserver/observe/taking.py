@@ -92,6 +92,10 @@ class Watched:
         return Copied(self, monotonic(), time(), rows, tuple([_upstream(*client) for client in self.clients]), gone)
 
 
+#: A listener, a connection of it, its exchange, its phase and since when.
+Row = tuple[Listened, Any, Any, str, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Copied:
     """References, and what of a row changes from one moment to the next."""
@@ -99,7 +103,7 @@ class Copied:
     of: Watched
     now: float
     at: float
-    rows: list[tuple[Listened, Any, Any, str, float]]
+    rows: list[Row]
     upstreams: tuple[UpstreamState, ...]
     gone: Mapping[str, float]
 
@@ -110,7 +114,7 @@ class Copied:
             for begin in range(0, len(self.rows), CHUNK):
                 if begin:
                     sleep(BREATH)
-                found += [self._connection(*row) for row in self.rows[begin : begin + CHUNK]]
+                found += self._connections(self.rows[begin : begin + CHUNK])
         return Snapshot(
             server=self.of.server,
             pid=os.getpid(),
@@ -132,23 +136,26 @@ class Copied:
         counts = {name: int(total) for name, total in totals.items()}
         return {"accepted": sum(one.service.accepted for one in self.of.listened), **counts, "spent_us": spent}
 
-    def _connection(self, one: Listened, live: Any, exchange: Any, phase: str, since: float) -> ConnectionState:
-        now = self.now
-        return _connection_state(
-            id=live.id,
-            peer=live.peer,
-            listener=one.name,
-            protocol=one.protocol,
-            phase=phase,
-            phase_seconds=now - since,
-            seconds=now - live.opened,
-            served=live.served,
-            received=live.received,
-            sent=live.sent,
-            tls=live.tls.facts() if live.tls is not None else None,
-            held=live.held,
-            exchange=None if exchange is None else exchange_state(self.of.server, one, exchange, (phase, since, now)),
-        )
+    def _connections(self, rows: Sequence[Row]) -> list[ConnectionState]:
+        now, server, make = self.now, self.of.server, _connection_state
+        return [
+            make(
+                id=live.id,
+                peer=live.peer,
+                listener=one.name,
+                protocol=one.protocol,
+                phase=phase,
+                phase_seconds=now - since,
+                seconds=now - live.opened,
+                served=live.served,
+                received=live.received,
+                sent=live.sent,
+                tls=None if (tls := live.tls) is None else tls.facts(),
+                held=live.held,
+                exchange=None if exchange is None else exchange_state(server, one, exchange, (phase, since, now)),
+            )
+            for one, live, exchange, phase, since in rows
+        ]
 
 
 def exchange_state(server: str, one: Listened, exchange: Any, moment: tuple[str, float, float]) -> ExchangeState:
