@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import copy_context
@@ -13,19 +12,17 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import anyio
 from anyio.abc import TaskGroup
 
-from ..hooks.workers import run_blocking
-from ..lifecycle.emitter import Answered
-from ..lifecycle.events import Event
 from ..transport.loop import Loop, latches, poster
 from .again import Attempts
 from .asking import say
 from .balance import POLICIES, client_address
 from .connection import UpstreamConnection
+from .detaching import Detached
 from .errors import SubrequestCancelled, UpstreamBusy, UpstreamError
 from .health import check
+from .holding import Holds
 from .line import Line
 from .members import Members
 from .pool import Pool
@@ -33,7 +30,6 @@ from .readers import Reader
 from .subrequest import Subrequest
 
 if TYPE_CHECKING:
-    from .parent import Host
     from .upstream import Upstream
 
 log = logging.getLogger("coserver.upstream")
@@ -55,7 +51,6 @@ class Client:
         self._post = poster()
         self.latch = latches()
         self.closed = False
-        self.detached = 0
         self.line = Line()
         self.key = upstream.key or client_address
         self.attempts = Attempts(self)
@@ -64,8 +59,8 @@ class Client:
         self._tasks = tasks
         # What runs for a subrequest must not see, nor keep alive, what its handler has set.
         self._context = copy_context()
-        self._changed = anyio.Event()
-        self._held: set[Subrequest] = set()
+        self.holds = Holds(self)
+        self.detached = Detached(self)
         self._coming: dict[Subrequest, None] = {}  # from other threads
         for name in self._members.names:
             tasks.start_soon(name.keep)
@@ -95,7 +90,7 @@ class Client:
         if event is None:
             self.place(sub)
         else:
-            self.hold(sub, event, lambda: self.place(sub))
+            self.holds.hold(sub, event, lambda: self.place(sub))
 
     def begin_from_elsewhere(self, sub: Subrequest) -> None:
         """Start it from another thread. Raises RuntimeError if it is closed."""
@@ -214,73 +209,6 @@ class Client:
         elif not self.attempts.retry(sub, error):
             sub.fail(error)
 
-    def hold(self, sub: Subrequest, event: Event, then: Callable[[], None]) -> None:
-        """Go on with ``then`` when no gate holds ``event`` any more; its deadline does not run meanwhile."""
-        self._held.add(sub)
-        self.spawn(self._hold, sub, event, then)
-
-    async def _hold(self, sub: Subrequest, event: Event, then: Callable[[], None]) -> None:
-        assert sub.host is not None
-        began, host, answer = monotonic(), sub.host, None
-        host.pause()
-        try:
-            with anyio.CancelScope() as scope:
-                sub.scope = scope
-                if sub.cancelled or sub.done:
-                    scope.cancel()
-                answer = await _let_go_by_all(host, event)
-        finally:
-            host.go_on()
-            sub.scope = None
-            self._held.discard(sub)
-        if scope.cancelled_caught or sub.done:
-            return
-        sub.until += monotonic() - began
-        if answer is None:
-            then()
-        elif sub.response is None:
-            sub.finish(answer, monotonic())
-        else:
-            sub.response = answer
-            then()
-
-    # Detached ones.
-
-    def detach(self, sub: Subrequest) -> None:
-        """It outlives its exchange; a drain waits for it, and where there is no exchange whoever closes this."""
-        if sub.host is not None:
-            sub.release = sub.host.hold_drain()
-        else:
-            self.detached += 1
-            sub.release = self._one_less
-
-    def detached_ended(self, sub: Subrequest) -> None:
-        if sub.on_done is not None and not self.closed:
-            self.spawn(self._tell_done, sub)
-            return
-        if sub.error is not None and not sub.awaited:
-            log.error("%r, detached%s, failed: %s", sub, _origin(sub), sub.error)
-        _let_go(sub)
-
-    async def _tell_done(self, sub: Subrequest) -> None:
-        assert sub.on_done is not None
-        try:
-            if inspect.iscoroutinefunction(sub.on_done):
-                await sub.on_done(sub)
-            else:
-                value = await run_blocking(sub.on_done, sub)
-                if hasattr(value, "__await__"):
-                    await value
-        except Exception:
-            log.exception("on_done of %r, detached%s, raised", sub, _origin(sub))
-        finally:
-            _let_go(sub)
-
-    def _one_less(self) -> None:
-        self.detached -= 1
-        if not self.detached:
-            self._changed.set()
-
     # Tasks, and the end.
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
@@ -298,12 +226,6 @@ class Client:
         else:
             self.spawn(_in_task, call, args)
 
-    async def wait_detached(self) -> None:
-        """Until no detached subrequest is under way."""
-        while self.detached:
-            self._changed = anyio.Event()
-            await self._changed.wait()
-
     def close(self) -> None:
         """Cancel what is under way, close all connections."""
         self.closed = True
@@ -314,8 +236,7 @@ class Client:
             sub = self.line.first()
             self.left_line(sub)
             sub.cancel()
-        for sub in tuple(self._held):
-            sub.cancel()
+        self.holds.close()
         self.attempts.close()
         for pool in self.all_pools:
             pool.leaving = True
@@ -332,25 +253,3 @@ async def _in_task(call: Callable[..., Any], args: tuple[Any, ...]) -> None:
         call(*args)
     except Exception:
         log.exception("%r raised", call)
-
-
-def _let_go(sub: Subrequest) -> None:
-    release, sub.release = sub.release, None
-    if release is not None:
-        release()
-
-
-def _origin(sub: Subrequest) -> str:
-    return f" by exchange {sub.exchange.id}" if sub.exchange is not None else ""
-
-
-async def _let_go_by_all(host: Host, event: Event) -> Any:
-    """Wait for the gates, one after the other; the answer that one of them gives."""
-    for hold in host.emitter.holds(event):
-        try:
-            await hold
-        except Answered as given:
-            return given.answer
-        except Exception:
-            log.exception("the gate holding %r raised; it goes on", event)
-    return None

@@ -16,6 +16,7 @@ from .member import Addresses, Member
 if TYPE_CHECKING:
     from .client import Client
     from .connection import UpstreamConnection
+    from .ending import Ending
     from .names import Name
     from .subrequest import Subrequest
 
@@ -45,7 +46,7 @@ class Pool:
         self.most = client.limits.max_connections
         self.open = 0
         self.idle: list[UpstreamConnection] = []
-        self.connections: set[UpstreamConnection] = set()
+        self.connections: set[Ending] = set()
         self.out = False  # not to be asked while others can be
         self.troubled = False  # out, or just back: an answer is news
         self.leaving = False  # to be asked no more
@@ -110,7 +111,7 @@ class Pool:
         if self.line.waiting:
             self.client.serve_line()  # it gets somebody if all are out
 
-    def left(self, connection: UpstreamConnection, *, hand_on: bool) -> None:
+    def left(self, connection: Ending, *, hand_on: bool) -> None:
         """A connection has ended; ``hand_on``: its place is the first in line's, if anybody waits."""
         self.connections.discard(connection)
         self.open -= 1

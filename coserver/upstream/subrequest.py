@@ -170,7 +170,7 @@ class Subrequest(Pending[Any]):
             event = ev.SubrequestFinished(**self._facts(), status=getattr(response, "status", 0), member=self.member)
             self.host.emitter.tell(event)
             if self.host.emitter.gates:
-                self.client.hold(self, event, self._settle)
+                self.client.holds.hold(self, event, self._settle)
                 return
         self._settle()
 
@@ -248,7 +248,7 @@ class Subrequest(Pending[Any]):
             if self.twin is not None:
                 self.twin.cancel()
             if self.detached:
-                self.client.detached_ended(self)
+                self.client.detached.ended(self)
 
     def _outcome(self) -> Any:
         if self.error is not None:

@@ -238,7 +238,7 @@ class Upstream(Declared):
         client = self._clients[thread]
         try:
             with anyio.move_on_after(grace):
-                await client.wait_detached()
+                await client.detached.wait()
         finally:
             del self._clients[thread], self._opened[thread]
             client.close()
@@ -260,4 +260,4 @@ def _detach(sub: Subrequest, detach: bool | None, on_done: OnDone | None) -> Non
         raise TypeError("on_done is for detach=True: what is not detached is awaited")
     sub.detached = sub.more = True
     sub.on_done = on_done
-    sub.client.detach(sub)
+    sub.client.detached.begin(sub)

@@ -227,7 +227,7 @@ async def test_the_end_of_the_parent_ends_what_is_held(when: str, stream: bool) 
                 await until(lambda: not step.waiting)
                 with pytest.raises(NotHeld):
                     one.resume()
-            await until(lambda: not client_of._held)
+            await until(lambda: not client_of.holds.held)
             assert [pool.busy for pool in client_of.pools] == [0]
             assert not server.snapshot().connections[0].held
             await client.send(get("/"))

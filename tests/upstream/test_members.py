@@ -89,7 +89,6 @@ class Bench(Client):
         self.line = Line()
         self.key = lambda sub: sub.target
         self.attempts = Attempts(self)
-        self._held = set()
         members = [Member("http://127.0.0.1:1"), Member("http://users.test", weight=2)]
         self._members = Members(self, members, POLICIES[policy])
         self.members_changed()
