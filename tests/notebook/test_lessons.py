@@ -74,17 +74,30 @@ def test_the_readme_and_the_site_name_each() -> None:
     assert named == [one.stem for one in LESSONS]
 
 
-def test_a_cell_that_raises_is_told(tmp_path: Path) -> None:
-    """In a copy of the folders that the program looks at."""
+@pytest.fixture
+def wrong(tmp_path: Path) -> Path:
+    """A house whose only lesson raises."""
     (tmp_path / "docs/site").mkdir(parents=True)
+    (tmp_path / "docs/index.md").write_text("# Here\n")
+    (tmp_path / "mkdocs.yml").write_text("site_name: wrong\nhooks: [docs/site/lessons.py]\nexclude_docs: site/\n")
+    for name in ("lesson_runs.py", "lessons.py", "pages.py"):
+        (tmp_path / "docs/site" / name).write_text((ROOT / "docs/site" / name).read_text())
+    lesson = json.loads(LESSONS[0].read_text())
+    lesson["cells"] = [lesson["cells"][0], {**lesson["cells"][2], "source": ["1 / 0"]}]
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "docs/site/lesson_runs.py").write_text(RUNS.read_text())
-    wrong = json.loads(LESSONS[0].read_text())
-    wrong["cells"] = [{**wrong["cells"][2], "source": ["1 / 0"]}]
-    (tmp_path / "notebooks/09_wrong.ipynb").write_text(json.dumps(wrong))
-    command = [sys.executable, str(tmp_path / "docs/site/lesson_runs.py"), "09"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
-    assert done.returncode == 1
-    assert "09_wrong.ipynb" in done.stderr
+    (tmp_path / "notebooks/09_wrong.ipynb").write_text(json.dumps(lesson))
+    return tmp_path
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+@pytest.mark.parametrize("command", ["docs/site/lesson_runs.py 09", "-m mkdocs build --strict"])
+def test_a_cell_that_raises_is_told(wrong: Path, command: str) -> None:
+    if "mkdocs" in command:
+        pytest.importorskip("mkdocs")
+    done = subprocess.run(
+        [sys.executable, *command.split()], cwd=wrong, capture_output=True, text=True, timeout=250, check=False
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
     assert "ZeroDivisionError" in done.stderr
-    assert not list((tmp_path / "build/lessons").glob("*.ipynb"))
+    assert "1 / 0" in done.stderr
+    assert not list((wrong / "build/lessons").glob("*.ipynb"))
