@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -54,6 +55,14 @@ def nothing_ran(outcome: outside.Outcome) -> bool:
     return True
 
 
+def present(modules: Iterable[str]) -> list[str]:
+    """Those of the set that this Python has: each version drops some."""
+    absent = [module for module in modules if outside.unknown([module])]
+    if absent:
+        print(f"not in this Python: {', '.join(absent)}", flush=True)
+    return [module for module in modules if module not in absent]
+
+
 def judge(
     asked: argparse.Namespace, backends: list[str], how: outside.How, module: str
 ) -> tuple[dict[str, str], list[outside.Outcome]]:
@@ -64,8 +73,13 @@ def judge(
 
 def main() -> int:
     asked = parse()
-    modules = MODULES if asked.module == "conformance" else [name for name in asked.module.split(",") if name]
-    if reason := outside.missing() or outside.unknown(modules):
+    if reason := outside.missing():
+        print(reason, file=sys.stderr)
+        return WRONG
+    modules = [name for name in asked.module.split(",") if name]
+    if modules == ["conformance"]:
+        modules = present(MODULES)
+    elif reason := outside.unknown(modules):
         print(reason, file=sys.stderr)
         return WRONG
     backends = ["plain"] if asked.plain else asked.backend or ["asyncio"]

@@ -5,11 +5,17 @@ Either a plain thread fails it as well (seen with ``--plain --all``), or what it
 
 from __future__ import annotations
 
-#: The set that ``make conformance`` runs.
+#: The set that ``make conformance`` runs; the longest first, as they run side by side.
 MODULES = (
-    "test_select", "test_poll", "test_epoll", "test_selectors", "test_queue", "test_fcntl", "test_socket", "test_ssl",
-    "test_httplib", "test_signal", "test_ftplib", "test_poplib", "test_smtplib", "test_threading", "test_subprocess",
-    "test_threading_local",
+    "test_socket", "test_ssl", "test_signal", "test_threading", "test_logging", "test_subprocess", "test_xmlrpc",
+    "test_io", "test_imaplib", "test_selectors", "test_ftplib", "test_poll", "test_poplib", "test_queue", "test_os",
+    "test_threadsignals", "test_pdb", "test_select", "test_epoll", "test_fcntl", "test_httplib", "test_httpservers",
+    "test_smtplib", "test_nntplib", "test_telnetlib", "test_socketserver", "test_timeout", "test_asyncore",
+    "test_asynchat", "test_urllib2_localnet", "test_wsgiref", "test_docxmlrpc", "test_thread", "test_threading_local",
+    "test_threadedtempfile", "test_tempfile", "test_shutil", "test_mailbox", "test_sqlite3", "test_pty", "test_openpty",
+    "test_popen", "test_pipes", "test_fork1", "test_wait3", "test_wait4", "test_file_eintr", "test_sched", "test_time",
+    "test_file", "test_fileio", "test_context", "test_contextlib", "test_contextlib_async", "test_coroutines",
+    "test_asyncgen", "test_generators", "test_bdb", "test_sys_settrace", "test_import", "test_concurrent_futures",
 )  # fmt: skip
 
 _RAISES = "its signal handler raises: that leaves the loop, which is where Python runs handlers while a worker waits"

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from coserver import run_blocking
+from coserver import await_, hooks, run_blocking
 
+from ..conftest import BACKENDS
 from .running import both, ticking
 
 pytestmark = pytest.mark.usefixtures("hooked")
 processes = multiprocessing.get_context("spawn")  # forked, a child would have this process's loop
+fork = multiprocessing.get_context("fork")
 
 
 def _let_go(lock: Any, order: list[str]) -> None:
@@ -96,3 +98,69 @@ async def test_a_queue_between_processes() -> None:
         for one in (asked, answered):
             one.close()
             await run_blocking(one.join_thread)
+
+
+async def test_a_time_limit() -> None:
+    lock = fork.Lock()
+    lock.acquire()
+    assert await run_blocking(lock.acquire, True, 0.02) is False
+    assert await run_blocking(lock.acquire, False) is False
+    lock.release()
+    assert await run_blocking(lock.acquire, True, 0.02) is True
+    lock.release()
+
+
+async def test_the_recursive_kind_is_the_workers() -> None:
+    lock = fork.RLock()
+
+    def hold() -> None:
+        with lock, lock:
+            time.sleep(0.03)
+
+    def others() -> None:
+        time.sleep(0.01)
+        assert lock.acquire(False) is False
+        with pytest.raises(AssertionError, match="not owned"):
+            lock.release()
+
+    async def loop_code() -> None:
+        assert lock.acquire(False) is False
+        with pytest.raises(RuntimeError, match="held by a handler"):
+            lock.acquire()
+
+    await both(hold, others, lambda: (time.sleep(0.01), await_(loop_code())))
+    with lock:  # free again, for loop code as well
+        pass
+
+
+@pytest.mark.parametrize("anyio_backend", BACKENDS[:1])
+async def test_a_child_that_a_worker_forks_starts_anew(anyio_backend: object) -> None:
+    lock = fork.RLock()
+
+    def held() -> int:
+        with lock:
+            child = fork.Process(target=in_child)
+            child.start()
+            time.sleep(0.05)
+        child.join(10)
+        return child.exitcode if child.exitcode is not None else -1
+
+    def in_child() -> None:
+        with lock, lock:
+            pass
+
+    assert await run_blocking(held) == 0
+
+
+@pytest.mark.parametrize("anyio_backend", BACKENDS[:1])
+async def test_those_made_before(anyio_backend: object) -> None:
+    hooks.uninstall()
+    lock, condition, value = fork.Lock(), fork.Condition(), fork.Value("i")
+    assert not hasattr(lock.acquire, "__code__")
+    hooks.install()
+    for one in (lock, condition, value):
+        assert hasattr(one.acquire, "__code__"), one
+    hooks.uninstall()
+    for one in (lock, condition, value):
+        assert not hasattr(one.acquire, "__code__"), one
+    hooks.install()
