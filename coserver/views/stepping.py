@@ -64,6 +64,7 @@ class LineStepper:
         try:
             if self.manner.once:
                 self._wait_for(None)
+            self._prompt()  # from now on what matches is held
             for line in lines:
                 if not self._do(line.strip()) or (self.manner.once and self._over()):
                     break
@@ -97,6 +98,8 @@ class LineStepper:
         if self.manner.json:
             self._say({"held": one})
         else:
+            if self.manner.asks:
+                self._out.write("\r")  # over the prompt that stands there
             self._console.print(view.heading(one))
             self._prompt()
 

@@ -57,7 +57,8 @@ class Terminal:
         """Wait until it has appeared, after what was seen before."""
         pattern = ".*?".join(re.escape(part) for part in line.rstrip().split("…"))
         # What does not end its line has the next prompt behind it.
-        wanted = re.compile(rf"(?m)^{pattern}[ \t]*(?:$|(?=\$ ))" if whole else pattern)
+        begin = "" if line.startswith("…") else "^"
+        wanted = re.compile(rf"(?m){begin}{pattern}[ \t]*(?:$|(?=\$ ))" if whole else pattern)
         until = time.monotonic() + self._patience
         while not (found := wanted.search(self._text, self._at)):
             ready = select.select([self._main], [], [], max(until - time.monotonic(), 0))[0]
