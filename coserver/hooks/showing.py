@@ -9,13 +9,11 @@ from __future__ import annotations
 import _socket
 import _thread
 import os
-import queue
 import socket
 import stat
-import subprocess
+import sys
 import sysconfig
 import threading
-from concurrent.futures import _base
 from types import FrameType
 from typing import Any
 
@@ -60,14 +58,19 @@ def show(on: Any) -> str:
         return _show_descriptor(on.fd)
     if isinstance(on, Descriptors):
         return _show_set(on.epoll)
-    if isinstance(on, subprocess.Popen):
+    child: Any = getattr(sys.modules.get("subprocess"), "Popen", ())
+    if isinstance(on, child):
         return f"process {on.pid}, {on.args!r:.80}"
     return f"{on!r:.100}"
 
 
 #: What stands for something else that was called; a thread's handle is there from Python 3.13 on.
 _INNER = (_thread.LockType, _thread.RLock, threading.Thread, getattr(_thread, "_ThreadHandle", threading.Thread))
-_WAITERS = frozenset(module.__file__ for module in (threading, queue, _base))
+#: Not loaded for this.
+_WAITERS = frozenset(
+    os.path.join(os.path.dirname(threading.__file__), *path)
+    for path in (("threading.py",), ("queue.py",), ("concurrent", "futures", "_base.py"))
+)
 
 
 def _around(frame: FrameType | None, call: str, on: Any) -> tuple[str, Any]:

@@ -131,10 +131,11 @@ class Stay:
         return code.co_filename, None if self._changing else self._line, code.co_qualname
 
     def show(self, frames: list[FrameType]) -> None:
-        """Keep what tells of it; ``frames`` are all of a look's."""
+        """Keep what tells of it; ``frames`` are all of a look's. The stack begins with what is blamed."""
         worker = worker_of(frames)
         self.in_worker = worker is not None
         if worker is not None and worker.subject is not None:
             self.whose = f", for {worker.subject!r}"
-        found = StackSummary.extract(((frame, frame.f_lineno) for frame in frames), lookup_lines=False)
+        shown = frames[next(n for n, frame in enumerate(frames) if frame is self.frames[0]) :]
+        found = StackSummary.extract(((frame, frame.f_lineno) for frame in shown), lookup_lines=False)
         self.stack = "".join(found.format())

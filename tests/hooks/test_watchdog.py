@@ -70,7 +70,7 @@ async def test_each_place_once(told: Callable[[], list[str]]) -> None:
         assert message.startswith(__file__)
         assert 50 <= int(re.search(r"loop for (\d+) ms", message)[1]) < 5000  # type: ignore[index]
         assert ("await run_blocking(" if path == "/async" else "offload(function)") in message
-        assert f'File "{__file__}"' in message
+        assert f'It stood here:\n  File "{__file__}"' in message
 
 
 def watchdogs() -> int:
