@@ -50,7 +50,7 @@ KERNELS ?= 6.31.0 7.3.0
 kernels: $(VENV)/.installed-dev
 	@for kernel in $(KERNELS); do \
 	  $(PYTHON) -m venv $(VENV)/kernels/$$kernel && $(VENV)/kernels/$$kernel/bin/pip install -qq -e . \
-	    "ipykernel==$$kernel" anywidget pytest pytest-cov pytest-timeout pytest-xdist hypothesis && echo "ipykernel $$kernel" \
+	    "ipykernel==$$kernel" anywidget cloudpickle psutil pytest pytest-cov pytest-timeout pytest-xdist hypothesis && echo "ipykernel $$kernel" \
 	    && $(VENV)/kernels/$$kernel/bin/python -m pytest -q -n 0 tests/notebook || exit 1; \
 	done
 

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from coserver import Server, __version__
 from coserver.app import logs
-from coserver.app.server import Address
+from coserver.app.addresses import Address
 
 log = logging.getLogger("coserver.cli")
 #: Everything goes to the log: where that is JSON, a line that is none would stop whoever reads it.

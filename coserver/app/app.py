@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from importlib.util import find_spec
 from os import PathLike
 from types import SimpleNamespace
-from typing import Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import anyio
 from anyio.abc import TaskStatus
@@ -37,6 +37,9 @@ from .server import Server
 from .settings import ListenerSettings, Options, Settings, check_tls
 from .signals import OnSignal
 from .tls import Tls
+
+if TYPE_CHECKING:
+    from .isolated import IsolatedServer
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -286,13 +289,37 @@ class App:
 
     # Four ways to run.
 
-    def start(self, **options: Unpack[Options]) -> Server:
+    @overload
+    def start(self, *, isolated: Literal[True], **options: Unpack[Options]) -> IsolatedServer: ...
+    @overload
+    def start(self, *, isolated: Literal[False] = False, **options: Unpack[Options]) -> Server: ...
+    def start(self, *, isolated: bool = False, **options: Unpack[Options]) -> Server | IsolatedServer:
         """Run in a daemon thread with a loop of its own; returns when it listens.
 
         Keywords: host, port, uds, backend, codec, limits (see Settings). A running server of the same name is replaced,
-        its listening sockets taken over. ``with app.start() as server:`` stops it at the end. Raises AppError, OSError.
+        its listening sockets taken over. ``with app.start() as server:`` stops it at the end. With ``isolated`` it runs
+        in a process of its own, as the app is now, and ends with this one. Raises AppError, OSError.
         """
-        return running.start(self, self.settings(options))
+        settings = self.settings(options)
+        if isolated:
+            from .isolated import start
+
+            make_router(self)  # what nobody provides is said here
+            return start(self, settings, dict(options))
+        if f"{__package__}.isolated" in sys.modules:
+            from .isolated import give_way
+
+            give_way(self.name)
+        return running.start(self, settings)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """To another process: as it was declared, without who observes it here."""
+        return {name: value for name, value in vars(self).items() if name not in ("emitter", "_router")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, emitter=Emitter(), _router=None)
+        for endpoint in self.errors:
+            endpoint.app = self
 
     def serving(self, **options: Unpack[Options]) -> AbstractAsyncContextManager[Server]:
         """``async with app.serving() as server:`` runs it in the caller's loop, and drains it at the block's end."""

@@ -6,7 +6,6 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from ..server.errors import AppError
 from ..transport.certificates import CertificateError
 from ..transport.loop import poster
 from ..transport.parking import where_thread
+from .addresses import Address, Addressed
 from .settings import Settings, seconds
 
 if TYPE_CHECKING:
@@ -43,39 +43,7 @@ _LOOK = 0.5
 _AFTER_CLEANUP = 1.0
 #: Seconds to wait for a replaced server's last accept. It takes one turn of its loop; a stuck loop accepts nobody.
 _LAST_ACCEPT = 1.0
-_OVER_TLS = {"http": "https", "tcp": "tls"}
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where one listener listens. ``name`` is its own, "http" or the TCP handler's; ``serves`` says what answers there.
-
-    ``path`` is a UNIX socket's, else "".
-    """
-
-    name: str
-    protocol: str
-    host: str
-    port: int
-    path: str = ""
-    serves: str = field(default="", compare=False)
-    tls: bool = False
-
-    @property
-    def scheme(self) -> str:
-        """http, https, tcp, or tls for TCP that speaks it."""
-        return _OVER_TLS[self.protocol] if self.tls else self.protocol
-
-    @property
-    def url(self) -> str:
-        """What a client on this machine opens."""
-        if self.path:
-            return f"{self.scheme}+unix:{self.path}"
-        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
-
-
-class Server:
+class Server(Addressed):
     """A running app. ``with server:`` stops it at the end of the block."""
 
     def __init__(self, name: str, settings: Settings, services: list[Service], addresses: tuple[Address, ...]) -> None:
@@ -112,44 +80,6 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-    @property
-    def address(self) -> Address:
-        """The first listener's: HTTP if there is any."""
-        return self.addresses[0]
-
-    @property
-    def url(self) -> str:
-        """What a client on this machine opens: that of the first listener, which was named first."""
-        return self.address.url
-
-    @property
-    def public_url(self) -> str:
-        """What a person clicks in the notebook: through JupyterHub's proxy if there is one, else ``url``."""
-        return self.public_url_of(self.address)
-
-    def public_url_of(self, address: Address) -> str:
-        """The same of another listener."""
-        from .clicking import click_url
-
-        return click_url(address)
-
-    @property
-    def host(self) -> str:
-        """The first listener's address."""
-        return self.address.host
-
-    @property
-    def port(self) -> int:
-        """The first listener's port: the one that was taken, where 0 was asked for."""
-        return self.address.port
-
-    def port_of(self, name: str) -> int:
-        """The port of a listener by its name: "http", or a TCP handler's name. Raises KeyError."""
-        for address in self.addresses:
-            if address.name == name:
-                return address.port
-        raise KeyError(f"no listener is named {name!r}; there are {', '.join(a.name for a in self.addresses)}")
 
     @property
     def emitter(self) -> Emitter:
@@ -311,6 +241,10 @@ class Server:
             for server in (self, *self._draining):
                 if here != server.thread:
                     server._wait_for_end(began, grace)
+
+    def wait_for_end(self) -> None:
+        """In another thread than its own: until it has ended."""
+        self._ended.wait()
 
     def _wait_for_end(self, began: float, grace: float | None) -> None:
         """Until it has ended; but not for ever where its last requests cannot be ended."""

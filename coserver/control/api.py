@@ -200,6 +200,7 @@ class Api:
         return {
             "recording": traces.recording,
             "dropped": traces.dropped,
+            "total": traces.dropped + len(traces),
             "traces": [trace_dict(one, whole=whole) for one in kept],
         }
 

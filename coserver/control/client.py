@@ -96,6 +96,11 @@ class Client:
         found = self._ask("GET", _target("/v1/traces", filter=filter, last=last or "", whole=int(whole)))
         return [read_trace(one) for one in found["traces"]]
 
+    def latest(self, last: int) -> tuple[list[Trace], int]:
+        """The last ones, without fields and bodies, and how many were recorded in all. Raises Unreachable, Refused."""
+        found = self._ask("GET", _target("/v1/traces", last=last))
+        return [read_trace(one) for one in found["traces"]], int(found["total"])
+
     def trace(self, number: int) -> Trace:
         """One in full. Raises Unreachable, Refused (404)."""
         return read_trace(self._ask("GET", f"/v1/traces/{number}"))

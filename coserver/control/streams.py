@@ -101,7 +101,9 @@ class RemoteStepper:
         given: dict[str, Any] = {"filter": filter, "at": at, "limit": limit}
         self._client = client
         self._stream = Stream(client, "POST", "/v1/steps", given)
-        self.number = int(self._stream.first["step"])
+        #: What it held at the beginning, and how it was opened.
+        self.first: dict[str, Any] = self._stream.first
+        self.number = int(self.first["step"])
 
     def __enter__(self) -> RemoteStepper:
         return self
@@ -121,29 +123,30 @@ class RemoteStepper:
 
     def next(self, which: Any = None) -> dict[str, Any]:
         """Let it go to its next phase."""
-        return self._do("next", which)
+        return self.do("next", which)
 
     def resume(self, which: Any = None) -> dict[str, Any]:
         """Let it go."""
-        return self._do("resume", which)
+        return self.do("resume", which)
 
     def until(self, phase: str, which: Any = None) -> dict[str, Any]:
         """Let it go to that phase."""
-        return self._do("until", which, phase=phase)
+        return self.do("until", which, phase=phase)
 
     def edit(self, which: Any = None, **changes: Any) -> dict[str, Any]:
         """Change it; keywords as for ``Held.edit``."""
-        return self._do("edit", which, **changes)
+        return self.do("edit", which, **changes)
 
     def respond(self, status: int = 200, body: Any = "", headers: Any = None, *, which: Any = None) -> dict[str, Any]:
         """Answer in the handler's place."""
-        return self._do("respond", which, status=status, body=body, headers=headers)
+        return self.do("respond", which, status=status, body=body, headers=headers)
 
     def abort(self, which: Any = None) -> dict[str, Any]:
         """Reset the connection, or cancel the subrequest."""
-        return self._do("abort", which)
+        return self.do("abort", which)
 
-    def _do(self, what: str, which: Any, **given: Any) -> dict[str, Any]:
+    def do(self, what: str, which: Any, **given: Any) -> dict[str, Any]:
+        """One of those, by its name. Raises Refused, Unreachable."""
         number = which["id"] if isinstance(which, Mapping) else which
         body = given if number is None else {**given, "held": number}
         found: dict[str, Any] = self._client.ask("POST", f"/v1/steps/{self.number}/{what}", body)

@@ -70,8 +70,8 @@ class StepPanel(Panel):
     pause = 0.05
     looks = False
 
-    def __init__(self, step: Stepper, server: str, pattern: str = "") -> None:
-        """``server`` is the name of the one that is stepped."""
+    def __init__(self, step: Any, server: str, pattern: str = "") -> None:
+        """``step`` is a Stepper, or an isolated server's; ``server`` the name of the one that is stepped."""
         super().__init__(pattern)
         self.step = step
         self.server = server
@@ -113,7 +113,7 @@ class StepPanel(Panel):
 
     def _compare(self, held: Held, now: Facts) -> tuple[Seen, frozenset[str]]:
         """How it was seen, and the names of what has changed since it was held before."""
-        key = (held.connection, held.event.exchange)
+        key = (held.connection, held.exchange.id)
         seen = self._seen_before.pop(key, None)
         if seen is None:
             seen = Seen(held.id, held.phase, time() - held.seconds, None, now, now)
@@ -133,7 +133,7 @@ class StepPanel(Panel):
         }
 
     def over(self) -> bool:
-        return self.step.closed
+        return bool(self.step.closed)
 
     def ended(self) -> None:
         self.step.unwatch(self.wake)

@@ -7,7 +7,7 @@ what a handler raised. The app that a route belongs to is asked first, then the 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from types import CoroutineType
 from typing import Any
@@ -55,6 +55,14 @@ class ErrorHandlers:
         else:
             self._by_type[what] = endpoint
 
+    def __iter__(self) -> Iterator[ErrorEndpoint]:
+        return iter((*self._by_status.values(), *self._by_type.values()))
+
+    def __reduce__(self) -> Any:
+        """To another process: the handlers as they were declared."""
+        given = [(what, one.handler) for what, one in (*self._by_status.items(), *self._by_type.items())]
+        return _declared_again, (given,)
+
     def find(self, error: Exception) -> tuple[ErrorEndpoint | None, bool]:
         """The handler for ``error``, and whether the app expects it: it names its status or a class of its own.
 
@@ -69,6 +77,13 @@ class ErrorHandlers:
             if kind in self._by_type and not (missing and kind in _LOOKUPS):
                 return self._by_type[kind], kind is not Exception
         return (None if status else self._by_status.get(500)), False
+
+
+def _declared_again(given: list[tuple[Any, Callable[..., Any]]]) -> ErrorHandlers:
+    handlers = ErrorHandlers()
+    for what, handler in given:
+        handlers.add(what, ErrorEndpoint(handler))
+    return handlers
 
 
 def check_error_key(what: Any) -> int | type[Exception]:

@@ -70,6 +70,14 @@ class Upstream(Declared):
         state = f"open on {len(self._clients)} loops" if self._clients else "not open"
         return f"<Upstream {self.name!r} {', '.join(member.address for member in self.members)}, {state}>"
 
+    def __reduce__(self) -> Any:
+        """To another process, where it is not open yet: as it was declared."""
+        options = {
+            "name": self.name, "policy": self.policy, "key": self.key, "limits": self.limits, "codec": self.codec,
+            "framing": self.framing, "tls": self._own_tls,
+        }  # fmt: skip
+        return _declared_again, (type(self), tuple(self.members), options)
+
     def configure(self, **given: Unpack[Configured]) -> None:
         """As of what is declared; RuntimeError while it is open, unless that changes nothing."""
         before = self.declared()
@@ -261,3 +269,7 @@ def _detach(sub: Subrequest, detach: bool | None, on_done: OnDone | None) -> Non
     sub.detached = sub.more = True
     sub.on_done = on_done
     sub.client.detached.begin(sub)
+
+
+def _declared_again(kind: type[Upstream], members: tuple[Member, ...], options: dict[str, Any]) -> Upstream:
+    return kind(*members, **options)

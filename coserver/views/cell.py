@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from .plain import plain
 
 if TYPE_CHECKING:
+    from ..app.addresses import Addressed
     from ..app.failing import Failures
     from ..app.server import Server
 
@@ -23,7 +25,8 @@ Bundle = dict[str, str]
 #: Seconds between two updates.
 _PAUSE = 0.2
 
-_cards: WeakKeyDictionary[Server, Card] = WeakKeyDictionary()
+_cards: WeakKeyDictionary[Addressed, Card] = WeakKeyDictionary()
+_linked: WeakSet[Addressed] = WeakSet()  # those of which the links were shown, and no more
 
 
 def kernel_shell() -> Any:
@@ -33,7 +36,7 @@ def kernel_shell() -> Any:
     return shell if getattr(shell, "kernel", None) is not None else None
 
 
-def server_bundle(server: Server) -> Bundle:
+def server_bundle(server: Addressed) -> Bundle:
     """The server in a line and its links."""
     links = []
     for address in server.addresses:
@@ -118,9 +121,7 @@ class Card:
 def show(server: Server) -> None:
     """Display it under the cell that runs, with what its handlers raise from now on."""
     if kernel_shell() is None:
-        from IPython.display import display
-
-        display(server_bundle(server), raw=True)  # type: ignore[no-untyped-call]
+        show_links(server)
         return
     card = _cards.get(server)
     if card is None:
@@ -128,16 +129,25 @@ def show(server: Server) -> None:
     card.show()
 
 
-def show_at_end(server: Server) -> None:
+def show_links(server: Addressed) -> None:
+    """Display where to click, and no more: what its handlers raise is another process's to say."""
+    from IPython.display import display
+
+    _linked.add(server)
+
+    display(server_bundle(server), raw=True)  # type: ignore[no-untyped-call]
+
+
+def show_at_end(server: Any, how: Callable[[Any], None] | None = None) -> None:
     """Display it when the cell that runs has ended, unless it was shown by then, or has stopped."""
-    shell = kernel_shell()
+    shell, how = kernel_shell(), how or show
     if shell is None or threading.current_thread() is not threading.main_thread():
         return
 
     def ended(*_: Any) -> None:
         shell.events.unregister("post_run_cell", ended)
-        if server.running and server not in _cards:
-            show(server)
+        if server.running and server not in _cards and server not in _linked:
+            how(server)
 
     shell.events.register("post_run_cell", ended)
 

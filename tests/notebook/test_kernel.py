@@ -5,9 +5,11 @@ One kernel for the file, spoken to as a notebook does.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
@@ -15,6 +17,8 @@ import pytest
 
 pytest.importorskip("ipykernel", reason="ipykernel is not installed")
 from jupyter_client.manager import start_new_kernel
+
+psutil = pytest.importorskip("psutil", reason="psutil is not installed")
 
 PATIENCE = 60
 
@@ -62,6 +66,13 @@ class Notebook:
         said: list[str] = []
         while word not in "".join(said):
             self._heed(self.client.get_iopub_msg(timeout=PATIENCE), said)
+
+    def hear_reply(self, number: str) -> dict[str, Any]:
+        """How a cell ended."""
+        while True:
+            reply = self.client.get_shell_msg(timeout=PATIENCE)
+            if reply["parent_header"]["msg_id"] == number:
+                return dict(reply["content"])
 
     def _heed(self, message: Any, said: list[str]) -> None:
         content = message["content"]
@@ -160,10 +171,7 @@ def test_interrupting_a_cell_leaves_the_server_up(notebook: Notebook) -> None:
     notebook.hear_word("asleep")
     assert ask(url) == "second"  # while the cell sleeps
     notebook.manager.interrupt_kernel()
-    reply = notebook.client.get_shell_msg(timeout=PATIENCE)
-    while reply["parent_header"]["msg_id"] != number:
-        reply = notebook.client.get_shell_msg(timeout=PATIENCE)
-    assert reply["content"]["ename"] == "KeyboardInterrupt"
+    assert notebook.hear_reply(number)["ename"] == "KeyboardInterrupt"
     assert ask(url) == "second"
 
 
@@ -175,15 +183,53 @@ def test_tables_and_waterfalls_show_themselves(notebook: Notebook) -> None:
     assert "cell: running" in notebook.run("server.snapshot()")
 
 
+def test_autoreload_leaves_no_port_behind(notebook: Notebook, tmp_path: Path) -> None:
+    module = tmp_path / "shop_of_a_module.py"
+    text = "from coserver import App\napp = App('module')\n@app.get('/')\ndef index(): return 'WORD'\n"
+    module.write_text(text.replace("WORD", "one") + "server = app.start()\n")
+    notebook.run(f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n%load_ext autoreload\n%autoreload 2")
+    listening = (
+        "\nimport psutil\nfound = psutil.Process().net_connections('tcp')\n"
+        "print('ports', len([1 for one in found if one.status == 'LISTEN']))"
+    )
+    said = notebook.run(f"import shop_of_a_module\nprint('port', shop_of_a_module.server.port){listening}").split()
+    port, ports = said[said.index("port") + 1], said[said.index("ports") + 1]
+    assert ask(f"http://127.0.0.1:{port}/") == "one"
+    module.write_text(text.replace("WORD", "two") + "server = app.start()\n")
+    os.utime(module, (time.time() + 10, time.time() + 10))
+    said = notebook.run(f"print('port', shop_of_a_module.server.port){listening}").split()
+    assert [said[said.index("port") + 1], said[said.index("ports") + 1]] == [port, ports]
+    assert ask(f"http://127.0.0.1:{port}/") == "two"
+
+
+def test_a_server_of_its_own_process_is_made_of_cells(notebook: Notebook) -> None:
+    said = notebook.run(
+        "apart, greeting = App('apart'), 'from a cell'\n@apart.get('/')\ndef hello(): return greeting\n"
+        "there = apart.start(isolated=True)\nprint('port', there.port)"
+    )
+    assert "<IsolatedServer 'apart'" in said
+    port = said.split()[said.split().index("port") + 1]
+    assert ask(f"http://127.0.0.1:{port}/") == "from a cell"
+    number = notebook.client.execute("print('computes', flush=True)\nwhile True: pass")
+    notebook.hear_word("computes")
+    assert ask(f"http://127.0.0.1:{port}/") == "from a cell"
+    notebook.manager.interrupt_kernel()
+    notebook.hear_reply(number)
+    assert ask(f"http://127.0.0.1:{port}/") == "from a cell"  # what interrupts the cell is not for it
+
+
 def test_a_restarted_kernel_leaves_no_port(notebook: Notebook) -> None:
-    port = port_of(notebook)
-    notebook.manager.restart_kernel()
+    ports = [port_of(notebook), int(notebook.run("print(there.port)"))]
+    process = int(notebook.run("print(there.pid)"))
+    notebook.manager.restart_kernel(now=True)  # by SIGKILL: nothing of it runs at its end
     notebook.client.wait_for_ready(timeout=PATIENCE)
     until = time.monotonic() + PATIENCE
-    while True:
-        with socket.socket() as sock:
-            if sock.connect_ex(("127.0.0.1", port)):
-                break
+    while any(listens(port) for port in ports) or psutil.pid_exists(process):
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
