@@ -6,8 +6,10 @@ Any thread may draw it, for it asks snapshots and traces, and no request pays fo
 from __future__ import annotations
 
 from collections import deque
+from html import escape
 from typing import Any, Protocol
 
+from ..control.client import Unreachable
 from ..observe.filters import EVERYTHING, Filter, FilterError, parse
 from ..observe.snapshot import Snapshot
 from ..views.frozen import snapshot_bundle, traces_bundle
@@ -94,7 +96,13 @@ class LiveTable(Panel):
         self._over.extend([(str(one.id), trace_cells(one)) for one in new if matches(one)])
 
     def frozen(self) -> Bundle:
-        bundle = snapshot_bundle(self._server.snapshot())
+        try:
+            bundle = snapshot_bundle(self._server.snapshot())
+        except Unreachable:  # a process of its own that has ended
+            last = self._frozen or {"text/plain": "", "text/html": ""}
+            said = f"{self._server.name} has ended; before that"
+            html = f"<p>{escape(said)}</p>\n{last['text/html']}"
+            return {"text/plain": f"{said}\n{last['text/plain']}", "text/html": html}
         total, newest = self._server.traces.latest(0, _FROZEN)
         if newest:
             older = total - len(newest)

@@ -198,7 +198,7 @@ class Panel:
                 continue
             if self._missed:
                 begun, self._missed = now, False
-            picture = self.draw()
+            picture = self._look()
             changed = picture.since(self._last)
             self._last = picture
             if now - begun < _BEGIN or now - whole_at > _WHOLE:
@@ -214,8 +214,17 @@ class Panel:
                 self._freeze()
             if not self.looks:
                 sleep(self.pause)  # it may be woken a hundred times a second
-        self._push(self.draw().since(None), whole=True, over=True)
+        self._push(self._look().since(None), whole=True, over=True)
         self._freeze()
+
+    def _look(self) -> Drawn:
+        """What is to be seen; once it is over, what was seen last if there is no more to look at."""
+        try:
+            return self.draw()
+        except Exception:
+            if self._last is None or not (self.closed or self.over()):
+                raise
+            return self._last
 
     def _push(self, found: dict[str, Any] | None, *, whole: bool = False, over: bool = False) -> None:
         message = {"n": next(self._numbers), "at": time(), **(found or {}), "over": over}

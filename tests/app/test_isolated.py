@@ -183,9 +183,13 @@ def test_it_ends_with_a_process_that_is_killed() -> None:
 
 def test_one_that_dies_is_said_and_leaves_no_port(capfd: pytest.CaptureFixture[str]) -> None:
     server = make_app("dies").start(isolated=True)
+    table = server.live()
+    assert "dies: running" in table.frozen()["text/html"]
     os.kill(server.pid, signal.SIGKILL)
     wait_until(lambda: not server.running and not listens(server.port))
     wait_until(lambda: "dies" in capfd.readouterr().err)
+    assert table.over()
+    assert "dies has ended" in table.frozen()["text/html"]
     server.stop()
 
 
