@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from ..control.client import Client, Refused, Unreachable
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 _PATIENCE = 120.0
 #: Seconds that it is given beyond its handlers' cleaning up; and when its pipe is closed, before it is killed.
 _AFTER = 3.0
+
+#: Seconds to wait for a replaced one's last accept; a loop that is stuck accepts nobody.
+_LAST_ACCEPT = 1.0
 
 _running: dict[str, IsolatedServer] = {}
 _lock = threading.RLock()
@@ -162,7 +166,15 @@ class IsolatedServer(Addressed):
     # Its process.
 
     def _replaced(self) -> None:
-        """Another accepts on its socket: it drains, and nobody waits for it."""
+        """Another accepts on its socket: it accepts no more when this returns; it drains, and nobody waits for that."""
+        self._stopping = True
+        until = monotonic() + _LAST_ACCEPT
+        try:
+            self._client.drain()
+            while self._client.ask_about()["state"] == "running" and monotonic() < until:
+                sleep(0.005)
+        except (Unreachable, Refused):
+            pass  # it has ended
         threading.Thread(target=self.stop, name=f"coserver end {self.name}", daemon=True).start()
 
     def _end(self) -> None:
