@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any
 
 from .inside import ASK, DIED
-from .skips import SKIPS
+from .skips import listed
 
 ROOT = Path(__file__).parents[2]
 INSIDE = Path(__file__).with_name("inside.py")
@@ -93,8 +93,8 @@ def run(module: str, backend: str, names: list[str], how: How) -> Outcome:
     """Run a module of the package ``test``. ``backend`` "plain" is no worker, no hooks and no loop."""
     short = module.removeprefix("test.")
     outcome = Outcome(short, backend)
-    listed = SKIPS.get(short, {}) if how.skips else {}
-    job: dict[str, Any] = {"module": f"{PACKAGE}.{short}", "names": names, "backend": backend, "skips": listed}
+    job: dict[str, Any] = {"module": f"{PACKAGE}.{short}", "names": names, "backend": backend}
+    job["skips"] = listed(short) if how.skips else {}
     job["resources"] = how.resources
     while not _child(job, outcome, how.timeout):
         pass

@@ -23,6 +23,14 @@ _FRAME = "it counts references while a traceback lives: the shim's frame there h
 _SIGINT = "SIGINT is the loop's while it runs: it cancels, where a main thread without a loop gets KeyboardInterrupt"
 _TRACED = "it traces all calls: a shim shows, as a Python function where there was one of C, which is not traced"
 _ASYNCGENS = "the thread's loop has its own hooks for asynchronous generators in place, and a worker is in its thread"
+_LOOP = "asyncio tells a worker on asyncio which loop its thread runs, where it tells a thread that there is none"
+_MARSHAL = "xmlrpc refuses a function of C, and takes the shim, a Python function, for an instance"
+
+_PROCESSES = {
+    "WithManagerTestRemoteManager.test_remote": _MARSHAL,
+    "*.test_shared_memory_SharedMemoryServer_ignores_sigint": _SIGINT,
+    "WithProcessesTestCondition.test_wait_result": _SIGINT,
+}
 
 SKIPS: dict[str, dict[str, str]] = {
     "test_signal": {
@@ -47,5 +55,30 @@ SKIPS: dict[str, dict[str, str]] = {
     "test_pdb": {"test_pdb_issue_20766": _SIGINT},
     "test_bdb": {"StateTestCase.test_skip": _TRACED},
     "test_generators": {"SignalAndYieldFromTest.test_raise_and_yield_from": _SIGINT},
+    "test_asyncio": {  # its modules can be given too: test_asyncio.test_futures
+        "test_runners.RunTests.test_asyncio_run_without_uncancel": _SIGINT,
+        "test_runners.RunnerTests.test_interrupt_*": _SIGINT,
+        "test_events.*.test_get_event_loop_returns_running_loop*": _LOOP,
+        "test_events.*.test_get_event_loop_new_process": _LOOP,
+        "test_futures.*_use_global_loop": _LOOP,
+        "test_futures.*_without_loop": _LOOP,
+        "test_streams.*_use_global_loop": _LOOP,
+        "test_streams.*_without_loop": _LOOP,
+        "test_tasks.*_use_global_loop": _LOOP,
+        "test_tasks.*_without_loop": _LOOP,
+        "test_tasks.*.test_ensure_future_coroutine": _LOOP,
+        "test_tasks.*.test_current_task_no_running_loop_implicit": _LOOP,
+    },
+    "test_multiprocessing_fork": _PROCESSES,
+    "test_multiprocessing_spawn": _PROCESSES,
+    "test_multiprocessing_forkserver": _PROCESSES,
     "test_selectors": {"*.test_select_interrupt_exc": _RAISES},
 }
+
+
+def listed(module: str) -> dict[str, str]:
+    """What is not run of a module, or of one of a package's."""
+    package, _, name = module.partition(".")
+    within = {pattern.removeprefix(f"{name}."): why for pattern, why in SKIPS.get(package, {}).items()
+              if name and pattern.startswith(f"{name}.")}  # fmt: skip
+    return within | SKIPS.get(module, {})
