@@ -11,14 +11,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Attached = Annotated[
     str | None,
     typer.Argument(
-        metavar="NAME|PATH", show_default=False, help="The server: its name, process, control socket, or http:// URL."
+        metavar="NAME|PATH", show_default=False,
+        help="The server: its name, process, control socket, or http:// URL (its token: COSERVER_CONTROL_TOKEN).",
     ),
-]
+]  # fmt: skip
 AttachedTo = Annotated[
     str | None,
     typer.Option(
         "--server", "-s", metavar="NAME|PATH", show_default=False,
-        help="The server: its name, process, control socket, or http:// URL; the only one if not given.",
+        help="The server, as for top; the only one if not given.",
     ),
 ]  # fmt: skip
 Matching = Annotated[

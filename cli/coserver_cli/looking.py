@@ -5,6 +5,7 @@ Exit codes: 3 if no server is reachable, 2 for what was written wrongly.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from coserver.views.following import Wanted
 
+#: What a server that is controlled by a port must be told; in the environment, for a command line is no secret.
+TOKEN = "COSERVER_CONTROL_TOKEN"
 UNREACHABLE, USAGE, INTERRUPTED = 3, 2, 130
 
 
@@ -65,7 +68,7 @@ def trace(wanted: Wanted, server: str | None) -> int:
 
 def _with(server: str | None, run: Callable[[Client], Any]) -> int:
     with _told() as codes:
-        run(find(server))
+        run(find(server, os.environ.get(TOKEN)))
     return codes[0] if codes else 0
 
 

@@ -83,9 +83,12 @@ class Desk:
             self._ended.wait(max(REFRESH - (time.monotonic() - began), 0.05))
 
     def _find_again(self) -> None:
-        """A server of the same name: a reload's next, or one that was started again."""
+        """A server of the same name: a reload's next, or one that was started again; behind a port whoever is there."""
         try:
-            self.client = find(self.client.name)
+            if self.client.where.startswith("http://"):
+                self.client.ask_about()
+            else:
+                self.client = find(self.client.name)
         except (Unreachable, Refused):
             return
         with self.lock:

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -163,3 +164,20 @@ def test_two_of_one_name_and_one_that_was_killed(
     second.signal(signal.SIGTERM)
     assert second.ended() == 0
     assert not list(runtime.iterdir())
+
+
+def test_by_a_port_with_its_token(
+    serve: Callable[..., Running], coserver: Callable[..., subprocess.CompletedProcess[str]],
+    environment: dict[str, str],
+) -> None:  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment["COSERVER_CONTROL_TOKEN"] = "a token of sixteen bytes or more"
+    running = serve("app:app", "--no-control", "--control-port", str(port))
+    assert running.port
+    url = f"http://127.0.0.1:{port}"
+    assert json.loads(coserver("top", url, "--json").stdout)["pid"] == running.process.pid
+    del environment["COSERVER_CONTROL_TOKEN"]
+    ended = coserver("trace", "--server", url, "--once")
+    assert ended.returncode == 2
+    assert "token" in ended.stderr
