@@ -17,6 +17,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+from greenlet import getcurrent
+
 from .workers import Worker, frame_of
 
 
@@ -61,7 +63,27 @@ def show(on: Any) -> str:
     child: Any = getattr(sys.modules.get("subprocess"), "Popen", ())
     if isinstance(on, child):
         return f"process {on.pid}, {on.args!r:.80}"
-    return f"{on!r:.100}"
+    if isinstance(on, _base.Future):  # its own repr takes its lock, which may be just what is waited for
+        return f"<{type(on).__name__} at {id(on):#x} state={on._state.lower()}>"
+    return _repr(on)
+
+
+#: Who asks for a repr just now, by the ids of their greenlets: what that waits for is not shown in full.
+_asking: set[int] = set()
+
+
+def _repr(on: Any) -> str:
+    """Of whatever class, and whatever it does there."""
+    me = id(getcurrent())
+    if me in _asking:
+        return object.__repr__(on)
+    _asking.add(me)
+    try:
+        return f"{on!r:.100}"
+    except Exception:
+        return object.__repr__(on)
+    finally:
+        _asking.discard(me)
 
 
 #: What stands for something else that was called; a thread's handle is there from Python 3.13 on.

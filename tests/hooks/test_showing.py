@@ -212,3 +212,41 @@ async def test_the_pair_of_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 if not any(one[0] == call and re.fullmatch(on, one[1], re.DOTALL) for one in found):
                     wrong[name] = found
     assert not wrong
+
+
+class Reticent(queue.Queue[int]):
+    """Its repr takes the lock that is waited for; and then it raises."""
+
+    def __repr__(self) -> str:
+        raise ValueError(self.qsize())
+
+
+@pytest.mark.parametrize("what", ["future", "queue"])
+async def test_a_lock_that_its_repr_takes_too(what: str) -> None:
+    """Who watches asks for the repr of what a handler waits for, just when another thread has its lock."""
+    future, waiting = concurrent.futures.Future[int](), Reticent()
+    lock: Any = future._condition if what == "future" else waiting.mutex
+    app, seen, held = App(), [], threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            time.sleep(0.05)
+        future.set_result(1)
+        waiting.put(1)
+
+    @app.get("/")
+    def wait() -> str:
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        found = future.result(10) if what == "future" else waiting.get(timeout=10)
+        thread.join()
+        return str(found)
+
+    app.emitter.add_observer(seen.append)
+    async with testing.serving(app) as server, connect(server.port) as client:
+        assert (await client.ask(get("/"))).text == "1"
+    told = [(one.call, one.on) for one in seen if isinstance(one, ev.Suspended)]
+    shown = {"future": ("Future.result", "<Future at .* state=pending>"), "queue": ("Queue.get", "<.*Reticent .*>")}
+    assert any(one[0] == shown[what][0] and re.fullmatch(shown[what][1], one[1]) for one in told), told
