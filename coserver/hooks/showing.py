@@ -63,7 +63,8 @@ def show(on: Any) -> str:
     child: Any = getattr(sys.modules.get("subprocess"), "Popen", ())
     if isinstance(on, child):
         return f"process {on.pid}, {on.args!r:.80}"
-    if isinstance(on, _base.Future):  # its own repr takes its lock, which may be just what is waited for
+    future: Any = getattr(sys.modules.get("concurrent.futures._base"), "Future", ())
+    if isinstance(on, future):  # its own repr takes its lock, which may be just what is waited for
         return f"<{type(on).__name__} at {id(on):#x} state={on._state.lower()}>"
     return _repr(on)
 
