@@ -84,7 +84,8 @@ class ResponseReader:
         self._size_max = size_max
         self._begun = self.done = False
         self.head = None
-        self.pieces = []
+        if self.pieces:
+            self.pieces = []
         self.size = 0
         self.trailers = _NONE
 

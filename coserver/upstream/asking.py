@@ -24,6 +24,9 @@ _PLAIN = _AGENT + b"\r\n"
 _starts: dict[tuple[str, str], bytes] = {}
 _STARTS_MAX = 1024
 _LONGEST = 256  # bytes of a target that is worth keeping; all of them together are then 256 KiB
+#: Field lines by what an exchange hands on: its children have the same.
+_fields: dict[bytes, bytes] = {}
+_FIELDS_MAX = 64
 
 
 class Asking(TypedDict, total=False):
@@ -51,7 +54,7 @@ def say(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
         start = _start(method, target)
     sub.start = start
     if not options and method not in EXPECT_BODY:
-        sub.fields = b"%b%b\r\n" % (_AGENT, inherited) if inherited else _PLAIN
+        sub.fields = (_fields.get(inherited) or _fields_with(inherited)) if inherited else _PLAIN
         return
     if params := options.get("params"):
         sub.start = _request_line(method, encode_target(target, params))
@@ -85,6 +88,16 @@ def say(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
     if content_type and not kind:
         length += b"content-type: %b\r\n" % content_type
     sub.fields = b"%b%b%b%b\r\n" % (agent, fields, inherited, length)
+
+
+def _fields_with(inherited: bytes) -> bytes:
+    """The field lines of a request that has none of its own; those of one exchange are the same."""
+    fields = b"%b%b\r\n" % (_AGENT, inherited)
+    if len(inherited) <= _LONGEST:
+        if len(_fields) >= _FIELDS_MAX:
+            _fields.clear()
+        _fields[inherited] = fields
+    return fields
 
 
 def _start(method: str, target: str) -> bytes:

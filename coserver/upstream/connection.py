@@ -71,14 +71,10 @@ class UpstreamConnection(Ending):
             sub.secured = now
         else:
             sub.connected = now
-        self._begin(sub, now)
+        self.begin(sub, now, fresh=True)
 
-    def alive(self, sub: Subrequest, now: float) -> bool:
-        """Whether it may be used for ``sub``. One that may not be repeated is worth a look whether the member left."""
-        if now >= self.deadline or now - self.born > self._limits.connection_age:
-            return False
-        if sub.may_repeat:
-            return True
+    def alive(self) -> bool:
+        """Whether the member has left it alone: worth a look for what may not be repeated."""
         try:
             self._recv(1)
         except BlockingIOError:
@@ -87,18 +83,16 @@ class UpstreamConnection(Ending):
             pass
         return False
 
-    def begin(self, sub: Subrequest, now: float) -> None:
-        """Send ``sub`` on this idle connection."""
-        self.sub = sub
-        sub.via = self
-        sub.attempts += 1
-        sub.placed = now
-        self._begin(sub, now)
-
-    def _begin(self, sub: Subrequest, now: float) -> None:
+    def begin(self, sub: Subrequest, now: float, *, fresh: bool = False) -> None:
+        """Send ``sub``; on an idle connection, or on the ``fresh`` one that was made for it."""
+        if not fresh:
+            self.sub = sub
+            sub.via = self
+            sub.attempts += 1
+            sub.placed = now
         self._reader.expect(sub.method, _ANY_SIZE if sub.stream else self._limits.body_size)
         host = b"" if sub.own_host else self.pool.host_field
-        data = b"%b%b%b%b" % (sub.start, host, sub.fields, sub.body)
+        data = b"".join((sub.start, host, sub.fields, sub.body))
         try:
             sent = self.send(data)
         except BlockingIOError:
@@ -222,18 +216,14 @@ class UpstreamConnection(Ending):
         self.sub = None
         self.uses += 1
         worn = limits.connection_requests and self.uses >= limits.connection_requests
-        if (
-            not reader.keep_alive
-            or self._sending
-            or worn
-            or self.pool.leaving
-            or (now - self.born > limits.connection_age)
-        ):
+        worn_out = self.born + limits.connection_age
+        if not reader.keep_alive or self._sending or worn or self.pool.leaving or now > worn_out:
             self.close()
             return
         patience, told = limits.idle_timeout, reader.patience
         if told is not None:
             patience = min(patience, told - 1)  # a second for what is on the way
         self.phase = IDLE
-        self.deadline = now + patience
+        deadline = now + patience
+        self.deadline = deadline if deadline < worn_out else worn_out
         self.pool.give_back(self)

@@ -82,7 +82,10 @@ class Asked:
 def exchange_of(host: Host) -> Exchange | None:
     """The exchange of this task, as long as it is under way."""
     exchange: Exchange | None = host.exchange
-    if exchange is None or current_exchange.get() not in (exchange.id, 0) or host.phase in (RECYCLE, CLOSED):
+    if exchange is None:
+        return None
+    number, phase = current_exchange.get(), host.phase
+    if (number != exchange.id and number) or phase is RECYCLE or phase is CLOSED:
         return None
     return exchange
 

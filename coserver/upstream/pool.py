@@ -92,7 +92,7 @@ class Pool:
         now = monotonic()
         while idle:
             connection = idle.pop()
-            if connection.alive(sub, now):
+            if now < connection.deadline and (sub.may_repeat or connection.alive()):
                 connection.begin(sub, now)
                 return
             connection.close(hand_on=False)

@@ -44,7 +44,7 @@ class HttpReader(ResponseReader):
     def answer(self) -> UpstreamResponse:
         head, pieces = self.head, self.pieces
         assert head is not None
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = pieces.pop() if len(pieces) == 1 else b"".join(pieces)
         response = UpstreamResponse(head, body)
         if self.trailers:
             response.trailers_raw = self.trailers

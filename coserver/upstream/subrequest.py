@@ -166,7 +166,7 @@ class Subrequest(Pending[Any]):
         self.response = response
         self.ended = now
         self.via = None
-        if self.host is not None and self.watched:
+        if self.watched and self.host is not None:
             event = ev.SubrequestFinished(**self._facts(), status=getattr(response, "status", 0), member=self.member)
             self.host.emitter.tell(event)
             if self.host.emitter.gates:

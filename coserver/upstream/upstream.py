@@ -90,27 +90,27 @@ class Upstream(Declared):
 
     def get(self, target: str, **options: Unpack[Options]) -> Subrequest:
         """Ask for ``target``, a path with its query; see ``request``."""
-        return self._ask("GET", target, options)
+        return self._start("GET", target, b"", options)
 
     def head(self, target: str, **options: Unpack[Options]) -> Subrequest:
         """``request`` with HEAD."""
-        return self._ask("HEAD", target, options)
+        return self._start("HEAD", target, b"", options)
 
     def post(self, target: str, **options: Unpack[Options]) -> Subrequest:
         """``request`` with POST."""
-        return self._ask("POST", target, options)
+        return self._start("POST", target, b"", options)
 
     def put(self, target: str, **options: Unpack[Options]) -> Subrequest:
         """``request`` with PUT."""
-        return self._ask("PUT", target, options)
+        return self._start("PUT", target, b"", options)
 
     def patch(self, target: str, **options: Unpack[Options]) -> Subrequest:
         """``request`` with PATCH."""
-        return self._ask("PATCH", target, options)
+        return self._start("PATCH", target, b"", options)
 
     def delete(self, target: str, **options: Unpack[Options]) -> Subrequest:
         """``request`` with DELETE."""
-        return self._ask("DELETE", target, options)
+        return self._start("DELETE", target, b"", options)
 
     def request(self, method: str, target: str, **options: Unpack[Options]) -> Subrequest:
         """Start a request, at once; ``await`` it, or take its ``result()``.
@@ -121,21 +121,18 @@ class Upstream(Declared):
         or an ``async def``, is called with its outcome. Raises RuntimeError where the upstream is not open,
         LocalProtocolError for what cannot be sent, TooDeep.
         """
-        return self._ask(method, target, options)
-
-    def _ask(self, method: str, target: str, options: Any) -> Subrequest:
-        if self.framing is not None:
-            raise RuntimeError(f"upstream {self.name!r} speaks no HTTP: send(message) is how it is asked")
         return self._start(method, target, b"", options)
 
     def _start(self, method: str, target: str, message: bytes, options: Any) -> Subrequest:
         """``message``: what a framing has made of it; HTTP makes its own."""
+        if self.framing is not None and not message:
+            raise RuntimeError(f"upstream {self.name!r} speaks no HTTP: send(message) is how it is asked")
         thread = get_ident()
         client = self._clients.get(thread) or self._elsewhere()
         started = monotonic()
         sub = Subrequest(client, method, target, started)
         host = current_host.get()
-        exchange = exchange_of(host) if host is not None else None
+        exchange = None if host is None else exchange_of(host)
         if exchange is not None:
             sub.host, sub.exchange = host, exchange
         if message:

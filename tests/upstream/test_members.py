@@ -5,6 +5,7 @@ A real client with its real members, pools, health and attempts; only the connec
 
 from __future__ import annotations
 
+import math
 import socket
 from threading import get_ident
 from time import monotonic
@@ -48,7 +49,9 @@ class Connection:
         sub.placed = monotonic()
         sub.attempts += 1
 
-    def alive(self, sub: Subrequest, now: float) -> bool:
+    deadline = math.inf
+
+    def alive(self) -> bool:
         return True
 
     def begin(self, sub: Subrequest, now: float) -> None:

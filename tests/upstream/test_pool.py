@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -29,8 +30,9 @@ class Connection:
         pool.connections.add(cast(Any, self))
         sub.via = self
 
-    def alive(self, sub: Any, now: float) -> bool:
-        return not self.stale
+    @property
+    def deadline(self) -> float:
+        return 0.0 if self.stale else math.inf
 
     def begin(self, sub: Any, now: float) -> None:
         assert self.sub is None
@@ -142,6 +144,7 @@ class PoolMachine(RuleBasedStateMachine):
 class Sub:
     def __init__(self, number: int) -> None:
         self.number = number
+        self.may_repeat = True
         self.via: Any = None
         self.pool: Any = None
 
