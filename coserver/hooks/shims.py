@@ -6,6 +6,8 @@ sees no difference. One change of the process, whoever asks for it, and however 
 
 from __future__ import annotations
 
+import atexit
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from threading import RLock
@@ -151,3 +153,18 @@ def install_for(hooks: bool | Iterable[str]) -> None:
 
 def _rebound(put: Put) -> bool:
     return isinstance(put.owner, ModuleType)
+
+
+def _end() -> None:
+    """At the end of the process greenlet answers no more, and what exits after it still uses locks. From here on nobody
+    is in a worker, as far as shims know."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(f"{__package__}.") and name != f"{__package__}.workers" and hasattr(module, "getcurrent"):
+            setattr(module, "getcurrent", _nobody)  # noqa: B010
+
+
+def _nobody() -> None:
+    return None
+
+
+atexit.register(_end)  # after greenlet's own, so that it runs before that

@@ -97,3 +97,38 @@ def test_the_process_ends_while_workers_wait(backend: str, last: str) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
+
+
+LATE = """
+import atexit, os, threading, time, queue
+locks = threading.Lock(), threading.RLock(), threading._PyRLock(), queue.Queue(), threading.Event()
+
+def late(which, locks=locks, os=os, threading=threading, time=time):
+    for lock in locks[:3]:
+        with lock:
+            pass
+    locks[3].put(1)
+    locks[3].get(timeout=1)
+    locks[4].set()
+    time.sleep(0)
+    threading.local().number = 1
+    os.write(1, which + b"\\n")
+
+class Late:
+    def __del__(self, late=late):
+        late(b"destructor")
+
+atexit.register(late, b"first registered")
+from coserver import hooks
+hooks.install()
+atexit.register(late, b"last registered")
+one = Late()
+"""
+
+
+def test_what_runs_after_greenlets_have_ended() -> None:
+    """What exits last, logging say, still finds locks that work."""
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0
+    assert not done.stderr
+    assert done.stdout.splitlines() == ["last registered", "first registered", "destructor"]
