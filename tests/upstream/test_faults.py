@@ -288,6 +288,19 @@ async def test_nobody_waits_in_line_for_ever() -> None:
         first.cancel()
 
 
+async def test_the_connection_used_last_is_used_next() -> None:
+    """So that those which are too many grow old, and are closed."""
+
+    async def numbered(peer: Peer) -> None:
+        while True:
+            await peer.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % peer.number)
+
+    async with faulty(numbered) as server, Upstream(server.url) as users:
+        await gather(*[users.get("/") for _ in range(3)])
+        assert len({(await users.get("/")).body for _ in range(6)}) == 1
+        assert server.accepted == 3
+
+
 async def test_connections_wear_out() -> None:
     async with faulty(answering) as server:
         async with Upstream(server.url, limits=UpstreamLimits(connection_requests=2)) as users:

@@ -175,7 +175,7 @@ async def test_a_name_that_nobody_knows_yet(names: Names) -> None:
 
 async def test_a_resolver_that_hangs(names: Names) -> None:
     names.hangs = anyio.Event()
-    limits = UpstreamLimits(connect_timeout=0.1, retries=0)
+    limits = UpstreamLimits(connect_timeout=0.3, retries=0)
     async with faulty(answering) as server, Upstream(NAME, server.url, limits=limits) as users:
         subs = [users.get("/") for _ in range(2)]
         answers = await gather(*subs, return_exceptions=True)
