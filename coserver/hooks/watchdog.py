@@ -27,7 +27,7 @@ from .stays import Stay, blamed, debugged, inside
 
 #: Seconds. What holds the loop for longer is felt by everybody whom it keeps waiting.
 THRESHOLD = 0.05
-#: Seconds between two looks: five of them in the threshold. 100 a second cost half a percent of a core.
+#: Seconds between two looks: five of them in the threshold. 100 a second cost one to two percent of a core.
 TICK = 0.01
 #: A call that goes on is told after this many seconds, or an endless one never would be.
 ENDLESS = 1.0
