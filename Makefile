@@ -72,7 +72,7 @@ soak: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
 
 conformance: $(VENV)/.installed-dev
-	$(BIN)/python -m tests.cpython conformance --compare --quiet --jobs 2 --use network --backend asyncio --backend trio
+	$(BIN)/python -m tests.cpython conformance --compare --quiet --jobs 3 --use network --backend asyncio --backend trio
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov site dist build
