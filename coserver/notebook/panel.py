@@ -196,13 +196,13 @@ class Panel:
                 self._looking = False
             if not self._looking:
                 continue
-            if self._missed:
-                begun, self._missed = now, False
+            fresh, self._missed = self._missed, False
+            begun = now if fresh else begun
             picture = self._look()
             changed = picture.since(self._last)
             self._last = picture
-            if now - begun < _BEGIN or now - whole_at > _WHOLE:
-                if changed or unsure or begun == now:
+            if fresh or now - begun < _BEGIN or now - whole_at > _WHOLE:
+                if changed or unsure or fresh:
                     self._push(picture.since(None), whole=True)
                     whole_at, unsure = now, False
             elif changed:

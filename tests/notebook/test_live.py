@@ -162,3 +162,97 @@ def test_without_a_kernel_the_frozen_tables_are_shown(server: Server, capsys: py
     pytest.importorskip("IPython")
     server.live().show()
     assert "live: running" in capsys.readouterr().out
+
+
+def test_without_anywidget_the_frozen_tables_say_how_to_get_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("IPython")
+    monkeypatch.setattr("coserver.notebook.panel.find_spec", lambda name: None)
+    monkeypatch.setattr("coserver.notebook.panel.kernel_shell", object)
+    server.live().show()
+    said = capsys.readouterr().out
+    assert "live: running" in said
+    assert "pip install 'coserver[notebook]'" in said
+    assert asking.questions.desk is None
+
+
+class Sent:
+    """A widget as the kernel has it, without a page."""
+
+    def __init__(self) -> None:
+        self.states: list[dict[str, Any]] = []
+        self.sent: list[dict[str, Any]] = []
+        self.model_id = "m"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "state":
+            self.states.append(value)
+        super().__setattr__(name, value)
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.sent.append(message)
+
+    def on_msg(self, call: Any) -> None:
+        self.heard = call
+
+
+class Shell:
+    """Of IPython's what a panel needs."""
+
+    def __init__(self) -> None:
+        self.events = self
+        self.calls: dict[str, list[Any]] = {}
+
+    def register(self, name: str, call: Any) -> None:
+        self.calls.setdefault(name, []).append(call)
+
+    def unregister(self, name: str, call: Any) -> None:
+        self.calls[name].remove(call)
+
+
+@pytest.fixture
+def widget(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    pytest.importorskip("anywidget")
+    one, shell = Sent(), Shell()
+    monkeypatch.setattr("coserver.notebook.panel.kernel_shell", lambda: shell)
+    monkeypatch.setattr("coserver.notebook.widget.make", lambda **given: one)
+    monkeypatch.setattr("coserver.notebook.panel._BEGIN", 0.0)
+    return one
+
+
+def test_what_changed_is_pushed_while_somebody_looks_and_no_longer(server: Server, widget: Sent) -> None:
+    table = server.live()
+    table.show()
+    get(server, "/items/1")
+
+    def pushed(path: str) -> bool:
+        return any(row[2] == [path] for one in widget.sent for row in one.get("put", {}).get("requests", {}).values())
+
+    while not pushed("/items/1"):
+        pass
+    numbers = [one["n"] for one in widget.sent]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    widget.heard(widget, {"what": "away"}, [])
+    table.wake()
+    while table._wake.is_set():
+        pass  # its thread has seen that nobody looks
+    get(server, "/items/2")
+    count = len(widget.sent)
+    while not any(str(key) for key in table.draw().since(None)["tables"]["requests"]):  # type: ignore[index]
+        pass
+    assert not pushed("/items/2")
+    widget.heard(widget, {"id": "7", "to": table.mark, "what": "hello"}, [])  # somebody looks again
+    assert widget.sent[count]["re"] == "7"
+    while not any(row[2] == ["/items/2"] for one in widget.states for row in one["tables"]["requests"].values()):
+        pass  # all of it, since it was away
+    states = len(widget.states)
+    widget.heard(widget, {"what": "missed"}, [])
+    while len(widget.states) == states:
+        pass
+    server.apps[0].state.go.set()
+    server.stop()
+    while not widget.states[-1].get("over"):
+        pass
+    while asking.questions.desk is not None:
+        pass
