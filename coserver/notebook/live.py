@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from html import escape
+from threading import Lock
 from typing import Any, Protocol
 
 from ..control.client import Unreachable
@@ -48,6 +49,7 @@ class LiveTable(Panel):
         super().__init__(pattern)
         self._server = server
         self._wanted = parse(filter)
+        self._drawing = Lock()
         self._drawer = Drawer()
         self._over: deque[tuple[str, Cells]] = deque(maxlen=MOST)
         self._recorded = 0
@@ -71,6 +73,10 @@ class LiveTable(Panel):
         self.wake()
 
     def draw(self) -> LivePicture:
+        with self._drawing:
+            return self._draw()
+
+    def _draw(self) -> LivePicture:
         snapshot = self._server.snapshot()
         self._look_at_traces()
         picture = self._drawer.draw(snapshot, list(self._over), self._wanted)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.request import urlopen
 
@@ -45,6 +46,14 @@ def get(server: Server, path: str) -> None:
         response.read()
 
 
+def wait_until(done: Callable[[], Any]) -> None:
+    """Poll, for what says nothing by itself."""
+    until = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def rows(table: LiveTable, name: str = "requests") -> list[list[Any]]:
     found = table.draw().since(None)
     assert found is not None
@@ -56,16 +65,14 @@ def test_requests_under_way_and_over_are_one_list(server: Server) -> None:
     get(server, "/items/7?token=abcdef")
     client = threading.Thread(target=get, args=(server, "/slow"))
     client.start()
-    while len(rows(table)) < 2:
-        pass
+    wait_until(lambda: len(rows(table)) >= 2)
     before = table.draw()
     assert table.draw().since(before) is None  # a second that passes is no change
     server.apps[0].state.go.set()
     client.join()
-    while not (change := table.draw().since(before)):
-        pass
-    while not any(row[2][0] == "/slow" and row[5][0] == "200" for row in rows(table)):
-        pass
+    wait_until(lambda: table.draw().since(before))
+    change = table.draw().since(before)
+    wait_until(lambda: any(row[2][0] == "/slow" and row[5][0] == "200" for row in rows(table)))
     assert change["gone"].get("requests") is None
     assert "abcdef" not in repr(rows(table))
 
@@ -75,11 +82,9 @@ def test_a_filter_is_heeded_and_a_wrong_one_is_shown_where(server: Server) -> No
     get(server, "/items/7")
     with pytest.raises(OSError, match="404"):
         get(server, "/nothing")
-    while len(rows(table)) != 1:
-        pass
+    wait_until(lambda: len(rows(table)) == 1)
     assert table.answer("filter", {"filter": "~c 404"}) == {"filter": "~c 404"}
-    while [row[2] for row in rows(table)] != [["/nothing"]]:
-        pass
+    wait_until(lambda: [row[2] for row in rows(table)] == [["/nothing"]])
     with pytest.raises(Wrong, match=r"column 4"):
         table.answer("filter", {"filter": "~u (~q"})
     assert table.filter == "~c 404"
@@ -92,8 +97,7 @@ def test_a_row_opens_as_the_exchange_in_full(server: Server) -> None:
     get(server, "/items/7?token=abcdef")
     with pytest.raises(OSError, match="404"):
         get(server, EVIL)
-    while len(rows(table)) < 2:
-        pass
+    wait_until(lambda: len(rows(table)) >= 2)
     found = table.draw().since(None)
     assert found is not None
     first, second = sorted(found["tables"]["requests"], key=int)
@@ -229,30 +233,27 @@ def test_what_changed_is_pushed_while_somebody_looks_and_no_longer(server: Serve
     def pushed(path: str) -> bool:
         return any(row[2] == [path] for one in widget.sent for row in one.get("put", {}).get("requests", {}).values())
 
-    while not pushed("/items/1"):
-        pass
+    wait_until(lambda: pushed("/items/1"))
     numbers = [one["n"] for one in widget.sent]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     widget.heard(widget, {"what": "away"}, [])
     table.wake()
-    while table._wake.is_set():
-        pass  # its thread has seen that nobody looks
+    wait_until(lambda: not table._wake.is_set())  # its thread has seen that nobody looks
     get(server, "/items/2")
     count = len(widget.sent)
-    while not any(str(key) for key in table.draw().since(None)["tables"]["requests"]):  # type: ignore[index]
-        pass
+    wait_until(lambda: server.traces.latest()[0] == 2)
     assert not pushed("/items/2")
     widget.heard(widget, {"id": "7", "to": table.mark, "what": "hello"}, [])  # somebody looks again
     assert widget.sent[count]["re"] == "7"
-    while not any(row[2] == ["/items/2"] for one in widget.states for row in one["tables"]["requests"].values()):
-        pass  # all of it, since it was away
+
+    def whole(path: str) -> bool:
+        return any(row[2] == [path] for one in widget.states for row in one["tables"]["requests"].values())
+
+    wait_until(lambda: whole("/items/2"))  # all of it, since it was away
     states = len(widget.states)
     widget.heard(widget, {"what": "missed"}, [])
-    while len(widget.states) == states:
-        pass
+    wait_until(lambda: len(widget.states) > states)
     server.apps[0].state.go.set()
     server.stop()
-    while not widget.states[-1].get("over"):
-        pass
-    while asking.questions.desk is not None:
-        pass
+    wait_until(lambda: widget.states[-1].get("over"))
+    wait_until(lambda: asking.questions.desk is None)
