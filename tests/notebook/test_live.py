@@ -231,10 +231,12 @@ def test_what_changed_is_pushed_while_somebody_looks_and_no_longer(server: Serve
     get(server, "/items/1")
 
     def pushed(path: str) -> bool:
-        return any(row[2] == [path] for one in widget.sent for row in one.get("put", {}).get("requests", {}).values())
+        """In a whole state, or as a change."""
+        tables = [one.get("put") or one.get("tables") or {} for one in (*widget.sent, *widget.states)]
+        return any(row[2] == [path] for one in tables for row in one.get("requests", {}).values())
 
     wait_until(lambda: pushed("/items/1"))
-    numbers = [one["n"] for one in widget.sent]
+    numbers = sorted(one["n"] for one in (*widget.sent, *widget.states))
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     widget.heard(widget, {"what": "away"}, [])
     table.wake()
