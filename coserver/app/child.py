@@ -12,6 +12,7 @@ import pickle
 import struct
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
@@ -31,10 +32,11 @@ def main() -> None:
     except BaseException as error:
         _say(report, {"error": str(error) or repr(error), "kind": type(error).__name__})
         raise
-    threading.Thread(target=_end_with, args=(given, server), name="coserver parent", daemon=True).start()
-    control = server.control.path if server.control is not None else ""
+    control = str(server.control.path) if server.control is not None else ""
+    threading.Thread(target=_end_with, args=(given, server, control), name="coserver parent", daemon=True).start()
     _say(report, {"addresses": [asdict(one) for one in server.addresses], "control": control})
     server.wait_for_end()
+    _remove_folder(control)
 
 
 def _start(given: BinaryIO) -> Any:
@@ -56,13 +58,20 @@ def _say(report: int, what: dict[str, Any]) -> None:
         out.write(json.dumps(what) + "\n")
 
 
-def _end_with(given: BinaryIO, server: Any) -> None:
+def _end_with(given: BinaryIO, server: Any, control: str) -> None:
     """Wait for the end of standard input, and end."""
     while os.read(given.fileno(), 1024):  # not through its buffer, whose lock would be held at the end
         pass
     server.begin_stop(0)
     threading.Event().wait(_LAST)
+    _remove_folder(control)
     os._exit(0)  # a handler that computes keeps nobody alive
+
+
+def _remove_folder(control: str) -> None:
+    """It was made for the control socket, by the parent, which may have been killed since."""
+    with suppress(OSError):
+        os.rmdir(os.path.dirname(control))
 
 
 if __name__ == "__main__":

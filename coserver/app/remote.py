@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from typing import Any, overload
 
+import anyio
+import anyio.to_thread
+
 from ..control.client import Client, Refused, Unreachable
 from ..observe.filters import parse
 from ..observe.held import NotHeld
@@ -177,6 +180,10 @@ class RemoteSteps:
             if not self._changed.wait_for(lambda: self.waiting or self.closed, timeout):
                 raise TimeoutError(f"{self!r}: nothing for {timeout} s")
         return self.find(None)
+
+    async def wait_async(self, timeout: float | None = None) -> RemoteHeld:  # noqa: ASYNC109 - the twin of wait
+        """The same in async code. A cancellation leaves the thread that waits to the next change."""
+        return await anyio.to_thread.run_sync(self.wait, timeout, abandon_on_cancel=True)
 
     def find(self, which: RemoteHeld | int | None = None) -> RemoteHeld:
         """Raises NotHeld."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections import deque
 from html import escape
 from threading import Lock
+from time import monotonic
 from typing import Any, Protocol
 
 from ..control.client import Unreachable
 from ..observe.filters import EVERYTHING, Filter, FilterError, parse
-from ..observe.snapshot import Snapshot
+from ..observe.snapshot import ExchangeState, Snapshot
 from ..views.frozen import snapshot_bundle, traces_bundle
 from .asking import Wrong
-from .page import exchange_html, trace_html
+from .page import exchange_html, growing_html, trace_html
 from .panel import Bundle, Panel
 from .rows import MOST, Cells, Drawer, Picture, describe, find_exchange, trace_cells
 
@@ -23,6 +24,8 @@ from .rows import MOST, Cells, Drawer, Picture, describe, find_exchange, trace_c
 _NEW = 100
 #: Rows of the frozen table of requests that are over.
 _FROZEN = 20
+#: Seconds between two drawings of one and the same, longer by that much.
+_GROWS = 1.0
 
 
 class Watched(Protocol):
@@ -57,6 +60,7 @@ class LiveTable(Panel):
         self._afresh = False
         self._opened = ""
         self._whole = ("", "")  # the last one that was over when it was shown: it changes no more
+        self._growing = ("", 0.0, "")  # of one under way: what is said of it, when it was drawn, and all of it
 
     def __repr__(self) -> str:
         return f"<LiveTable of {self._server.name!r}, {'over' if self.over() else 'live'}>"
@@ -144,12 +148,20 @@ class LiveTable(Panel):
             return shown
         one = find_exchange(snapshot, key)
         if one is not None:
-            return exchange_html(one)
+            return self._show_growing(exchange_html(one), one)
         try:
             shown = trace_html(self._server.traces.find(int(key)))
         except (KeyError, ValueError):
             return ""
         self._whole = (key, shown)
+        return shown
+
+    def _show_growing(self, said: str, one: ExchangeState) -> str:
+        """With its waterfall up to now; drawn anew when something has happened, and else once a second."""
+        known, drawn, shown = self._growing
+        if said != known or monotonic() - drawn >= _GROWS:
+            shown = f"{growing_html(one)}\n{said}"
+            self._growing = (said, monotonic(), shown)
         return shown
 
     def _ipython_display_(self) -> None:

@@ -14,6 +14,7 @@ from ..control.wire import content_of
 from ..observe.secrets import mask_fields, mask_target
 from ..observe.snapshot import ExchangeState, SubrequestState
 from ..observe.trace import Body, Message, Trace
+from ..observe.underway import so_far
 from ..views.exchange import body_text
 from ..views.plain import plain
 from ..views.traces import show_size
@@ -38,8 +39,13 @@ def trace_html(trace: Trace) -> str:
     return "\n".join(parts)
 
 
+def growing_html(one: ExchangeState) -> str:
+    """The waterfall of one that is under way, up to now."""
+    return f'<div class="cos-drawing">{waterfall_svg(so_far(one))}</div>'
+
+
 def exchange_html(one: ExchangeState) -> str:
-    """One that is under way."""
+    """One that is under way; what is said of it changes when something happens to it, and not with time alone."""
     waits = one.suspended
     facts = [
         ("exchange", f"{one.id} on connection {one.connection}, {one.src} → {one.dst}"),
@@ -55,7 +61,6 @@ def exchange_html(one: ExchangeState) -> str:
     if one.status:
         answer = _message(one.response_lines(), one.response_content(), one.response_size)
         parts.append(message_html("←", str(one.status), answer))
-    parts.append('<p class="cos-dim">Its waterfall is drawn when it has ended.</p>')
     return "\n".join(parts)
 
 

@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import anyio
 import pytest
 
 pytest.importorskip("cloudpickle", reason="cloudpickle is not installed")
@@ -137,6 +139,8 @@ def test_it_is_stepped_as_one_of_this_process(server: IsolatedServer) -> None:
             held.next()
         with pytest.raises(TimeoutError):
             step.wait(0.01)
+        with pytest.raises(TimeoutError):
+            anyio.run(step.wait_async, 0.01)
     assert step.closed
     with pytest.raises(ValueError, match="nothing can be held"):
         server.step(at="suspend")
@@ -166,12 +170,13 @@ def test_a_handler_that_computes_for_ever_ends_with_it() -> None:
     assert gone(server.pid)
 
 
-def test_it_ends_with_a_process_that_is_killed() -> None:
+def test_it_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
     script = (
         "from coserver import App\nimport time\napp = App('killed')\n@app.get('/')\ndef index(): return 'x'\n"
         "server = app.start(isolated=True)\nprint(server.pid, server.port, flush=True)\ntime.sleep(600)\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
     assert parent.stdout is not None
     with parent.stdout:
         pid, port = map(int, parent.stdout.readline().split())
@@ -179,6 +184,7 @@ def test_it_ends_with_a_process_that_is_killed() -> None:
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     wait_until(lambda: gone(pid) and not listens(port))
+    assert not list(tmp_path.iterdir())  # nor is its folder left behind
 
 
 def test_one_that_dies_is_said_and_leaves_no_port(capfd: pytest.CaptureFixture[str]) -> None:

@@ -92,6 +92,22 @@ def test_a_filter_is_heeded_and_a_wrong_one_is_shown_where(server: Server) -> No
         server.live("~c (")
 
 
+def test_a_row_under_way_opens_with_its_waterfall_up_to_now(server: Server) -> None:
+    table = server.live()
+    client = threading.Thread(target=get, args=(server, "/slow"))
+    client.start()
+    wait_until(lambda: rows(table))
+    found = table.draw().since(None)
+    assert found is not None
+    (key,) = found["tables"]["requests"]
+    wait_until(lambda: "/slow" in table.answer("open", {"key": key})["html"])
+    shown = table.answer("open", {"key": key})["html"]
+    assert "<svg" in shown
+    server.apps[0].state.go.set()
+    client.join()
+    wait_until(lambda: "200" in table.answer("open", {"key": key})["html"])
+
+
 def test_a_row_opens_as_the_exchange_in_full(server: Server) -> None:
     table = server.live()
     get(server, "/items/7?token=abcdef")
