@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import psutil
 import pytest
 
 from coserver import __version__
+
+from .conftest import Running
 
 Coserver = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -158,30 +161,27 @@ BROKEN_LIFESPANS = {
     "    raise ValueError('no database')\n    yield": ("start", "ValueError: no database"),
     # A refused connection is no listener's trouble, though both are an OSError.
     "    raise ConnectionRefusedError('no database')\n    yield": ("start", "ConnectionRefusedError: no database"),
-    "    threading.Thread(target=stop, daemon=True).start()\n"
     "    yield\n    raise ValueError('no database')": ("end", "ValueError: no database"),
 }
 
 
 @pytest.mark.parametrize("body", BROKEN_LIFESPANS)
 def test_a_lifespan_that_fails_shows_its_own_traceback(
-    coserver: Coserver, folder: Path, backend: str, body: str
+    serve: Callable[..., Running], folder: Path, backend: str, body: str
 ) -> None:
     """No frames of the command's, the library's or the loop's."""
-    (folder / "broken.py").write_text(
-        "import os, signal, threading, time\nfrom coserver import App\napp = App(hooks=False)\n"
-        "def stop():\n"  # as soon as the command heeds it
-        "    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:\n        time.sleep(0.01)\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        f"@app.lifespan\nasync def life():\n{body}\n"
-    )
-    done = coserver("serve", "broken", "--port", "0", "--backend", backend)
-    lines = done.stderr.splitlines()
+    begin = "from coserver import App\napp = App()\n@app.lifespan\nasync def life():\n"
+    (folder / "broken.py").write_text(f"{begin}{body}\n")
+    running = serve("broken", "--backend", backend)
     when, what = BROKEN_LIFESPANS[body]
-    begin = lines.index("Traceback (most recent call last):")
-    assert lines[begin + 1].startswith(f'  File "{folder}/broken.py"')
-    assert lines[-3:] == [what, f"error: the app failed at its {when}: {what}", "  mend it; the traceback says where"]
-    assert done.returncode == 1
+    if when == "end":
+        running.wait_for("Press Ctrl")
+        running.signal(signal.SIGTERM)
+    assert running.ended() == 1
+    at = running.lines.index("Traceback (most recent call last):")
+    assert running.lines[at + 1].startswith(f'  File "{folder}/broken.py"')
+    said = [what, f"error: the app failed at its {when}: {what}", "  mend it; the traceback says where"]
+    assert running.lines[-3:] == said
 
 
 def test_ctrl_c_while_the_command_is_being_loaded(folder: Path, environment: dict[str, str]) -> None:

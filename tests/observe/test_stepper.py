@@ -71,7 +71,7 @@ async def held(step: Stepper) -> Held:
 
 @pytest.mark.parametrize("at", PHASES)
 async def test_held_at_each_phase_while_others_are_served(app: App, at: str) -> None:
-    short = Limits(head_timeout=0.15, body_timeout=0.15, handler_timeout=0.15, idle_timeout=0.15, write_timeout=0.15)
+    short = Limits(head_timeout=0.4, body_timeout=0.4, handler_timeout=0.4, idle_timeout=0.4, write_timeout=0.4)
     async with talking(app, limits=short) as (server, other):
         assert (await other.ask(get("/other"))).text == "other"
         with server.step("!~u /other", at=at) as step:
@@ -79,8 +79,8 @@ async def test_held_at_each_phase_while_others_are_served(app: App, at: str) -> 
                 await client.send(get("/page/7"))
                 one = await held(step)
                 assert one.phase == at
-                for _ in range(5):  # longer than any deadline in all
-                    await anyio.sleep(0.06)
+                for _ in range(6):  # longer than any deadline in all, each time much less than one
+                    await anyio.sleep(0.08)
                     assert (await other.ask(get("/other"))).text == "other"
                 assert step.waiting == [one]
                 one.resume()
