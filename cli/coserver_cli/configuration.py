@@ -14,6 +14,7 @@ from coserver.app.config import USUAL, ListenerTable
 from coserver.app.options import listener_table, table, upstream_table, upstream_tls_table
 from coserver.app.sources import Configuration
 from coserver.protocol.framing import FRAMINGS
+from coserver.views.plain import counted
 
 from . import lines, serving, tables
 from .options import DEFAULTS
@@ -40,9 +41,9 @@ def check(asked: Asked, imports: bool) -> int:
 def _checked(configuration: Configuration, imports: bool) -> Iterator[str]:
     file = configuration.file
     if file is not None:
-        counts = [_count(file.keys, "key"), _count(len(file.listeners), "listener")]
+        counts = [counted(file.keys, "key"), counted(len(file.listeners), "listener")]
         if file.upstreams:
-            counts.append(_count(len(file.upstreams), "upstream"))
+            counts.append(counted(len(file.upstreams), "upstream"))
         yield f"ok  {file.path}: {', '.join(counts)}"
     variables = [one.where for one in configuration.given.values() if one.source == "environment"]
     if variables:
@@ -53,10 +54,6 @@ def _checked(configuration: Configuration, imports: bool) -> Iterator[str]:
         yield f"{'ok  imported' if imports else '--  not imported'}: {', '.join(references)}"
     if file is None and not variables:
         yield f"nothing to check: there is no {USUAL} here, and no variable that sets an option"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 #: A listener's keys that name what is imported.

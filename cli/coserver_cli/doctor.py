@@ -21,6 +21,7 @@ from rich.text import Text
 from coserver import Limits, __version__
 from coserver.protocol.codecs import CODECS
 from coserver.transport.listener import BACKLOG
+from coserver.views.plain import counted
 
 from . import doctor_notebook, tables
 
@@ -79,7 +80,7 @@ def show(target: str | None = None, *, as_json: bool = False) -> int:
         return bool(problems)
     rows = [(one.what, Text(one.state, _STYLES[one.state]), _said(one)) for one in findings]
     tables.show(("what", "state", "found"), rows, fold=("found",))
-    print(f"\n{_count(problems)}" if problems else "\nno problems")
+    print(f"\n{counted(problems, 'problem')}" if problems else "\nno problems")
     return bool(problems)
 
 
@@ -96,10 +97,6 @@ def _of_app(target: str) -> list[Finding]:
 
 def _said(one: Finding) -> str:
     return f"{one.found}: {one.way_out}" if one.way_out else one.found
-
-
-def _count(problems: int) -> str:
-    return "1 problem" if problems == 1 else f"{problems} problems"
 
 
 def _python() -> Iterator[Finding]:

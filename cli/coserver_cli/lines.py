@@ -19,6 +19,7 @@ from rich.text import Text
 from coserver import Server, __version__
 from coserver.app import logs
 from coserver.app.addresses import Address
+from coserver.views.plain import counted
 
 log = logging.getLogger("coserver.cli")
 #: Everything goes to the log: where that is JSON, a line that is none would stop whoever reads it.
@@ -43,7 +44,7 @@ def stopping(server: Server, signals: int) -> None:
     if signals > 1:
         say(Text("stopping at once", "yellow"))
     elif running:
-        requests = _count(running, "request")
+        requests = counted(running, "request")
         say(Text(f"stopping: finishing {requests}, Ctrl+C again to stop at once", "yellow"))
     else:
         say(Text("stopping"))
@@ -75,7 +76,7 @@ def changed(files: Mapping[Path, str]) -> None:
     file, what = min(files.items())
     # An editor that writes a new file over the old one has added it, to the system's mind.
     what = "deleted" if what == "deleted" and len(files) == 1 and not file.exists() else "changed"
-    more = f" and {_count(len(files) - 1, 'more file')}" if len(files) > 1 else ""
+    more = f" and {counted(len(files) - 1, 'more file')}" if len(files) > 1 else ""
     say(Text.assemble((_short(file), "cyan"), f"{more} {what}: reloading"))
 
 
@@ -117,10 +118,6 @@ def _what(address: Address) -> str:
     # The URL is one that can be opened; a wildcard address says more than it.
     everywhere = ", on all addresses" if address.host in ("", "0.0.0.0", "::") and not address.path else ""
     return f"{name}{address.serves}{everywhere}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _short(path: Path) -> str:

@@ -18,7 +18,7 @@ from ..observe.trace import Trace
 from ..observe.waterfall import show_seconds
 from .columns import Column, View
 from .live import CONNECTIONS, EXCHANGES, TRACES, UPSTREAMS
-from .plain import plain
+from .plain import counted, plain
 
 #: Rows of one table: a screen or two. A notebook keeps what it shows for ever.
 MOST = 50
@@ -54,7 +54,8 @@ def snapshot_bundle(snapshot: Snapshot) -> Bundle:
     if snapshot.upstreams:
         parts.append((UPSTREAMS, UPSTREAMS.rows(snapshot)))
     about = f"{plain(snapshot.server)}: {snapshot.state} for {show_seconds(snapshot.seconds)}"
-    counts = f"{len(snapshot.connections)} connections, {len(snapshot.exchanges)} requests under way, "
+    counts = f"{counted(len(snapshot.connections), 'connection')}, "
+    counts += f"{counted(len(snapshot.exchanges), 'request')} under way, "
     counts += f"{snapshot.counters.get('served', 0)} served"
     markup = "\n".join([f"<p><strong>{view.name}</strong></p>\n{table(view, rows)}" for view, rows in parts])
     text = "\n\n".join([f"{view.name}\n{lines(view, rows)}" for view, rows in parts])

@@ -8,3 +8,8 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return "".join([each if each.isprintable() else each.encode("unicode_escape").decode() for each in text])
+
+
+def counted(number: int, noun: str) -> str:
+    """One connection, two connections."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -24,7 +24,7 @@ from .columns import heading_line, row_line
 from .dashboard import HELP, LOOK, TABLE, Dashboard
 from .keys import KEYS
 from .live import VIEWS, example
-from .plain import plain
+from .plain import counted, plain
 from .prompt import Prompt
 from .rates import sparkline
 from .samples import all_samples
@@ -66,7 +66,7 @@ def _title(board: Dashboard, width: int) -> Text:
         (plain(snapshot.server), "bold green"), f"  pid {snapshot.pid}  ",
         (snapshot.state, "" if snapshot.state == "running" else "bold yellow"), f"  up {up}", no_wrap=True,
     )  # fmt: skip
-    right = Text(f"{len(snapshot.connections)} connections  {busy} busy")
+    right = Text(f"{counted(len(snapshot.connections), 'connection')}  {busy} busy")
     if snapshot.workers.suspended:
         right.append(f"  {snapshot.workers.suspended} suspended", "yellow")
     if board.held:
