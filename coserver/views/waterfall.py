@@ -82,7 +82,8 @@ def heading(trace: Trace) -> Text:
     """What was asked, and what came of it, in one line."""
     what = f"{trace.method} {trace.target}" if trace.method else trace.url
     status = str(trace.status) if trace.status else ("" if trace.protocol == "tcp" else "unanswered")
-    colour = "red" if trace.status >= 500 or trace.error else "yellow" if trace.status >= 400 else "green"
+    fine = 0 < trace.status < 400
+    colour = "red" if trace.status >= 500 or trace.error else "green" if fine else "yellow"
     parts = [(plain(what), "bold"), ("  ", ""), (status, colour), ("  ", ""), (show_seconds(trace.seconds), "")]
     if trace.error:
         parts += [("  ", ""), (plain(trace.error), "red")]

@@ -59,7 +59,8 @@ render = waterfall_svg
 def _heading(trace: Trace) -> Iterator[str]:
     what = f"{trace.method} {trace.target}" if trace.method else trace.url
     status = str(trace.status) if trace.status else "" if trace.protocol == "tcp" else "unanswered"
-    colour = "bad" if trace.status >= 500 or trace.error else "warn" if trace.status >= 400 else "good"
+    fine = 0 < trace.status < 400
+    colour = "bad" if trace.status >= 500 or trace.error else "good" if fine else "warn"
     shown = cut(what, 74)
     at = _PAD + len(shown) * 9.05 + 14
     yield write("title ink", _PAD, 30, shown)
