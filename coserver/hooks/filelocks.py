@@ -8,32 +8,30 @@ from __future__ import annotations
 import errno
 import fcntl
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
 from greenlet import getcurrent
 
+from .lines import take_untold
 from .patching import Shim
 from .showing import Descriptor
-from .suspension import WAIT, Sleep, suspend
 from .workers import Worker
 
 _flock, _lockf = fcntl.flock, fcntl.lockf
 
-#: Seconds between two tries: the first, and what it grows to.
-_FIRST, _LAST = 0.001, 0.02
+
+def _try_on(worker: Worker, call: str, fd: Any, attempt: Callable[[], Any]) -> None:
+    take_untold(worker, call, Descriptor(fd), lambda: _had(attempt))
 
 
-def _try_on(worker: Worker, call: str, fd: Any, attempt: Callable[[], Any]) -> Any:
-    period = _FIRST
-    while True:
-        try:
-            return attempt()
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-        suspend(worker, WAIT, call, Descriptor(fd), Sleep, monotonic() + period)
-        period = min(period * 2, _LAST)
+def _had(attempt: Callable[[], Any]) -> bool:
+    try:
+        attempt()
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        return False
+    return True
 
 
 def flock(fd: Any, operation: int, /) -> None:
@@ -48,7 +46,8 @@ def lockf(fd: Any, cmd: int, len: int = 0, start: int = 0, whence: int = 0, /) -
     worker = getcurrent()
     if type(worker) is not Worker or cmd & fcntl.LOCK_NB or cmd & fcntl.LOCK_UN:
         return _lockf(fd, cmd, len, start, whence)
-    return _try_on(worker, "lockf", fd, lambda: _lockf(fd, cmd | fcntl.LOCK_NB, len, start, whence))
+    _try_on(worker, "lockf", fd, lambda: _lockf(fd, cmd | fcntl.LOCK_NB, len, start, whence))
+    return None
 
 
 ROWS = (Shim("fcntl", "flock", flock), Shim("fcntl", "lockf", lockf))

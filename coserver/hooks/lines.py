@@ -23,6 +23,9 @@ PERIOD = 0.005
 #: Seconds until a waiter tries by itself: the first time, and what it grows to.
 BACKSTOP, BACKSTOP_MAX = 0.05, 0.5
 
+#: Seconds between two tries for what nobody tells of, a lock shared with other processes: the first, the longest.
+_TRY_FIRST, _TRY_LAST = 0.001, 0.02
+
 #: By the lock's id: who waits for it. Looked at by each release, so it is empty while nobody waits.
 waiting: dict[int, deque[Turn]] = {}
 
@@ -52,6 +55,18 @@ class Turn(Wake):
     def __init__(self, until: float) -> None:
         super().__init__(until)
         self.gone = False
+
+
+def take_untold(worker: Worker, call: str, on: Any, attempt: Callable[[], bool], until: float | None = None) -> bool:
+    """As ``take``, for what nothing tells of when it is free: it is tried again and again."""
+    period = _TRY_FIRST
+    while not attempt():
+        now = monotonic()
+        if until is not None and now >= until:
+            return False
+        suspend(worker, WAIT, call, on, Sleep, now + period if until is None else min(now + period, until))
+        period = min(period * 2, _TRY_LAST)
+    return True
 
 
 def take(worker: Worker, call: str, lock: Any, attempt: Callable[[], bool], until: float | None) -> bool:

@@ -16,8 +16,8 @@ from typing import Any
 
 from greenlet import getcurrent
 
+from .lines import take_untold
 from .patching import Shim
-from .suspension import WAIT, Sleep, suspend
 from .workers import Worker
 
 _SemLock: Any = None
@@ -26,8 +26,6 @@ try:
 except ImportError:
     pass
 
-#: Seconds between two tries: the first, and what it grows to.
-_FIRST, _LAST = 0.001, 0.02
 #: The kind of a recursive one.
 _RECURSIVE = 0
 
@@ -50,16 +48,7 @@ def acquire(self: Any, block: Any = True, timeout: Any = None) -> bool:
     if not block:
         return False
     until = None if timeout is None else monotonic() + max(timeout, 0)
-    period = _FIRST
-    while True:
-        now = monotonic()
-        if until is not None and now >= until:
-            return False
-        wake = now + period if until is None else min(now + period, until)
-        suspend(worker, WAIT, "acquire", self, Sleep, wake)
-        if _take(worker, self):
-            return True
-        period = min(period * 2, _LAST)
+    return take_untold(worker, "acquire", self, lambda: _take(worker, self), until)
 
 
 def _take(worker: Worker, lock: Any) -> bool:
