@@ -5,6 +5,7 @@ Exit codes: 3 if no server is reachable, 2 for what was written wrongly.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from coserver.control.client import Client, Refused, Unreachable, find
 from coserver.control.edits import read_hold
+from coserver.observe.filters import FilterError
 
 from . import lines
 
@@ -48,13 +50,14 @@ def _picture(client: Client, filter: str, *, as_json: bool) -> None:
 def step(filter: str, at: str, server: str | None, limit: float | None, *, as_json: bool, once: bool) -> int:
     """Commands from stdin, what is held on stdout."""
     from coserver.views.stepping import LineStepper, Manner
+    from coserver.views.typed import Typed
 
     manner = Manner(json=as_json, once=once, asks=sys.stdin.isatty() and not as_json)
     _, phases = read_hold(f"@{at}")
 
     def run(client: Client) -> None:
         with client.step(filter, phases, limit) as opened:
-            LineStepper(opened, sys.stdout, manner).run(sys.stdin)
+            LineStepper(opened, sys.stdout, manner).run(Typed(sys.stdin.fileno()))
 
     return _with(server, run)
 
@@ -75,6 +78,9 @@ def _with(server: str | None, run: Callable[[Client], Any]) -> int:
 @contextmanager
 def _told() -> Iterator[list[int]]:
     codes: list[int] = []
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what an older locale cannot show is shown by a ?
     try:
         yield codes
     except Unreachable as error:
@@ -83,8 +89,13 @@ def _told() -> Iterator[list[int]]:
     except Refused as error:
         lines.trouble(str(error))
         codes.append(USAGE)
+    except FilterError as error:
+        lines.trouble(str(error))
+        codes.append(USAGE)
     except OSError as error:
         lines.trouble(str(error))
         codes.append(1)
     except KeyboardInterrupt:
+        if sys.stdout.isatty():
+            print()  # what the shell says next begins a line of its own
         codes.append(INTERRUPTED)

@@ -70,6 +70,9 @@ class Stream:
                 told = json.loads(line)
                 if "heartbeat" not in told:
                     yield told
+            # Of chunks that break off without the last one http.client makes an end like any other, but for this.
+            if not self.closed and getattr(self._response, "chunk_left", None) is not None:
+                raise self._client.unreachable(ConnectionResetError("it has gone without a word"))
         except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
             if not self.closed:
                 raise self._client.unreachable(error) from error
@@ -112,7 +115,10 @@ class RemoteStepper:
         self.close()
 
     def changes(self) -> Iterator[list[dict[str, Any]]]:
-        """What is held now, then after each change. Raises Unreachable when the server is gone."""
+        """What is held now, then after each change, until the server lets everything go: it drains.
+
+        Raises Unreachable when it is gone.
+        """
         yield self._stream.first["held"]
         for state in self._stream:
             yield state["held"]

@@ -17,6 +17,7 @@ from ..observe.har import to_har
 from ..observe.resending import ReplayError, as_curl
 from ..observe.trace import Trace
 from . import waterfall
+from .plain import counted
 from .traces import line_of
 
 
@@ -46,6 +47,8 @@ def follow(client: Client, wanted: Wanted, out: TextIO, note: TextIO) -> None:
     Raises Unreachable, Refused, OSError if the file cannot be written.
     """
     kept: list[Trace] = []
+    if wanted.har is not None:
+        wanted.har.open("a").close()  # what cannot be written is not to be found out at the end
     console = Console(file=out, highlight=False, emoji=False, soft_wrap=not wanted.waterfall)
     try:
         for trace in _traces(client, wanted, note):
@@ -56,13 +59,17 @@ def follow(client: Client, wanted: Wanted, out: TextIO, note: TextIO) -> None:
         pass
     finally:
         if wanted.har is not None:
-            wanted.har.write_text(json.dumps(to_har(kept), ensure_ascii=False, indent=1))
-            note.write(f"{len(kept)} exchanges in {wanted.har}\n")
+            har = to_har(kept)
+            wanted.har.write_text(json.dumps(har, ensure_ascii=False, indent=1), encoding="utf-8")
+            note.write(f"{counted(len(har['log']['entries']), 'exchange')} in {wanted.har}\n")
 
 
 def _traces(client: Client, wanted: Wanted, note: TextIO) -> Iterable[Trace]:
     if wanted.once:
-        yield from client.traces(wanted.filter, whole=wanted.whole)
+        kept = client.traces(wanted.filter, whole=wanted.whole)
+        yield from kept
+        if not kept and not client.ask("GET", "/v1/traces?last=1")["recording"]:
+            note.write("nothing has been recorded: serve with --record, or leave --once out\n")
         return
     with client.follow(wanted.filter, whole=wanted.whole) as stream:
         for each in stream:
@@ -70,6 +77,7 @@ def _traces(client: Client, wanted: Wanted, note: TextIO) -> Iterable[Trace]:
                 note.write(f"{each['lost']} exchanges were lost: this reader is too slow\n")
             else:
                 yield read_trace(each)
+    note.write(f"no more comes: {client.name} stops\n")
 
 
 def _print(console: Console, out: TextIO, trace: Trace, wanted: Wanted) -> None:

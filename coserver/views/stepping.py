@@ -1,15 +1,16 @@
 """A stepper for shells and scripts: what is held is printed as it comes, commands are lines.
 
 ``next``, ``resume``, ``until response``, ``edit target=/x``, ``respond 503 'later'``, ``abort``, ``show``, ``list``,
-``quit``; their first letters will do. With ``json`` every line that is written is an object.
+``quit``; their first letters will do, but for ``abort``. With ``json`` every line that is written is an object.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -17,11 +18,13 @@ from rich.console import Console
 from ..control.client import Refused, RemoteStepper, Unreachable
 from ..control.edits import read_answer, read_edit
 from . import held as view
+from .plain import plain
+from .typed import Typed
 
 #: By word: how it is used, what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
     "next": ("next", "on to the next phase"),
-    "resume": ("resume", "on to its end, or to where it is held again"),
+    "resume": ("resume", "on to its end, or its next hold"),
     "until": ("until PHASE", "on to that phase"),
     "edit": ("edit target=/x Name:value body=… status=…", "change it; Name: removes a field"),
     "respond": ("respond STATUS [BODY] [Name:value]", "answer without the handler"),
@@ -53,12 +56,15 @@ class LineStepper:
         self._changed = threading.Condition()
         self._held: dict[int, dict[str, Any]] = {}
         self._seen: set[int] = set()
+        self._let_go: set[int] = set()  # by this one's own commands
         self._first: int | None = None
+        self._lines: Typed | None = None
         self._gone: Exception | None = None
         self._closing = False
 
-    def run(self, lines: Iterable[str]) -> None:
-        """Until the lines end. Raises Unreachable when the server is gone."""
+    def run(self, lines: Typed) -> None:
+        """Until the lines end. Raises Unreachable when the server is gone, or lets everything go because it drains."""
+        self._lines = lines
         reader = threading.Thread(target=self._follow, name="coserver step", daemon=True)
         reader.start()
         try:
@@ -77,31 +83,63 @@ class LineStepper:
             raise self._gone
 
     def _follow(self) -> None:
+        assert self._lines is not None
         try:
             for held in self.step.changes():
                 with self._changed:
-                    self._held = {one["id"]: one for one in held}
-                    for one in held:
-                        if one["id"] not in self._seen:
-                            self._seen.add(one["id"])
-                            self._first = self._first or one["id"]
-                            self._tell(one)
+                    self._take(held)
                     self._changed.notify_all()
+                if self.manner.once and self._over():
+                    self._lines.close()
+            if not self._closing:
+                raise Unreachable("the server has let everything go, and holds nothing more: it stops")
         except Unreachable as error:
             if not self._closing:
                 self._gone = error
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+        if self._gone is not None:
+            self._over_prompt("\n")
+            self._lines.close()
+
+    def _take(self, held: Sequence[dict[str, Any]]) -> None:
+        """What is held now; what is new, and what went without a command of this one's, is told."""
+        now, before = monotonic(), self._held
+        self._held = {
+            one["id"]: {**one, "since": now - one["seconds"]} for one in held if one["id"] not in self._let_go
+        }
+        for one in before.values():
+            if one["id"] not in self._held and one["id"] not in self._let_go:
+                self._tell_gone(one, now - one["since"])
+        for one in self._held.values():
+            if one["id"] not in self._seen:
+                self._seen.add(one["id"])
+                self._first = self._first or one["id"]
+                self._tell(one)
 
     def _tell(self, one: dict[str, Any]) -> None:
         if self.manner.json:
-            self._say({"held": one})
-        else:
-            if self.manner.asks:
-                self._out.write("\r")  # over the prompt that stands there
-            self._console.print(view.heading(one))
-            self._prompt()
+            self._say({"held": _sent(one)})
+            return
+        self._over_prompt("\r")
+        self._console.print(view.heading(one))
+        self._prompt()
+
+    def _tell_gone(self, one: dict[str, Any], seconds: float) -> None:
+        limit = float(self.step.first["limit"])
+        why = f"it was held for {limit:g} s" if seconds > limit - 0.5 else "its client left, or another let it go"
+        if self.manner.json:
+            self._say({"gone": one["id"], "why": why})
+            return
+        self._over_prompt("\r")
+        self._console.print(f"#{one['id']} {plain(one['title'])}  is held no more: {why}", style="yellow", markup=False)
+        self._prompt()
+
+    def _over_prompt(self, how: str) -> None:
+        """What comes by itself is not written behind the prompt that stands there."""
+        if self.manner.asks:
+            self._out.write(how)
 
     def _prompt(self) -> None:
         if self.manner.asks and not self._closing:
@@ -121,6 +159,8 @@ class LineStepper:
         if name == "quit":
             return False
         try:
+            if word == "a":  # to top, and to mitmproxy, it means the opposite
+                raise ValueError("a is abort, or what goes on in top: write abort, or resume")
             if name is None:
                 raise ValueError(f"there is no {word!r:.30}; there are {', '.join(COMMANDS)}")
             _DO[name](self, rest.strip())
@@ -157,12 +197,16 @@ class LineStepper:
             return self._first is not None and self._first not in self._held
 
     def _go(self, what: str, rest: str, *arguments: Any) -> None:
-        one, _ = self._meant(rest)
-        getattr(self.step, what)(*arguments, which=one)
-        self._forget(one)
+        self._send(what, self._meant(rest)[0], *arguments)
 
-    def _forget(self, one: dict[str, Any]) -> None:
+    def _send(self, what: str, one: dict[str, Any], *arguments: Any) -> None:
         """It is let go: the next command means another, though the word of it has not come yet."""
+        self._let_go.add(one["id"])  # first: that word may come before the answer
+        try:
+            getattr(self.step, what)(*arguments, which=one)
+        except BaseException:
+            self._let_go.discard(one["id"])
+            raise
         with self._changed:
             self._held.pop(one["id"], None)
         if self.manner.json:
@@ -181,26 +225,27 @@ class LineStepper:
 
     def _until(self, rest: str) -> None:
         one, phase = self._meant(rest)
-        self.step.until(phase, one)
-        self._forget(one)
+        self._send("until", one, phase)
 
     def _edit(self, rest: str) -> None:
         one, items = self._meant(rest)
-        found = self.step.edit(one, **read_edit(items))
+        found = {**self.step.edit(one, **read_edit(items)), "since": one["since"]}
+        with self._changed:
+            if one["id"] in self._held:
+                self._held[one["id"]] = found
         self._show_one(found)
 
     def _respond(self, rest: str) -> None:
         one, items = self._meant(rest)
         status, body, headers = read_answer(items)
-        self.step.respond(status, body, headers, which=one)
-        self._forget(one)
+        self._send("respond", one, status, body, headers)
 
     def _show(self, rest: str) -> None:
         self._show_one(self._meant(rest)[0])
 
     def _show_one(self, one: dict[str, Any]) -> None:
         if self.manner.json:
-            self._say({"held": one})
+            self._say({"held": _sent(one)})
         else:
             self._console.print(view.render(one))
 
@@ -208,7 +253,7 @@ class LineStepper:
         with self._changed:
             held = list(self._held.values())
         if self.manner.json:
-            self._say({"list": held})
+            self._say({"list": [_sent(one) for one in held]})
         for one in () if self.manner.json else held:
             self._console.print(view.heading(one))
         if not held and not self.manner.json:
@@ -220,6 +265,13 @@ class LineStepper:
             return
         for usage, about in COMMANDS.values():
             self._console.print(f"{usage:<44} {about}", markup=False)
+
+
+def _sent(one: dict[str, Any]) -> dict[str, Any]:
+    """As the server says it, its seconds up to now."""
+    found = {**one, "seconds": round(monotonic() - one["since"], 6)}
+    del found["since"]
+    return found
 
 
 _DO: dict[str, Callable[[LineStepper, str], None]] = {

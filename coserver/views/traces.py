@@ -52,14 +52,16 @@ def _cells(trace: Trace) -> tuple[Text | str, ...]:
 def line_of(trace: Trace) -> Text:
     """One line by itself, its columns wide enough for what is usual."""
     at = datetime.fromtimestamp(trace.at).strftime("%H:%M:%S")
-    said = Text.assemble(
-        (f"{at} {trace.id:>5} ", "bright_black"), status(trace), " ", f"{show_seconds(trace.seconds):>8} ",
+    said = status(trace)
+    line = Text.assemble(
+        (f"{at} {trace.id:>5} ", "bright_black"), said, " " * (5 - len(said)),
+        f"{show_seconds(trace.seconds):>8} ",
         f"{show_size(trace.response.body.size):>7} ", (plain(trace.method or trace.protocol), "bold"), " ",
         plain(trace.target if trace.method else trace.url),
     )  # fmt: skip
     if trace.error:
-        said.append(f"  {plain(trace.error)}", "red")
-    return said
+        line.append(f"  {plain(trace.error)}", "red")
+    return line
 
 
 def status(trace: Trace) -> Text:

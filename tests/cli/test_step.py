@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from coserver.control.client import Client
 
 from .conftest import COMMAND, TIMEOUT, Running
 from .test_top import APP, Asking, environment
@@ -129,6 +133,53 @@ def test_the_end_of_its_commands_lets_go(serve: Callable[..., Running], script: 
     assert step.ended()[0] == 0
 
 
+def test_what_goes_by_itself_is_told(serve: Callable[..., Running], script: Callable[..., Script]) -> None:
+    port = serve("app:app").port
+    step = script("step", "~u /page", "--limit", "0.7", "--json")
+    step.say("help")
+    assert "commands" in step.hear()
+    leaving = socket.create_connection(("127.0.0.1", port))
+    leaving.sendall(b"GET /page/a HTTP/1.1\r\nhost: h\r\n\r\n")
+    number = json.loads(step.hear())["held"]["id"]
+    step.say("a")  # to top it is the key that lets go
+    assert "write abort, or resume" in json.loads(step.hear())["error"]
+    leaving.close()
+    assert json.loads(step.hear())["gone"] == number
+    asking = Asking(port, "/page/b")
+    number = json.loads(step.hear())["held"]["id"]
+    gone = json.loads(step.hear())
+    assert gone == {"gone": number, "why": "it was held for 0.7 s"}
+    assert asking.done() == (200, "page b")
+    step.say("list")
+    assert json.loads(step.hear()) == {"list": []}
+    step.say("quit")
+    assert step.ended()[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_server_goes(
+    serve: Callable[..., Running], script: Callable[..., Script], environment: dict[str, str], number: int
+) -> None:
+    """Nobody types, and nothing is held: they end all the same, and say why."""
+    running = serve("app:app")
+    assert running.port
+    assert "nothing has been recorded" in script("trace", "--once").ended()[2]
+    [path] = Path(environment["XDG_RUNTIME_DIR"], "coserver").glob("*.sock")
+    client = Client(str(path))
+    steps, trace = [script("step"), script("step", "--once", "--json")], script("trace")
+    end = time.monotonic() + TIMEOUT
+    while len(client.ask("GET", "/v1/steps")["steps"]) < 2 or not client.ask("GET", "/v1/traces")["recording"]:
+        assert time.monotonic() < end
+    running.process.send_signal(number)
+    running.process.wait(TIMEOUT)
+    for one in (*steps, trace):
+        one.process.wait(TIMEOUT)  # their stdin is open
+        code, _, err = one.ended()
+        assert code == (0 if one is trace and number == signal.SIGTERM else 3), err
+        assert "Traceback" not in err
+        assert err.strip()
+
+
 def test_wrong_ones(serve: Callable[..., Running], coserver: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     assert serve("app:app").port
     for arguments, why in (
@@ -164,6 +215,7 @@ def test_traces(
     assert curl[0].startswith("curl ")
     assert '{"a": 1}' in curl[0]
     assert json.loads(coserver("trace", "--once", "--json", "~u /echo").stdout.splitlines()[0])["status"] == 200
+    assert coserver("trace", "--har", "no/where.har").returncode == 1
     assert har.hear().startswith("curl ")
     har.process.send_signal(2)
     assert har.ended()[0] == 0

@@ -344,9 +344,15 @@ def test_none_is_reachable(
     ended = coserver("top")
     assert ended.returncode == 1
     assert "needs a terminal" in ended.stderr
+    ended = coserver("top", "--filter", "~u (")
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1] == "     ^"
 
 
-def test_one_picture(serve: Callable[..., Running], coserver: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_one_picture(
+    serve: Callable[..., Running], coserver: Callable[..., subprocess.CompletedProcess[str]],
+    environment: dict[str, str],
+) -> None:  # fmt: skip
     port = serve("app:app").port
     slow = Asking(port, "/slow")
     end = time.monotonic() + TIMEOUT
@@ -357,6 +363,8 @@ def test_one_picture(serve: Callable[..., Running], coserver: Callable[..., subp
     found = json.loads(coserver("top", "shop", "--json", "--filter", "~u slow").stdout)
     assert found["connections"][0]["exchange"]["target"] == "/slow"
     assert coserver("top", "--once", "--filter", "~zz").returncode == 2
+    environment["PYTHONIOENCODING"] = "ascii"  # an older terminal's
+    assert "/slow" in coserver("top", "--once").stdout
     del slow
 
 

@@ -1,0 +1,35 @@
+"""Lines as they are typed or piped, until another thread wants no more of them: a blocking read would not end."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+
+
+class Typed:
+    """An iterator of the lines of a descriptor, without their ends; ``close`` ends it, from any thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._in = descriptor
+        self._wake_read, self._wake_write = os.pipe()
+
+    def __iter__(self) -> Iterator[str]:
+        pending = b""
+        while self._wake_read not in select.select([self._in, self._wake_read], [], [])[0]:
+            data = os.read(self._in, 65536)
+            *lines, pending = (pending + data).split(b"\n")
+            if not data and pending:
+                lines, pending = [pending], b""
+            for line in lines:
+                yield line.decode("utf-8", "replace").rstrip("\r")
+            if not data:
+                return
+
+    def close(self) -> None:
+        """Twice is fine; a line that is being handled is handled."""
+        os.write(self._wake_write, b"x")
+
+    def __del__(self) -> None:
+        os.close(self._wake_read)
+        os.close(self._wake_write)
