@@ -23,7 +23,7 @@ COMMANDS: dict[str, Command] = {
     "upstream": Command("client CPU per request, next to other clients", clients.add_options, clients.run),
     "fanout": Command("a handler with ten subrequests, next to the peers' handlers", fanout.add_options, fanout.run),
     "hooks": Command("blocking calls in handlers, next to async def and gevent", hooks.add_options, hooks.run),
-    "observe": Command("what the recorder and the metrics cost a request", rounds.add_options, observe.run),
+    "observe": Command("what the recorder and the metrics cost a request", observe.add_options, observe.run),
     "memory": Command("memory per idle keep-alive connection", memory.add_options, memory.run),
     "imports": Command("time of `import coserver`, and what it loads", imports.add_options, imports.run),
 }

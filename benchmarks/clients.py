@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     askers = [one for one in ASKERS if any(fnmatchcase(one.name, each) for each in (options.only or "*").split(","))]
     if not askers:
         raise SystemExit(f"--only {options.only}: there are {', '.join(one.name for one in ASKERS)}")
-    cores = choose_cores(True)
+    cores = choose_cores()
     widths = [int(each) for each in options.in_flight.split(",")]
     print(f"{report.machine_line()}\n{options.rounds} rounds; ratios within a round, medians; {cores}\n")
     with backend(cores) as behind:

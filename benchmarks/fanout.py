@@ -18,6 +18,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    with backend(choose_cores(True)) as behind:
+    with backend(choose_cores()) as behind:
         os.environ["BENCHMARK_BACKEND"] = str(behind.port)
         return rounds.run(options)

@@ -112,7 +112,7 @@ class Measured:
 def _one(words: str) -> tuple[dict[str, float], float]:
     """Its figures, and how many cores others took meanwhile."""
     before, begin = _others(), time.monotonic()
-    command = [*choose_cores(True).server, sys.executable, "-m", "benchmarks.blocking", *words.split()]
+    command = [*choose_cores().server, sys.executable, "-m", "benchmarks.blocking", *words.split()]
     try:
         finished = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=RUN_SECONDS

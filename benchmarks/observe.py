@@ -35,6 +35,10 @@ class _Counting(Emitter):
         return object.__getattribute__(self, name)
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    rounds.add_options(parser, cores="together")
+
+
 def run(options: argparse.Namespace) -> int:
     guards = anyio.run(_count_guards)
     each = _time_guard()

@@ -26,6 +26,8 @@ ROOT = Path(__file__).parent.parent  # the commands name modules and files from 
 START_SECONDS = 15  # importing everything from a cold disk takes some
 STOP_SECONDS = 5
 TREE = "BENCHMARK_TREE"  # tells a server of ours which checkout its coserver must be from
+#: Of servers and what loads them; see README, "What is measured".
+PLACINGS = ("free", "apart", "together")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -73,12 +75,14 @@ class Running:
         return total
 
 
-def choose_cores(pin: bool) -> Cores:
+def choose_cores(placing: str = "apart") -> Cores:
+    """A row of PLACINGS; where there is one core there is nothing to choose."""
     allowed = sorted(os.sched_getaffinity(0))
-    if not pin or len(allowed) < 2:
+    if placing == "free" or len(allowed) < 2:
         return Cores()
     # The load gets the first core: that one more often takes the machine's interrupts.
-    return Cores(server=("taskset", "-c", str(allowed[1])), load=("taskset", "-c", str(allowed[0])))
+    load = allowed[1] if placing == "together" else allowed[0]
+    return Cores(server=("taskset", "-c", str(allowed[1])), load=("taskset", "-c", str(load)))
 
 
 def raise_open_files() -> int:

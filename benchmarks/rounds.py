@@ -18,14 +18,14 @@ from statistics import median
 from benchmarks import report
 from benchmarks.figures import Verdict, differences, errors_of, judge, ratios
 from benchmarks.load import QUIET_CORES, Overdue, Run, measure, others_now, warm
-from benchmarks.process import Cores, Failed, choose_cores, raise_open_files, running
+from benchmarks.process import PLACINGS, Cores, Failed, choose_cores, raise_open_files, running
 from benchmarks.rows import BARS, LOADS, SERVERS, Server, beside
 
 Failures = dict[str, str]
 LONGEST_WAIT = 30  # seconds for one run; after more, its neighbours in the round would be too long ago
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, cores: str = "free") -> None:
     parser.add_argument("--load", metavar="NAME,NAME", help=f"of {', '.join(LOADS)}; default all of them")
     parser.add_argument(
         "--baseline",
@@ -38,7 +38,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
     parser.add_argument("--seconds", type=int, default=3, help="per run, whole seconds; default %(default)s")
     parser.add_argument("--connections", default="32", metavar="N,N", help="e.g. 1,32,256; default %(default)s")
-    parser.add_argument("--pin", action="store_true", help="servers on one core, wrk on another (1 connection: always)")
+    parser.add_argument(
+        "--cores",
+        choices=PLACINGS,
+        default=cores,
+        help="servers and wrk where the kernel likes; on a core each; together on one; default %(default)s "
+        "(1 connection: never free)",
+    )
     parser.add_argument(
         "--patience",
         type=float,
@@ -78,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
             mine = {name: server for name, server in servers.items() if server.load == load}
             here = _rounds(mine, count, options, quiet, failures)
             runs += here
-            print(f"## {load.capitalize()}; connections: {count}; {cores_for(count, options.pin)}\n")
+            print(f"## {load.capitalize()}; connections: {count}; {cores_for(count, options.cores)}\n")
             print(_servers_table(mine, here, options.against, failures), end="\n\n", flush=True)
             # The bars are of rows with this load; against another version of coserver none is set.
             bars = [
@@ -116,13 +122,13 @@ def measured(options: argparse.Namespace) -> dict[str, Server]:
     return servers
 
 
-def cores_for(connections: int, pin: bool) -> Cores:
+def cores_for(connections: int, placing: str) -> Cores:
     """One connection is pinned whatever was asked for.
 
     Server and wrk then work in turn, and a kernel that puts both on one core in some runs and not in others makes
     the figures of the same server jump threefold.
     """
-    return choose_cores(pin or connections == 1)
+    return choose_cores("apart" if connections == 1 and placing == "free" else placing)
 
 
 class Quiet:
@@ -152,7 +158,7 @@ def _rounds(
     servers: Mapping[str, Server], connections: int, options: argparse.Namespace, quiet: Quiet, failures: Failures
 ) -> list[Run]:
     runs = []
-    cores = cores_for(connections, options.pin)
+    cores = cores_for(connections, options.cores)
     for number in range(1, options.rounds + 1):
         # Of two versions that differ by a few percent neither may always be the first.
         for name in reversed(servers) if options.baseline and number % 2 == 0 else servers:
@@ -217,7 +223,7 @@ def _write(
         {
             "suite": options.suite,
             "seconds": options.seconds,
-            "cores": {count: str(cores_for(count, options.pin)) for count in verdicts},
+            "cores": {count: str(cores_for(count, options.cores)) for count in verdicts},
             "commands": {name: f"python -m {servers[name].command}" for name in {one.server for one in runs}},
             "trees": {name: server.tree for name, server in servers.items() if server.tree},
             "bars": {count: [report.verdict_json(one) for one in of_count] for count, of_count in verdicts.items()},

@@ -3,6 +3,9 @@
 An observer is told and cannot wait; a gate may: it returns None to let the event pass at once, or something to await.
 What that raises is logged, and the story goes on; but for Answered, which ends the exchange with an answer. A tap is
 handed what streams pass: the pieces of bodies that nobody keeps.
+
+Most exchanges go smoothly: the handler returns, and its answer goes out in one piece. An observer that only counts or
+keeps may hear of such a one once, when it is over; three events that need not be built are what watching costs most.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from .events import Event
 
 Observer = Callable[[Event], None]
 Gate = Callable[[Event], Awaitable[None] | None]
+#: Told of an exchange that went smoothly, and when it ended in monotonic seconds.
+Served = Callable[[Any, float], None]
 
 
 class Tap(Protocol):
@@ -46,30 +51,39 @@ class Emitter:
 
     ``watched`` is true while anybody wants every event, ``heard`` while anybody wants the main ones: test it before an
     event is built. Not among the main ones are ConnectionOpened, RequestHead, ConnectionRecycled, the RequestRead of
-    a request without a body, and the ResponseStarted of a response that goes out in one piece.
+    a request without a body, and the ResponseStarted of a response that goes out in one piece. ``prompt`` is true while
+    anybody wants the main ones as they happen, also of exchanges that go smoothly.
     """
 
-    __slots__ = ("_briefly", "_lock", "_observers", "gates", "heard", "taps", "watched")
+    __slots__ = ("_briefly", "_lock", "_observers", "_patient", "gates", "heard", "prompt", "taps", "watched")
 
     def __init__(self) -> None:
         # Removed by equality: a bound method is a new object each time it is named.
         # Tuples, replaced whole: a loop over them never sees a change.
         self._observers: tuple[Observer, ...] = ()
         self._briefly: tuple[Observer, ...] = ()  # those of them that want the main events only
+        self._patient: tuple[tuple[Observer, Served], ...] = ()  # ... and hear of smooth exchanges when they are over
         self.gates: tuple[Gate, ...] = ()
         self.taps: tuple[Tap, ...] = ()
-        self.watched = self.heard = False
+        self.watched = self.heard = self.prompt = False
         self._lock = threading.Lock()  # of those who add and remove: two threads may do so at once
 
     def __repr__(self) -> str:
         return f"<Emitter {len(self._observers)} observers, {len(self.gates)} gates>"
 
-    def add_observer(self, observer: Observer, *, brief: bool = False) -> None:
-        """With ``brief`` it costs half, and may miss all but the main events."""
+    def add_observer(self, observer: Observer, *, brief: bool = False, served: Served | None = None) -> None:
+        """With ``brief`` it costs half, and may miss all but the main events.
+
+        With ``served``, brief too, it costs a quarter: that may be called in place of the HandlerStarted,
+        HandlerFinished and ResponseFinished of an exchange that went smoothly. If one takes another turn, what was kept
+        back is told then, with its own times.
+        """
         with self._lock:
             self._observers = (*self._observers, observer)
-            if brief:
+            if brief or served is not None:
                 self._briefly = (*self._briefly, observer)
+            if served is not None:
+                self._patient = (*self._patient, (observer, served))
             self._count()
 
     def remove_observer(self, observer: Observer) -> None:
@@ -77,6 +91,7 @@ class Emitter:
         with self._lock:
             self._observers = tuple(one for one in self._observers if one != observer)
             self._briefly = tuple(one for one in self._briefly if one != observer)
+            self._patient = tuple(pair for pair in self._patient if pair[0] != observer)
             self._count()
 
     def add_gate(self, gate: Gate) -> None:
@@ -115,6 +130,15 @@ class Emitter:
                 self.remove_observer(observer)
                 log.exception("observer %r raised on %r and was removed", observer, event)
 
+    def tell_served(self, exchange: Any, at: float) -> None:
+        """Tell those who hear of it once that an exchange went smoothly; there must be no others."""
+        for observer, served in self._patient:
+            try:
+                served(exchange, at)
+            except Exception:
+                self.remove_observer(observer)
+                log.exception("observer %r raised on %r and was removed", observer, exchange)
+
     def holds(self, event: Event) -> Iterator[Awaitable[None]]:
         """What is to be awaited before the story goes on, gate by gate. A gate that raises is logged and removed."""
         for gate in self.gates:
@@ -139,3 +163,4 @@ class Emitter:
     def _count(self) -> None:
         self.heard = bool(self._observers or self.gates)
         self.watched = len(self._observers) > len(self._briefly) or bool(self.gates)
+        self.prompt = len(self._observers) > len(self._patient) or bool(self.gates)

@@ -5,17 +5,22 @@ Keeping is done while clients wait, folding when somebody looks.
 
 from __future__ import annotations
 
+from operator import itemgetter
+from time import time
 from typing import Any
 
 from ..lifecycle import events as ev
 from ..lifecycle import phases
-from .heads import answer_fields
+from ..protocol.head import RequestHead
+from .heads import answer_fields, decode_fields, read_request
 from .spans import ENDS, Line, Marks
 from .taking import Listened
 from .trace import HANDLER, RESPONSE, Body, Message, Span, Trace
 
-#: Between the names and values of fields, in none of which it can be.
-_LINE = b"\n"
+#: What a record costs beside its head and bodies, in bytes.
+_OVERHEAD = 500
+#: ... and what each of its marks does.
+_MARK = 150
 #: An HTTP exchange has one, or one more for an error; a TCP message may have any number of answers.
 _ONCE = frozenset({ev.ResponseStarted, ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled})
 #: What may happen any number of times in one exchange.
@@ -50,16 +55,18 @@ class Kept:
 
 
 class Draft:
-    """An exchange under way, as far as it has been noted. ``sent`` and ``answered`` are bodies that were handed on."""
+    """An exchange of which more is noted than that it went smoothly. ``sent`` and ``answered`` are bodies that were
+    handed on; ``message`` is a TCP exchange's, once it is over.
+    """
 
     # Defaults of the class, not set one by one: most exchanges never change them.
     sent: Kept | None = None
     answered: Kept | None = None
+    message = b""
     skipped = 0
     _owed: dict[Any, int] | None = None  # the ends of steps that were passed over
 
-    def __init__(self, exchange: Any, listened: Listened) -> None:
-        self.exchange = exchange
+    def __init__(self, listened: Listened) -> None:
         self.listened = listened
         self.http = listened.protocol == "http"
         self.marks: Marks = []
@@ -83,77 +90,75 @@ class Draft:
 
     @property
     def kept(self) -> int:
-        """Bytes of bodies."""
+        """Bytes of bodies that were handed on piece by piece."""
         return (self.sent.kept if self.sent else 0) + (self.answered.kept if self.answered else 0)
 
 
 class Record:
     """What is kept of an exchange that is over; ``size`` is what that takes, in bytes.
 
-    As few objects as can be: a thousand requests later each of them is freed, when no cache knows it any more. So the
-    fields are one piece, and the marks one list. ``minor`` is -1 for what had no head.
+    As few objects as can be, none of them made for it if it went smoothly: a thousand requests later each is freed,
+    when no cache knows it any more. So the head is kept as it came. ``began`` is when the handler did, ``since`` when
+    the answer did, ``at`` is ``ended`` in seconds since 1970; without a ``draft`` that is all there is to know.
     """
 
     __slots__ = (
-        "answer", "answer_size", "answered", "at", "connection", "ended", "endpoint", "fields", "host", "id", "length",
-        "listened", "marks", "message", "method", "minor", "peer", "sent", "sent_size", "size", "skipped", "started",
-        "status", "target",
+        "answer", "answer_size", "at", "began", "connection", "draft", "ended", "endpoint", "head", "id", "listened",
+        "peer", "sent_size", "since", "size", "started", "status",
     )  # fmt: skip
 
-    def __init__(self, draft: Draft, ended: float, at: float, most: int) -> None:
-        """``at`` is seconds since 1970, ``ended`` the same moment on the clock of the marks."""
-        exchange = draft.exchange
+    def __init__(self, exchange: Any, listened: Listened, ended: float, draft: Draft | None = None) -> None:
         connection = exchange.connection
         self.id: int = exchange.id
         self.connection: int = connection.id
         self.peer: str = connection.peer
-        self.listened = draft.listened
+        self.listened = listened
         self.started: float = exchange.started
         self.ended = ended
-        self.at = at
-        self.marks = draft.marks
-        self.skipped = draft.skipped
-        self.sent = draft.sent
-        self.answered = draft.answered
-        if draft.http:
-            self.message = b""
-            self._keep_head(exchange.head)
+        self.at = time()
+        self.draft = draft
+        if draft is None or draft.http:
+            head = exchange.head
+            self.head: bytes = head.raw if head is not None else b""
             self.endpoint = exchange.endpoint
             self.status: int = exchange.status
             self.sent_size: int = exchange.body_size
             self.answer_size: int = exchange.size
             self.answer: bytes = exchange.answer_head if exchange.status else b""
-            if self.answer_size > most and len(self.answer) > most:
-                self.answer = self.answer[: self.answer.find(b"\r\n\r\n") + 4 + most]
+            self.began: float = exchange.untold
+            self.since: float = connection.since
         else:
-            self.message = exchange.message[:most]
             self.sent_size = len(exchange.message)
             self.endpoint, self.status = connection, 0
-            self._keep_head(None)
-            self.answer, self.answer_size = b"", 0
-        self.size = 0
+            self.head = self.answer = b""
+            self.answer_size, self.began = 0, 0.0
+        self.size = _OVERHEAD + len(self.head) + len(self.answer)
+        if draft is not None:
+            self.size += _MARK * len(draft.marks) // 3 + len(draft.message)
 
-    def _keep_head(self, head: Any) -> None:
-        if head is None:
-            self.method = self.target = ""
-            self.host = self.fields = b""
-            self.length, self.minor = 0, -1
-            return
-        self.method, self.target, self.minor = head.method, head.target, head.minor
-        self.host, self.length = head.host, head.length
-        self.fields = _LINE.join([each for pair in head.fields for each in pair])
+    def cut(self, most: int) -> None:
+        """Of the answer's body no more than ``most`` bytes."""
+        whole, self.answer = self.answer, self.answer[: self.answer.find(b"\r\n\r\n") + 4 + most]
+        self.size -= len(whole) - len(self.answer)
 
     @property
-    def kept(self) -> int:
-        """Bytes of bodies that were handed on piece by piece."""
-        return (self.sent.kept if self.sent else 0) + (self.answered.kept if self.answered else 0)
+    def marks(self) -> Marks:
+        """In the order of their times: what went smoothly was told when it was over."""
+        marks: Marks = list(self.draft.marks) if self.draft is not None else []
+        if self.began:
+            marks += (ev.HandlerStarted, self.began, self.endpoint.name, ev.HandlerFinished, self.since, None)
+            marks += (ev.ResponseFinished, self.ended, self.since)
+        each = iter(marks)
+        rows = sorted(zip(each, each, each, strict=True), key=itemgetter(1))
+        return [one for row in rows for one in row]
 
 
 def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Trace:
     """The trace of a record."""
     one, seconds = record.listened, record.ended - record.started
     http = one.protocol == "http"
-    line = Line(record.marks, record.started, seconds)
+    marks, head, draft = record.marks, read_request(record.head), record.draft
+    line = Line(marks, record.started, seconds)
     spans = line.spans()
     return make(
         id=record.id,
@@ -166,44 +171,49 @@ def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Tra
         dst=one.address,
         at=record.at - seconds,
         seconds=seconds,
-        method=record.method,
-        raw_target=record.target,
-        host=record.host.decode("latin-1"),
-        version=f"HTTP/1.{record.minor}" if record.minor >= 0 else "",
-        request=_request(record),
+        method=head.method if head is not None else "",
+        raw_target=head.target if head is not None else "",
+        host=head.host.decode("latin-1") if head is not None else "",
+        version=f"HTTP/1.{head.minor}" if head is not None else "",
+        request=_request(record, head),
         status=record.status,
         response=_response(record),
         handler=(record.endpoint.name if http else record.endpoint.handler) if record.endpoint is not None else "",
         route=record.endpoint.route if http and record.endpoint is not None else "",
-        phase=_phase(record, spans),
+        phase=_phase(record, head, marks, spans),
         error=line.errors[0] if line.errors else "",
         marked=marked,
-        skipped=record.skipped,
+        skipped=draft.skipped if draft is not None else 0,
         spans=spans,
     )
 
 
-def _request(record: Record) -> Message:
-    content = record.message or (record.sent.content if record.sent is not None else b"")
-    text = record.fields.decode("latin-1").split("\n") if record.fields else []
-    fields = tuple(zip(text[::2], text[1::2], strict=True))
+def _request(record: Record, head: RequestHead | None) -> Message:
+    draft = record.draft
+    content = b"" if draft is None else draft.sent.content if draft.sent is not None else draft.message
+    fields = decode_fields(head.fields) if head is not None else ()
     return Message(unmasked=fields, body=Body(content=content, size=record.sent_size))
 
 
 def _response(record: Record) -> Message:
     head, _, content = record.answer.partition(b"\r\n\r\n")
     size = record.answer_size
-    if record.answered is not None:
-        content += record.answered.content
-        size = max(size, record.answered.size)
+    answered = record.draft.answered if record.draft is not None else None
+    if answered is not None:
+        content += answered.content
+        size = max(size, answered.size)
     return Message(unmasked=answer_fields(head), body=Body(content=content, size=size))
 
 
-def _phase(record: Record, spans: tuple[Span, ...]) -> str:
+def _phase(record: Record, head: RequestHead | None, marks: Marks, spans: tuple[Span, ...]) -> str:
     """Where it ended."""
-    if record.marks[-3] in (ev.ResponseFinished, ev.HandlerFinished):
+    if marks[-3] in (ev.ResponseFinished, ev.HandlerFinished):
         return phases.RECYCLE
     last = max((span for span in spans if span.kind in (HANDLER, RESPONSE)), key=lambda span: span.end, default=None)
     if last is not None:
         return phases.HANDLER if last.kind == HANDLER else phases.RESPONSE
-    return phases.HEAD if record.minor < 0 or record.length == record.sent_size else phases.BODY
+    if ev.RequestRead in marks[::3]:
+        return phases.BODY
+    if head is None or head.length != record.sent_size:
+        return phases.HEAD if head is None else phases.BODY
+    return phases.HEAD if record.endpoint is None else phases.HANDLER  # which began before the recording

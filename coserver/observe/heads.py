@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ..protocol.head import RequestHead
+
 FieldLines = Sequence[tuple[bytes, bytes]]
 Fields = tuple[tuple[str, str], ...]
 
@@ -15,6 +17,17 @@ def decode_fields(fields: FieldLines) -> Fields:
 
 def field_lines(fields: FieldLines) -> Iterable[str]:
     return [f"{name}: {value}" for name, value in decode_fields(fields)]
+
+
+def read_request(raw: bytes) -> RequestHead | None:
+    """A request's head that was found sound when it came: no field has two lines (RFC 9112 §5.2). Of b"" None."""
+    if not raw:
+        return None
+    line, *lines = raw[: raw.find(b"\r\n\r\n")].split(b"\r\n")
+    method, target, version = line.split(b" ")
+    parts = (line.partition(b":") for line in lines)
+    fields = [(name.lower(), value.strip(b" \t")) for name, _, value in parts]
+    return RequestHead(method.decode("ascii"), target, version[-1] - ord("0"), fields)
 
 
 def answer_fields(raw: bytes) -> Fields:

@@ -58,7 +58,7 @@ class Meter:
         """Twice is fine."""
         if self._emitter is None:
             self._emitter = emitter
-            emitter.add_observer(self.note, brief=True)
+            emitter.add_observer(self.note, served=self.served)
 
     def stop(self) -> None:
         """Twice is fine."""
@@ -74,16 +74,23 @@ class Meter:
             if one is not None:
                 count(self, one, event)
 
+    def served(self, exchange: Any, at: float) -> None:
+        """The observer of what went smoothly."""
+        one = self._listened.get(exchange.connection.service)
+        if one is not None:
+            self._count(one, exchange, at)
+
     def _answered(self, one: Listened, event: Any) -> None:
-        exchange = event.source
-        if one.protocol != "http":
-            return
+        if one.protocol == "http":
+            self._count(one, event.source, event.at)
+
+    def _count(self, one: Listened, exchange: Any, at: float) -> None:
         head, endpoint = exchange.head, exchange.endpoint
         method = head.method if head is not None and head.method in _METHODS else "other"
         route = endpoint.route if endpoint is not None else ""
         key = (one.name, method, route, exchange.status)
         self.requests[key] = self.requests.get(key, 0) + 1
-        _durations(self.durations, (one.name, route)).add(event.at - exchange.started)
+        _durations(self.durations, (one.name, route)).add(at - exchange.started)
 
     def _broke(self, one: Listened, event: Any) -> None:
         """A connection closed before the answer, or the answer was broken off; one that another replaces was not."""

@@ -11,7 +11,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from time import time
 from typing import Any
 
 from ..lifecycle import events as ev
@@ -25,10 +24,6 @@ log = logging.getLogger("coserver.observe")
 
 KiB, MiB = 1024, 1024 * 1024
 
-#: What a record costs beside its fields and bodies, in bytes.
-_OVERHEAD = 500
-#: ... and what each of its marks does.
-_MARK = 150
 #: Marks of one exchange; a handler that waits a thousand times is understood. The rest is counted.
 MARKS_MAX = 2000
 
@@ -81,7 +76,7 @@ class Recorder:
         """Twice is fine."""
         if self._emitter is None:
             self._emitter = emitter
-            emitter.add_observer(self.note, brief=True)
+            emitter.add_observer(self.note, served=self.served)
             emitter.add_tap(self.tap)
 
     def stop(self) -> None:
@@ -142,6 +137,13 @@ class Recorder:
         if then is not None:
             then(self, number, draft, event)
 
+    def served(self, exchange: Any, at: float) -> None:
+        """The observer of what went smoothly."""
+        draft = self._drafts.pop(exchange.id, None) if self._drafts else None
+        one = self._listened.get(exchange.connection.service)
+        if one is not None:
+            self._keep(Record(exchange, one, at, draft), draft)
+
     def tap(self, exchange: Any, piece: bytes, *, sent: bool) -> None:
         draft = self._drafts.get(exchange.id)
         if draft is not None:
@@ -163,13 +165,15 @@ class Recorder:
 
     def _begin(self, number: int, event: ev.Event) -> Draft | None:
         """None for what is no business of this recorder's, or is recorded already."""
-        if isinstance(event, ev.SubrequestEvent):
-            return None  # a detached one, whose exchange is over
         exchange = event.source
+        if isinstance(event, ev.SubrequestEvent):
+            exchange = exchange.exchange
+            if not exchange.untold:
+                return None  # a detached one, whose exchange is over
         one = self._listened.get(exchange.connection.service)
         if one is None or (one.protocol == "http" and exchange.status and type(event) in _LATE):
             return None
-        draft = self._drafts[number] = Draft(exchange, one)
+        draft = self._drafts[number] = Draft(one)
         return draft
 
     def _answers(self, number: int, draft: Draft, event: ev.Event) -> None:
@@ -197,12 +201,21 @@ class Recorder:
 
     def _finish(self, number: int, draft: Draft, event: ev.Event) -> None:
         del self._drafts[number]
-        record = Record(draft, event.at, time(), self.bounds.body_size)
-        own = _OVERHEAD + _MARK * len(record.marks) // 3 + len(record.answer) + len(record.message) + len(record.fields)
-        self.size += own
-        record.size = own + record.kept
-        self._records.append(record)
-        while len(self._records) > self.bounds.traces or (self.size > self.bounds.size and len(self._records) > 1):
+        exchange = event.source
+        if not draft.http:
+            draft.message = exchange.message[: self.bounds.body_size]
+        self._keep(Record(exchange, draft.listened, event.at, draft), draft)
+
+    def _keep(self, record: Record, draft: Draft | None = None) -> None:
+        """Add it, and let the oldest give way."""
+        records, bounds = self._records, self.bounds
+        if record.answer_size > bounds.body_size:
+            record.cut(bounds.body_size)
+        self.size += record.size
+        if draft is not None:
+            record.size += draft.kept  # which count already
+        records.append(record)
+        while len(records) > bounds.traces or (self.size > bounds.size and len(records) > 1):
             self._forget()
         if self._followers:
             self._tell(self._fold(record))
@@ -222,7 +235,8 @@ class Recorder:
             return  # another thread has cleared it
         self.size -= record.size
         self.dropped += 1
-        self.marked.discard(record.id)
+        if self.marked:
+            self.marked.discard(record.id)
 
     def _drop(self, number: int) -> None:
         draft = self._drafts.pop(number, None)

@@ -28,6 +28,7 @@ class RequestHead:
 
     ``length`` is the body's length in bytes, 0 for no body, None for a chunked one. ``minor`` is the y of HTTP/1.y.
     ``target`` is the request-target as sent (RFC 9112 §3.2), ``path`` and ``query`` its parts, still percent-encoded.
+    ``raw`` is what was read, if it was read.
     """
 
     # Defaults of the class, not set one by one: most heads never change them.
@@ -35,6 +36,7 @@ class RequestHead:
     length: int | None = 0
     host = b""
     query = ""
+    raw = b""
 
     def __init__(self, method: str, target: bytes, minor: int, fields: RawFields) -> None:
         self.method = method

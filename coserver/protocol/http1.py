@@ -100,6 +100,7 @@ class Http1Reader:
         parsers.idle = None
         method, target, minor, fields = codec.head(raw)
         head = RequestHead(method, target, minor, fields)  # first, for h11 judges as much before: one status for both
+        head.raw = raw
         if len(fields) > self._limits.head_fields:
             most = self._limits.head_fields
             raise RemoteProtocolError(f"a request has at most {most} fields here", 431, "head_fields")

@@ -36,6 +36,7 @@ from .linger import linger
 from .responding import respond, respond_at_once, send_rest
 from .response import Response, to_response
 from .streaming import BrokenOff, NothingSent
+from .telling import handler_started, tell_handled, tell_started
 
 if TYPE_CHECKING:
     from .service import Service
@@ -73,6 +74,8 @@ class HttpConnection(Accepted):
     def parked(self, where: str) -> None:
         exchange = self.exchange
         if exchange is not None and exchange.watched and self.phase is not RESPONSE:
+            if exchange.untold:
+                tell_started(self, exchange)
             self.emitter.tell(ev.HandlerCancelled(**self.facts()))
         elif exchange is not None and self.phase is RESPONSE and self.emitter.heard:
             self.emitter.tell(ev.ResponseCancelled(**self.facts()))
@@ -188,15 +191,13 @@ class HttpConnection(Accepted):
         watched = exchange.watched = self.emitter.heard
         try:
             if watched:
-                started = ev.make_handler_started(
-                    at=now, connection=self.id, exchange=exchange.id, source=exchange, handler=endpoint.name
-                )
+                exchange.untold = now
                 if self.emitter.gates:
-                    await self.reach(started)
+                    await self.reach(handler_started(self, exchange))
                     params = exchange.params  # a gate may have changed them
                     request = exchange.request if endpoint.takes_subject else None
-                else:
-                    self.emitter.tell(started)
+                elif self.emitter.prompt:
+                    tell_started(self, exchange)
             if endpoint.kind is AWAIT:
                 value = await endpoint.call(request, params)
             elif endpoint.kind is WORKER:
@@ -213,14 +214,14 @@ class HttpConnection(Accepted):
                 answer = to_response(value)
         except BaseException as error:
             return await self._handler_raised(exchange, error)
-        if watched:
-            self.emitter.tell(
-                ev.make_handler_finished(at=monotonic(), connection=self.id, exchange=exchange.id, source=exchange)
-            )
+        if watched and not exchange.untold:
+            tell_handled(self, exchange, monotonic())
         return answer
 
     async def _handler_raised(self, exchange: Exchange, error: BaseException) -> Response | bytes:
         """An answer for what a handler raised; a cancellation of the connection goes on its way."""
+        if exchange.untold:
+            tell_started(self, exchange)
         if not isinstance(error, Exception) and is_cancellation(error):
             if exchange.watched:
                 self.emitter.tell(ev.HandlerCancelled(**self.facts()))

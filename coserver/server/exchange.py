@@ -39,6 +39,7 @@ class Exchange:
     continued = False  # the client was told 100 Continue, or needs it no more
     broken = False  # nothing more can be read: answer and end
     watched = False  # somebody was told that the handler started, so he is told how it ends
+    untold = 0.0  # when the handler started, while those who were to be told hear of it only when it is over
     until_close = False  # a body that only the close ends is being sent: cut short, it must end in a reset
     spooled: Spool | None = None  # the body's temporary file
     after: list[Callable[[], Any]] | None = None  # what ``request.after`` asked for

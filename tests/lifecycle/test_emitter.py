@@ -99,3 +99,29 @@ async def test_gates(caplog: pytest.LogCaptureFixture) -> None:
     await holds[0]
     assert len(emitter.gates) == 2
     assert "a bad gate" in caplog.text
+
+
+def test_who_hears_of_smooth_exchanges_once_they_are_over(caplog: pytest.LogCaptureFixture) -> None:
+    emitter, seen = Emitter(), []
+    events: list[Event] = []
+    emitter.add_observer(events.append, served=lambda exchange, at: seen.append((exchange, at)))
+    assert (emitter.heard, emitter.watched, emitter.prompt) == (True, False, False)
+    emitter.tell_served("an exchange", 1.5)
+    emitter.tell(EVENT)
+    assert seen == [("an exchange", 1.5)]
+    assert events == [EVENT]
+    emitter.add_observer(other := lambda event: None, brief=True)
+    assert emitter.prompt
+    emitter.remove_observer(other)
+    emitter.add_gate(gate := lambda event: None)
+    assert emitter.prompt
+    emitter.remove_gate(gate)
+    emitter.add_observer(failing := lambda event: None, served=lambda exchange, at: 1 / 0)
+    emitter.tell_served("another", 2.5)
+    assert "was removed" in caplog.text
+    assert repr(emitter) == "<Emitter 1 observers, 0 gates>"
+    emitter.remove_observer(failing)
+    emitter.remove_observer(events.append)
+    assert not emitter.heard
+    emitter.tell_served("one more", 3.5)
+    assert [one for one, _ in seen] == ["an exchange", "another"]

@@ -14,6 +14,8 @@ from coserver.observe.meter import BUCKETS, Durations
 
 from ..server.clients import connect, get, talking, until
 
+pytestmark = pytest.mark.usefixtures("company")
+
 
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     return {

@@ -19,6 +19,8 @@ from coserver.observe.trace import Trace
 
 from ..server.clients import chunked, connect, get, post, talking, until
 
+pytestmark = pytest.mark.usefixtures("company")
+
 
 def shop() -> App:
     app = App(name="shop")

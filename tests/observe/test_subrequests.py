@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import anyio
+import pytest
 
 from coserver import App, gather, testing
 from coserver.observe.trace import STEP
 
 from ..server.clients import connect, get, until
+
+pytestmark = pytest.mark.usefixtures("company")
 
 
 def upstream() -> tuple[App, anyio.Event]:

@@ -14,6 +14,8 @@ from coserver.observe.states import WorkersState
 
 from ..server.clients import connect, get, talking, until
 
+pytestmark = pytest.mark.usefixtures("company")
+
 
 async def test_a_blocking_handler_shows_where_it_waits() -> None:
     close_idle()  # those of earlier tests

@@ -1,0 +1,47 @@
+"""What observers are told of a handler and its usual response, at once or when it is over (see ``Emitter``)."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from ..lifecycle import events as ev
+
+if TYPE_CHECKING:
+    from .connection import HttpConnection
+    from .exchange import Exchange
+
+
+def handler_started(connection: HttpConnection, exchange: Exchange) -> ev.Event:
+    """The event that has not been told yet."""
+    at, exchange.untold = exchange.untold, 0.0
+    return ev.make_handler_started(
+        at=at, connection=connection.id, exchange=exchange.id, source=exchange, handler=exchange.endpoint_name
+    )
+
+
+def tell_started(connection: HttpConnection, exchange: Exchange) -> None:
+    """The handler starts; or has, and its exchange goes another way than smoothly."""
+    connection.emitter.tell(handler_started(connection, exchange))
+
+
+def tell_handled(connection: HttpConnection, exchange: Exchange, at: float) -> None:
+    """... and it returned ``at`` that moment."""
+    if exchange.untold:
+        tell_started(connection, exchange)
+    connection.emitter.tell(
+        ev.make_handler_finished(at=at, connection=connection.id, exchange=exchange.id, source=exchange)
+    )
+
+
+def tell_served(connection: HttpConnection, exchange: Exchange) -> None:
+    """The usual response has gone out whole."""
+    if exchange.untold:
+        connection.emitter.tell_served(exchange, monotonic())
+        exchange.untold = 0.0
+    else:
+        connection.emitter.tell(
+            ev.make_response_finished(
+                at=monotonic(), connection=connection.id, exchange=exchange.id, source=exchange, size=exchange.size
+            )
+        )
