@@ -27,6 +27,8 @@ WHAT: dict[str, tuple[str, ...]] = {
     "abort": (),
 }
 _ALWAYS = ("held",)
+#: One request, however many there are: after each change of what is held, all that is held is told.
+_ALL = "resume_all"
 
 
 class Holding:
@@ -76,9 +78,13 @@ class Holding:
     def do(self, number: int, what: str, given: Any) -> dict[str, Any]:
         """Raises HTTPException: 400 for what cannot be, 404, 409 for what is held no more."""
         step = self.find(number)
+        if what == _ALL:
+            if given:
+                raise HTTPException(400, f"{_ALL} takes nothing, since all that is held is meant; got {given!r:.80}")
+            return {"let_go": step.resume_all()}
         names = WHAT.get(what)
         if names is None:
-            raise HTTPException(404, f"a stepper cannot {what!r:.30}; there are {', '.join(WHAT)}")
+            raise HTTPException(404, f"a stepper cannot {what!r:.30}; there are {', '.join((*WHAT, _ALL))}")
         if not isinstance(given, dict) or any(name not in (*names, *_ALWAYS) for name in given):
             raise HTTPException(400, f"{what} takes an object with {', '.join((*names, *_ALWAYS))}; got {given!r:.80}")
         arguments = {name: value for name, value in given.items() if name not in _ALWAYS}

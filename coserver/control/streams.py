@@ -135,6 +135,10 @@ class RemoteStepper:
         """Let it go."""
         return self.do("resume", which)
 
+    def resume_all(self) -> int:
+        """Let all go that is held now; how many those were."""
+        return int(self.do("resume_all", None)["let_go"])
+
     def until(self, phase: str, which: Any = None) -> dict[str, Any]:
         """Let it go to that phase."""
         return self.do("until", which, phase=phase)

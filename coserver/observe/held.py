@@ -165,7 +165,7 @@ class Held:
                 "method": self.method,
                 "target": self.target,
                 "headers": [list(field) for field in self.headers],
-                "body": shown_body(self.body),
+                "body": self._shown_request(),
             },
             "response": {
                 "status": self.status,
@@ -250,6 +250,17 @@ class Held:
             self._post(by or self._released.set)
         except RuntimeError:
             pass  # its loop has ended, and it with it
+
+    def _shown_request(self) -> dict[str, Any] | None:
+        """A body on disk is read where it lies; its handler may have closed it by now."""
+        spooled = getattr(self._source, "spooled", None)
+        if spooled is None:
+            return shown_body(self.body)
+        try:
+            begun = spooled.read_at(0, SHOWN)
+        except (OSError, ValueError):
+            begun = b""
+        return {**(shown_body(begun) or {}), "size": self._source.body_size}
 
     def _check(self) -> None:
         if self.over:

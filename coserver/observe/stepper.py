@@ -142,6 +142,14 @@ class Stepper:
         """Let it go on; it is held again only where this stepper holds. Raises NotHeld."""
         self.find(which).resume()
 
+    def resume_all(self) -> int:
+        """Let all go that is held now; how many those were."""
+        with self._lock:
+            waiting = self.waiting
+            for held in waiting:
+                held.resume()
+        return len(waiting)
+
     def until(self, phase: str | Iterable[str], which: Held | int | None = None) -> None:
         """Let it go on to that phase. Raises NotHeld, ValueError."""
         self.find(which).until(phase)

@@ -163,16 +163,8 @@ class Desk:
         self._say(f"#{which} goes on")
 
     def _resume_all(self) -> None:
-        step, count = self._stepper(), 0
-        with self.lock:
-            held = list(self.board.held)
-        for which in held:
-            try:
-                step.resume(which)
-                count += 1
-            except Refused:
-                continue  # its client left meanwhile
-        self._say(f"{count} go on")
+        count = self._stepper().resume_all()
+        self._say("it goes on" if count == 1 else f"{count} go on")
 
     def _abort(self, which: int) -> None:
         self._stepper().abort(which)

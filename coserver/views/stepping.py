@@ -23,9 +23,9 @@ from .typed import Typed
 
 #: By word: how it is used, what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "next": ("next", "on to the next phase"),
-    "resume": ("resume", "on to its end, or its next hold"),
-    "until": ("until PHASE", "on to that phase"),
+    "next": ("next", "go on to the next phase"),
+    "resume": ("resume [all]", "go on until held again; it or all"),
+    "until": ("until PHASE", "go on to that phase"),
     "edit": ("edit target=/x Name:value body=… status=…", "change it; Name: removes a field"),
     "respond": ("respond STATUS [BODY] [Name:value]", "answer without the handler"),
     "abort": ("abort", "reset its connection"),
@@ -218,7 +218,18 @@ class LineStepper:
         self._go("next", rest)
 
     def _resume(self, rest: str) -> None:
-        self._go("resume", rest)
+        if rest != "all":
+            self._go("resume", rest)
+            return
+        with self._changed:
+            held = list(self._held)
+        self._let_go.update(held)
+        self.step.resume_all()
+        with self._changed:
+            for one in held:
+                self._held.pop(one, None)
+        if self.manner.json:
+            self._say({"let_go": held})
 
     def _abort(self, rest: str) -> None:
         self._go("abort", rest)
@@ -263,8 +274,9 @@ class LineStepper:
         if self.manner.json:
             self._say({"commands": dict(COMMANDS.values())})
             return
+        self._console.print("The oldest is meant, or the one whose number follows: next #12", style="bright_black")
         for usage, about in COMMANDS.values():
-            self._console.print(f"{usage:<44} {about}", markup=False)
+            self._console.print(f"{usage:<42} {about}", markup=False)
 
 
 def _sent(one: dict[str, Any]) -> dict[str, Any]:

@@ -94,6 +94,12 @@ def test_commands_of_a_script(serve: Callable[..., Running], script: Callable[..
         heard = step.hear()
     step.say("respond 418 'no coffee' X-Tea:1")
     assert asking.done() == (418, "no coffee")
+    several = [holding(port, "/page/d", step)[0] for _ in range(2)]
+    step.say("resume all")
+    for _ in range(2):
+        assert "held at response" in step.hear()
+    step.say("resume all")
+    assert [one.done() for one in several] == [(200, "page d")] * 2
     step.say("quit")
     assert step.ended()[0] == 0
     assert Asking(port, "/page/c").done() == (200, "page c")

@@ -96,6 +96,8 @@ def test_stepping(controlled: Controlled, backend: str) -> None:
             client.ask("POST", f"/v1/steps/{step.number}/next", {"wrong": 1})
         with pytest.raises(Refused, match="cannot 'fly'"):
             client.ask("POST", f"/v1/steps/{step.number}/fly")
+        with pytest.raises(Refused, match="takes nothing"):
+            client.ask("POST", f"/v1/steps/{step.number}/resume_all", {"held": 1})
         listed = client.ask("GET", "/v1/steps")["steps"]
         assert [one["held"][0]["title"] for one in listed] == ["GET /items/2"]
         step.until("handler")
@@ -104,7 +106,7 @@ def test_stepping(controlled: Controlled, backend: str) -> None:
         held = first(changes, "response")
         assert held["response"]["body"] == {"size": 8, "text": '{"id":2}'}
         step.edit(status=202, body={"changed": True})
-        step.resume()
+        assert step.resume_all() == 1
         assert asking.done() == (202, '{"changed":true}')
         with pytest.raises(Refused, match="nothing is held") as refused:
             step.next()
