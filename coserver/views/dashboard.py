@@ -13,6 +13,7 @@ from typing import Any
 from ..control.edits import read_edit, read_hold
 from ..observe.filters import EVERYTHING, Filter, FilterError, parse
 from ..observe.snapshot import ConnectionState, ExchangeState, Snapshot
+from ..observe.snapshot_json import read_exchange
 from ..observe.trace import Message, Trace
 from .columns import Column
 from .live import VIEWS
@@ -44,13 +45,17 @@ class Dashboard:
         self.view = VIEWS["exchanges"]
         self.filter: Filter = parse(filter)
         self.sorted: dict[str, tuple[str, bool]] = {"exchanges": ("time", True), "traces": ("id", True)}
+        #: The number of a row that was chosen; None until one is: the first, or the first that is held.
         self.selected: int | None = None
+        self.place = 0  # where that row was: another takes its place when it is gone
         self.first = 0  # the first row that is visible
         self.page = 10  # how many are; known when it is drawn
         self.paused = False
         self.marked: set[int] = set()
         self.hold = ""  # what is held, as it was typed
         self.held: dict[int, dict[str, Any]] = {}
+        self._held_exchanges: dict[int, dict[str, Any]] = {}  # by the number of what is held, the oldest of each
+        self._held_connections: dict[int, dict[str, Any]] = {}
         self.mode = TABLE
         #: What is looked at; a text is a command of curl.
         self.looked: Trace | dict[str, Any] | ExchangeState | ConnectionState | str | None = None
@@ -78,6 +83,9 @@ class Dashboard:
         """All that is held now."""
         now = monotonic()
         self.held = {one["id"]: {**one, "since": now - one["seconds"]} for one in held}
+        oldest_last = list(self.held.values())[::-1]
+        self._held_exchanges = {one["exchange"]["id"]: one for one in oldest_last}
+        self._held_connections = {one["connection"]: one for one in oldest_last}
         if isinstance(self.looked, dict):
             self.looked = self.held_now(self.looked) or {**self.looked, "held": False}
 
@@ -106,8 +114,10 @@ class Dashboard:
 
     def rows(self) -> list[Any]:
         """The rows of this view that match, in their order."""
-        if self.view.name == "traces":
-            rows: list[Any] = [replace(one, marked=one.marked or one.id in self.marked) for one in self.traces]
+        if self.view.name == "held":
+            rows: list[Any] = list(self.held.values())
+        elif self.view.name == "traces":
+            rows = [replace(one, marked=one.marked or one.id in self.marked) for one in self.traces]
         else:
             rows = list(self.view.rows(self.snapshot)) if self.snapshot is not None else []
         if self.filter is not EVERYTHING:
@@ -120,6 +130,8 @@ class Dashboard:
 
     def _matches(self, row: Any) -> bool:
         subject = row.exchange if isinstance(row, ConnectionState) else row
+        if isinstance(row, dict):
+            subject = read_exchange(row["exchange"])
         if not isinstance(subject, ExchangeState | Trace):
             return isinstance(row, tuple)  # a connection between two requests has nothing to match, members all
         if subject.id in self.marked:
@@ -127,8 +139,25 @@ class Dashboard:
         return self.filter.matches(subject)
 
     def at(self, rows: Sequence[Any]) -> int:
-        """Which row is selected; the first if the one that was is gone."""
-        return next((at for at, row in enumerate(rows) if number_of(row) == self.selected), 0)
+        """Which row is selected; what stands in its place if that one is gone."""
+        if self.selected is None:
+            if not self.held:
+                return 0
+            return next((at for at, row in enumerate(rows) if self.held_of(row) is not None), 0)
+        found = next((at for at, row in enumerate(rows) if number_of(row) == self.selected), None)
+        if found is None and rows:
+            found = min(self.place, len(rows) - 1)
+            self.selected = number_of(rows[found])
+        self.place = found or 0
+        return self.place
+
+    def held_of(self, row: Any) -> dict[str, Any] | None:
+        """What is held of a row, the oldest of several."""
+        if isinstance(row, dict):
+            return self.held_now(row)
+        if isinstance(row, ConnectionState):
+            return self._held_connections.get(row.id)
+        return self._held_exchanges.get(row.id) if isinstance(row, ExchangeState) else None
 
     def current(self) -> Any:
         """The selected row, None if there is none."""
@@ -136,16 +165,14 @@ class Dashboard:
         return rows[self.at(rows)] if rows else None
 
     def current_held(self) -> dict[str, Any] | None:
-        """What is held of the selected row, or of what is looked at; the oldest if nothing of those is."""
-        if self.mode == LOOK and isinstance(self.looked, dict):
-            return self.held_now(self.looked)
-        row = self.looked if self.mode == LOOK else self.current()
-        for one in self.held.values():
-            if isinstance(row, ExchangeState) and one["exchange"]["id"] == row.id:
-                return one
-            if isinstance(row, ConnectionState) and one["connection"] == row.id:
-                return one
-        return next(iter(self.held.values()), None) if self.mode == TABLE else None
+        """What is held of the selected row, or of what is looked at: no other is let go or aborted by a key.
+
+        The oldest while nobody has chosen a row: it may be held already and not yet in the picture.
+        """
+        if self.mode == LOOK:
+            return self.held_of(self.looked)
+        untouched = self.selected is None and self.view.name in ("exchanges", "connections")
+        return self.held_of(self.current()) or (next(iter(self.held.values()), None) if untouched else None)
 
     def look(self, what: Trace | dict[str, Any] | ExchangeState | ConnectionState | str) -> None:
         """See it in full."""
@@ -209,7 +236,9 @@ class Dashboard:
             return
         rows = self.rows()
         if rows:
-            self.selected = number_of(rows[max(0, min(len(rows) - 1, self.at(rows) + by))])
+            at = self.place = max(0, min(len(rows) - 1, self.at(rows) + by))
+            # At the top of the traces it is whatever is the newest.
+            self.selected = number_of(rows[at]) if at or self.view.name != "traces" else None
 
     def next_sorting(self) -> None:
         """By the next column, the other way around first."""
@@ -222,4 +251,6 @@ class Dashboard:
 
 def number_of(row: Any) -> int:
     """By what a row is known again."""
+    if isinstance(row, dict):
+        return int(row["id"])
     return int(row.id) if hasattr(row, "id") else hash((row[0].name, row[1].address))

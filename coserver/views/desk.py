@@ -20,6 +20,8 @@ from .dashboard import Dashboard, Order
 
 #: Seconds between two pictures.
 REFRESH = 0.5
+#: ... and at least, while one thing after the other is held.
+_LEAST = 0.05
 #: Seconds between two attempts to reach a server that is gone: it may be a reload's next one.
 _AGAIN = 1.0
 _STOP = Order("")
@@ -37,6 +39,7 @@ class Desk:
         self.failure: BaseException | None = None
         self._wake = wake
         self._ended = threading.Event()
+        self._hurry = threading.Event()  # something is held, or is no more: a picture before its time
         self._step: RemoteStepper | None = None
         self._streams: list[Any] = []
         self._threads: list[threading.Thread] = []
@@ -48,6 +51,7 @@ class Desk:
     def stop(self) -> None:
         """What is held goes on."""
         self._ended.set()
+        self._hurry.set()
         self.orders.put(_STOP)
         self._close_step()
         for stream in self._streams:
@@ -80,7 +84,9 @@ class Desk:
                 self._ended.wait(_AGAIN)
                 self._find_again()
             self._wake()
-            self._ended.wait(max(REFRESH - (time.monotonic() - began), 0.05))
+            self._ended.wait(_LEAST)
+            self._hurry.wait(max(REFRESH - (time.monotonic() - began), 0.0))
+            self._hurry.clear()
 
     def _find_again(self) -> None:
         """A server of the same name: a reload's next, or one that was started again; behind a port whoever is there."""
@@ -142,6 +148,7 @@ class Desk:
                     if step is not self._step:
                         return
                     self.board.show_held(held)
+                self._hurry.set()
                 self._wake()
         except Unreachable:
             pass  # the picture's thread says so

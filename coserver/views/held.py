@@ -14,22 +14,63 @@ from rich.text import Text
 
 from ..control.wire import content_of
 from ..observe.secrets import mask_fields, mask_target
+from ..observe.snapshot import ExchangeState
 from ..observe.snapshot_json import read_exchange
 from ..observe.trace import Body, Message
 from ..observe.underway import so_far
 from ..observe.waterfall import show_seconds
 from . import waterfall
+from .columns import Cell, Column, View
 from .exchange import message
 from .plain import plain
 
 
-def render(held: Mapping[str, Any]) -> Group:
-    return Group(*_parts(held))
+def _seconds(held: Mapping[str, Any]) -> float:
+    return float(monotonic() - held["since"] if "since" in held else held["seconds"])
+
+
+def _target(held: Mapping[str, Any]) -> Cell:
+    target = held["request"]["target"]
+    return plain(mask_target(target) if target else held["title"])
+
+
+def _of(held: Mapping[str, Any]) -> Cell:
+    """A subrequest's upstream and whose it is, or else its handler."""
+    exchange = held["exchange"]
+    if held["subrequest"] is None:
+        return plain(exchange["handler"]), "bright_black"
+    return plain(f"{held['title'].partition(' ')[0]} for {mask_target(exchange['target'])}"), "magenta"
+
+
+#: What the stepper of a dashboard holds: the one table in which each of several subrequests has a row of its own.
+HELD = View(
+    "held",
+    (
+        Column("#", 6, lambda row: (str(row["id"]), "bright_black"), lambda row: row["id"], right=True),
+        Column("method", 7, lambda row: (plain(row["request"]["method"]), "bold"),
+               lambda row: row["request"]["method"], rank=1),
+        Column("target", 0, _target, lambda row: row["request"]["target"]),
+        Column("phase", 12, lambda row: (f"{row['phase']} ‖", "bold yellow"), lambda row: row["phase"]),
+        Column("held", 8, lambda row: show_seconds(_seconds(row)), _seconds, right=True, runs=True),
+        Column("status", 7, lambda row: str((row["response"] or {}).get("status") or ""),
+               lambda row: (row["response"] or {}).get("status") or 0, right=True, rank=2),
+        Column("of", 18, _of, lambda row: row["exchange"]["handler"], rank=3),
+        Column("client", 21, lambda row: (row["exchange"]["src"], "bright_black"),
+               lambda row: row["exchange"]["src"], rank=4),
+    ),
+    lambda snapshot: (),
+    "nothing is held; i says what to hold",
+)  # fmt: skip
+
+
+def render(held: Mapping[str, Any], now: ExchangeState | None = None) -> Group:
+    """``now`` is its exchange as the newest picture has it: a hold goes on."""
+    return Group(*_parts(held, now))
 
 
 def heading(held: Mapping[str, Any]) -> Text:
     """In one line: what it is, where it is held, and for how long."""
-    seconds = monotonic() - held["since"] if "since" in held else held["seconds"]
+    seconds = _seconds(held)
     state = (("held at ", ""), (held["phase"], "bold yellow"), f"  {show_seconds(seconds)}")
     if not held["held"]:
         state = (("it went on from ", "bright_black"), (held["phase"], "bright_black"), "")
@@ -40,10 +81,10 @@ def heading(held: Mapping[str, Any]) -> Text:
     return text
 
 
-def _parts(held: Mapping[str, Any]) -> Iterator[RenderableType]:
+def _parts(held: Mapping[str, Any], now: ExchangeState | None) -> Iterator[RenderableType]:
     exchange, request, response = held["exchange"], held["request"], held["response"]
     try:
-        yield waterfall.render(so_far(read_exchange(exchange)), heading(held))
+        yield waterfall.render(so_far(now or read_exchange(exchange)), heading(held))
         yield ""
     except (KeyError, TypeError):  # another version's
         yield heading(held)

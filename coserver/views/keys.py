@@ -25,7 +25,7 @@ class Key:
 
 def _view(name: str) -> Callable[[Dashboard], Order | None]:
     def show(board: Dashboard) -> Order | None:
-        board.view, board.first, board.selected, board.mode = VIEWS[name], 0, None, TABLE
+        board.view, board.first, board.place, board.selected, board.mode = VIEWS[name], 0, 0, None, TABLE
         return Order("follow") if name == "traces" and not board.following else None
 
     return show
@@ -57,21 +57,26 @@ def _hold(board: Dashboard) -> None:
     board.ask(Prompt("hold:", text, "~u /page @handler,response; . for all, nothing for none"), board.set_hold)
 
 
+def _held(board: Dashboard) -> dict[str, Any] | None:
+    """What is meant of what is held, or a word to whoever meant nothing."""
+    held = board.current_held()
+    if held is None:
+        lists = "this one is not held; 5 lists what is"
+        board.say(lists if board.held else "nothing is held; i says what to hold", wrong=True)
+    return held
+
+
 def _with_held(what: str) -> Callable[[Dashboard], Order | None]:
     def order(board: Dashboard) -> Order | None:
-        held = board.current_held()
-        if held is None:
-            board.say("nothing is held; i says what to hold", wrong=True)
-            return None
-        return Order(what, {"which": held["id"]})
+        held = _held(board)
+        return Order(what, {"which": held["id"]}) if held is not None else None
 
     return order
 
 
 def _edit(board: Dashboard) -> None:
-    held = board.current_held()
+    held = _held(board)
     if held is None:
-        board.say("nothing is held; i says what to hold", wrong=True)
         return
     number = held["id"]
     hint = "target=/x status=404 Name:value Name: body='text'"
@@ -79,9 +84,8 @@ def _edit(board: Dashboard) -> None:
 
 
 def _respond(board: Dashboard) -> None:
-    held = board.current_held()
+    held = _held(board)
     if held is None:
-        board.say("nothing is held; i says what to hold", wrong=True)
         return
     number = held["id"]
 
@@ -98,26 +102,20 @@ def _look(board: Dashboard) -> Order | None:
     row = board.current()
     if row is None or isinstance(row, tuple):
         return None
-    held = [one for one in board.held.values() if _is_of(one, row)]
-    board.look(held[0] if held else row.exchange or row if isinstance(row, ConnectionState) else row)
+    board.look(board.held_of(row) or (row.exchange or row if isinstance(row, ConnectionState) else row))
     return Order("look", {"id": board.looked.id}) if isinstance(board.looked, Trace | ExchangeState) else None
-
-
-def _is_of(held: dict[str, Any], row: Any) -> bool:
-    if isinstance(row, ConnectionState):
-        return bool(held["connection"] == row.id)
-    return isinstance(row, ExchangeState) and bool(held["exchange"]["id"] == row.id)
 
 
 def _mark(board: Dashboard) -> Order | None:
     row = board.looked if board.mode == LOOK else board.current()
     row = row.exchange if isinstance(row, ConnectionState) else row
-    if not isinstance(row, ExchangeState | Trace):
+    if not isinstance(row, ExchangeState | Trace | dict):
         return None
-    on = row.id not in board.marked
-    (board.marked.add if on else board.marked.discard)(row.id)
-    board.say(f"exchange {row.id} is marked" if on else f"exchange {row.id} is not marked any more")
-    return Order("mark", {"id": row.id, "on": on}) if isinstance(row, Trace) else None
+    number = row["exchange"]["id"] if isinstance(row, dict) else row.id
+    on = number not in board.marked
+    (board.marked.add if on else board.marked.discard)(number)
+    board.say(f"exchange {number} is marked" if on else f"exchange {number} is not marked any more")
+    return Order("mark", {"id": number, "on": on}) if isinstance(row, Trace) else None
 
 
 def _with_request(what: str) -> Callable[[Dashboard], Order | None]:
@@ -151,7 +149,7 @@ def _first(board: Dashboard) -> int:
 
 
 KEYS: dict[str, Key] = {
-    "up": Key(_move(lambda board: -1), "up down k j: choose a row; pageup, pagedown or space, home, end as well"),
+    "up": Key(_move(lambda board: -1), "up down k j: choose a row; pageup, pagedown or space, home g, end G as well"),
     "down": Key(_move(lambda board: 1)),
     "k": Key(_move(lambda board: -1)),
     "j": Key(_move(lambda board: 1)),
@@ -160,12 +158,18 @@ KEYS: dict[str, Key] = {
     " ": Key(_move(lambda board: board.page)),
     "home": Key(_move(_first)),
     "end": Key(_move(lambda board: 1_000_000)),
+    "g": Key(_move(_first)),
+    "G": Key(_move(lambda board: 1_000_000)),
     "enter": Key(_look, "enter: look at it in full; q, escape: back", "look"),
     "right": Key(_look),
-    "1": Key(_view("exchanges"), "1 2 3 4, tab: exchanges, connections, upstreams, traces (recorded from then on)"),
+    "1": Key(
+        _view("exchanges"),
+        "1 to 5, tab: exchanges, connections, upstreams, traces (recorded from then on), held",
+    ),
     "2": Key(_view("connections")),
     "3": Key(_view("upstreams")),
     "4": Key(_view("traces")),
+    "5": Key(_view("held")),
     "tab": Key(_next_view),
     "f": Key(_filter, "f: show only what matches a filter", "filter"),
     "o": Key(lambda board: board.next_sorting(), "o: order by the next column, each both ways", "order"),
@@ -173,15 +177,16 @@ KEYS: dict[str, Key] = {
     "i": Key(_hold, "i: hold what matches a filter, at a phase: ~u /page @handler; nothing lets all go", "hold"),
     "n": Key(_with_held("next"), "n: let it go on to the next phase", "next"),
     "a": Key(_with_held("resume"), "a: let it go on", "go on"),
-    "A": Key(lambda board: Order("resume_all"), "A: let all that is held go on"),
+    "A": Key(lambda board: Order("resume_all"), "A: let all that is held go on", "all"),
     "e": Key(_edit, "e: change what is held: target=/x Name:value body=text status=404", "edit"),
-    "R": Key(_respond, "R: answer it without its handler: 503 'come later'"),
-    "X": Key(_with_held("abort"), "X: abort it; its connection is reset", "abort"),
+    "R": Key(_respond, "R: answer it without its handler: 503 'come later'", "answer"),
+    "X": Key(_with_held("abort"), "X: abort it: its connection is reset, a subrequest cancelled", "abort"),
     "r": Key(_with_request("replay"), "r: send its request again", "replay"),
     "c": Key(_with_request("curl"), "c: its request as a command of curl, secrets masked", "curl"),
     "m": Key(_mark, "m: mark it, for the filter ~marked", "mark"),
     "ctrl-l": Key(lambda board: Order("redraw"), "ctrl-l: draw everything anew"),
-    "?": Key(_help, "?: this help", "help"),
+    "?": Key(_help, "?, F1: this help", "help"),
+    "f1": Key(_help),
     "q": Key(_quit, "q, ctrl-c: end; what is held goes on", "quit"),
 }
 

@@ -23,6 +23,7 @@ from ..observe.snapshot import (
 from ..observe.trace import Trace
 from ..observe.waterfall import show_seconds
 from .columns import Cell, Column, Rows, View
+from .held import HELD
 from .plain import plain
 from .traces import show_size
 
@@ -143,7 +144,7 @@ TRACES = View(
 #: What a snapshot is shown as by itself.
 TABLES = (EXCHANGES, CONNECTIONS, UPSTREAMS)
 #: By name, in the order of their keys.
-VIEWS: dict[str, View] = {one.name: one for one in (EXCHANGES, CONNECTIONS, UPSTREAMS, TRACES)}
+VIEWS: dict[str, View] = {one.name: one for one in (EXCHANGES, CONNECTIONS, UPSTREAMS, TRACES, HELD)}
 
 
 def render(snapshot: Snapshot) -> Rows:

@@ -92,7 +92,9 @@ def _tabs(board: Dashboard, width: int) -> Text:
     line = Text(no_wrap=True)
     for number, name in enumerate(VIEWS, 1):
         chosen = name == board.view.name
-        line.append(f" {number} {name} ", "reverse bold" if chosen else "bright_black")
+        # Where there is little room the others are their keys alone.
+        shown = f" {number} {name} " if chosen or width >= 60 else f" {number} "
+        line.append(shown, "reverse bold" if chosen else "bright_black")
     right = Text()
     if board.paused:
         right.append(" paused ", "black on yellow")
@@ -157,7 +159,8 @@ def _rendered(what: RenderableType, width: int) -> list[Text]:
 def _looked(board: Dashboard) -> RenderableType:
     looked = board.looked
     if isinstance(looked, dict):
-        return held_view.render(looked)
+        shown = board.snapshot.exchanges if board.snapshot is not None else ()
+        return held_view.render(looked, next((one for one in shown if one.id == looked["exchange"]["id"]), None))
     if isinstance(looked, Trace):
         return exchange_view.render(looked)
     if isinstance(looked, ExchangeState):
@@ -173,7 +176,7 @@ def _bottom(board: Dashboard, width: int) -> Text:
     if board.prompt is not None:
         return board.prompt.line(width)
     if not board.note and board.mode != TABLE and board.below:
-        return Text(f"▾ {board.below} lines more", "bright_black", no_wrap=True)
+        return Text(f"▾ {counted(board.below, 'more line')}", "bright_black", no_wrap=True)
     return Text(plain(board.note), "red" if board.wrong else "green", no_wrap=True)
 
 
@@ -181,17 +184,28 @@ def _keys(board: Dashboard, width: int) -> Text:
     if board.prompt is not None:
         return _under(board, board.prompt, width)
     line = Text(no_wrap=True)
-    away = [("q", "back")] if board.mode != TABLE else []
-    # The help first: it tells those that have no room.
-    for key, short in [*away, ("?", KEYS["?"].short), *((key, each.short) for key, each in KEYS.items() if key != "?")]:
-        if not short or (away and key == "enter"):
-            continue
-        shown = "⏎" if key == "enter" else key
-        if len(line) + len(shown) + len(short) + 3 > width:
+    for key in _useful(board):
+        short = KEYS[key].short if (key, board.mode) not in _BACK else "back"
+        if len(line) + len(key) + len(short) + 2 > width:
             break
-        line.append(f"{shown} ", "bold cyan")
+        line.append(f"{key} ", "bold cyan")
         line.append(f"{short} ", "bright_black")
     return line
+
+
+_BACK = (("q", LOOK), ("q", HELP))
+_ALWAYS, _OF_HELD = ("?", "q"), ("n", "a", "e", "X", "R", "A")
+_OF_REQUEST, _OF_TABLE = ("r", "m", "c"), ("enter", "f", "i", "o", "p")
+
+
+def _useful(board: Dashboard) -> tuple[str, ...]:
+    """The keys that do something here. The help first: it tells those that have no room."""
+    if board.mode == HELP:
+        return _ALWAYS[::-1]
+    if board.mode == LOOK:
+        return (*_ALWAYS[::-1], *(_OF_HELD if board.current_held() is not None else ()), *_OF_REQUEST)
+    # Of what is held first: somebody waits for it.
+    return (*_ALWAYS, *_OF_TABLE[:3], *(_OF_HELD if board.held else ()), *_OF_TABLE[3:], *_OF_REQUEST)
 
 
 def _under(board: Dashboard, prompt: Prompt, width: int) -> Text:

@@ -112,6 +112,97 @@ def test_orders_of_what_is_held() -> None:
     assert order.given == {"filter": "~u /a", "at": ["head"], "text": "~u /a @head"}
 
 
+def test_each_of_two_held_subrequests_has_a_row() -> None:
+    board, held = held_board()
+    two = [{**held, "id": number, "subrequest": number, "title": f"users GET /u/{number}"} for number in (4, 5)]
+    board.show_held(two)
+    assert "/cart?token=" in plain_lines(board, 80, 24)[5]
+    press(board, "5")
+    assert "users for /cart" in plain_lines(board, 120, 24)[4]
+    press(board, "down")
+    for key, what in (("n", "next"), ("a", "resume"), ("X", "abort")):
+        order = press(board, key)
+        assert order is not None
+        assert (order.what, order.given) == (what, {"which": 5})
+    press(board, "enter")
+    assert "#5 users GET /u/5  held at response" in plain_lines(board, 80, 24)[3]
+    order = press(board, "a")
+    assert order is not None
+    assert order.given == {"which": 5}
+    press(board, "q")
+    press(board, "f")
+    for char in "~u nowhere":
+        press(board, char)
+    press(board, "enter")
+    assert "nothing matches" in plain_lines(board, 80, 24)[4]
+
+
+def test_no_key_means_what_is_not_chosen() -> None:
+    board, held = held_board()
+    assert board.current().id == 42  # nothing was chosen: what is held is
+    press(board, "up")
+    for key in ("n", "a", "X", "e", "R"):
+        assert press(board, key) is None
+        assert board.prompt is None
+        assert "this one is not held" in board.note
+    # One that is gone leaves its place to another, not to the first.
+    press(board, "down")
+    rest = tuple(one for one in example().connections if one.id != 2)
+    board.show(replace(example(), connections=rest))
+    assert board.current().id == 43
+    press(board, "end")
+    board.show(replace(example(), connections=rest[:1]))
+    assert board.current().id == 41
+    board.show(replace(example(), connections=()))
+    assert board.current() is None
+    del held
+
+
+def test_the_newest_trace_until_one_is_chosen() -> None:
+    board = bare_board()
+    press(board, "4")
+    for number in (7, 8):
+        board.show_trace(replace(page(), id=number))
+        assert board.current().id == number
+    press(board, "down")
+    board.show_trace(replace(page(), id=9))
+    assert board.current().id == 7
+    press(board, "g")
+    board.show_trace(replace(page(), id=10))
+    assert board.current().id == 10
+
+
+def test_the_time_of_what_is_held_goes_on() -> None:
+    board, _ = held_board()
+    press(board, "enter")
+    before = plain_lines(board, 80, 24)
+    one = next(one for one in example().connections if one.id == 2)
+    assert one.exchange is not None
+    later = replace(one, exchange=replace(one.exchange, seconds=90.0, phase_seconds=89.0))
+    board.show(replace(example(), connections=(later,)))
+    assert before[4] != plain_lines(board, 80, 24)[4]
+    assert "80 s" in plain_lines(board, 80, 24)[4]
+
+
+def test_the_line_of_keys_has_what_can_be_done() -> None:
+    board = bare_board()
+    plain = plain_lines(board, 80, 24)[-1]
+    assert plain.startswith("? help q quit enter look f filter i hold o order p pause r replay m mark")
+    assert "next" not in plain
+    board.show_held([held_view.example()])
+    assert "i hold n next a go on e edit X abort" in plain_lines(board, 80, 24)[-1]
+    press(board, "enter")
+    assert plain_lines(board, 80, 24)[-1].startswith("q back ? help n next a go on e edit X abort R answer")
+    board.show_held([])
+    assert plain_lines(board, 80, 24)[-1].startswith("q back ? help r replay m mark c curl")
+    press(board, "q")
+    press(board, "f1")
+    assert plain_lines(board, 80, 24)[-1] == "q back ? help "
+    assert plain_lines(board, 80, 24)[-2].startswith("▾ ")
+    narrow = plain_lines(example_board(), 40, 10)
+    assert narrow[2].startswith(" 1 exchanges  2  3  4  5 ")
+
+
 def test_what_is_looked_at_follows_its_hold() -> None:
     board, held = held_board()
     row = next(one for one in board.rows() if one.id == 42)
