@@ -43,6 +43,8 @@ _LOOK = 0.5
 _AFTER_CLEANUP = 1.0
 #: Seconds to wait for a replaced server's last accept. It takes one turn of its loop; a stuck loop accepts nobody.
 _LAST_ACCEPT = 1.0
+
+
 class Server(Addressed):
     """A running app. ``with server:`` stops it at the end of the block."""
 

@@ -116,10 +116,13 @@ class Drawer:
         known = self._known.get(key)
         if known is None or known[0] != made_of:
             before = known[1] if known is not None else [None] * len(view.columns)
-            known = made_of, [
-                _moment(before[at], now - column.key(row)) if column.runs else _cell(column, row)
-                for at, column in enumerate(view.columns)
-            ]
+            known = (
+                made_of,
+                [
+                    _moment(before[at], now - column.key(row)) if column.runs else _cell(column, row)
+                    for at, column in enumerate(view.columns)
+                ],
+            )
         self._drawn[key] = known
         return known[1]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from time import monotonic
@@ -20,7 +19,7 @@ from anyio.abc import ByteStream
 from ..hooks.workers import Worker
 from ..lifecycle import events as ev
 from ..lifecycle import phases
-from ..transport.parking import parkable
+from ..transport.parking import is_cancellation, parkable
 from ..transport.stream import SocketStream
 from ..transport.tls import TlsStream
 from ..transport.tls_info import TlsInfo
@@ -146,7 +145,9 @@ class Accepted(EndedFromOutside):
                     await self.stream.aclose()
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream) as error:
             self.end(f"the client left ({error or type(error).__name__})")
-        except Exception:
+        except BaseException as error:
+            if isinstance(error, anyio.get_cancelled_exc_class()) or is_cancellation(error):
+                raise
             self.end("internal error")
             log.exception("%r: internal error, the connection is closed", self)
         finally:
@@ -309,18 +310,3 @@ class Accepted(EndedFromOutside):
 
 def _send_nothing(_: bytes) -> int:
     return 0
-
-
-def is_cancellation(error: BaseException) -> bool:
-    """Whether ``error`` must go on its way: a cancellation that somebody asked for, or the end of the interpreter.
-
-    A handler that merely raises the backend's cancellation exception (it awaited a future that somebody cancelled) has
-    failed like any other.
-    """
-    if isinstance(error, Exception):
-        return False
-    if isinstance(error, BaseExceptionGroup):  # of a handler's own task group
-        return any(is_cancellation(each) for each in error.exceptions)
-    if isinstance(error, anyio.get_cancelled_exc_class()):
-        return anyio.current_effective_deadline() == -math.inf
-    return isinstance(error, KeyboardInterrupt | GeneratorExit)

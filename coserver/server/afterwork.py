@@ -11,9 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from ..hooks.workers import run_for
+from ..transport.parking import is_cancellation
 from .endpoint import AWAIT, describe, kind_of
 
 if TYPE_CHECKING:
@@ -53,9 +52,9 @@ async def _do(service: Service, work: Work, whose: str) -> None:
                 value = await run_for(None, service.waits, each)
                 if hasattr(value, "__await__"):  # a lambda or a decorator that hides an async def
                     await value
-        except anyio.get_cancelled_exc_class():
-            log.warning("work after %s cancelled by the end of the grace: %s and what follows it: %d", whose,
-                        describe(function), len(work) - number - 1)  # fmt: skip
-            raise
-        except Exception:
+        except BaseException as error:
+            if is_cancellation(error):
+                log.warning("work after %s cancelled by the end of the grace: %s and what follows it: %d", whose,
+                            describe(function), len(work) - number - 1)  # fmt: skip
+                raise
             log.exception("work after %s failed: %s", whose, describe(function))

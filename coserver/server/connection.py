@@ -20,10 +20,11 @@ from ..lifecycle.emitter import Answered
 from ..lifecycle.phases import ACCEPT, BODY, HANDLER, HEAD, RECYCLE, RESPONSE
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.http1 import Http1Reader
+from ..transport.parking import is_cancellation
 from ..upstream.errors import UpstreamError
 from ..upstream.parent import Asked, end_forwarding
 from ..upstream.subrequest import Subrequest
-from .accepted import Accepted, is_cancellation
+from .accepted import Accepted
 from .afterwork import begin_work, work_after
 from .bodies import discard_body, next_piece, read_body
 from .endings import last_words, refuse

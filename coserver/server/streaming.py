@@ -16,8 +16,8 @@ from ..hooks.suspension import await_unseen
 from ..hooks.workers import run_for
 from ..protocol import responses
 from ..protocol.errors import LocalProtocolError, RemoteProtocolError
+from ..transport.parking import is_cancellation
 from . import wire
-from .accepted import is_cancellation
 from .errors import ClientLeft
 from .response import Response, encode_piece
 
@@ -48,6 +48,7 @@ class Sender:
         self.head = head
         self.framing = framing
         self.started = False
+        self.broken: BaseException | None = None  # what writing has raised: the client left
 
     encode = staticmethod(encode_piece)
 
@@ -71,7 +72,7 @@ class Sender:
                 raise LocalProtocolError(f"Content-Length says {self.framing}, but the stream yields more")
             if self.connection.emitter.taps:
                 self.connection.emitter.pass_on(self.exchange, data, sent=True)
-            await self._write(responses.encode_chunk(data) if self.framing == wire.CHUNKED else data)
+            await self._write_out(responses.encode_chunk(data) if self.framing == wire.CHUNKED else data)
         # A client that takes everything must not keep other tasks from running.
         await anyio.lowlevel.checkpoint()
 
@@ -83,7 +84,14 @@ class Sender:
         end = b""
         if self.framing == wire.CHUNKED:
             end = responses.encode_last_chunk(trailers.items()) if trailers else responses.LAST_CHUNK
-        await self._write(end)
+        await self._write_out(end)
+
+    async def _write_out(self, data: bytes) -> None:
+        try:
+            await self._write(data)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            self.broken = error  # a stream may raise such for a reason of its own
+            raise
 
     async def _write(self, data: bytes) -> None:
         if not self.started:
@@ -113,20 +121,20 @@ async def send_stream(
 async def send_by(sender: Sender, pieces: Any, trailers: Any = None) -> None:
     """Send all that ``pieces`` yields in the way of ``sender``. Closes the iterator. Raises like ``send_stream``."""
     exchange = sender.exchange
+    if sender.framing == wire.NO_BODY:
+        await close_body(sender.connection, pieces)
+        sender.show_head()
+        await sender.connection.send(sender.head)
+        return
     try:
-        if sender.framing == wire.NO_BODY:
-            await close_body(sender.connection, pieces)
-            sender.show_head()
-            await sender.connection.send(sender.head)
-            return
         exchange.until_close = sender.framing == wire.UNTIL_CLOSE
         await sender.pump(pieces)
         await sender.finish(trailers)
         exchange.until_close = False
-    except (anyio.BrokenResourceError, anyio.ClosedResourceError, BrokenOff):
+    except BrokenOff:
         raise
     except BaseException as error:
-        if is_cancellation(error):
+        if error is sender.broken or is_cancellation(error):
             raise
         if isinstance(error, ClientLeft | RemoteProtocolError):  # the stream reads the request's body as it goes
             if not sender.started:
@@ -175,7 +183,9 @@ async def close_body(connection: HttpConnection, body: Any) -> None:
                 await body.aclose()
             elif not hasattr(body, "__anext__"):
                 await run_for(None, connection.service.waits, _close, body)
-        except Exception:
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
             log.exception("closing %r raised", body)
 
 

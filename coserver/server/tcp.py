@@ -23,9 +23,10 @@ from ..lifecycle import phases
 from ..lifecycle.emitter import Answered
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.framing import Framing
+from ..transport.parking import is_cancellation
 from ..transport.tls_info import TlsInfo
 from ..upstream.parent import current_exchange, end_children
-from .accepted import Accepted, is_cancellation
+from .accepted import Accepted
 from .endpoint import DIRECT, WORKER, Endpoint
 from .errors import AppError
 from .exchange import next_exchange_id

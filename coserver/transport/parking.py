@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from types import FrameType, coroutine
 from typing import Any
@@ -26,6 +28,28 @@ SWALLOWED_MAX = 200
 _NOT_THE_USERS = ("coserver.", "anyio.", "asyncio.", "trio.", "outcome.", "contextlib")
 
 log = logging.getLogger("coserver.transport")
+
+#: Threads in which work is being closed, its loop having ended: only there a GeneratorExit comes from outside.
+_closing: set[int] = set()
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether ``error`` must go on its way: a cancellation that somebody asked for, or the end of the interpreter.
+
+    Code that merely raises the backend's cancellation exception (it awaited a future that somebody cancelled), or what
+    Ctrl+C raises in the main thread and nowhere else, has failed like any other.
+    """
+    if isinstance(error, Exception):
+        return False
+    if isinstance(error, BaseExceptionGroup):  # of a task group
+        return any(is_cancellation(each) for each in error.exceptions)
+    if isinstance(error, GeneratorExit):
+        return threading.get_ident() in _closing
+    if isinstance(error, KeyboardInterrupt):
+        return threading.current_thread() is threading.main_thread()
+    if isinstance(error, anyio.get_cancelled_exc_class()):
+        return anyio.current_effective_deadline() == -math.inf
+    return False
 
 
 async def parkable(
@@ -51,7 +75,12 @@ def _driven(
             try:
                 value = yield trap
             except GeneratorExit:
-                work.close()
+                thread = threading.get_ident()
+                _closing.add(thread)
+                try:
+                    work.close()
+                finally:
+                    _closing.discard(thread)
                 raise
             except BaseException as error:
                 trap = work.throw(error)

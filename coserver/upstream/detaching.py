@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ..hooks.workers import run_blocking
+from ..transport.parking import is_cancellation
 
 if TYPE_CHECKING:
     from .client import Client
@@ -53,7 +54,9 @@ class Detached:
                 value = await run_blocking(sub.on_done, sub)
                 if hasattr(value, "__await__"):
                     await value
-        except Exception:
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
             log.exception("on_done of %r, detached%s, raised", sub, _origin(sub))
         finally:
             _let_go(sub)

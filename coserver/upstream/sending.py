@@ -15,6 +15,7 @@ import anyio
 from ..hooks.suspension import await_unseen
 from ..hooks.workers import run_blocking
 from ..protocol.responses import LAST_CHUNK, encode_chunk
+from ..transport.parking import is_cancellation
 
 if TYPE_CHECKING:
     from .connection import UpstreamConnection
@@ -57,6 +58,13 @@ class Given:
         return b""
 
 
+class _WireBroke(Exception):
+    """The socket says so; what a body's pieces raise may be an OSError as well, and is not the member's fault."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+
 async def send_rest(connection: UpstreamConnection, sub: Subrequest, rest: memoryview) -> None:
     """Send ``rest``, then the body's pieces if it has any."""
     if connection.sub is not sub:
@@ -83,10 +91,12 @@ async def _send(connection: UpstreamConnection, sub: Subrequest, rest: memoryvie
             finally:
                 given.taking = False
             await _send_all(connection, sub, memoryview(given.last()))
-    except OSError as error:
+    except _WireBroke as broke:
         if connection.sub is sub:
-            connection.broken(error)
-    except Exception as error:  # the caller's own: what its body raised, or yielded
+            connection.broken(broke.error)
+    except BaseException as error:  # the caller's own: what its body raised, or yielded
+        if is_cancellation(error):
+            raise
         connection.give_up(sub, error)
 
 
@@ -120,6 +130,8 @@ async def _send_all(connection: UpstreamConnection, sub: Subrequest, rest: memor
             taken = send(rest)
         except BlockingIOError:
             taken = 0
+        except OSError as error:
+            raise _WireBroke(error) from error
         rest = rest[taken:]
         if rest:
             if connection.sub is sub:
