@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import logging
 import os
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -31,6 +32,8 @@ from .following import Following
 from .holding import Holding
 from .wire import PROTOCOL, trace_dict
 
+#: A logger of coserver's own: a name that a log's line can take.
+_logger = re.compile(r"coserver(?:\.\w{1,40}){0,4}")
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 log = logging.getLogger("coserver.control")
@@ -178,7 +181,7 @@ class Api:
         level, name = given.get("level"), given.get("logger", "coserver")
         if level not in LEVELS:
             raise HTTPException(400, f"level must be one of {', '.join(LEVELS)}; got {level!r}")
-        if name != "coserver" and not name.startswith("coserver."):
+        if not _logger.fullmatch(name):
             raise HTTPException(400, f"logger must be coserver or one below it, like coserver.access; got {name!r:.60}")
         logging.getLogger(name).setLevel(level.upper())
         log.info("%s logs from %s on, as the control was asked", name, level)

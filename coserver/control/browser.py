@@ -12,7 +12,6 @@ import hmac
 import secrets
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 
@@ -22,7 +21,7 @@ from ..server.request import Request
 from ..server.response import Response
 from ..server.routes import Router
 from ..transport.listener import bind_tcp
-from .guard import is_local
+from .guard import host_of, is_local
 from .hosting import Answering
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
@@ -81,10 +80,9 @@ class Desk:
         fields = {"cache-control": "no-store", "vary": "origin"}
         if origin is None:
             return fields
-        place = urlsplit(origin)
-        if is_local(place.hostname or "") or origin in self.origins:
+        if is_local(host_of(origin)) or origin in self.origins:
             return {**fields, "access-control-allow-origin": origin}
         hosts = {request.headers.get("host", ""), request.headers.get("x-forwarded-host", "")}
-        if place.netloc and place.netloc in hosts:
+        if (place := origin.partition("://")[2]) and place in hosts:
             return fields  # the same origin, through a proxy: its pages need no leave to read
         raise HTTPException(403, "Pages of other origins may not ask")

@@ -34,7 +34,7 @@ def guard(token: str | None) -> Callable[[Request], None]:
 
     def check(request: Request) -> None:
         origin = request.headers.get("origin")
-        if origin is not None and not is_local(urlsplit(origin).hostname or ""):
+        if origin is not None and not is_local(host_of(origin)):
             raise HTTPException(403, "Pages of other origins may not ask")
         if request.peer == _UNIX:
             return
@@ -49,6 +49,14 @@ def guard(token: str | None) -> Callable[[Request], None]:
     return check
 
 
+def host_of(origin: str) -> str:
+    """The host of an Origin; "" for one that is opaque ("null"), or none at all."""
+    try:
+        return urlsplit(origin).hostname or ""
+    except ValueError:
+        return ""
+
+
 def _host(field: str) -> str:
     if field.startswith("["):
         return field[1:].partition("]")[0]
@@ -57,7 +65,7 @@ def _host(field: str) -> str:
 
 def is_local(host: str) -> bool:
     """Whether it is this machine by name or any address: no name that could be made lead here."""
-    if host == "localhost":
+    if host.lower() == "localhost":
         return True
     try:
         ipaddress.ip_address(host)

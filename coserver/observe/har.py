@@ -83,6 +83,7 @@ def _request(trace: Trace, secrets: bool) -> dict[str, Any]:
 
 def _response(trace: Trace, secrets: bool) -> dict[str, Any]:
     message = trace.response
+    fields = message.unmasked if secrets else message.fields
     content, left = unpack(message.body.content, message.get("content-encoding").lower())
     text, coding = _text(content, message.get("content-type"))
     size = message.body.size + len(content) - len(message.body.content)
@@ -101,9 +102,9 @@ def _response(trace: Trace, secrets: bool) -> dict[str, Any]:
         "statusText": _reason(trace.status),
         "httpVersion": trace.version or "HTTP/1.1",
         "cookies": _cookies(message.unmasked, "set-cookie", secrets),
-        "headers": _headers(message.unmasked if secrets else message.fields),
+        "headers": _headers(fields),
         "content": body,
-        "redirectURL": message.get("location"),
+        "redirectURL": next((value for name, value in fields if name.lower() == "location"), ""),
         "headersSize": -1,
         "bodySize": message.body.size,
     }

@@ -6,6 +6,7 @@ It is a courtesy to whoever shares a screen or a file, no security: a secret und
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 from .heads import Fields
 
@@ -14,10 +15,13 @@ MASK = "•••"
 TARGET_MASK = "***"
 
 NAMES = (
-    r"pass(?:word|wd|phrase)|pwd|token|secret|authoriz|cookie|credential"
-    r"|api[-_]?key|private[-_]?key|session[-_]?(?:id|key)"
+    r"pass(?:word|wd|phrase|code)|pwd|token|secret|authoriz|cookie|credential|jwt|signature"
+    r"|(?:api|access|auth|private|session|signing)[-_]?key|session[-_]?id"
 )
 _name = re.compile(NAMES, re.IGNORECASE)
+#: A parameter of a query or of a fragment (OAuth answers with tokens in one), and who asks, before a host.
+_parameter = re.compile(r"(?P<before>[?&#;](?P<name>[^?&#;=]*+)=)(?P<value>[^?&#;]*+)")
+_userinfo = re.compile(r"(://)[^/?#@]*+@")
 
 
 def is_secret(name: str) -> bool:
@@ -26,8 +30,12 @@ def is_secret(name: str) -> bool:
 
 
 def mask_fields(fields: Fields) -> Fields:
-    """The fields with their secrets masked. A cookie keeps its name, an Authorization its scheme."""
-    return tuple([(name, _mask(name.lower(), value) if is_secret(name) else value) for name, value in fields])
+    """The fields with their secrets masked. A cookie keeps its name, an Authorization its scheme, a URL (Location,
+    Referer) all but the values of its secret parameters.
+    """
+    return tuple(
+        [(name, _mask(name.lower(), value) if is_secret(name) else mask_target(value)) for name, value in fields]
+    )
 
 
 def _mask(name: str, value: str) -> str:
@@ -46,11 +54,15 @@ def _mask_pair(pair: str) -> str:
 
 
 def mask_target(target: str) -> str:
-    """A target whose query's secrets are masked."""
-    path, mark, query = target.partition("?")
-    if not mark or not is_secret(query):
-        return target
-    pairs = [pair.partition("=") for pair in query.split("&")]
-    masked = [f"{name}={TARGET_MASK}" if equals and is_secret(name) else f"{name}{equals}{value}"
-              for name, equals, value in pairs]  # fmt: skip
-    return f"{path}?{'&'.join(masked)}"
+    """A target or a URL, with the secrets in its query, its fragment and before its host masked."""
+    if "@" in target:
+        target = _userinfo.sub(rf"\1{TARGET_MASK}@", target)
+    return _parameter.sub(_mask_parameter, target) if "=" in target else target
+
+
+def _mask_parameter(found: re.Match[str]) -> str:
+    """A secret may be in a parameter, or in one of a URL that is a parameter's value."""
+    value = unquote(found["value"])
+    if is_secret(unquote(found["name"])) or ("=" in value and is_secret(value)):
+        return f"{found['before']}{TARGET_MASK}"
+    return found[0]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..lifecycle import events as ev
+from .secrets import mask_target
 from .trace import CANCELLED, FAILED, HANDLER, OK, OPEN, REQUEST, RESPONSE, STEP, SUBREQUEST, SUSPEND, Span
 
 #: Characters of an error's words.
@@ -156,7 +157,7 @@ class Line:
         _, upstream, name = before
         _, words, member, moments = after or (0, "", "", [])
         return Span(
-            kind=kind, name=name, start=start, end=end, outcome=outcome, upstream=upstream,
+            kind=kind, name=mask_target(name), start=start, end=end, outcome=outcome, upstream=upstream,
             detail=" ".join([each for each in (words, member) if each]), children=self._steps(start, moments),
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -275,6 +276,6 @@ class Stepper:
 
 def check_limit(limit: float) -> float:
     """Raises ValueError."""
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
-        raise ValueError(f"a hold's limit is a number of seconds above 0, and not infinite; got {limit!r}")
-    return limit
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= sys.float_info.max:
+        raise ValueError(f"a hold's limit is a number of seconds above 0, and not infinite; got {limit!r:.40}")
+    return float(limit)

@@ -128,6 +128,7 @@ def test_stepping(controlled: Controlled, backend: str) -> None:
 def test_a_stepper_that_is_opened_wrongly(controlled: Controlled) -> None:
     server, client = controlled()
     for given, why in (({"filter": "~zz"}, "column"), ({"at": "suspend"}, "only told"), ({"limit": -1}, "limit"),
+                       ({"limit": 10**400}, "limit may not be"),
                        ({"at": []}, "name a phase"), ({"filter": 5}, "may not be"), ({"unknown": 5}, "not known"),
                        ({"at": [5]}, "held")):  # fmt: skip
         with pytest.raises(Refused, match=why) as refused:
@@ -247,8 +248,12 @@ def test_levels_and_the_drain(controlled: Controlled) -> None:
     for level, name in (("loud", "coserver"), ("debug", "root"), ("debug", "coserverx")):
         with pytest.raises(Refused):
             client.set_level(level, name)
+    with pytest.raises(Refused, match="logger must be coserver"):
+        client.set_level("debug", "coserver.x\n2026-01-01 ERROR made up")
     with pytest.raises(Refused, match="grace"):
         client.drain(-1)
+    with pytest.raises(Refused, match="grace may not be 1000"):
+        client.drain(10**400)  # more than a clock can add
     client.drain(0)
     until(lambda: not server.running)
 
@@ -288,6 +293,8 @@ def test_tcp_only_with_the_token_and_no_page(controlled: Controlled) -> None:
     assert raw(port, **right, Host="rebound.example") == 403
     assert raw(port, **right, Host=f"localhost:{port}") == 200
     assert raw(port, **right, Host=f"[::1]:{port}") == 200
+    assert raw(port, **right, Host=f"LocalHost:{port}") == 200
+    assert raw(port, **right, Origin="http://[") == 403
     assert raw(port, **right, Origin="http://evil.example") == 403
     assert raw(port, **right, Origin="null") == 403
     assert raw(port, **right, Origin="http://localhost:8888") == 200
