@@ -50,18 +50,19 @@ class Prompt:
 
     def cell(self, at: int, width: int) -> int:
         """The column of the line in which a character of the text stands."""
-        begin, _ = self._window(width)
-        return len(self.label) + 1 + cell_len(self.text[begin:at])
+        return cell_len(self.label) + 1 + cell_len(self.text[self._begin(width) : at])
 
-    def _window(self, width: int) -> tuple[int, int]:
-        """From which character on the text is shown, and how many."""
-        room = max(width - len(self.label) - 3, 1)
-        return max(0, self.at - room + 1), room
+    def _begin(self, width: int) -> int:
+        """From which character on the text is shown: the one at the cursor is in view, be they one cell wide or two."""
+        room, begin = max(width - cell_len(self.label) - 3, 2), self.at
+        while begin and cell_len(self.text[begin - 1 : self.at + 1]) <= room:
+            begin -= 1
+        return begin
 
     def line(self, width: int) -> Text:
         """The line, its cursor in view."""
-        begin, room = self._window(width)
-        shown = self.text[begin : begin + room] + " "
+        begin = self._begin(width)
+        shown = self.text[begin : self.at + width] + " "
         where = self.at - begin
         line = Text.assemble((f"{self.label} ", "bold cyan"), no_wrap=True, overflow="crop")
         line.append(shown[:where])

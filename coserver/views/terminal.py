@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import select
 import signal
 import sys
@@ -19,14 +20,21 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from .glyphs import table_for
+
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"  # other screen, no cursor, no wrapping, empty
 _LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
 #: Seconds after which an escape by itself is the key, and not the beginning of another one's sequence.
 _ESCAPE = 0.05
+#: ... and after which the rest of a sequence comes no more: over a slow line it comes in pieces, and what is left of an
+#: arrow, an "A" say, is a key as well.
+_REST = 1.0
+_BEGUN = re.compile(r"\x1b(?:O|\[\[?[0-9;<=>?]*)?\Z")
 _SEQUENCES = {
     "[A": "up", "[B": "down", "[C": "right", "[D": "left", "OA": "up", "OB": "down", "OC": "right", "OD": "left",
     "[H": "home", "[F": "end", "OH": "home", "OF": "end", "[1~": "home", "[4~": "end", "[3~": "delete",
     "[5~": "pageup", "[6~": "pagedown", "[Z": "backtab",
+    "OP": "f1", "[11~": "f1", "[[A": "f1",
 }  # fmt: skip
 _CONTROLS = {
     "\r": "enter", "\n": "enter", "\t": "tab", "\x7f": "backspace", "\x08": "backspace", "\x15": "ctrl-u",
@@ -41,8 +49,16 @@ class Terminal:
         self._in, self._out = sys.stdin.fileno(), sys.stdout.fileno() if out is None else out
         if not os.isatty(self._in) or not os.isatty(self._out):
             raise OSError("the dashboard needs a terminal; --once prints one picture, --json the same as JSON")
+        term = os.environ.get("TERM", "")
+        if term.lower() in ("dumb", "unknown"):
+            raise OSError(
+                f"the dashboard needs a terminal whose cursor can be moved, and TERM is {term}; --once prints one "
+                "picture, --json the same as JSON"
+            )
+        self._encoding = sys.stdout.encoding or "utf-8"
+        self._glyphs = table_for(term, self._encoding)
         self._shown: list[str] = []
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = codecs.getincrementaldecoder(self._encoding)("replace")
         self._pending = ""
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -110,10 +126,13 @@ class Terminal:
             if not data:
                 return ["eof"]
             self._pending += self._decoder.decode(data)
-            while self._pending.endswith("\x1b") or self._pending[-2:] in ("\x1b[", "\x1bO"):
-                if not select.select([self._in], [], [], _ESCAPE)[0]:
+            while begun := _BEGUN.search(self._pending):
+                if not select.select([self._in], [], [], _ESCAPE if begun[0] == "\x1b" else _REST)[0]:
                     break
-                self._pending += self._decoder.decode(os.read(self._in, 4096))
+                data = os.read(self._in, 4096)
+                if not data:
+                    break
+                self._pending += self._decoder.decode(data)
         found, self._pending = read_keys(self._pending), ""
         return found
 
@@ -134,7 +153,7 @@ class Terminal:
         with self._console.capture() as captured:
             self._console.print(line, end="", no_wrap=True, overflow="ignore", crop=False, width=width + 1)
         # Not at the line's end: the cursor then stands on the last cell, and would erase it.
-        return captured.get() + ("\x1b[0m\x1b[K" if line.cell_len < width else "")
+        return captured.get().translate(self._glyphs) + ("\x1b[0m\x1b[K" if line.cell_len < width else "")
 
     def _take(self) -> None:
         tty.setcbreak(self._in)  # Ctrl+C stays a signal: it ends whatever happens here
@@ -149,7 +168,7 @@ class Terminal:
             pass  # the terminal is gone
 
     def _write(self, text: str) -> None:
-        data = text.encode("utf-8", "replace")
+        data = text.encode(self._encoding, "replace")
         while data:
             try:
                 data = data[os.write(self._out, data) :]
@@ -204,7 +223,7 @@ def _sequence(rest: str) -> tuple[str, int]:
     """The key of an escape sequence, "" for one that is not known, and how many characters it took."""
     if not rest or rest[0] not in "[O":
         return "escape", 0
-    end = 1
+    end = 2 if rest.startswith("[[") else 1  # the Linux console's function keys
     while end < len(rest) and not ("@" <= rest[end] <= "~"):
         end += 1
     sequence = rest[: end + 1]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from io import TextIOWrapper
 from typing import Any
 
 import pytest
@@ -12,13 +19,14 @@ from coserver.observe.snapshot import Snapshot
 from coserver.observe.trace import Body, Message
 from coserver.views import held as held_view
 from coserver.views.dashboard import Dashboard
+from coserver.views.glyphs import table_for
 from coserver.views.keys import KEYS, press
 from coserver.views.live import VIEWS, example
 from coserver.views.prompt import Prompt
 from coserver.views.rates import Rates, sparkline
 from coserver.views.samples import page
 from coserver.views.screen import example_board, plain_lines
-from coserver.views.terminal import read_keys
+from coserver.views.terminal import Terminal, read_keys
 
 
 @pytest.mark.parametrize("width", [1, 2, 7, 20, 40, 79, 80, 120, 300])
@@ -267,6 +275,13 @@ def test_a_prompt() -> None:
         assert cell_len(prompt.line(width).plain) >= 1
     prompt.press("escape")
     assert prompt.given_up
+    wide = Prompt("x:", "中文" * 30)
+    for _ in range(61):
+        line = wide.line(40)
+        at = line.plain.index(wide.text[wide.at]) if wide.at < 60 else len(line.plain) - 1
+        assert cell_len(line.plain[: at + 1]) <= 40  # the cursor is in view
+        assert wide.cell(wide.at, 40) < 39
+        wide.press("left")
 
 
 def test_keys_of_a_terminal() -> None:
@@ -274,6 +289,50 @@ def test_keys_of_a_terminal() -> None:
         "a", "up", "pageup", "enter", "backspace", "é", "escape", "down",
     ]  # fmt: skip
     assert read_keys("\x1b") == ["escape"]
+    assert read_keys("\x1bOP\x1b[11~\x1b[[A\x1b[[Bx") == ["f1", "f1", "f1", "x"]  # an A lets all go
+
+
+@contextmanager
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, term: str = "xterm") -> Iterator[int]:
+    """The other end of one that is stdin and stdout."""
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "r+b", buffering=0) as raw, TextIOWrapper(raw, "utf-8") as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        monkeypatch.setattr("sys.stdout", stream)
+        monkeypatch.setenv("TERM", term)
+        yield master
+    os.close(master)
+
+
+def test_a_key_that_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    with on_a_terminal(monkeypatch) as master, Terminal() as terminal:
+
+        def type_slowly() -> None:
+            for piece in (b"\x1b[", b"B", b"\x1b[6", b"~", b"\xc3", b"\xa9"):
+                os.write(master, piece)
+                time.sleep(0.02)
+
+        thread = threading.Thread(target=type_slowly)
+        thread.start()
+        found: list[str] = []
+        while len(found) < 3:
+            found += terminal.keys(5)
+        thread.join()
+    assert found == ["down", "pagedown", "é"]
+
+
+def test_no_dashboard_on_a_dumb_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    with on_a_terminal(monkeypatch, "dumb"), pytest.raises(OSError, match="TERM is dumb; --once prints"):
+        Terminal()
+
+
+@pytest.mark.parametrize(("term", "encoding", "shown"), [
+    ("xterm", "utf-8", "▸ µ ‖ ▁█"), ("linux", "utf-8", "► µ ║ _█"), ("vt100", "ascii", "> u = _#"),
+])  # fmt: skip
+def test_characters_that_a_terminal_lacks(term: str, encoding: str, shown: str) -> None:
+    assert "▸ µ ‖ ▁█".translate(table_for(term, encoding)) == shown
+    everything = "".join(plain_lines(example_board(), 120, 40)).translate(table_for("vt100", "ascii"))
+    assert everything.isascii()
 
 
 def test_views_of_hostile_text() -> None:
