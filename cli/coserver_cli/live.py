@@ -23,10 +23,12 @@ def run_live(
 ) -> int | None:
     """As ``App.run``: until a signal, or until a person ends the dashboard; the signal's number. Raises AppError."""
     from coserver.control.client import Client
+    from coserver.views.terminal import is_dumb
     from coserver.views.top import run
 
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise AppError("--live draws in a terminal, and this is none; leave it out, and attach by coserver top")
+    if is_dumb() or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        this = "TERM is dumb" if is_dumb() else "this is none"
+        raise AppError(f"--live draws in a terminal, and {this}; leave it out, and attach by coserver top")
     if options.get("control") == "off":
         raise AppError("--live asks by the control socket; leave --no-control out")
     if not options.get("uds") and options.get("fd") is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -76,7 +77,16 @@ class TextFormat(logging.Formatter):
             if colour := self._colours.get(record.levelno):
                 level = f"\x1b[{colour}m{level}\x1b[0m"
             message = f"{self.formatTime(record, self.datefmt)} {level} {record.name}: {message}"
-        return "\n".join([message, *_appendix(record)])
+        text = "\n".join([message, *_appendix(record)])
+        return text if text.isprintable() else _UNSAFE.sub(_escape, text)
+
+
+#: What a terminal obeys, and a client may have written into what is logged; of escape sequences colours go through.
+_UNSAFE = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 _COLOURS = {10: "2", 20: "32", 30: "33", 40: "31", 50: "1;31"}  # DEBUG dim, INFO green, yellow, red, CRITICAL bold

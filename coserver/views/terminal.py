@@ -49,14 +49,13 @@ class Terminal:
         self._in, self._out = sys.stdin.fileno(), sys.stdout.fileno() if out is None else out
         if not os.isatty(self._in) or not os.isatty(self._out):
             raise OSError("the dashboard needs a terminal; --once prints one picture, --json the same as JSON")
-        term = os.environ.get("TERM", "")
-        if term.lower() in ("dumb", "unknown"):
+        if is_dumb():
             raise OSError(
-                f"the dashboard needs a terminal whose cursor can be moved, and TERM is {term}; --once prints one "
-                "picture, --json the same as JSON"
+                "the dashboard needs a terminal whose cursor moves, and TERM is dumb; --once prints one picture, "
+                "--json the same as JSON"
             )
         self._encoding = sys.stdout.encoding or "utf-8"
-        self._glyphs = table_for(term, self._encoding)
+        self._glyphs = table_for(os.environ.get("TERM", ""), self._encoding)
         self._shown: list[str] = []
         self._decoder = codecs.getincrementaldecoder(self._encoding)("replace")
         self._pending = ""
@@ -187,6 +186,11 @@ class Terminal:
         signal.signal(signal.SIGTSTP, self._stopped)  # here it goes on
         self._take()
         self.wake()
+
+
+def is_dumb() -> bool:
+    """Whether its cursor cannot be moved: Emacs' shell, a log that is looked at."""
+    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
 
 
 class _Suspended:

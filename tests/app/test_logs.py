@@ -146,6 +146,16 @@ def test_a_slip_in_a_log_call_hides_nothing(form: logging.Formatter, message: An
     assert ("%" in said) == isinstance(message, str)
 
 
+def test_text_that_a_terminal_would_obey() -> None:
+    """A client may have written it: its own cannot be told from an app's, so colours go through, and nothing else."""
+    said = failed(RuntimeError("no \x1b]0;title\x07 \x1b[2J \x9b2J \r\u202e \x1b[31mred\x1b[0m\tat é 中\nline two"))
+    lines = TextFormat().format(said).splitlines()
+    assert lines[-2:] == [
+        "RuntimeError: no \\x1b]0;title\\x07 \\x1b[2J \\x9b2J \\r\\u202e \x1b[31mred\x1b[0m\tat é 中",
+        "line two",
+    ]
+
+
 def test_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
