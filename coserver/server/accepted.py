@@ -244,7 +244,13 @@ class Accepted(EndedFromOutside):
         self._pause.end(self)
 
     def tell_broken(self, error: BaseException, of: Any = None) -> None:
-        """Say that a response was broken off, by a failure or a cancellation."""
+        """Say that a response was broken off, by a failure or a cancellation.
+
+        After a write that failed the close is a reset: where the system ran out of buffers the client is still there,
+        and some take a head that ends anywhere for a whole one.
+        """
+        if isinstance(error, anyio.BrokenResourceError):
+            self.aborted = True
         if not self.emitter.heard:
             return
         if isinstance(error, Exception):

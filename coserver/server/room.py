@@ -7,6 +7,7 @@ is reset, nobody gets a 503, and a connection that is being used is not taken fr
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
@@ -64,9 +65,11 @@ class Room:
         return self._wait(backlog) if self.full else None
 
     async def exhausted(self, backlog: Backlog, error: OSError, first: bool) -> None:
-        """The system has no descriptor, or no memory, for the next connection."""
+        """The system has no descriptor, or no memory, for the next connection, or forbids it."""
         if first:
-            way_out = "waiting for connections to end (raise the limit with ulimit -n)"
+            way_out = "trying again"
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                way_out = "waiting for connections to end (raise the limit with ulimit -n)"
             note = self._service.breaches.note
             note("descriptors", "the backlog", "cannot accept: %s; %s", error, way_out, level=logging.ERROR)
         with self._somebody_waits():

@@ -23,7 +23,9 @@ from .stream import Socket
 BACKLOG = 4096
 #: Accepted in one go before other tasks get a turn.
 _BATCH = 64
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+#: What makes a listening socket of no use for ever. Anything else that accept(2) raises passes: want of descriptors or
+#: memory, or what a security module or a later kernel says; a server must not end for it.
+_OF_THE_SOCKET = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
 #: Where Linux's tcp_info of a listening socket tells how many wait in its queue (tcpi_unacked; tcp(7)).
 _WAITING_AT = 24 if sys.platform == "linux" else 0
 #: What accept(2) hands over of the connection that was to be accepted, on Linux; the next one may be sound.
@@ -31,6 +33,7 @@ _OF_ONE_CLIENT = {
     errno.ECONNABORTED,
     errno.ECONNRESET,
     errno.EPROTO,
+    errno.EPERM,  # a firewall's rule
     errno.ENOPROTOOPT,
     errno.ENETDOWN,
     errno.ENETUNREACH,
@@ -191,7 +194,7 @@ class Listener:
             self._exhausted = False
             await self._loop.wait_readable(self._socket)
         except OSError as error:
-            if error.errno not in _EXHAUSTED:
+            if error.errno in _OF_THE_SOCKET:
                 raise
             first, self._exhausted = not self._exhausted, True
             await room.exhausted(self, error, first)

@@ -157,7 +157,10 @@ class SocketStream(ByteStream):
     def reset(self) -> None:
         """Close at once, so that the peer cannot take it for an orderly end; what it has not read yet may be lost."""
         if self._socket.fileno() >= 0:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            except OSError:
+                pass  # the peer was faster (macOS)
             self.close()
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +16,8 @@ import anyio
 import pytest
 
 from coserver import App, Limits, Request, Server, testing
-from tests.server.clients import Client, answers, chunked, connect, get, post, until
+from coserver.transport.stream import SocketStream
+from tests.server.clients import PATIENCE, Client, answers, chunked, connect, get, post, until
 
 
 class Counting:
@@ -299,3 +301,27 @@ async def test_half_an_answer_is_never_taken_for_a_whole_one(counting: Counting,
                 answers(raw)
         assert b"content-length: 20000000" in raws[0]
         assert not raws[1].endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("path", ["/", "/stream"])
+async def test_a_system_out_of_buffers(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """The client is still there, and must not take what it has of a head for the whole."""
+    original = SocketStream.send_now
+
+    def fail(stream: SocketStream, data: bytes | memoryview) -> int:
+        if stream.sent:
+            raise anyio.BrokenResourceError("No buffer space available")
+        return original(stream, data[:20])
+
+    app = App()
+    app.get("/")(lambda: "ok")
+    app.get("/stream")(lambda: iter(["ok"]))
+    async with testing.serving(app) as server:
+        monkeypatch.setattr(SocketStream, "send_now", fail)
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(get(path))
+            client.settimeout(PATIENCE)
+            await anyio.wait_readable(client)
+            with pytest.raises(ConnectionResetError):
+                await anyio.to_thread.run_sync(client.makefile("rb").read)
+        monkeypatch.undo()

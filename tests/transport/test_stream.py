@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import errno
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -216,3 +217,17 @@ async def test_other_streams_compose() -> None:
         far.sendall(b"one\ntwo\n")
         assert await buffered.receive_until(b"\n", 100) == b"one"
         assert await buffered.receive_exactly(4) == b"two\n"
+
+
+async def test_a_reset_that_the_system_refuses_an_option_for() -> None:
+    """As macOS does once the peer is gone: it is closed all the same."""
+
+    class Refusing(_socket.socket):
+        def setsockopt(self, *args: object) -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    near, far = socket.socketpair()
+    with far:
+        stream = SocketStream(Refusing(fileno=near.detach()), Loop.current())
+        stream.reset()
+        assert stream.fileno() == -1
