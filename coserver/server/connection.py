@@ -21,17 +21,17 @@ from ..lifecycle.phases import ACCEPT, BODY, HANDLER, HEAD, RECYCLE, RESPONSE
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.http1 import Http1Reader
 from ..transport.parking import is_cancellation
-from ..upstream.errors import UpstreamError
 from ..upstream.parent import Asked, end_forwarding
 from ..upstream.subrequest import Subrequest
 from .accepted import Accepted
 from .afterwork import begin_work, work_after
 from .bodies import discard_body, next_piece, read_body
 from .endings import last_words, refuse
-from .endpoint import AWAIT, WORKER, Endpoint
+from .endpoint import AWAIT, WORKER
 from .errors import ClientLeft, HTTPException
 from .exchange import Exchange, next_exchange_id
-from .failures import find_handler, plain_answer
+from .failing import endpoint_for
+from .failures import plain_answer
 from .limits import limits_of
 from .linger import linger
 from .responding import respond, respond_at_once, send_rest
@@ -243,16 +243,7 @@ class HttpConnection(Accepted):
         What an error handler raises is answered in words.
         """
         exchange.after = None
-        endpoint, expected = self._error_handler(exchange, error)
-        if isinstance(error, UpstreamError):  # where it went wrong stands in its words, not in a traceback
-            if not expected:
-                log.warning("handler %s, %r, request id %s: %s", exchange.endpoint_name, exchange,
-                            exchange.request.request_id, error, extra=exchange.marks)  # fmt: skip
-        elif not expected and not isinstance(error, HTTPException):
-            log.error("handler %s failed on %r, request id %s", exchange.endpoint_name, exchange,
-                      exchange.request.request_id, exc_info=error, extra=exchange.marks)  # fmt: skip
-        if isinstance(error, HTTPException) and error.limit:
-            self.service.breaches.note(error.limit, self.peer, "%r: %s (%s)", self, error.detail, error.limit)
+        endpoint = endpoint_for(self, exchange, error)
         if endpoint is None:
             return plain_answer(error)
         exchange.failed = True
@@ -260,17 +251,6 @@ class HttpConnection(Accepted):
         if not self.reader.body_done:
             await self._read_body(exchange)
         return await self._run(exchange)
-
-    def _error_handler(self, exchange: Exchange, error: BaseException) -> tuple[Endpoint | None, bool]:
-        if exchange.failed or not isinstance(error, Exception):
-            return None, False
-        tables = exchange.endpoint.errors if exchange.endpoint else ()
-        if isinstance(error, HTTPException):
-            tables = error.tables or tables
-        endpoint, expected = find_handler(error, tables)
-        if endpoint is None and not isinstance(error, HTTPException | UpstreamError):
-            return self.service.last_resort, False
-        return endpoint, expected
 
     def make_ready(self, now: float) -> None:
         """Nothing is left of the exchange; the next request may come, within ``Limits.idle_timeout``."""

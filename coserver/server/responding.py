@@ -21,7 +21,7 @@ from .exchange import Exchange
 from .filebody import FileBody, FilePart
 from .response import TEXT, Response, error_response
 from .streaming import close_body, send_stream
-from .telling import tell_handled, tell_served
+from .telling import tell_begun, tell_held_back, tell_served
 
 if TYPE_CHECKING:
     from .connection import HttpConnection
@@ -52,23 +52,18 @@ def respond_at_once(connection: HttpConnection, exchange: Exchange, answer: Resp
     exchange.status = status
     if emitter.heard:
         exchange.answer_head = data
-        if exchange.untold and emitter.prompt:
-            tell_handled(connection, exchange, now)
-        if emitter.watched:
-            emitter.tell(ev.ResponseStarted(**connection.facts(), status=status))
+        tell_begun(connection, exchange)
     try:
         taken = connection.send_now(data)
     except Exception as error:
-        if exchange.untold:
-            tell_handled(connection, exchange, now)
+        tell_held_back(connection, exchange, now)
         connection.tell_broken(error)
         raise
     exchange.size = len(body)
     if service.heads is not None:
         service.heads(connection, exchange, data)
     if taken < len(data):
-        if exchange.untold:
-            tell_handled(connection, exchange, now)
+        tell_held_back(connection, exchange, now)
         exchange.answer_head = data
         return data[taken:]
     if emitter.heard:
@@ -114,8 +109,7 @@ async def respond(connection: HttpConnection, exchange: Exchange, answer: Respon
 
         response = settle(exchange, response)
     connection.since = now = monotonic()
-    if exchange.untold:
-        tell_handled(connection, exchange, now)
+    tell_held_back(connection, exchange, now)
     exchange.keep_alive = may_go_on(connection, exchange)
     try:
         head, framing = wire.encode_head(exchange, response, connection.service.date(now))

@@ -26,12 +26,27 @@ def tell_started(connection: HttpConnection, exchange: Exchange) -> None:
 
 
 def tell_handled(connection: HttpConnection, exchange: Exchange, at: float) -> None:
-    """... and it returned ``at`` that moment."""
+    """It returned ``at`` that moment."""
     if exchange.untold:
         tell_started(connection, exchange)
     connection.emitter.tell(
         ev.make_handler_finished(at=at, connection=connection.id, exchange=exchange.id, source=exchange)
     )
+
+
+def tell_held_back(connection: HttpConnection, exchange: Exchange, at: float) -> None:
+    """What was to be told when all is over, if anything was, is told now; the handler returned ``at`` that moment."""
+    if exchange.untold:
+        tell_handled(connection, exchange, at)
+
+
+def tell_begun(connection: HttpConnection, exchange: Exchange) -> None:
+    """The usual response is about to go out."""
+    emitter = connection.emitter
+    if emitter.prompt:
+        tell_held_back(connection, exchange, connection.since)
+    if emitter.watched:
+        emitter.tell(ev.ResponseStarted(**connection.facts(), status=exchange.status))
 
 
 def tell_served(connection: HttpConnection, exchange: Exchange) -> None:
