@@ -32,6 +32,8 @@ from .following import Following
 from .holding import Holding
 from .wire import PROTOCOL, trace_dict
 
+#: Requests sent again at once; more wait.
+REPLAYS = 8
 #: A logger of coserver's own: a name that a log's line can take.
 _logger = re.compile(r"coserver(?:\.\w{1,40}){0,4}")
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -73,6 +75,7 @@ class Api:
         self.check = check
         self.holding = Holding(server)
         self.following = Following(server)
+        self._replaying = anyio.CapacityLimiter(REPLAYS)  # each has a thread, and pictures need some too
 
     def router(self) -> Router:
         """Its routes."""
@@ -234,7 +237,7 @@ class Api:
         """Send its request again, to the listener that had it."""
         trace = await self._trace(id)
         try:
-            found = await anyio.to_thread.run_sync(self.server.traces.replay, trace)
+            found = await anyio.to_thread.run_sync(self.server.traces.replay, trace, limiter=self._replaying)
         except (OSError, http.client.HTTPException) as error:
             raise HTTPException(502, f"it could not be sent again: {error}") from error
         except ReplayError as error:

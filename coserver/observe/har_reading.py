@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -22,6 +21,8 @@ T = TypeVar("T")
 
 #: A browser's timings, in the order in which they happen; ``ssl`` is a part of ``connect``.
 _TIMINGS = ("blocked", "dns", "connect", "send", "wait", "receive")
+#: Of seconds, bytes and ids alike: what is greater was not measured, and no axis could show it.
+_LARGEST = 1e15
 #: How deep spans lie within spans.
 _DEPTH = 20
 
@@ -80,8 +81,8 @@ class _Reader:
         value = self.value.get(name, default)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise HarError(f"{self._at(name)} must be a number; got {value!r:.40}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+            raise HarError(f"{self._at(name)} must be a number, {_LARGEST:g} at most; got {value!r:.40}")
         return value
 
     def read(self, name: str, convert: Callable[[str], T], what: str) -> T:
@@ -101,9 +102,11 @@ def _trace(entry: _Reader, number: int, make: type[Trace]) -> Trace:
         url.scheme not in ("http", "https") or not url.netloc
     ):  # the target alone would not say it; data: has not even a host
         target = request.text("url")
-    seconds = own.number("seconds", max(entry.number("time"), 0.0) / 1e3)
+    seconds = max(own.number("seconds", entry.number("time") / 1e3), 0.0)
     spans = tuple([_span(one, 0) for one in own.rows("spans", needed=False)]) or _steps(entry, seconds)
     status = max(int(response.number("status")), 0)
+    if status > 999:
+        raise HarError(f"{response.path}.status must have three digits; got {status}")
     return make(
         id=int(own.number("id", number)),
         connection=_whole(entry.value.get("connection")),
@@ -134,7 +137,9 @@ def _trace(entry: _Reader, number: int, make: type[Trace]) -> Trace:
 
 def _moment(text: str) -> float:
     moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    datetime.fromtimestamp(seconds, UTC)  # at the ends of the calendar that is not a matter of course
+    return seconds
 
 
 def _whole(value: Any) -> int:
@@ -170,11 +175,14 @@ def _content(body: _Reader, coding: str) -> bytes:
 def _span(row: _Reader, depth: int) -> Span:
     if depth > _DEPTH:
         raise HarError(f"{row.path}: spans lie {_DEPTH} deep at most")
+    start, end = row.number("start"), row.number("end")
+    if not 0 <= start <= end:
+        raise HarError(f"{row.path}.end must not be before its start, nor that before 0; got {start:g} to {end:g}")
     return Span(
         kind=row.text("kind", None),
         name=row.text("name"),
-        start=row.number("start"),
-        end=row.number("end"),
+        start=start,
+        end=end,
         outcome=row.text("outcome", OK),
         detail=row.text("detail"),
         upstream=row.text("upstream"),

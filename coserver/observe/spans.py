@@ -165,7 +165,7 @@ class Line:
         found = []
         for name, moment in moments:
             if moment:
-                end = moment - self.started
+                end = max(moment - self.started, start)  # an answer may begin before the request is out
                 found.append(Span(kind=STEP, name=name, start=start, end=end))
                 start = end
         return tuple(found)

@@ -129,8 +129,8 @@ class Trace:
 
     @property
     def url(self) -> str:
-        """The whole URL, with secrets in its query masked."""
-        return url_of(self, self.target)
+        """The whole URL, with its secrets masked."""
+        return mask_target(self.raw_url)
 
     @property
     def raw_url(self) -> str:

@@ -49,7 +49,7 @@ class Waterfall:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = max(40, options.max_width)
         rows = rows_of(self.trace)
-        widest = max(cell_len(_label(row)) for row in rows)
+        widest = max((cell_len(_label(row)) for row in rows), default=0)  # a browser's may have no steps at all
         label = min(widest, _LABEL_MAX, width // 3)
         axis = width - label - _TIME - 3
         yield self.above

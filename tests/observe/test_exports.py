@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from coserver.observe.har_reading import read_har
 from coserver.observe.otel import to_otel
 from coserver.observe.recorder import Bounds
 from coserver.observe.resending import ReplayError, as_curl
+from coserver.observe.trace import Body, Message
 from coserver.views.samples import all_samples, page
 
 from ..certificates import write
@@ -120,6 +123,12 @@ def test_curl_says_the_same_again(backend: str) -> None:
         post("/x/d", b"@file 'quoted' \"x\" \\n\n$HOME", "Content-Type: text/plain"),
         post("/x/e", bytes(range(256))),
         chunked("/x/f", b"a", b"b"),
+        get("/x/g", "X-Name: J\u00fcrgen", "X-Spelled: \u4f60"),
+        get("/x/h").replace(b"\r\n\r\n", b"\r\nX-Byte: \xe9\x9b31m'\\\r\n\r\n"),
+        post("/x/i", b"\x1b[31m\r\n\tred"),
+        post("/x/j", b"!! $(id) `id` \\n %s \n"),
+        b"GET http://t.example/x/k?a=1 HTTP/1.1\r\nHost: t.example\r\n\r\n",
+        b"GET /x/l HTTP/1.0\r\n\r\n",
     ]
     with app.start(backend=backend, record=True) as server:
         import socket
@@ -138,7 +147,68 @@ def test_curl_says_the_same_again(backend: str) -> None:
         for fields in (before[2], after[2]):
             for name in ("content-length", "transfer-encoding"):
                 fields.pop(name, None)
-        assert before == after
+        assert before == (after[0], after[1].replace(f"127.0.0.1:{server.port}", "t.example"), *after[2:])
+
+
+def test_a_line_for_curl_obeys_nothing_and_hides_nothing() -> None:
+    """What a terminal would obey stands in it as numbers, no file is read by it, and what lacks is told."""
+
+    def line(*fields: tuple[str, str], body: Body = Body(), **more: Any) -> str:  # noqa: B008 - a value
+        return as_curl(replace(page(), request=Message(unmasked=fields, body=body), **more))
+
+    assert "$'x: \\x9b31m\\x27'" in line(("x", "\x9b31m'"))
+    assert line(("x", "J\u00c3\u00bcrgen")).count("'x: J\u00fcrgen'") == 1
+    assert "base64 --decode" in line(body=Body(content=b"\x1b[31m", size=5))
+    assert "base64 --decode" in line(body=Body(content=b"a" * 110_000, size=110_000))
+    assert ":authority" not in line((":authority", "shop.example"), ("x", "y"))
+    assert line(("content-length", "9")).endswith("# its body was not read to its end: 0 bytes of it are known")
+    assert "--unix-socket /run/shop.sock" in line(dst="/run/shop.sock")
+    assert "--request-target '*' http://shop.example/ " in line(raw_target="*", host="shop.example")
+    for wrong in (("@/etc/passwd", "x"), ("x", "a\r\nb: c"), ("a b", "c")):
+        with pytest.raises(ReplayError, match="cannot be sent: a field's name is a token"):
+            line(wrong)
+    with pytest.raises(ReplayError, match="went to no server of HTTP"):
+        line(raw_target="data:text/plain,x")
+    assert "geheim" not in line(host="me:geheim@shop.example")
+
+
+async def test_an_answer_that_never_ends_ends_its_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App(name="shop")
+
+    @app.get("/ticks")
+    async def ticks() -> Any:
+        async def each() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * 100_000
+                await anyio.sleep(0.01)
+
+        return each()
+
+    async with talking(app, record=True) as (server, client):
+        await client.send(get("/ticks"))
+        await until(lambda: server.snapshot().filter("~at response"))
+        await client.stream.aclose()
+        await until(lambda: len(server.traces))
+        (trace,) = server.traces
+        with pytest.raises(TimeoutError, match=r"goes on for too long; \d+ bytes have come"):
+            await server.traces.areplay(trace, timeout=0.2)
+        monkeypatch.setattr("coserver.observe.resending.ANSWER_MAX", 1 << 20)
+        with pytest.raises(ReplayError, match="more than 1 MiB"):
+            await server.traces.areplay(trace)
+        await until(lambda: not server.snapshot().exchanges)
+
+
+async def test_what_came_from_elsewhere_is_sent_or_refused() -> None:
+    """A browser's HAR may have fields and targets that no server would have taken."""
+    async with talking(shop(), record=True) as (server, client):
+        await client.ask(get("/items/7"))
+        (trace,) = server.traces
+        good = replace(trace, request=Message(unmasked=((":method", "GET"), ("host", "x"), ("x-name", "\u4f60"))))
+        assert (await server.traces.areplay(good)).content == b'{"id":7}'
+        for wrong in (replace(trace, raw_target="/\u4f60"), replace(trace, method="GE\u4f60"),
+                      replace(trace, request=Message(unmasked=(("x", "a\r\nb"),)))):  # fmt: skip
+            with pytest.raises(ReplayError, match="cannot be sent"):
+                await server.traces.areplay(wrong)
 
 
 async def test_a_replay_sends_the_same_with_its_secrets(tmp_path: Path) -> None:

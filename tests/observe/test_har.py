@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,16 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from coserver import App, Response
+from coserver.observe.chrome import to_chrome
 from coserver.observe.har import to_har
 from coserver.observe.har_reading import HarError, read_har
+from coserver.observe.otel import to_otel
+from coserver.observe.resending import ReplayError, as_curl
 from coserver.observe.trace import Trace
+from coserver.views import exchange
 from coserver.views.samples import all_samples, page
 from coserver.views.waterfall_svg import waterfall_svg
 
@@ -163,13 +169,18 @@ def entry(**changes: Any) -> dict[str, Any]:
             r"entries\[0\].startedDateTime must be a date of ISO 8601; got 'yesterday'",
         ),
         (entry(startedDateTime=3), "startedDateTime must be a text; got int"),
-        (entry(time="long"), "time must be a number; got 'long'"),
+        (entry(time="long"), "time must be a number, 1e.15 at most; got 'long'"),
         (entry(time=float("nan")), "time must be a number"),
         (entry(request={"method": 3, "url": "http://x/"}), "method must be a text"),
         (entry(request={"method": "GET"}), "url must be a text; got NoneType"),
         (entry(request={"method": "GET", "url": "http://[/"}), "url must be a URL"),
         (entry(request={"method": "GET", "url": "http://x/", "headers": [{"name": 1}]}), r"headers\[0\].name must be"),
         (entry(response={"content": {"text": "?", "encoding": "base64"}}), "content.text must be base64"),
+        (entry(startedDateTime="0001-01-01T00:00:00+23:59"), "startedDateTime must be a date"),
+        (entry(time=10**400), "time must be a number, 1e.15 at most"),
+        (entry(response={"status": 10_000}), "response.status must have three digits"),
+        (entry(_coserver={"seconds": 1e300}), "seconds must be a number, 1e.15 at most"),
+        (entry(_coserver={"spans": [{"kind": "handler", "start": 2, "end": 1}]}), r"spans\[0\].end must not be before"),
         (b"\xff", "this is none"),
     ],
 )
@@ -209,3 +220,11 @@ def test_nothing_but_a_har_error_is_raised(data: st.DataObject) -> None:
         return
     for trace in traces:
         waterfall_svg(trace)
+        console = Console(file=StringIO(), width=80)
+        console.print(exchange.render(trace))
+        json.dumps([to_har([trace]), to_chrome([trace])], allow_nan=False)
+        to_otel([trace])
+        try:
+            as_curl(trace)
+        except ReplayError:
+            pass
