@@ -322,6 +322,7 @@ async def test_a_system_out_of_buffers(monkeypatch: pytest.MonkeyPatch, path: st
             client.sendall(get(path))
             client.settimeout(PATIENCE)
             await anyio.wait_readable(client)
+            assert await anyio.to_thread.run_sync(client.recv, 100) == b"HTTP/1.1 200 OK\r\ncon"
             with pytest.raises(ConnectionResetError):
-                await anyio.to_thread.run_sync(client.makefile("rb").read)
+                await anyio.to_thread.run_sync(client.recv, 100)
         monkeypatch.undo()
