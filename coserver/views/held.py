@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -84,7 +85,7 @@ def heading(held: Mapping[str, Any]) -> Text:
 def _parts(held: Mapping[str, Any], now: ExchangeState | None) -> Iterator[RenderableType]:
     exchange, request, response = held["exchange"], held["request"], held["response"]
     try:
-        yield waterfall.render(so_far(now or read_exchange(exchange)), heading(held))
+        yield waterfall.render(so_far(now or _up_to_now(held)), heading(held))
         yield ""
     except (KeyError, TypeError):  # another version's
         yield heading(held)
@@ -103,6 +104,12 @@ def _parts(held: Mapping[str, Any], now: ExchangeState | None) -> Iterator[Rende
         yield from message("←", str(response["status"] or "answer"), _message(response))
 
 
+def _up_to_now(held: Mapping[str, Any]) -> ExchangeState:
+    """Its exchange's picture is of the moment when the hold began."""
+    row, since = read_exchange(held["exchange"]), _seconds(held)
+    return replace(row, seconds=row.seconds + since, phase_seconds=row.phase_seconds + since)
+
+
 def _message(given: Mapping[str, Any]) -> Message:
     fields: Sequence[Any] = given["headers"]
     body = given["body"] or {"size": 0}
@@ -118,7 +125,7 @@ def example() -> dict[str, Any]:
         "exchange": {
             "id": 42, "connection": 2, "server": "shop", "listener": "http", "protocol": "http",
             "src": "127.0.0.1:50312", "dst": "127.0.0.1:8000", "method": "POST", "target": "/cart?coupon=spring",
-            "host": "shop.example", "status": 200, "phase": "response", "phase_seconds": 2.5, "seconds": 2.6,
+            "host": "shop.example", "status": 200, "phase": "response", "phase_seconds": 0.0, "seconds": 0.1,
             "handler": "cart", "route": "/cart", "held": True,
         },
         "request": {"method": "POST", "target": "/cart?coupon=spring",
