@@ -106,7 +106,8 @@ def _parts(held: Mapping[str, Any], now: ExchangeState | None) -> Iterator[Rende
 
 def _up_to_now(held: Mapping[str, Any]) -> ExchangeState:
     """Its exchange's picture is of the moment when the hold began."""
-    row, since = read_exchange(held["exchange"]), _seconds(held)
+    row: ExchangeState = read_exchange(held["exchange"])
+    since = _seconds(held)
     return replace(row, seconds=row.seconds + since, phase_seconds=row.phase_seconds + since)
 
 

@@ -61,8 +61,9 @@ def _held(board: Dashboard) -> dict[str, Any] | None:
     """What is meant of what is held, or a word to whoever meant nothing."""
     held = board.current_held()
     if held is None:
-        lists = "this one is not held; 5 lists what is"
-        board.say(lists if board.held else "nothing is held; i says what to hold", wrong=True)
+        row = board.looked if board.mode == LOOK else board.current()
+        lists = "this one is not held; 5 lists what is" if board.held else "nothing is held; i says what to hold"
+        board.say("somebody else holds this one" if getattr(row, "held", False) else lists, wrong=True)
     return held
 
 

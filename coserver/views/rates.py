@@ -59,7 +59,7 @@ class Rates:
 
 def sparkline(values: list[float | None], width: int) -> str:
     """The last ``width`` values as bars beside each other; the highest reaches the top, nothing is a blank."""
-    shown = values[-width:]
+    shown = values[-width:] if width else []
     highest = max((value for value in shown if value is not None), default=0.0)
     bars = [_bar(value, highest) for value in shown]
     return "".join(bars).rjust(width)

@@ -61,17 +61,21 @@ def _title(board: Dashboard, width: int) -> Text:
     if snapshot is None:
         return Text("coserver top", "bold", no_wrap=True)
     up = timedelta(seconds=int(snapshot.seconds))
-    busy = len(snapshot.exchanges)
-    left = Text.assemble(
-        (plain(snapshot.server), "bold green"), f"  pid {snapshot.pid}  ",
-        (snapshot.state, "" if snapshot.state == "running" else "bold yellow"), f"  up {up}", no_wrap=True,
-    )  # fmt: skip
-    right = Text(f"{counted(len(snapshot.connections), 'connection')}  {busy} busy")
+    state = (snapshot.state, "" if snapshot.state == "running" else "bold yellow")
+    left = [(plain(snapshot.server), "bold green"), (f"pid {snapshot.pid}", ""), state, (f"up {up}", "")]
+    right = [(counted(len(snapshot.connections), "connection"), ""), (f"{len(snapshot.exchanges)} busy", "")]
     if snapshot.workers.suspended:
-        right.append(f"  {snapshot.workers.suspended} suspended", "yellow")
+        right.append((f"{snapshot.workers.suspended} suspended", "yellow"))
     if board.held:
-        right.append(f"  {len(board.held)} held", "bold yellow")
-    return _both(left, right, width)
+        right.append((f"{len(board.held)} held", "bold yellow"))
+    for parts, given_up in ((left, left[3]), (left, left[1]), (left, state), (right, right[0]), (right, right[1])):
+        if sum(len(text) + 2 for text, _ in [*left, *right]) > width + 2 and len(parts) > 1:
+            parts.remove(given_up)  # what somebody waits for comes last
+    return _both(_apart(left), _apart(right), width)
+
+
+def _apart(parts: list[tuple[str, str]]) -> Text:
+    return Text.assemble(*[part for one in parts for part in ("  ", one)][1:], no_wrap=True)
 
 
 def _figures(board: Dashboard, width: int) -> Text:

@@ -153,6 +153,14 @@ def test_no_key_means_what_is_not_chosen() -> None:
         assert press(board, key) is None
         assert board.prompt is None
         assert "this one is not held" in board.note
+    press(board, "1")
+    board.show_held([])
+    assert board.current().id == 44
+    press(board, "down")
+    assert press(board, "X") is None
+    assert board.note == "somebody else holds this one"
+    board.show_held([held])
+    press(board, "up")
     # One that is gone leaves its place to another, not to the first.
     press(board, "down")
     rest = tuple(one for one in example().connections if one.id != 2)
@@ -163,7 +171,6 @@ def test_no_key_means_what_is_not_chosen() -> None:
     assert board.current().id == 41
     board.show(replace(example(), connections=()))
     assert board.current() is None
-    del held
 
 
 def test_the_newest_trace_until_one_is_chosen() -> None:
@@ -208,6 +215,9 @@ def test_the_line_of_keys_has_what_can_be_done() -> None:
     assert plain_lines(board, 80, 24)[-1] == "q back ? help "
     assert plain_lines(board, 80, 24)[-2].startswith("▾ ")
     narrow = plain_lines(example_board(), 40, 10)
+    assert narrow[0] == "shop         4 busy  1 suspended  1 held"
+    assert narrow[1].startswith("requests    156/s  latency  5.20 ms")
+    assert "up " in plain_lines(example_board(), 120, 24)[0]
     assert narrow[2].startswith(" 1 exchanges  2  3  4  5 ")
 
 
@@ -264,6 +274,7 @@ def test_rates() -> None:
     assert len(rates.seconds) == 4
     assert sparkline([0, 1, 4, 8], 6) == "  ▁▁▄█"
     assert sparkline([None, 0.0], 3) == "   "
+    assert sparkline([1, 2, 3], 0) == ""
 
 
 def test_a_prompt() -> None:
