@@ -180,7 +180,10 @@ class Dashboard:
         self.looked, self.request, self.over = what, None, False
 
     def leave(self) -> None:
-        """Back to the table."""
+        """Back to the table; from the help to what was looked at."""
+        if self.mode == HELP and self.looked is not None:
+            self.mode, self.scroll = LOOK, 0
+            return
         self.mode, self.scroll = TABLE, 0
         self.looked = self.request = None
 

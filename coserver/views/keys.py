@@ -192,6 +192,9 @@ KEYS: dict[str, Key] = {
 }
 
 
+_BACK = ("q", "escape", "left", "enter", "backspace", "?")
+
+
 def press(board: Dashboard, key: str) -> Order | None:
     """One key; what is to be asked of the server, if anything is."""
     if board.prompt is not None:
@@ -200,7 +203,7 @@ def press(board: Dashboard, key: str) -> Order | None:
     if key in ("ctrl-c", "eof"):
         board.ended = True
         return None
-    if board.mode != TABLE and key in ("q", "escape", "left", "enter", "backspace", "?"):
+    if board.mode != TABLE and key in _BACK and (key, board.mode) != ("?", LOOK):
         board.leave()
         return None
     found = KEYS.get(key)

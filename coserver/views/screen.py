@@ -209,7 +209,7 @@ def _useful(board: Dashboard) -> tuple[str, ...]:
     if board.mode == LOOK:
         return (*_ALWAYS[::-1], *(_OF_HELD if board.current_held() is not None else ()), *_OF_REQUEST)
     # Of what is held first: somebody waits for it.
-    return (*_ALWAYS, *_OF_TABLE[:3], *(_OF_HELD if board.held else ()), *_OF_TABLE[3:], *_OF_REQUEST)
+    return (*_ALWAYS, *(_OF_HELD[:4] if board.held else ()), *_OF_TABLE, *_OF_REQUEST)
 
 
 def _under(board: Dashboard, prompt: Prompt, width: int) -> Text:

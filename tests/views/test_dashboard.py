@@ -205,18 +205,22 @@ def test_the_line_of_keys_has_what_can_be_done() -> None:
     assert plain.startswith("? help q quit enter look f filter i hold o order p pause r replay m mark")
     assert "next" not in plain
     board.show_held([held_view.example()])
-    assert "i hold n next a go on e edit X abort" in plain_lines(board, 80, 24)[-1]
+    assert "? help q quit n next a go on e edit X abort enter" in plain_lines(board, 80, 24)[-1]
     press(board, "enter")
     assert plain_lines(board, 80, 24)[-1].startswith("q back ? help n next a go on e edit X abort R answer")
     board.show_held([])
     assert plain_lines(board, 80, 24)[-1].startswith("q back ? help r replay m mark c curl")
+    press(board, "?")
+    assert "choose a row" in plain_lines(board, 80, 24)[3]
+    press(board, "?")
+    assert "it went on" in plain_lines(board, 80, 24)[3]
     press(board, "q")
     press(board, "f1")
     assert plain_lines(board, 80, 24)[-1] == "q back ? help "
     assert plain_lines(board, 80, 24)[-2].startswith("▾ ")
     narrow = plain_lines(example_board(), 40, 10)
     assert narrow[0] == "shop         4 busy  1 suspended  1 held"
-    assert narrow[1].startswith("requests    156/s  latency  5.20 ms")
+    assert narrow[1].startswith("requests     156/s  latency   5.20 ms")
     assert "up " in plain_lines(example_board(), 120, 24)[0]
     assert narrow[2].startswith(" 1 exchanges  2  3  4  5 ")
 
