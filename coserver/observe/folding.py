@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from operator import itemgetter
 from time import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..lifecycle import events as ev
 from ..lifecycle import phases
@@ -93,53 +93,36 @@ class Draft:
         """Bytes of bodies that were handed on piece by piece."""
         return (self.sent.kept if self.sent else 0) + (self.answered.kept if self.answered else 0)
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in all."""
+        return _MARK * len(self.marks) // 3 + len(self.message) + self.kept
 
-class Record:
+
+class Record(NamedTuple):
     """What is kept of an exchange that is over; ``size`` is what that takes, in bytes.
 
-    As few objects as can be, none of them made for it if it went smoothly: a thousand requests later each is freed,
-    when no cache knows it any more. So the head is kept as it came. ``began`` is when the handler did, ``since`` when
-    the answer did, ``at`` is ``ended`` in seconds since 1970; without a ``draft`` that is all there is to know.
+    ``began`` is when the handler did, ``since`` when the answer did, ``at`` is ``ended`` in seconds since 1970; without
+    a ``draft`` that is all there is to know.
     """
 
-    __slots__ = (
-        "answer", "answer_size", "at", "began", "connection", "draft", "ended", "endpoint", "head", "id", "listened",
-        "peer", "sent_size", "since", "size", "started", "status",
-    )  # fmt: skip
-
-    def __init__(self, exchange: Any, listened: Listened, ended: float, draft: Draft | None = None) -> None:
-        connection = exchange.connection
-        self.id: int = exchange.id
-        self.connection: int = connection.id
-        self.peer: str = connection.peer
-        self.listened = listened
-        self.started: float = exchange.started
-        self.ended = ended
-        self.at = time()
-        self.draft = draft
-        if draft is None or draft.http:
-            head = exchange.head
-            self.head: bytes = head.raw if head is not None else b""
-            self.endpoint = exchange.endpoint
-            self.status: int = exchange.status
-            self.sent_size: int = exchange.body_size
-            self.answer_size: int = exchange.size
-            self.answer: bytes = exchange.answer_head if exchange.status else b""
-            self.began: float = exchange.untold
-            self.since: float = connection.since
-        else:
-            self.sent_size = len(exchange.message)
-            self.endpoint, self.status = connection, 0
-            self.head = self.answer = b""
-            self.answer_size, self.began = 0, 0.0
-        self.size = _OVERHEAD + len(self.head) + len(self.answer)
-        if draft is not None:
-            self.size += _MARK * len(draft.marks) // 3 + len(draft.message)
-
-    def cut(self, most: int) -> None:
-        """Of the answer's body no more than ``most`` bytes."""
-        whole, self.answer = self.answer, self.answer[: self.answer.find(b"\r\n\r\n") + 4 + most]
-        self.size -= len(whole) - len(self.answer)
+    size: int
+    id: int
+    connection: int
+    peer: str
+    listened: Listened
+    started: float
+    began: float
+    since: float
+    ended: float
+    at: float
+    head: bytes
+    endpoint: Any
+    status: int
+    sent_size: int
+    answer_size: int
+    answer: bytes
+    draft: Draft | None
 
     @property
     def marks(self) -> Marks:
@@ -151,6 +134,41 @@ class Record:
         each = iter(marks)
         rows = sorted(zip(each, each, each, strict=True), key=itemgetter(1))
         return [one for row in rows for one in row]
+
+
+#: A Record's values in their order. As a bare tuple it costs a third, and most are never looked at.
+Row = tuple[Any, ...]
+
+
+def keep(exchange: Any, listened: Listened, ended: float, most: int, draft: Draft | None = None) -> Row:
+    """What is kept of an exchange, of its answer's body ``most`` bytes.
+
+    As few objects as can be, none of them made for it if it went smoothly: a thousand requests later each is freed,
+    when no cache knows it any more. So the head is kept as it came.
+    """
+    connection, head = exchange.connection, exchange.head
+    raw = head.raw if head is not None else b""
+    answer = exchange.answer_head if exchange.status else b""
+    size = _OVERHEAD + len(raw) + len(answer)
+    if exchange.size > most and answer:
+        answer = answer[: answer.find(b"\r\n\r\n") + 4 + most]
+        size = _OVERHEAD + len(raw) + len(answer)
+    if draft is not None:
+        size += draft.size
+    return (size, exchange.id, connection.id, connection.peer, listened, exchange.started, exchange.untold,
+            connection.since, ended, time(), raw, exchange.endpoint, exchange.status, exchange.body_size, exchange.size,
+            answer, draft)  # fmt: skip
+
+
+def keep_message(exchange: Any, ended: float, most: int, draft: Draft) -> Row:
+    """What is kept of a TCP message's exchange, of the message ``most`` bytes."""
+    connection, message = exchange.connection, exchange.message
+    draft.message = message[:most]
+    return Record(
+        size=_OVERHEAD + draft.size, id=exchange.id, connection=connection.id, peer=connection.peer,
+        listened=draft.listened, started=exchange.started, began=0.0, since=0.0, ended=ended, at=time(), head=b"",
+        endpoint=connection, status=0, sent_size=len(message), answer_size=0, answer=b"", draft=draft,
+    )  # fmt: skip
 
 
 def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Trace:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..lifecycle import events as ev
 from ..lifecycle.emitter import Emitter
-from .folding import Draft, Kept, Record, fold
+from .folding import Draft, Kept, Record, Row, fold, keep, keep_message
 from .spans import NOTES
 from .taking import Listened
 from .trace import Trace
@@ -58,7 +58,7 @@ class Recorder:
         self._make = make
         self._listened = {one.service: one for one in listened}
         self._drafts: dict[int, Draft] = {}
-        self._records: deque[Record] = deque()
+        self._rows: deque[Row] = deque()
         self._followers: tuple[Callable[[Trace], object], ...] = ()
         self._emitter: Emitter | None = None
 
@@ -66,7 +66,7 @@ class Recorder:
         return f"<Recorder {'on' if self.recording else 'off'}, {len(self)} traces, {self.size} bytes>"
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._rows)
 
     @property
     def recording(self) -> bool:
@@ -90,22 +90,22 @@ class Recorder:
 
     def traces(self) -> list[Trace]:
         """All that are kept, the oldest first; from any thread."""
-        return [self._fold(record) for record in self._copy()]
+        return [self._fold(row) for row in self._copy()]
 
     def latest(self, after: int, most: int) -> tuple[int, list[Trace]]:
         """How many were recorded in all, and beyond the first ``after`` the last ``most``, the oldest first."""
-        records = self._copy()
-        total = self.dropped + len(records)
-        new = max(min(total - after, most, len(records)), 0)
-        return total, [self._fold(record) for record in records[len(records) - new :]]
+        rows = self._copy()
+        total = self.dropped + len(rows)
+        new = max(min(total - after, most, len(rows)), 0)
+        return total, [self._fold(row) for row in rows[len(rows) - new :]]
 
     def find(self, number: int) -> Trace | None:
         """The trace of an exchange by its id."""
-        return next((self._fold(record) for record in self._copy() if record.id == number), None)
+        return next((self._fold(row) for row in self._copy() if row[1] == number), None)
 
     def clear(self) -> None:
         """Forget all that was recorded."""
-        while self._records:
+        while self._rows:
             self._forget()
         self.marked.clear()
 
@@ -121,15 +121,15 @@ class Recorder:
     def note(self, event: ev.Event) -> None:
         """The observer."""
         kind, number = type(event), event.exchange
-        row = _ROWS.get(kind)
-        if row is None or number is None:
+        noted = _NOTED.get(kind)
+        if noted is None or number is None:
             return
         draft = self._drafts.get(number)
         if draft is None:
             draft = self._begin(number, event)
             if draft is None:
                 return
-        note, then = row
+        note, then = noted
         marks = draft.marks
         if len(marks) >= 3 * MARKS_MAX and draft.passes_over(event):
             return
@@ -142,7 +142,7 @@ class Recorder:
         draft = self._drafts.pop(exchange.id, None) if self._drafts else None
         one = self._listened.get(exchange.connection.service)
         if one is not None:
-            self._keep(Record(exchange, one, at, draft), draft)
+            self._keep(keep(exchange, one, at, self.bounds.body_size, draft), draft.kept if draft is not None else 0)
 
     def tap(self, exchange: Any, piece: bytes, *, sent: bool) -> None:
         draft = self._drafts.get(exchange.id)
@@ -159,7 +159,7 @@ class Recorder:
     def _room(self, kept: Kept) -> int:
         """How many bytes of this body may be kept in all: less if everything is full of what cannot give way."""
         most = self.bounds.body_size
-        while self.size + most - kept.kept > self.bounds.size and self._records:
+        while self.size + most - kept.kept > self.bounds.size and self._rows:
             self._forget()
         return min(most, max(0, self.bounds.size - self.size) + kept.kept)
 
@@ -201,24 +201,21 @@ class Recorder:
 
     def _finish(self, number: int, draft: Draft, event: ev.Event) -> None:
         del self._drafts[number]
-        exchange = event.source
-        if not draft.http:
-            draft.message = exchange.message[: self.bounds.body_size]
-        self._keep(Record(exchange, draft.listened, event.at, draft), draft)
+        most = self.bounds.body_size
+        if draft.http:
+            self._keep(keep(event.source, draft.listened, event.at, most, draft), draft.kept)
+        else:
+            self._keep(keep_message(event.source, event.at, most, draft), draft.kept)
 
-    def _keep(self, record: Record, draft: Draft | None = None) -> None:
-        """Add it, and let the oldest give way."""
-        records, bounds = self._records, self.bounds
-        if record.answer_size > bounds.body_size:
-            record.cut(bounds.body_size)
-        self.size += record.size
-        if draft is not None:
-            record.size += draft.kept  # which count already
-        records.append(record)
-        while len(records) > bounds.traces or (self.size > bounds.size and len(records) > 1):
+    def _keep(self, row: Row, counted: int) -> None:
+        """Add it, ``counted`` bytes of which are in ``size`` already, and let the oldest give way."""
+        rows, bounds = self._rows, self.bounds
+        self.size += row[0] - counted
+        rows.append(row)
+        while len(rows) > bounds.traces or (self.size > bounds.size and len(rows) > 1):
             self._forget()
         if self._followers:
-            self._tell(self._fold(record))
+            self._tell(self._fold(row))
 
     def _tell(self, trace: Trace) -> None:
         for follower in self._followers:
@@ -230,27 +227,28 @@ class Recorder:
 
     def _forget(self) -> None:
         try:
-            record = self._records.popleft()
+            row = self._rows.popleft()
         except IndexError:
             return  # another thread has cleared it
-        self.size -= record.size
+        self.size -= row[0]
         self.dropped += 1
         if self.marked:
-            self.marked.discard(record.id)
+            self.marked.discard(row[1])
 
     def _drop(self, number: int) -> None:
         draft = self._drafts.pop(number, None)
         if draft is not None:
             self.size -= draft.kept
 
-    def _copy(self) -> list[Record]:
+    def _copy(self) -> list[Row]:
         while True:
             try:
-                return list(self._records)
+                return list(self._rows)
             except RuntimeError:  # the loop's thread has added one in the middle
                 continue
 
-    def _fold(self, record: Record) -> Trace:
+    def _fold(self, row: Row) -> Trace:
+        record = Record._make(row)
         return fold(record, self.server, self._make, marked=record.id in self.marked)
 
 
@@ -265,6 +263,6 @@ _THEN: dict[type[ev.Event], Then] = {
     ev.ConnectionClosed: Recorder._finish,
 }
 #: Of each event what is noted, and what is done then: one look-up for each.
-_ROWS = {kind: (note, _THEN.get(kind)) for kind, note in NOTES.items()}
+_NOTED = {kind: (note, _THEN.get(kind)) for kind, note in NOTES.items()}
 #: What may still be told of an exchange that has been answered: nothing begins with it.
 _LATE = frozenset({ev.RequestRead, ev.ConnectionClosed})

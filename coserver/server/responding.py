@@ -52,7 +52,8 @@ def respond_at_once(connection: HttpConnection, exchange: Exchange, answer: Resp
     exchange.status = status
     if emitter.heard:
         exchange.answer_head = data
-        tell_begun(connection, exchange)
+        if emitter.prompt:
+            tell_begun(connection, exchange)
     try:
         taken = connection.send_now(data)
     except Exception as error:

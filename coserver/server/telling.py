@@ -41,12 +41,10 @@ def tell_held_back(connection: HttpConnection, exchange: Exchange, at: float) ->
 
 
 def tell_begun(connection: HttpConnection, exchange: Exchange) -> None:
-    """The usual response is about to go out."""
-    emitter = connection.emitter
-    if emitter.prompt:
-        tell_held_back(connection, exchange, connection.since)
-    if emitter.watched:
-        emitter.tell(ev.ResponseStarted(**connection.facts(), status=exchange.status))
+    """The usual response is about to go out, and somebody wants to know at once."""
+    tell_held_back(connection, exchange, connection.since)
+    if connection.emitter.watched:
+        connection.emitter.tell(ev.ResponseStarted(**connection.facts(), status=exchange.status))
 
 
 def tell_served(connection: HttpConnection, exchange: Exchange) -> None:
