@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from coserver.control.client import Client, Refused, Unreachable, find
+from coserver.control.client import Client, Ended, Refused, Unreachable, find
 from coserver.control.edits import read_hold
 from coserver.observe.filters import FilterError
 
@@ -83,6 +83,9 @@ def _told() -> Iterator[list[int]]:
             stream.reconfigure(errors="replace")  # what an older locale cannot show is shown by a ?
     try:
         yield codes
+    except Ended as error:
+        lines.trouble(str(error))
+        codes.append(USAGE)
     except Unreachable as error:
         lines.trouble(str(error))
         codes.append(UNREACHABLE)

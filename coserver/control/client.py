@@ -17,10 +17,10 @@ from urllib.parse import quote, urlencode, urlsplit
 from ..observe.snapshot import Snapshot
 from ..observe.trace import Trace
 from . import place
-from .streams import Refused, RemoteStepper, Stream, Unreachable, checked
+from .streams import Ended, Refused, RemoteStepper, Stream, Unreachable, checked
 from .wire import PROTOCOL, read_trace
 
-__all__ = ["Client", "Refused", "RemoteStepper", "Stream", "Unreachable", "find"]
+__all__ = ["Client", "Ended", "Refused", "RemoteStepper", "Stream", "Unreachable", "find"]
 
 #: Seconds for an answer; a server that is stuck is still looked at within a second.
 PATIENCE = 10.0

@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..observe.filters import EVERYTHING, Filter
+from ..observe.filters import EVERYTHING, Filter, FilterError
 from .feed import Feed
 from .wire import event_dict, trace_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..lifecycle.events import Event
     from .api import Controlled
 
 #: Seconds of silence after which a line says that all is well: whoever reads knows that the other side is there.
@@ -37,16 +36,16 @@ class Following:
     async def events(self, wanted: Filter) -> AsyncIterator[dict[str, Any]]:
         """Every event as plain values; with a filter, those of exchanges that match."""
         with self._feed() as feed:
-            observer = feed.put if wanted is EVERYTHING else _matching(self._server, wanted, feed)
+            observer = feed.put if wanted is EVERYTHING else _matching(wanted, feed, self._server.pictures())
             with self._server.emitter.observing(observer):
                 async for each in _told(feed, event_dict):
                     yield each
 
     async def traces(self, wanted: Filter, *, whole: bool) -> AsyncIterator[dict[str, Any]]:
         """Each trace that is finished and matches."""
-        matches, traces = wanted.matches, self._server.traces
+        traces = self._server.traces
         with self._feed() as feed, self._recorded():
-            stop = traces.follow(lambda trace: feed.put(trace) if matches(trace) else None)
+            stop = traces.follow(_matching(wanted, feed, lambda trace: trace))
             try:
                 async for each in _told(feed, lambda trace: trace_dict(trace, whole=whole)):
                     yield each
@@ -79,7 +78,7 @@ class Following:
 
 
 async def _told(feed: Feed, encode: Callable[[Any], dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-    """What comes, what was lost, and a heartbeat in between."""
+    """What comes, what was lost, and a heartbeat in between; an error is the last."""
     told = 0
     yield {"following": True}  # at once: whoever asked knows that nothing from now on is missed
     async for batch in feed.batches(HEARTBEAT):
@@ -87,18 +86,28 @@ async def _told(feed: Feed, encode: Callable[[Any], dict[str, Any]]) -> AsyncIte
             lost, told = feed.lost - told, feed.lost
             yield {"lost": lost}
         for each in batch:
+            if isinstance(each, FilterError):
+                yield {"error": str(each)}
+                return
             yield encode(each)
         if not batch:
             yield _HEARTBEAT
 
 
-def _matching(server: Controlled, wanted: Filter, feed: Feed) -> Callable[[Event], None]:
-    """An observer that asks the filter of each event's exchange, as it is at that moment."""
-    picture, matches = server.pictures(), wanted.matches
+def _matching(wanted: Filter, feed: Feed, subject_of: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Hands on what matches, an exchange being asked as it is at that moment; if that takes too long, no more."""
+    matches, failed = wanted.matches, False
 
-    def observe(event: Event) -> None:
-        subject = picture(event)
-        if subject is not None and matches(subject):
-            feed.put(event)
+    def observe(thing: Any) -> None:
+        nonlocal failed
+        if failed:
+            return  # until the stream has ended
+        subject = subject_of(thing)
+        try:
+            if subject is not None and matches(subject):
+                feed.put(thing)
+        except FilterError as error:
+            failed = True
+            feed.put(error)
 
     return observe

@@ -70,7 +70,9 @@ class Holding:
             async for _ in feed.batches(HEARTBEAT):
                 yield _state(number, step)
                 if step.closed:
-                    return
+                    break
+            if step.error is not None:
+                yield {"error": str(step.error)}
         finally:
             step.close()
             del self._steps[number]

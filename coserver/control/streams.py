@@ -19,6 +19,10 @@ class Unreachable(Exception):
     """No server can be reached there; the message names those that can."""
 
 
+class Ended(Unreachable):
+    """The server was reached, and has ended what it was asked for; the message says why."""
+
+
 class Refused(Exception):
     """The server says no: ``status``, and why in words."""
 
@@ -38,7 +42,7 @@ def checked(status: int, data: bytes) -> bytes:
 class Stream:
     """Lines of JSON as they come, without the heartbeats; {"lost": n} where the reader was too slow. ``close`` ends it.
 
-    Raises Unreachable when the server is gone; ends when it ends the stream.
+    Raises Unreachable when the server is gone, Ended when it cannot go on; ends when it ends the stream.
     """
 
     def __init__(self, client: Client, method: str, target: str, body: Mapping[str, Any] | None = None) -> None:
@@ -68,6 +72,8 @@ class Stream:
         try:
             while line := self._response.readline():
                 told = json.loads(line)
+                if told.keys() == {"error"}:
+                    raise Ended(told["error"])
                 if "heartbeat" not in told:
                     yield told
             # Of chunks that break off without the last one http.client makes an end like any other, but for this.
@@ -117,7 +123,7 @@ class RemoteStepper:
     def changes(self) -> Iterator[list[dict[str, Any]]]:
         """What is held now, then after each change, until the server lets everything go: it drains.
 
-        Raises Unreachable when it is gone.
+        Raises Unreachable when it is gone, Ended when its filter takes too long.
         """
         yield self._stream.first["held"]
         for state in self._stream:

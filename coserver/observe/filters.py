@@ -21,7 +21,7 @@ SIZE = 10_000
 
 
 class FilterError(ValueError):
-    """An expression that cannot be read. ``column`` counts from 1; the message points at it."""
+    """An expression that cannot be read, or takes too long. ``column`` counts from 1; the message points at it."""
 
     def __init__(self, reason: str, text: str = "", column: int = 1) -> None:
         self.reason, self.text, self.column = reason, text, column
@@ -51,7 +51,11 @@ class Term:
         return f"~{self.letter} {_quote(self.argument)}" if LETTERS[self.letter].takes else f"~{self.letter}"
 
     def matches(self, subject: Subject) -> bool:
-        return self._test(subject)
+        """Raises FilterError for an expression that takes too long."""
+        try:
+            return self._test(subject)
+        except BadArgument as error:
+            raise FilterError(str(error), str(self)) from None
 
 
 @dataclass(frozen=True, slots=True)

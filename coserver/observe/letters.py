@@ -10,15 +10,24 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from ..lifecycle.phases import PHASES
 from .subject import Subject
 
+#: Seconds for a search in one text, on the server's own loop perhaps. A sound one takes microseconds.
+PATIENCE = 0.1
+#: Characters of a text that takes longer than to let go of the interpreter.
+_LONG = 1000
+_repeats = re.compile(r"[*+?{]")
+_brace = re.compile(r"(?<!\\)((?:\\\\)*)(?<!\\N)\{(?!(?:[0-9]+(?:,[0-9]*)?|,[0-9]*)\})")
+
 Test = Callable[[Subject], bool]
+Finder = Callable[[Any], bool]
 
 
 class BadArgument(Exception):
-    """An argument that its letter cannot take; the parser knows the column."""
+    """An argument that its letter cannot take, or that nobody can wait for; the parser knows the column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +39,59 @@ class Letter:
     about: str
 
 
-def compile_regex(argument: str) -> re.Pattern[str]:
+def finder(argument: str, *, in_bytes: bool = False) -> Finder:
+    """Whether the expression is found in a text; in bytes it is tried on them as UTF-8, "." being any byte.
+
+    It is one of ``re``. A search by one with repetitions may take years where one lies in another; so those are done by
+    ``regex``, which gives up. That raises BadArgument then, as does this for what is no expression.
+    """
+    given = argument.encode() if in_bytes else argument
     try:
-        return re.compile(argument, re.IGNORECASE)
+        plain = re.compile(given, re.IGNORECASE | (re.DOTALL if in_bytes else 0)).search
+        patient = _patient(argument, in_bytes) if _repeats.search(argument) else None
     except (re.error, OverflowError, RecursionError, ValueError, Warning) as error:
-        raise BadArgument(
-            f"{argument!r:.60} is no regular expression: {error}; put a \\ before a special character"
-        ) from None
+        told = "cannot be looked for in bytes: " if in_bytes else "is no regular expression: "
+        way_out = "" if in_bytes else "; put a \\ before a special character"
+        raise BadArgument(f"{argument!r:.60} {told}{error}{way_out}") from None
+    return patient or (lambda text: plain(text) is not None)
+
+
+def _patient(argument: str, in_bytes: bool) -> Finder:
+    """Raises ValueError for what ``re`` knows and ``regex`` does not."""
+    import regex  # 12 ms, and most filters have no repetition
+
+    text = _brace.sub(r"\1\{", argument)  # to ``regex`` {e} means "with an error", to ``re`` nothing
+    try:
+        search = regex.compile(
+            text.encode() if in_bytes else text, regex.IGNORECASE | (regex.DOTALL if in_bytes else 0)
+        ).search
+    except regex.error as error:
+        raise ValueError(str(error)) from None
+
+    def find(text: str | bytes) -> bool:
+        try:  # where it may take long, other threads have the interpreter meanwhile
+            return search(text, timeout=PATIENCE, concurrent=len(text) > _LONG) is not None
+        except TimeoutError:
+            raise BadArgument(
+                f"{argument!r:.60} takes more than {PATIENCE:g} s for one text; write it with fewer repetitions, and "
+                f"none within another"
+            ) from None
+
+    return find
 
 
 def _regex(of: Callable[[Subject], str]) -> Callable[[str], Test]:
     def make(argument: str) -> Test:
-        search = compile_regex(argument).search
-        return lambda subject: search(of(subject)) is not None
+        find = finder(argument)
+        return lambda subject: find(of(subject))
 
     return make
 
 
 def _lines(of: Callable[[Subject], Iterable[str]]) -> Callable[[str], Test]:
     def make(argument: str) -> Test:
-        search = compile_regex(argument).search
-        return lambda subject: any(search(line) for line in of(subject))
+        find = finder(argument)
+        return lambda subject: any(find(line) for line in of(subject))
 
     return make
 
@@ -61,26 +102,21 @@ def _both(subject: Subject) -> Iterable[str]:
 
 
 def _content(*of: Callable[[Subject], bytes]) -> Callable[[str], Test]:
-    """A body is bytes: the expression is tried on them as UTF-8, "." being any byte."""
-
     def make(argument: str) -> Test:
-        compile_regex(argument)
-        try:
-            search = re.compile(argument.encode(), re.IGNORECASE | re.DOTALL).search
-        except (re.error, OverflowError, RecursionError, ValueError, Warning) as error:
-            raise BadArgument(f"{argument!r:.60} cannot be looked for in bytes: {error}") from None
-        return lambda subject: any(search(get(subject)) for get in of)
+        finder(argument)
+        find = finder(argument, in_bytes=True)
+        return lambda subject: any(find(get(subject)) for get in of)
 
     return make
 
 
 def _types(of: Callable[[Subject], Iterable[str]]) -> Callable[[str], Test]:
     def make(argument: str) -> Test:
-        search = compile_regex(argument).search
+        find = finder(argument)
 
         def test(subject: Subject) -> bool:
             pairs = (line.partition(": ") for line in of(subject))
-            return any(search(value) for name, _, value in pairs if name.lower() == "content-type")
+            return any(find(value) for name, _, value in pairs if name.lower() == "content-type")
 
         return test
 
@@ -123,8 +159,8 @@ def _phase(argument: str) -> Test:
 
 
 def _upstream(argument: str) -> Test:
-    search = compile_regex(argument).search
-    return lambda subject: any(search(name) for name in subject.upstreams)
+    find = finder(argument)
+    return lambda subject: any(find(name) for name in subject.upstreams)
 
 
 def _flag(test: Test) -> Callable[[str], Test]:

@@ -26,7 +26,7 @@ from ..lifecycle import phases
 from ..lifecycle.emitter import Emitter
 from ..lifecycle.order import HOLDABLE
 from ..transport.loop import poster
-from .filters import Filter, parse
+from .filters import Filter, FilterError, parse
 from .held import Held, NotHeld, holdable
 from .taking import Watched, picture_of
 
@@ -63,6 +63,8 @@ class Stepper:
         self.at = holdable(at)
         self.limit = check_limit(limit)
         self.closed = False
+        #: Why it closed by itself, if it did.
+        self.error: FilterError | None = None
         self._matches = self.filter.matches
         self._of = of
         self._lock = threading.RLock()
@@ -224,7 +226,13 @@ class Stepper:
         if listened is None:
             return None  # another server of the same app
         picture = picture_of(self._of.watched.server, listened, event, phase)
-        if following is None and not self._matches(picture):
+        try:
+            if following is None and not self._matches(picture):
+                return None
+        except FilterError as error:  # it takes too long: the server is not to wait for it again
+            log.warning("%r is closed: %s", self, error.reason)
+            self.error = error
+            self.close()
             return None
         self._following.pop((event.connection, event.exchange), None)
         return self._hold(Held(event, phase, picture, self._lock))
@@ -262,7 +270,8 @@ class Stepper:
         if waiting:
             return waiting[0]
         if self.closed:
-            raise NotHeld("this stepper is closed, and holds nothing more")
+            why = f": {self.error.reason}" if self.error is not None else ""
+            raise NotHeld(f"this stepper is closed, and holds nothing more{why}")
         return None
 
     def _changed(self) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..control.client import Client, Refused, RemoteStepper, Unreachable, find
+from ..control.client import Client, Ended, Refused, RemoteStepper, Unreachable, find
 from ..control.wire import read_trace
 from ..observe.resending import as_curl
 from ..observe.snapshot import ExchangeState
@@ -150,6 +150,8 @@ class Desk:
                     self.board.show_held(held)
                 self._hurry.set()
                 self._wake()
+        except Ended as error:
+            self._say(str(error).splitlines()[0])
         except Unreachable:
             pass  # the picture's thread says so
         if step is self._step:

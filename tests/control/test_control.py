@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from coserver import App, AppError
-from coserver.control.client import Client, Refused, Stream, Unreachable, find
+from coserver.control.client import Client, Ended, Refused, Stream, Unreachable, find
 from coserver.control.feed import WAITING_MAX
 
 from .conftest import Controlled
@@ -234,6 +234,24 @@ def _until_closed(stream: Stream) -> Iterator[dict[str, Any]]:
         yield each
         if each.get("event") == "ConnectionClosed":
             return
+
+
+def test_a_filter_that_takes_too_long_ends_what_asked_for_it(controlled: Controlled, backend: str) -> None:
+    """The server waits for it once, a moment, and goes on; whoever asked is told why."""
+    server, client = controlled(backend=backend)
+    slow = "'(a|aa)+$'"
+    with client.events(slow) as events, client.follow(slow) as traces, client.step(slow, "head") as step:
+        assert ask(server.port, f"/{'a' * 3000}!")[0] == 404
+        assert ask(server.port, "/items/1")[0] == 200
+        for stream in (events, traces, step.changes()):
+            with pytest.raises(Ended, match=r"takes more than 0.1 s"):
+                for _ in stream:
+                    pass
+    until(lambda: not server.emitter.gates)
+    client.record()
+    ask(server.port, f"/{'a' * 3000}!")
+    with pytest.raises(Refused, match=r"takes more than 0.1 s"):
+        client.traces(slow)
 
 
 def test_levels_and_the_drain(controlled: Controlled) -> None:

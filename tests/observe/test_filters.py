@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import warnings
+from time import monotonic
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from coserver.lifecycle.phases import PHASES
 from coserver.observe.filters import EVERYTHING, And, Filter, FilterError, Not, Or, Term, parse
-from coserver.observe.letters import LETTERS
+from coserver.observe.letters import LETTERS, finder
 
 from .subjects import Plain
 
@@ -170,3 +172,31 @@ def test_nothing_but_a_filter_error_is_raised(text: str) -> None:
     else:
         tree.matches(Plain())
         assert parse(str(tree)) == tree
+
+
+@pytest.mark.parametrize("letter", ["u", "hq", "b", "t", "up"])
+def test_an_expression_that_would_search_for_years_gives_up(letter: str) -> None:
+    """In ``re`` each of these takes longer than anybody lives, and no other thread runs meanwhile."""
+    long = "a" * 5000 + "!"
+    fields = (f"content-type: {long}",)
+    subject = Plain(url=long, request=fields, sent=long.encode(), upstreams=(long,))
+    started = monotonic()
+    with pytest.raises(FilterError, match=r"takes more than 0.1 s for one text(.|\n)*\(column 1\)"):
+        parse(f'~{letter} "(a|aa)+$"').matches(subject)
+    assert monotonic() - started < 3
+
+
+@given(st.text("ab{}0,1*+?|()[]^$.\\w{e}", max_size=8), st.text("abe{}0,w ", max_size=12))
+@example("a{e}", "a{e}")
+@example("/{id}+", "/{id}")
+@example("a{}*", "a{}")
+@example("a{,1}{", "a{")
+def test_what_gives_up_finds_what_python_finds(expression: str, text: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = re.search(expression, text, re.IGNORECASE)
+        except re.error:
+            return
+        assert finder(expression)(text) == (found is not None)
+        assert finder(expression, in_bytes=True)(text.encode()) == (found is not None)
