@@ -66,13 +66,18 @@ class Dashboard:
         self.prompt: Prompt | None = None
         self._then: Callable[[str], Order | None] | None = None
         self.note, self.wrong = "", False
+        self.gone = False  # the server does not answer
         self.ended = False
 
     # What comes.
 
     def show(self, snapshot: Snapshot) -> None:
         """A new picture."""
+        self.gone = False
         self.rates.add(snapshot)
+        if self.snapshot is not None and snapshot.pid != self.snapshot.pid:
+            self.traces.clear()  # another process, whose numbers mean others
+            self.marked.clear()
         if not self.paused or self.snapshot is None:
             self.snapshot = snapshot
             if isinstance(self.looked, ExchangeState):

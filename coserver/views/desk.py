@@ -41,6 +41,8 @@ class Desk:
         self._ended = threading.Event()
         self._hurry = threading.Event()  # something is held, or is no more: a picture before its time
         self._step: RemoteStepper | None = None
+        #: What a server that is gone was asked to do: the next one is asked as soon as it runs.
+        self._again: list[Order] = []
         self._streams: list[Any] = []
         self._threads: list[threading.Thread] = []
 
@@ -79,7 +81,12 @@ class Desk:
                 snapshot = self.client.snapshot()
                 with self.lock:
                     self.board.show(snapshot)
+                if self._again and snapshot.state == "running":
+                    again, self._again = self._again, []
+                    for order in again:
+                        self.orders.put(order)
             except (Unreachable, Refused) as error:
+                self.board.gone = True
                 self._say(f"{error}", wrong=True)
                 self._ended.wait(_AGAIN)
                 self._find_again()
@@ -97,8 +104,6 @@ class Desk:
                 self.client = find(self.client.name)
         except (Unreachable, Refused):
             return
-        with self.lock:
-            self.board.following = False
 
     def _obey(self) -> None:
         """Orders, one after the other."""
@@ -123,13 +128,15 @@ class Desk:
 
     def _hold(self, filter: str, at: list[str], text: str) -> None:
         self._close_step()
+        self._again = [one for one in self._again if one.what != "hold"]
         step = self._step = self.client.step(filter, at)
         with self.lock:
             self.board.hold = text
-        self._thread(self._follow_held, step)
+        self._thread(self._follow_held, step, Order("hold", {"filter": filter, "at": at, "text": text}))
         self._say(f"holding {text}")
 
     def _release(self) -> None:
+        self._again = [one for one in self._again if one.what != "hold"]
         self._close_step()
         self._say("nothing is held any more")
 
@@ -141,7 +148,7 @@ class Desk:
             self.board.hold = ""
             self.board.show_held([])
 
-    def _follow_held(self, step: RemoteStepper) -> None:
+    def _follow_held(self, step: RemoteStepper, asked: Order) -> None:
         try:
             for held in step.changes():
                 with self.lock:
@@ -154,8 +161,9 @@ class Desk:
             self._say(str(error).splitlines()[0])
         except Unreachable:
             pass  # the picture's thread says so
-        if step is self._step:
+        if step is self._step and not self._ended.is_set():
             self._close_step()
+            self._again.append(asked)
             self._wake()
 
     def _stepper(self) -> RemoteStepper:
@@ -197,8 +205,10 @@ class Desk:
         self._streams.append(stream)
         with self.lock:
             self.board.following = True
+            known = {one.id for one in self.board.traces}
             for trace in kept:
-                self.board.show_trace(trace)
+                if trace.id not in known:
+                    self.board.show_trace(trace)
         self._thread(self._follow_traces, stream)
 
     def _follow_traces(self, stream: Any) -> None:
@@ -214,6 +224,8 @@ class Desk:
             pass
         with self.lock:
             self.board.following = False
+        if not self._ended.is_set():
+            self._again.append(Order("follow"))
 
     def _look(self, id: int) -> None:
         try:

@@ -62,15 +62,18 @@ def _title(board: Dashboard, width: int) -> Text:
         return Text("coserver top", "bold", no_wrap=True)
     up = timedelta(seconds=int(snapshot.seconds))
     state = (snapshot.state, "" if snapshot.state == "running" else "bold yellow")
+    if board.gone:
+        state = ("gone", "bold red")
     left = [(plain(snapshot.server), "bold green"), (f"pid {snapshot.pid}", ""), state, (f"up {up}", "")]
     right = [(counted(len(snapshot.connections), "connection"), ""), (f"{len(snapshot.exchanges)} busy", "")]
     if snapshot.workers.suspended:
         right.append((f"{snapshot.workers.suspended} suspended", "yellow"))
     if board.held:
         right.append((f"{len(board.held)} held", "bold yellow"))
-    for parts, given_up in ((left, left[3]), (left, left[1]), (left, state), (right, right[0]), (right, right[1])):
-        if sum(len(text) + 2 for text, _ in [*left, *right]) > width + 2 and len(parts) > 1:
-            parts.remove(given_up)  # what somebody waits for comes last
+    spare = [left[3], left[1], *([state] if state[0] == "running" else []), right[0], right[1]]
+    for one in spare:
+        if sum(len(text) + 2 for text, _ in [*left, *right]) > width + 2:
+            (left if one in left else right).remove(one)  # what somebody waits for comes last
     return _both(_apart(left), _apart(right), width)
 
 

@@ -316,12 +316,23 @@ def test_the_server_goes_and_comes_back(serve: Callable[..., Running], screen: C
     assert first.port
     top = screen("top", "shop")
     top.until("running")
+    top.keys("4", "i", "~u /page @handler", "\r")
+    top.until("holding ~u /page")
     first.signal(signal.SIGTERM)
     first.ended()
     top.until("no server is reachable")
+    assert "gone" in top.lines[0]
+    assert "‖" not in top.text
     second = serve("app:app")
-    assert second.port
-    top.until(f"pid {second.process.pid}")
+    port = second.port
+    top.until(f"pid {second.process.pid}  running")
+    # What the one before was asked for, this one is asked again.
+    top.until("‖ ~u /page @handler")
+    asking = Asking(port, "/page/a")
+    top.until("1 held")
+    top.keys("A")
+    assert asking.done() == (200, "page a")
+    top.until("/page/a")
     top.process.send_signal(signal.SIGTERM)
     assert top.ended() == 128 + signal.SIGTERM
     assert top.is_clean()
