@@ -66,6 +66,7 @@ class Dashboard:
         self.prompt: Prompt | None = None
         self._then: Callable[[str], Order | None] | None = None
         self.note, self.wrong = "", False
+        self.draft: tuple[int, str] | None = None  # what was written in an editor, until it is taken
         self.gone = False  # the server does not answer
         self.ended = False
 

@@ -190,6 +190,7 @@ class Desk:
     def _edit(self, which: int, changes: dict[str, Any]) -> None:
         now = self._stepper().edit(which, **changes)
         with self.lock:
+            self.board.draft = None
             self.board.show_held([now if one["id"] == which else one for one in self.board.held.values()])
         self._say(f"#{which} is changed: {', '.join(changes)}")
 

@@ -180,6 +180,7 @@ KEYS: dict[str, Key] = {
     "a": Key(_with_held("resume"), "a: let it go on", "go on"),
     "A": Key(lambda board: Order("resume_all"), "A: let all that is held go on", "all"),
     "e": Key(_edit, "e: change what is held: target=/x Name:value body=text status=404", "edit"),
+    "E": Key(_with_held("editor"), "E: change it in your editor (VISUAL or EDITOR): fields and body", "editor"),
     "R": Key(_respond, "R: answer it without its handler: 503 'come later'", "answer"),
     "X": Key(_with_held("abort"), "X: abort it: its connection is reset, a subrequest cancelled", "abort"),
     "r": Key(_with_request("replay"), "r: send its request again", "replay"),

@@ -201,7 +201,7 @@ def _keys(board: Dashboard, width: int) -> Text:
 
 
 _BACK = (("q", LOOK), ("q", HELP))
-_ALWAYS, _OF_HELD = ("?", "q"), ("n", "a", "e", "X", "R", "A")
+_ALWAYS, _OF_HELD = ("?", "q"), ("n", "a", "e", "X", "E", "R", "A")
 _OF_REQUEST, _OF_TABLE = ("r", "m", "c"), ("enter", "f", "i", "o", "p")
 
 

@@ -13,7 +13,8 @@ import signal
 import sys
 import termios
 import tty
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -142,9 +143,19 @@ class Terminal:
         except OSError:
             pass  # full: it will return anyway; or closed: it is over
 
-    def suspended(self) -> _Suspended:
-        """``with terminal.suspended():`` another program has it, an editor say."""
-        return _Suspended(self)
+    @contextmanager
+    def suspended(self) -> Iterator[tuple[int, int]]:
+        """Another program has it, an editor say: where that reads and writes. Ctrl+C and Ctrl+Z are that one's."""
+        self._give_back()
+        # A handler, and not SIG_IGN: that the other program would inherit.
+        on: dict[int, Any] = {signal.SIGINT: lambda *_: None, signal.SIGTSTP: signal.SIG_DFL}
+        before = {number: signal.signal(number, handler) for number, handler in on.items()}
+        try:
+            yield self._in, self._out
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._take()
 
     def _encode(self, line: Text, width: int) -> str:
         line = line.copy()
@@ -191,17 +202,6 @@ class Terminal:
 def is_dumb() -> bool:
     """Whether its cursor cannot be moved: Emacs' shell, a log that is looked at."""
     return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
-
-
-class _Suspended:
-    def __init__(self, terminal: Terminal) -> None:
-        self._terminal = terminal
-
-    def __enter__(self) -> None:
-        self._terminal._give_back()
-
-    def __exit__(self, *_: object) -> None:
-        self._terminal._take()
 
 
 def read_keys(text: str) -> list[str]:

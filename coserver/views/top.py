@@ -8,8 +8,8 @@ from rich.console import Console
 
 from ..control.client import Client
 from ..observe.snapshot import Snapshot
-from . import screen
-from .dashboard import Dashboard
+from . import editor, screen
+from .dashboard import Dashboard, Order
 from .desk import REFRESH, Desk
 from .keys import press
 from .live import TABLES, UPSTREAMS
@@ -36,6 +36,8 @@ def run(client: Client, filter: str = "", *, ended: Callable[[], bool] = lambda:
                         order = press(board, key)
                     if order is not None and order.what == "redraw":
                         terminal.redraw()
+                    elif order is not None and order.what == "editor":
+                        _edit(terminal, desk, order.given["which"])
                     elif order is not None:
                         desk.orders.put(order)
                 if desk.failure is not None:
@@ -44,6 +46,31 @@ def run(client: Client, filter: str = "", *, ended: Callable[[], bool] = lambda:
             pass
         finally:
             desk.stop()
+
+
+def _edit(terminal: Terminal, desk: Desk, which: int) -> None:
+    """In an editor; what cannot be taken is there again at the next try."""
+    board = desk.board
+    with desk.lock:
+        held = board.held.get(which)
+    if held is None:
+        return
+    draft = board.draft[1] if board.draft is not None and board.draft[0] == which else None
+    try:
+        text = editor.edit(terminal, held, editor.as_text(held) if draft is None else draft)
+        with desk.lock:
+            board.draft = (which, text)
+        changes = editor.changes_in(held, text)
+    except (OSError, ValueError) as error:
+        with desk.lock:
+            board.say(str(error), wrong=True)
+        return
+    if changes:
+        desk.orders.put(Order("edit", {"which": which, "changes": changes}))
+    else:
+        with desk.lock:
+            board.draft = None
+            board.say("nothing is changed")
 
 
 def picture(snapshot: Snapshot) -> None:

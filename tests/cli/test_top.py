@@ -151,6 +151,34 @@ def test_requests_are_held_changed_and_let_go_by_keys(
     assert top.is_clean()
 
 
+def test_what_is_held_in_an_editor(
+    serve: Callable[..., Running], screen: Callable[..., Screen], folder: Path, environment: dict[str, str]
+) -> None:
+    port = serve("app:app").port
+    environment["EDITOR"] = "sh ./ed"
+    top = screen("top", "shop")
+    top.until("no request")
+    top.keys("i", "~u /echo @handler", "\r")
+    top.until("‖ ~u /echo @handler")
+    asking = Asking(port, "/echo", "POST", '{"a": 1,\n\n"b": 2}')
+    top.until("handler ‖")
+    for commands, wanted in (
+        ("exit 3", "sh ended with 3: nothing is changed"),
+        ("true", "nothing is changed"),
+        ("sed -i -e 's/^host.*/host/' -e 's/2}/3}/' $1", "a field is Name: value"),
+        ("grep 3} $1 && sed -i -e 's/^host/host: x/' $1 && ls -ld ${1%/*} | grep ^drwx------ && touch seen", "is changed:"),
+    ):
+        (folder / "ed").write_text(f"{commands}\n")
+        top.keys("E")
+        top.until(wanted)
+    assert (folder / "seen").exists()
+    top.keys("a")
+    assert asking.done() == (200, '{"a": 1,\n\n"b": 3}')
+    top.keys("q")
+    assert top.ended() == 0
+    assert top.is_clean()
+
+
 def test_killed_while_it_holds(serve: Callable[..., Running], screen: Callable[..., Screen]) -> None:
     port = serve("app:app").port
     top = screen("top", "shop")
