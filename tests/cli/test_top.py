@@ -166,7 +166,7 @@ def test_what_is_held_in_an_editor(
         ("exit 3", "sh ended with 3: nothing is changed"),
         ("true", "nothing is changed"),
         ("sed -i -e 's/^host.*/host/' -e 's/2}/3}/' $1", "a field is Name: value"),
-        ("grep 3} $1 && sed -i -e 's/^host/host: x/' $1 && ls -ld ${1%/*} | grep ^drwx------ && touch seen", "is changed:"),
+        ("grep 3} $1 && sed -i 's/^host/host: x/' $1 && ls -ld ${1%/*} | grep ^drwx------ && >seen", "is changed:"),
     ):
         (folder / "ed").write_text(f"{commands}\n")
         top.keys("E")

@@ -207,7 +207,7 @@ def test_the_line_of_keys_has_what_can_be_done() -> None:
     board.show_held([held_view.example()])
     assert "? help q quit n next a go on e edit X abort enter" in plain_lines(board, 80, 24)[-1]
     press(board, "enter")
-    assert plain_lines(board, 80, 24)[-1].startswith("q back ? help n next a go on e edit X abort R answer")
+    assert plain_lines(board, 80, 24)[-1].startswith("q back ? help n next a go on e edit X abort E editor R answer")
     board.show_held([])
     assert plain_lines(board, 80, 24)[-1].startswith("q back ? help r replay m mark c curl")
     press(board, "?")
