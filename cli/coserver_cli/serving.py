@@ -17,10 +17,11 @@ from typing import Any
 import typer
 
 from coserver import App, AppError, Server, hooks
+from coserver.app.command import HookSettings, LogSettings
 from coserver.app.config import ConfigError, Given
 from coserver.app.inherited import CannotListen
 from coserver.app.listening import listening
-from coserver.app.settings import HookSettings, LogSettings, Options
+from coserver.app.settings import Options
 from coserver.app.sources import Configuration, resolve
 from coserver.hooks import offloaded, shims
 from coserver.hooks.offloading import choose_threads

@@ -31,10 +31,11 @@ from ..upstream.declaring import UpstreamOptions
 from ..upstream.member import Member
 from ..upstream.upstream import Upstream
 from . import running
+from .checks import check_tls
 from .declared import Mount, Route, TcpRoute, check_prefix, find_framing, make_router, places, route_limits
 from .lifespan import Lifespan, make_lifespan
 from .server import Server
-from .settings import ListenerSettings, Options, Settings, check_tls
+from .settings import ListenerSettings, Options, Settings
 from .signals import OnSignal
 from .tls import Tls
 

@@ -7,11 +7,8 @@ client is refused. The process ends with this one, however that ends: it reads a
 from __future__ import annotations
 
 import atexit
-import json
 import os
-import select
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -28,20 +25,20 @@ from ..server.errors import AppError
 from ..transport.listener import bind_tcp
 from . import registry
 from .addresses import Address, Addressed
+from .checks import seconds
 from .child import LENGTH
 from .clicking import proxy_pattern
 from .inherited import CannotListen
 from .remote import RemoteSteps, RemoteTraces
 from .sent import pack
-from .settings import Settings, seconds
+from .settings import Settings
 from .shown import show_snapshot
+from .spawning import ending, report, spawn
 
 if TYPE_CHECKING:
     from ..notebook.live import LiveTable
     from .app import App
 
-#: Seconds for the process to listen: an import of a big library, and a machine that is busy.
-_PATIENCE = 120.0
 #: Seconds that it is given beyond its handlers' cleaning up; and when its pipe is closed, before it is killed.
 _AFTER = 3.0
 
@@ -89,7 +86,7 @@ class IsolatedServer(Addressed):
                 for name in ("host", "port"):
                     given.pop(name, None)
         parts = pack(app, given)
-        self._process, report = _spawn([] if self._door is None else [self._door.fileno()])
+        self._process, reading = spawn([] if self._door is None else [self._door.fileno()])
         threading.Thread(target=self._pass_on, name=f"coserver output {self.name}", daemon=True).start()
         try:
             assert self._process.stdin is not None
@@ -98,7 +95,7 @@ class IsolatedServer(Addressed):
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # what it reports says why
-        told = _report(report)
+        told = report(reading)
         if "error" in told:
             self._end()
             raise (CannotListen if "CannotListen" in told["kind"] or "OSError" in told["kind"] else AppError)(
@@ -194,7 +191,7 @@ class IsolatedServer(Addressed):
         """Until the process has ended; if nobody asked it to, that is said."""
         status = self._process.wait()
         if not self._stopping:
-            print(f"coserver: the process of {self.name!r} has ended by itself, {_ending(status)}", file=sys.stderr)
+            print(f"coserver: the process of {self.name!r} has ended by itself, {ending(status)}", file=sys.stderr)
         self._end()
 
     def _pass_on(self) -> None:
@@ -264,43 +261,6 @@ def _door(settings: Settings, before: IsolatedServer | None) -> socket.socket | 
     for sock in sockets:
         sock.close()
     return None
-
-
-def _spawn(inherited: list[int]) -> tuple[subprocess.Popen[bytes], int]:
-    """The process, and where it reports."""
-    reading, writing = os.pipe()
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "coserver.app.child", str(writing)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            pass_fds=[writing, *inherited],
-            start_new_session=True,  # what interrupts a cell is not for it
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
-    except BaseException:
-        os.close(reading)
-        raise
-    finally:
-        os.close(writing)
-    return process, reading
-
-
-def _report(reading: int) -> dict[str, Any]:
-    """What it says when it listens, or why it does not."""
-    with os.fdopen(reading) as file:
-        poll = select.poll()
-        poll.register(file, select.POLLIN)
-        if not poll.poll(_PATIENCE * 1000):
-            return {"kind": "TimeoutError", "error": f"it does not listen after {_PATIENCE:g} s"}
-        line = file.readline()
-    found: dict[str, Any] = json.loads(line) if line else {"kind": "EOFError", "error": "it ended; see what it printed"}
-    return found
-
-
-def _ending(status: int) -> str:
-    if status < 0:
-        return f"killed by {signal.Signals(-status).name}"
-    return f"with status {status}"
 
 
 @atexit.register

@@ -14,8 +14,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from .command import DEBUGGED, LogSettings
 from .logwriter import LogHandler, LogWriter
-from .settings import DEBUGGED, LogSettings
 
 #: Its records are whole lines already, to be read by programs.
 _ACCESS = "coserver.access"

@@ -18,7 +18,8 @@ from ..server.limits import Limits
 from ..upstream.limits import UpstreamLimits
 from ..upstream.trust import UpstreamTls
 from . import values
-from .settings import HookSettings, ListenerSettings, LogSettings, Settings, UpstreamSettings
+from .command import HookSettings, LogSettings
+from .settings import ListenerSettings, Settings, UpstreamSettings
 from .tls import Tls
 from .values import Kind
 

@@ -19,12 +19,13 @@ from ..server.heads import heads_writer
 from ..server.service import Service
 from ..transport.listener import Listener
 from . import registry
+from .checks import backend_arguments
 from .controlling import controlling, make_control
 from .lifespan import lifespans
 from .listening import Listening, listening
 from .registry import Bound
 from .server import Server
-from .settings import Settings, backend_arguments
+from .settings import Settings
 from .signals import OnSignal, ends_the_start, heed_signals
 from .upstreams import configure_upstreams
 

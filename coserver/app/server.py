@@ -18,7 +18,8 @@ from ..transport.certificates import CertificateError
 from ..transport.loop import poster
 from ..transport.parking import where_thread
 from .addresses import Address, Addressed
-from .settings import Settings, seconds
+from .checks import seconds
+from .settings import Settings
 
 if TYPE_CHECKING:
     from ..control.hosting import Control

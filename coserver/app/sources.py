@@ -16,9 +16,10 @@ from ..server.errors import AppError
 from ..server.limits import Limits
 from ..upstream.limits import UpstreamLimits
 from ..upstream.trust import UpstreamTls
+from .command import HookSettings, LogSettings
 from .config import USUAL, ConfigError, ConfigFile, Given, ListenerTable, UpstreamTable, nearest, read
 from .options import PREFIX, Option, table
-from .settings import HookSettings, ListenerSettings, LogSettings, Options, Settings, UpstreamSettings
+from .settings import ListenerSettings, Options, Settings, UpstreamSettings
 from .tls import Tls
 
 #: Variables that are no setting's.

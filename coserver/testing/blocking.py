@@ -16,7 +16,7 @@ from typing import TypeVar, Unpack
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from ..app.app import App
-from ..app.settings import backend_arguments
+from ..app.checks import backend_arguments
 from .answers import Head, Response, StreamedResponse
 from .asking import Asked
 from .clients import Client, ClientOptions, client

@@ -359,7 +359,7 @@ def test_which_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_backend_that_is_not_here_matters_only_if_it_is_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coserver.app.settings.find_spec", lambda name: None)
+    monkeypatch.setattr("coserver.app.checks.find_spec", lambda name: None)
     assert problems(tmp_path, "backend = 'trio'") == [
         "shop.toml:1: backend 'trio' is not installed; pip install 'coserver[trio]', or take 'asyncio'"
     ]

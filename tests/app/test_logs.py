@@ -352,7 +352,7 @@ def test_an_embedded_server_touches_nothing(tmp_path: Path) -> None:
 CONFIGURED = """
 import logging, sys
 from coserver.app.logs import configure
-from coserver.app.settings import LogSettings
+from coserver.app.command import LogSettings
 configure(LogSettings(level=sys.argv[1], debug=sys.argv[2].split()))
 if len(sys.argv) > 3:
     logging.basicConfig(format="mine %(message)s", level=logging.DEBUG)
@@ -414,7 +414,7 @@ def test_without_stderr_no_client_gets_the_log(tmp_path: Path) -> None:
 
 def test_configured_twice_it_writes_once(tmp_path: Path) -> None:
     code = (
-        "from coserver.app import logs\nfrom coserver.app.settings import LogSettings\n"
+        "from coserver.app import logs\nfrom coserver.app.command import LogSettings\n"
         "assert logs.writer() is None\n"
         "first = logs.configure(LogSettings())\nassert logs.writer() is first\n"
         "first.write('first\\n')\n"
@@ -431,7 +431,7 @@ def test_configured_twice_it_writes_once(tmp_path: Path) -> None:
 def test_a_child_process_writes_its_own(tmp_path: Path) -> None:
     code = (
         "import logging, os, warnings\nwarnings.simplefilter('ignore')\n"
-        "from coserver.app import logs\nfrom coserver.app.settings import LogSettings\n"
+        "from coserver.app import logs\nfrom coserver.app.command import LogSettings\n"
         "logs.configure(LogSettings())\nlog = logging.getLogger('x')\n"
         "log.info('parent')\n"
         "if not os.fork():\n    log.info('child')\n    logging.shutdown()\n    os._exit(0)\n"

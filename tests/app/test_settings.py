@@ -10,8 +10,9 @@ import pytest
 
 from coserver import App, AppError, Limits
 from coserver.app import values
+from coserver.app.command import LogSettings
 from coserver.app.options import listener_table, table
-from coserver.app.settings import ListenerSettings, LogSettings, Settings
+from coserver.app.settings import ListenerSettings, Settings
 
 REFUSED: list[tuple[type, dict[str, Any], str]] = [
     (Settings, {"port": -1}, "port must be from 0 (take a free one) to 65535; got -1"),

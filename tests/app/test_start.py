@@ -169,7 +169,7 @@ class TestWhatFailsLeavesNothing:
 
     @pytest.mark.parametrize("extra", ["uvloop", "trio"])
     def test_an_extra_that_is_not_installed(self, app: App, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("coserver.app.settings.find_spec", lambda name: None)
+        monkeypatch.setattr("coserver.app.checks.find_spec", lambda name: None)
         with pytest.raises(AppError, match=r"pip install 'coserver\[(fast|trio)\]', or take 'asyncio'"):
             app.start(backend=extra)
 
