@@ -44,4 +44,7 @@ async def connect(connection: UpstreamConnection) -> None:
             connection.fail(UpstreamConnectError, f"internal error: {error!r}", error)
         else:
             connection.scope = None
-            connection.ready(wire)
+            try:
+                connection.ready(wire)
+            except OSError as error:  # the system watches no more descriptors (epoll_ctl(2): ENOSPC, ENOMEM)
+                connection.fail(UpstreamConnectError, f"cannot watch it: {error.strerror or error}", error)

@@ -197,9 +197,13 @@ class UpstreamConnection(Ending):
         self.deadline = monotonic() + self._limits.take_timeout
 
     def resume(self) -> None:
-        if self.phase is not CLOSED:
+        if self.phase is CLOSED:
+            return
+        self.deadline = monotonic() + self._limits.between_timeout
+        try:
             self.client.poller.resume(self._fd)
-            self.deadline = monotonic() + self._limits.between_timeout
+        except OSError as error:  # the system watches no more descriptors
+            self.broken(error)
 
     def _finish(self, sub: Subrequest, now: float) -> None:
         """The answer is whole: the connection is free before anybody is told."""

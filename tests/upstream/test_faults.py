@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import socket
@@ -13,6 +14,7 @@ import anyio.lowlevel
 import pytest
 
 from coserver import (
+    App,
     Upstream,
     UpstreamBusy,
     UpstreamConnectError,
@@ -20,6 +22,7 @@ from coserver import (
     UpstreamProtocolError,
     UpstreamTimeout,
     gather,
+    testing,
 )
 from coserver.protocol.errors import LocalProtocolError
 from coserver.upstream.pool import Pool
@@ -435,3 +438,30 @@ async def test_random_cancellations() -> None:
         assert pool.open == len(pool.idle) == len(pool.connections)
         assert not pool.line
         await until(lambda: server.open == pool.open)
+
+
+async def test_a_system_that_watches_no_more_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """epoll_ctl(2) may say ENOSPC or ENOMEM: one subrequest fails, and nothing else."""
+    app = App()
+    app.get("/")(lambda: "ok")
+    app.get("/large")(lambda: b"x" * 10_000_000)
+
+    async with testing.serving(app) as server, Upstream(server.url, limits=UpstreamLimits(retries=0)) as users:
+        poller = pool_of(users).client.poller
+
+        def fail(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(poller, "read", fail)
+            with pytest.raises(UpstreamConnectError, match="cannot watch it: No space left"):
+                await users.get("/")
+        assert (await users.get("/")).status == 200
+        streamed = await users.get("/large", stream=True)
+        await until(lambda: streamed.body.paused)
+        with monkeypatch.context() as patch:
+            patch.setattr(poller, "resume", fail)
+            with pytest.raises(UpstreamProtocolError, match="broke"):
+                async for _ in streamed.body:
+                    pass
+        assert (await users.get("/")).status == 200
