@@ -10,7 +10,7 @@ import http.client
 import logging
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 import anyio
@@ -34,6 +34,8 @@ from .wire import PROTOCOL, trace_dict
 
 #: Requests sent again at once; more wait.
 REPLAYS = 8
+#: Streams at once, of the hundred connections that there may be: whoever asks for a picture finds one free.
+STREAMS = 64
 #: A logger of coserver's own: a name that a log's line can take.
 _logger = re.compile(r"coserver(?:\.\w{1,40}){0,4}")
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -194,7 +196,14 @@ class Api:
 
     async def events(self, request: Request) -> Any:
         """Every event as a line, for as long as the client stays; ``?filter=``."""
-        return lines(self.following.events(parse(request.query.get("filter", ""))))
+        wanted = parse(request.query.get("filter", ""))
+        return self._stream(self.following.events(wanted))
+
+    def _stream(self, stream: AsyncIterator[dict[str, Any]]) -> Response:
+        """Raises HTTPException (503)."""
+        if self.following.count + self.holding.count >= STREAMS:
+            raise HTTPException(503, f"{STREAMS} streams of events, traces and steppers are read already; end one")
+        return lines(stream)
 
     async def traces(self, request: Request) -> Any:
         """Those that are kept, the oldest first; ``?filter=``, ``?last=``, ``?whole=1``."""
@@ -217,7 +226,7 @@ class Api:
     async def follow_traces(self, request: Request) -> Any:
         """Each that ends from now on as a line, recorded as long as somebody follows. ``?filter=``, ``?whole=1``."""
         whole = request.query.get("whole", False, type=bool)
-        return lines(self.following.traces(parse(request.query.get("filter", "")), whole=whole))
+        return self._stream(self.following.traces(parse(request.query.get("filter", "")), whole=whole))
 
     async def set_recording(self, request: Request) -> Any:
         """``{"on": true}``."""
@@ -259,7 +268,7 @@ class Api:
     async def open_step(self, request: Request) -> Any:
         """Hold what matches for as long as this answer is read: a line for each change of what is held."""
         given = body_of(request, {"filter": (str,), "at": (str, list), "limit": (int, float, type(None))})
-        return lines(self.holding.open(given.get("filter", ""), given.get("at", "handler"), given.get("limit")))
+        return self._stream(self.holding.open(given.get("filter", ""), given.get("at", "handler"), given.get("limit")))
 
     async def close_step(self, request: Request, id: int) -> Any:
         """Let everything go."""

@@ -178,6 +178,8 @@ class Client:
 
     def unreachable(self, error: Exception) -> Unreachable:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, BlockingIOError):  # its queue is full; that is all that the system says
+            why = "it has as many clients as it takes, and more are waiting"
         return Unreachable(f"no server is reachable at {self.where}: {why}{_those(list(place.running()))}")
 
 

@@ -29,6 +29,10 @@ class Following:
         self._recorders = 0  # streams for whose sake traces are recorded
         self._recording = False
 
+    @property
+    def count(self) -> int:
+        return len(self._feeds)
+
     def close(self) -> None:
         for feed in tuple(self._feeds):
             feed.close()

@@ -39,6 +39,10 @@ class Holding:
         self._steps: dict[int, Stepper] = {}
         self._last = 0
 
+    @property
+    def count(self) -> int:
+        return len(self._steps)
+
     def close(self) -> None:
         for step in tuple(self._steps.values()):
             step.close()

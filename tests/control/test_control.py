@@ -236,6 +236,27 @@ def _until_closed(stream: Stream) -> Iterator[dict[str, Any]]:
             return
 
 
+def test_however_many_follow_others_are_answered(controlled: Controlled, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coserver.control.api.STREAMS", 3)
+    _, client = controlled()
+    with client.events(), client.follow(), client.step("~u nowhere"):
+        for another in (client.events, client.follow, client.step):
+            with pytest.raises(Refused, match="3 streams of events") as refused:
+                another()
+            assert refused.value.status == 503
+        assert client.snapshot().state == "running"
+    until(lambda: not client.ask("GET", "/v1/steps")["steps"])
+    until(lambda: _can(client.events))
+
+
+def _can(follow: Callable[[], Stream]) -> bool:
+    try:
+        follow().close()
+    except Refused:
+        return False
+    return True
+
+
 def test_a_filter_that_takes_too_long_ends_what_asked_for_it(controlled: Controlled, backend: str) -> None:
     """The server waits for it once, a moment, and goes on; whoever asked is told why."""
     server, client = controlled(backend=backend)
