@@ -7,18 +7,23 @@ the process's number is in the file's name, and a second one in a process gets a
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import socket
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 
 #: Bytes that a UNIX socket's path may have: 108 on Linux, 104 elsewhere, with the zero at its end.
 PATH_MAX = 103
 #: Characters of a server's name that go into its file's.
 _NAME_MAX = 40
+#: Seconds to wait for who binds in the same folder; that takes microseconds, a stuck listener there a second.
+_TURN = 3.0
 
 _file = re.compile(r"(?P<name>.+?)-(?P<pid>[0-9]+)(?:-[0-9]+)?\.sock")
 
@@ -30,9 +35,23 @@ class NoPlace(OSError):
 def folder() -> Path:
     """The folder, whether it is there or not."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and os.path.isdir(runtime) and len(os.fsencode(runtime)) < PATH_MAX - 50:
+    if runtime and len(os.fsencode(runtime)) < PATH_MAX - 50 and _usable(runtime):
         return Path(runtime) / "coserver"
     return Path(tempfile.gettempdir()) / f"coserver-{os.getuid()}"
+
+
+def _usable(runtime: str) -> bool:
+    """After su or sudo the variable may still name another user's, where nothing is to be made, not even by root."""
+    try:
+        state = os.stat(runtime)
+    except OSError:
+        return False
+    return stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and os.access(runtime, os.W_OK | os.X_OK)
+
+
+def _is_own(state: os.stat_result) -> bool:
+    """Whether it is a folder of this user's alone."""
+    return stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and not stat.S_IMODE(state.st_mode) & 0o077
 
 
 def make_folder() -> Path:
@@ -45,7 +64,7 @@ def make_folder() -> Path:
         raise NoPlace(
             error.errno, f"{path} cannot be made: {error.strerror}; name another place: --control PATH"
         ) from error
-    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or stat.S_IMODE(state.st_mode) & 0o077:
+    if not _is_own(state):
         raise NoPlace(
             errno.EPERM,
             f"{path} must be a folder of yours that is closed to others (mode 0700); mend or remove it, or name "
@@ -76,18 +95,40 @@ def bind(path: str) -> socket.socket:
     """
     if len(os.fsencode(path)) > PATH_MAX:
         raise NoPlace(errno.ENAMETOOLONG, f"a socket's path has {PATH_MAX} bytes at most; {path} has more")
-    _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         os.fchmod(sock.fileno(), 0o600)  # before the bind: the file is never there with another mode (Linux)
-        sock.bind(path)
-        os.chmod(path, 0o600)
-        sock.listen(64)
+        with _alone(os.path.dirname(path) or "."):
+            _remove_stale(path)
+            sock.bind(path)
+            os.chmod(path, 0o600)
+            sock.listen(64)
         sock.setblocking(False)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+@contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """Of several who come at once, one after the other: what one has bound and does not listen on yet looks stale."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        until = monotonic() + _TURN
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if monotonic() > until:
+                    break  # not one of us: a lock on /tmp is anybody's to take
+                sleep(0.005)
+            except OSError:
+                break  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _remove_stale(path: str) -> None:
@@ -128,6 +169,8 @@ def remove(sock: socket.socket) -> None:
 def running() -> Iterator[tuple[str, int, Path]]:
     """Name, process and path of every socket in the folder that answers, the newest first; stale ones are removed."""
     try:
+        if not _is_own(folder().lstat()):
+            return  # somebody else's servers, perhaps made to be asked
         found = sorted(folder().glob("*.sock"), key=lambda path: path.lstat().st_mtime, reverse=True)
     except OSError:
         return

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,51 @@ def test_without_a_runtime_folder(monkeypatch: pytest.MonkeyPatch, runtime: Path
     monkeypatch.setattr("tempfile.tempdir", str(runtime.parent))
     assert place.make_folder() == runtime.parent / f"coserver-{os.getuid()}"
     assert mode(place.folder()) == 0o700
+
+
+def test_a_runtime_folder_of_somebody_else(monkeypatch: pytest.MonkeyPatch, runtime: Path) -> None:
+    """After ``su`` or ``sudo`` the variable may still name the other user's: nothing is made there."""
+    monkeypatch.setattr("tempfile.tempdir", str(runtime.parent))
+    assert place.folder() == runtime
+    own = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: own + 1)
+    assert place.folder() == runtime.parent / f"coserver-{own + 1}"
+
+
+def test_who_looks_does_not_look_into_anybody_elses_folder(runtime: Path) -> None:
+    """Under the temporary folder everybody may make one of any name, and listen in it."""
+    runtime.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(runtime / "shop-1.sock"))
+        sock.listen()
+        assert [name for name, *_ in place.running()] == ["shop"]
+        runtime.chmod(0o777)
+        assert not list(place.running())
+        runtime.chmod(0o700)
+
+
+def test_of_several_who_want_one_path_at_once_one_has_it(runtime: Path) -> None:
+    """A stale socket lies there, and each would remove it: nobody may remove what another has just made."""
+    path = str(runtime.parent / "one.sock")
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(path)
+        start = threading.Barrier(4)
+        bound: list[socket.socket] = []
+        refused: list[int | None] = []
+        threads = [threading.Thread(target=_bind, args=(path, start, bound, refused)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(bound), refused) == (1, [errno.EADDRINUSE] * 3)
+        place.remove(bound[0])
+    assert not os.path.exists(path)
+
+
+def _bind(path: str, start: threading.Barrier, bound: list[socket.socket], refused: list[int | None]) -> None:
+    start.wait()
+    try:
+        bound.append(place.bind(path))
+    except OSError as error:
+        refused.append(error.errno)
