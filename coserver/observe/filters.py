@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from unicodedata import east_asian_width
 
 from .letters import LETTERS, BadArgument, Test
 from .subject import Subject
@@ -27,7 +28,8 @@ class FilterError(ValueError):
         self.reason, self.text, self.column = reason, text, column
         shown = "".join(each if each.isprintable() else " " for each in text)
         start = max(0, column - 60)
-        super().__init__(f"{reason} (column {column})\n  {shown[start : start + 100]}\n  {' ' * (column - 1 - start)}^")
+        before = sum(2 if east_asian_width(each) in "WF" else 1 for each in shown[start : column - 1])
+        super().__init__(f"{reason} (column {column})\n  {shown[start : start + 100]}\n  {' ' * before}^")
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ class Dashboard:
         self.first = 0  # the first row that is visible
         self.page = 10  # how many are; known when it is drawn
         self.paused = False
+        self._frozen: list[Trace] = []  # the traces of a picture that is paused; what comes meanwhile is kept
         self.marked: set[int] = set()
         self.hold = ""  # what is held, as it was typed
         self.held: dict[int, dict[str, Any]] = {}
@@ -107,11 +108,15 @@ class Dashboard:
 
     def show_trace(self, trace: Trace) -> None:
         """One that has ended."""
-        if not self.paused:
-            self.traces.append(trace)
-            del self.traces[:-TRACES_MAX]
-            if isinstance(self.looked, ExchangeState) and self.looked.id == trace.id:
-                self.looked = trace
+        self.traces.append(trace)
+        del self.traces[:-TRACES_MAX]
+        if not self.paused and isinstance(self.looked, ExchangeState) and self.looked.id == trace.id:
+            self.looked = trace
+
+    def pause(self) -> None:
+        """The picture stands still, or goes on with all that came meanwhile."""
+        self.paused = not self.paused
+        self._frozen = list(self.traces)
 
     def say(self, note: str, *, wrong: bool = False) -> None:
         self.note, self.wrong = note, wrong
@@ -123,7 +128,8 @@ class Dashboard:
         if self.view.name == "held":
             rows: list[Any] = list(self.held.values())
         elif self.view.name == "traces":
-            rows = [replace(one, marked=one.marked or one.id in self.marked) for one in self.traces]
+            traces = self._frozen if self.paused else self.traces
+            rows = [replace(one, marked=one.marked or one.id in self.marked) for one in traces]
         else:
             rows = list(self.view.rows(self.snapshot)) if self.snapshot is not None else []
         if self.filter is not EVERYTHING:

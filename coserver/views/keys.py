@@ -134,7 +134,7 @@ def _with_request(what: str) -> Callable[[Dashboard], Order | None]:
 
 
 def _pause(board: Dashboard) -> None:
-    board.paused = not board.paused
+    board.pause()
 
 
 def _help(board: Dashboard) -> None:
@@ -189,7 +189,7 @@ KEYS: dict[str, Key] = {
     "ctrl-l": Key(lambda board: Order("redraw"), "ctrl-l: draw everything anew"),
     "?": Key(_help, "?, F1: this help", "help"),
     "f1": Key(_help),
-    "q": Key(_quit, "q, ctrl-c: end; what is held goes on", "quit"),
+    "q": Key(_quit, "q, ctrl-c: end; what is held goes on (while you type, ctrl-c leaves that)", "quit"),
 }
 
 

@@ -27,25 +27,37 @@ def run(client: Client, filter: str = "", *, ended: Callable[[], bool] = lambda:
         desk.start()
         try:
             while not board.ended and not ended():
-                with desk.lock:
-                    width, height = terminal.size
-                    found = screen.lines(board, width, height)
-                terminal.draw(found)
-                for key in terminal.keys(REFRESH):
-                    with desk.lock:
-                        order = press(board, key)
-                    if order is not None and order.what == "redraw":
-                        terminal.redraw()
-                    elif order is not None and order.what == "editor":
-                        _edit(terminal, desk, order.given["which"])
-                    elif order is not None:
-                        desk.orders.put(order)
-                if desk.failure is not None:
-                    raise desk.failure
+                try:
+                    _once(terminal, desk)
+                except KeyboardInterrupt:
+                    if board.prompt is None:
+                        break
+                    board.prompt = None  # whoever types has had enough of that
+                    terminal.redraw()
         except KeyboardInterrupt:
             pass
         finally:
             desk.stop()
+
+
+def _once(terminal: Terminal, desk: Desk) -> None:
+    """Draw, and do what is pressed."""
+    board = desk.board
+    with desk.lock:
+        width, height = terminal.size
+        found = screen.lines(board, width, height)
+    terminal.draw(found)
+    for key in terminal.keys(REFRESH):
+        with desk.lock:
+            order = press(board, key)
+        if order is not None and order.what == "redraw":
+            terminal.redraw()
+        elif order is not None and order.what == "editor":
+            _edit(terminal, desk, order.given["which"])
+        elif order is not None:
+            desk.orders.put(order)
+    if desk.failure is not None:
+        raise desk.failure
 
 
 def _edit(terminal: Terminal, desk: Desk, which: int) -> None:

@@ -204,7 +204,8 @@ def test_filters_sorting_marks_traces_and_help(serve: Callable[..., Running], sc
     top.keys("\x15", "\x1b[F", "\x15", "~m GET & (~q", "\r")
     seen = top.until("^ ").splitlines()
     assert seen[-1].index("^") == seen[-2].index("(~q")
-    top.keys("\x1b")
+    top.keys("\x03")  # it leaves what is typed, and nothing else
+    top.until("? help q quit")
     top.keys("f", "\x15", "\r")
     top.until("/slow")
     top.keys("m")

@@ -120,6 +120,12 @@ def test_a_wrong_one_is_told_where_and_what_to_do(text: str, column: int, says: 
     assert (shown + " ")[caret.index("^")] == (text + " ")[column - 1]
 
 
+def test_the_caret_stands_below_wide_characters() -> None:
+    with pytest.raises(FilterError) as caught:
+        parse("~u 中文 & ~zz")
+    assert str(caught.value).split("\n")[1:] == ["  ~u 中文 & ~zz", "  " + " " * 10 + "^"]
+
+
 def test_only_a_text_is_an_expression() -> None:
     with pytest.raises(FilterError, match="a filter is a text"):
         parse(3)  # type: ignore[arg-type]

@@ -187,6 +187,17 @@ def test_the_newest_trace_until_one_is_chosen() -> None:
     assert board.current().id == 10
 
 
+def test_what_comes_while_it_is_paused_is_not_lost() -> None:
+    board = bare_board()
+    press(board, "4")
+    board.show_trace(replace(page(), id=7))
+    press(board, "p")
+    board.show_trace(replace(page(), id=8))
+    assert [one.id for one in board.rows()] == [7]
+    press(board, "p")
+    assert [one.id for one in board.rows()] == [8, 7]
+
+
 def test_the_time_of_what_is_held_goes_on() -> None:
     board, _ = held_board()
     press(board, "enter")
