@@ -33,13 +33,20 @@ def call(found: Any, name: str, *args: Any) -> None:
     method(found, *args)
 
 
-def _says_the_bare_name() -> bool:
-    """How this Python complains when what is deleted is not there."""
+def _complaint() -> AttributeError:
     try:
         del _thread._local().x
     except AttributeError as error:
-        return str(error) == "x"
-    return False
+        return error
+    raise AssertionError("a local had what nobody set")
 
 
-BARE = _says_the_bare_name()
+def absent(cls: type, name: str, on: Any) -> AttributeError:
+    """As this Python complains when what is deleted is not there."""
+    error = AttributeError(name if _BARE else f"{cls.__name__!r} object has no attribute {name!r}")
+    if _NAMED:
+        error.name, error.obj = name, on
+    return error
+
+
+_BARE, _NAMED = str(_complaint()) == "x", _complaint().name == "x"  # up to Python 3.11; from 3.13 on

@@ -34,7 +34,11 @@ def _running(original: tuple[Callable[..., Any]], name: str) -> Callable[..., An
 def _running_loop(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         worker = getcurrent()
-        if type(worker) is not Worker or self.is_running():  # the worker's own loop, say: the original has the error
+        if type(worker) is not Worker:
+            return original[0](self, *args, **kwargs)
+        if self.is_running():  # the worker's own loop, say: the original has the error
+            if name.endswith("run_forever"):  # but that of 3.13 raises late: then the loop counts as not running
+                raise RuntimeError("This event loop is already running")
             return original[0](self, *args, **kwargs)
         return _in_a_thread(worker, name, partial(original[0], self, *args, **kwargs))
 

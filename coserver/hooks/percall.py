@@ -15,7 +15,7 @@ from weakref import ref
 
 from greenlet import getcurrent
 
-from .attributes import ABSENT, BARE, call, find, is_asked_first, is_set
+from .attributes import ABSENT, absent, call, find, is_asked_first, is_set
 from .workers import Worker
 
 _local: Any = _thread._local
@@ -158,7 +158,7 @@ class Local(_local):  # type: ignore[misc]
             return call(found, "__delete__", self)
         values: Any = one.held()
         if name not in values:
-            raise AttributeError(name if BARE else f"{cls.__name__!r} object has no attribute {name!r}")
+            raise absent(cls, name, self)
         del values[name]
         return None
 

@@ -54,14 +54,17 @@ async def main():
 anyio.run(main, **{arguments!r})
 """
 
-#: Commands, and what is shown for each. The second steps over a suspension, the sixth goes on to the next breakpoint.
+#: From Python 3.13 on a breakpoint stops at its own line, before that at the next.
+_AT_ITS_LINE = sys.version_info >= (3, 13)
+#: Commands, and what is shown for each. One steps over a suspension, the first "continue" goes to the next breakpoint.
 DIALOGUE = (
     ("p first", "'before'"),
+    *([("next", r"time\.sleep")] if _AT_ITS_LINE else []),
     ("next", 'second = "after"'),
     ("p 'still', first", r"\('still', 'before'\)"),
     ("next", r"breakpoint\(\)"),
     ("where", r"in _live|_live\(\)(?s:.*)handler\(\)"),
-    ("continue", "return first"),
+    ("continue", r"breakpoint\(\)" if _AT_ITS_LINE else "return first"),
     ("p first, second", r"\('before', 'after'\)"),
     ("continue", "ends with beforeafter True"),
 )

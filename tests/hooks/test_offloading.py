@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -245,7 +246,8 @@ def test_sqlite_is_put_back() -> None:
     uninstall()
     assert sqlite3.connect is sqlite3.dbapi2.connect is connect
     assert {name: vars(sqlite3.Cursor)[name] for name in before} == before
-    assert list(sqlite3.connect(":memory:").execute("select 1")) == [(1,)]
+    with closing(sqlite3.connect(":memory:")) as connection:
+        assert list(connection.execute("select 1")) == [(1,)]
 
 
 async def test_sqlite_everywhere_else_is_the_original(with_sqlite: None) -> None:
@@ -272,7 +274,7 @@ class Own(sqlite3.Connection):
 async def test_sqlite_whole(with_sqlite: None, tmp_path: Path) -> None:
     def handler() -> list[Any]:
         threads = set()
-        connection = sqlite3.connect(tmp_path / "shop", 5, 0, "DEFERRED", True, Own)
+        connection = sqlite3.connect(tmp_path / "shop", timeout=5, isolation_level="DEFERRED", factory=Own)
         assert type(connection) is Own
         connection.row_factory = sqlite3.Row
         connection.create_function("seen", 1, lambda value: threads.add(threading.get_ident()) or value)
@@ -301,9 +303,9 @@ async def test_sqlite_whole(with_sqlite: None, tmp_path: Path) -> None:
 @pytest.mark.parametrize("fetch", [list, lambda cursor: cursor.fetchall()], ids=["for", "fetchall"])
 async def test_five_at_once_and_the_loop_goes_on(with_sqlite: None, fetch: Any) -> None:
     def handler() -> Any:
-        connection = sqlite3.connect(":memory:")
-        connection.create_function("slow", 1, lambda value: _sleep(0.1) or value)
-        return fetch(connection.execute("select slow(1) union all select slow(2)"))
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.create_function("slow", 1, lambda value: _sleep(0.1) or value)
+            return fetch(connection.execute("select slow(1) union all select slow(2)"))
 
     started = time.monotonic()
     async with ticking() as turns:
