@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from importlib.util import find_spec
-from os import PathLike
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import anyio
 from anyio.abc import TaskStatus
@@ -26,14 +23,15 @@ from ..server.endpoint import describe
 from ..server.errors import AppError
 from ..server.failures import ErrorEndpoint, ErrorHandlers, check_error_key
 from ..server.limits import Limits
-from ..server.routes import Router, split_route
+from ..server.routes import Router
 from ..upstream.declaring import UpstreamOptions
 from ..upstream.member import Member
 from ..upstream.upstream import Upstream
 from . import running
 from .checks import check_tls
-from .declared import Mount, Route, TcpRoute, check_prefix, find_framing, make_router, places, route_limits
+from .declared import Mount, TcpRoute, check_prefix, find_framing, make_router, places
 from .lifespan import Lifespan, make_lifespan
+from .routing import Handler, Routing
 from .server import Server
 from .settings import ListenerSettings, Options, Settings
 from .signals import OnSignal
@@ -42,13 +40,10 @@ from .tls import Tls
 if TYPE_CHECKING:
     from .isolated import IsolatedServer
 
-Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-log = logging.getLogger("coserver.app")
 _numbers = itertools.count(1)
 
 
-class App:
+class App(Routing):
     """A server's handlers. ``name`` is its key: starting an app of the same name again replaces the running server.
 
     Apps without a name are never replaced by one another. ``limits`` are the defaults of every way to run it;
@@ -71,17 +66,15 @@ class App:
         self.hooks = hooks if isinstance(hooks, bool) else tuple(hooks)
         self.offloaded = offloaded if isinstance(offloaded, str) else tuple(offloaded)  # a text is refused by name
         self._hook()
+        super().__init__()
         self.emitter = Emitter()
         self.state = SimpleNamespace()
-        self.measured = False  # its servers count from their start on
         self.errors = ErrorHandlers()
-        self.routes: list[Route] = []
         self.tcp_routes: list[TcpRoute] = []
         self.mounts: list[Mount] = []
         self.listeners: list[ListenerSettings] = []
         self.lifespans: list[Lifespan] = []
         self.upstreams: dict[str, Upstream] = {}
-        self._router: Router | None = None
         self._mounted_in: list[App] = []
 
     def __repr__(self) -> str:
@@ -91,108 +84,6 @@ class App:
     offload = staticmethod(offload)
 
     # Handlers.
-
-    def route(
-        self,
-        path: str,
-        *,
-        methods: Iterable[str] = ("GET",),
-        stream: bool = False,
-        limits: Mapping[str, Any] | None = None,
-    ) -> Callable[[Handler], Handler]:
-        """Decorator: serve ``path`` by this handler. ``{name}`` or ``{name:type}`` is a parameter; types are str, int,
-        float, uuid and, as the last segment, path. With ``stream`` the handler starts before the body is there.
-        ``limits`` are fields of Limits that it has in the place of its listener's, ``{"body_size": 5_000_000}``.
-
-        Raises AppError for a malformed route, and at start (at once, if the app runs) for a parameter nobody provides.
-        """
-        if isinstance(methods, str):
-            raise AppError(f"methods is a list: methods=[{methods!r}]")
-        split_route(path)
-        own = route_limits(path, limits)
-        names = tuple(method.upper() for method in methods)
-
-        def register(handler: Handler) -> Handler:
-            before = [one for one in self.routes if one.path == path and set(one.methods) & set(names)]
-            with self._change(self.routes):
-                whole = [one for one in before if set(one.methods) <= set(names)]
-                self.routes[:] = [one for one in self.routes if one not in whole]
-                self.routes.append(Route(path, names, handler, stream, own))
-            if before:
-                old, new = describe(before[-1].handler), describe(handler)
-                log.info("app %s: %s replaces %s on %s %s", self.name, new, old, names, path)
-                if self._router is not None and "IPython" in sys.modules:
-                    from ..views.cell import tell
-
-                    tell(f"{' '.join(names)} {path}: {new} answers from the next request on, in the place of {old}")
-            return handler
-
-        return register
-
-    def get(
-        self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
-    ) -> Callable[[Handler], Handler]:
-        """``route`` for GET; HEAD is answered by it as well."""
-        return self.route(path, methods=["GET"], stream=stream, limits=limits)
-
-    def post(
-        self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
-    ) -> Callable[[Handler], Handler]:
-        """Decorator: ``route`` for POST."""
-        return self.route(path, methods=["POST"], stream=stream, limits=limits)
-
-    def put(
-        self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
-    ) -> Callable[[Handler], Handler]:
-        """Decorator: ``route`` for PUT."""
-        return self.route(path, methods=["PUT"], stream=stream, limits=limits)
-
-    def patch(
-        self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
-    ) -> Callable[[Handler], Handler]:
-        """Decorator: ``route`` for PATCH."""
-        return self.route(path, methods=["PATCH"], stream=stream, limits=limits)
-
-    def delete(
-        self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
-    ) -> Callable[[Handler], Handler]:
-        """Decorator: ``route`` for DELETE."""
-        return self.route(path, methods=["DELETE"], stream=stream, limits=limits)
-
-    def head(self, path: str, *, limits: Mapping[str, Any] | None = None) -> Callable[[Handler], Handler]:
-        """Decorator: ``route`` for HEAD."""
-        return self.route(path, methods=["HEAD"], limits=limits)
-
-    def options(self, path: str, *, limits: Mapping[str, Any] | None = None) -> Callable[[Handler], Handler]:
-        """Decorator: ``route`` for OPTIONS."""
-        return self.route(path, methods=["OPTIONS"], limits=limits)
-
-    def static(
-        self, prefix: str, folder: str | PathLike[str], *, index: str | None = "index.html", hidden: bool = False
-    ) -> None:
-        """Serve the files in ``folder`` below ``prefix``, "/files" or "/"; a directory is answered with its ``index``.
-
-        Nothing outside the folder is served, wherever symbolic links lead, and nothing whose name begins with a dot
-        unless ``hidden``. Raises AppError.
-        """
-        from .static import StaticFolder
-
-        served = StaticFolder(folder, index, hidden)
-        base = "" if prefix == "/" else check_prefix(prefix)
-        self.get(base or "/")(served.serve_root)
-        self.get(f"{base}/{{path:path}}")(served.serve)
-
-    def metrics(self, path: str = "/metrics") -> None:
-        """Serve what the server has counted at ``path``, in OpenMetrics text, and count from its start on.
-
-        Raises AppError without prometheus-client (``coserver[metrics]``).
-        """
-        if not find_spec("prometheus_client"):
-            raise AppError("metrics need prometheus-client; pip install 'coserver[metrics]'")
-        from .measuring import answer_metrics
-
-        self.measured = True
-        self.get(path)(answer_metrics)
 
     def tcp(
         self,

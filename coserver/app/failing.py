@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..server.service import Service
-    from .server import Server
+    from .observed import Observed
 
 #: Failures that are kept: what fits under a cell. Their number is counted on.
 KEPT = 5
@@ -45,7 +45,7 @@ class Failure:
 class Failures:
     """The last ``KEPT``, the newest last; ``total`` is how many there were since it was first asked for."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Observed) -> None:
         self._kept: deque[Failure] = deque(maxlen=KEPT)
         self._followers: list[Callable[[], object]] = []
         self.name = server.name
