@@ -95,6 +95,7 @@ class Declared:
         return self.members, self.policy, self.limits, self.framing, self._own_tls
 
     def restore(self, declared: tuple[Any, ...]) -> None:
+        """Take back what ``configure`` changed; ``declared`` is what it returned."""
         self.members, self.policy, self.limits, self.framing, self._own_tls = declared
 
     def reader(self) -> Callable[[], Any]:

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from threading import get_ident
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import anyio
 
@@ -24,9 +24,6 @@ from .gathering import Map
 from .member import Member
 from .parent import Asked, current_host, exchange_of, hand_on
 from .subrequest import OnDone, Subrequest
-
-if TYPE_CHECKING:
-    pass
 
 
 class Options(Asking, total=False):

@@ -57,9 +57,15 @@ def wrong(page: str) -> Iterator[str]:
         if not inspect.getdoc(one):
             yield f"{module}.{name} has no docstring"
         if inspect.isclass(one):
-            silent = {each for each, value in vars(one).items() if not each.startswith("_") and not _says(value)}
+            ours = {each: value for base in reversed(one.__mro__) if _is_ours(base) for each, value in vars(base).items()}
+            silent = {each for each, value in ours.items() if not each.startswith("_") and not _says(value)}
             silent -= OURS.get(f"{module}.{name}", set())
             yield from (f"{name}.{each} has no docstring" for each in sorted(silent))
+
+
+def _is_ours(base: type) -> bool:
+    """What a class inherits is shown with it, as far as it is the project's."""
+    return base.__module__.partition(".")[0] == "coserver"
 
 
 def _says(value: Any) -> bool:
