@@ -57,7 +57,8 @@ def wrong(page: str) -> Iterator[str]:
         if not inspect.getdoc(one):
             yield f"{module}.{name} has no docstring"
         if inspect.isclass(one):
-            ours = {each: value for base in reversed(one.__mro__) if _is_ours(base) for each, value in vars(base).items()}
+            bases = [base for base in reversed(one.__mro__) if _is_ours(base)]
+            ours = {each: value for base in bases for each, value in vars(base).items()}
             silent = {each for each, value in ours.items() if not each.startswith("_") and not _says(value)}
             silent -= OURS.get(f"{module}.{name}", set())
             yield from (f"{name}.{each} has no docstring" for each in sorted(silent))
