@@ -15,6 +15,9 @@ from rich.text import Text
 
 from ..observe.snapshot import Snapshot
 
+#: Cells of the widest column, from which on another may grow.
+_ENOUGH = 50
+
 Cell = str | tuple[str, str]  # text, or text and style
 
 
@@ -22,7 +25,8 @@ Cell = str | tuple[str, str]  # text, or text and style
 class Column:
     """``width`` in cells, 0 for what is left; the least important have the highest ``rank`` and give way first.
 
-    ``runs``: it is seconds that go on by themselves, and ``key`` says how many.
+    ``runs``: it is seconds that go on by themselves, and ``key`` says how many. ``grows``: of a wide screen it has some
+    of what is left.
     """
 
     heading: str
@@ -32,6 +36,7 @@ class Column:
     right: bool = False
     rank: int = 0
     runs: bool = False
+    grows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,8 @@ class View:
         while sum(one.width or least for one in kept) + len(kept) - 1 > width and any(one.rank for one in kept):
             kept.remove(max(kept, key=lambda one: one.rank))
         left = width - sum(one.width for one in kept) - len(kept) + 1
-        return [(one, one.width or max(left, 1)) for one in kept]
+        more = min(max(left - _ENOUGH, 0), _ENOUGH) if any(one.grows for one in kept) else 0
+        return [(one, one.width + more * one.grows if one.width else max(left - more, 1)) for one in kept]
 
 
 class Rows:

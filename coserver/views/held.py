@@ -55,7 +55,7 @@ HELD = View(
         Column("held", 8, lambda row: show_seconds(_seconds(row)), _seconds, right=True, runs=True),
         Column("status", 7, lambda row: str((row["response"] or {}).get("status") or ""),
                lambda row: (row["response"] or {}).get("status") or 0, right=True, rank=2),
-        Column("of", 18, _of, lambda row: row["exchange"]["handler"], rank=3),
+        Column("of", 18, _of, lambda row: row["exchange"]["handler"], rank=3, grows=True),
         Column("client", 21, lambda row: (row["exchange"]["src"], "bright_black"),
                lambda row: row["exchange"]["src"], rank=4),
     ),

@@ -136,7 +136,8 @@ def _table(board: Dashboard, width: int, room: int) -> list[Text]:
     chosen = board.at(rows)
     board.first = max(min(board.first, chosen, max(len(rows) - room, 0)), chosen - room + 1, 0)
     for at, row in enumerate(rows[board.first : board.first + room], board.first):
-        line = Text("●" if getattr(row, "id", None) in board.marked else " ", "magenta", no_wrap=True)
+        marked = not isinstance(row, Trace) and getattr(row, "id", None) in board.marked  # a trace has a column for it
+        line = Text("●" if marked else " ", "magenta", no_wrap=True)
         line.append("▸" if at == chosen else " ", "bold cyan")
         line.append_text(row_line(columns, row))
         if at == chosen:

@@ -187,6 +187,15 @@ def test_the_newest_trace_until_one_is_chosen() -> None:
     assert board.current().id == 10
 
 
+def test_a_wide_screen_has_room_for_more_than_targets() -> None:
+    board = bare_board()
+    assert "recv 10.0.0.9:5432 prices.py:41 in price " in "\n".join(plain_lines(board, 200, 24))
+    press(board, "4")
+    board.show_trace(replace(page(), id=7))
+    press(board, "m")
+    assert plain_lines(board, 80, 24)[4].startswith(" ▸●      7 GET")
+
+
 def test_what_comes_while_it_is_paused_is_not_lost() -> None:
     board = bare_board()
     press(board, "4")
