@@ -137,7 +137,8 @@ def _table(board: Dashboard, width: int, room: int) -> list[Text]:
     board.first = max(min(board.first, chosen, max(len(rows) - room, 0)), chosen - room + 1, 0)
     for at, row in enumerate(rows[board.first : board.first + room], board.first):
         marked = not isinstance(row, Trace) and getattr(row, "id", None) in board.marked  # a trace has a column for it
-        line = Text("●" if marked else " ", "magenta", no_wrap=True)
+        line = Text(no_wrap=True)  # its own style would be that of every cell without one
+        line.append("●" if marked else " ", "magenta")
         line.append("▸" if at == chosen else " ", "bold cyan")
         line.append_text(row_line(columns, row))
         if at == chosen:

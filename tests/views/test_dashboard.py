@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
 
 from coserver.observe.snapshot import Snapshot
 from coserver.observe.trace import Body, Message
@@ -25,7 +26,7 @@ from coserver.views.live import VIEWS, example
 from coserver.views.prompt import Prompt
 from coserver.views.rates import Rates, sparkline
 from coserver.views.samples import page
-from coserver.views.screen import example_board, plain_lines
+from coserver.views.screen import example_board, lines, plain_lines
 from coserver.views.terminal import Terminal, read_keys
 
 
@@ -194,6 +195,15 @@ def test_a_wide_screen_has_room_for_more_than_targets() -> None:
     board.show_trace(replace(page(), id=7))
     press(board, "m")
     assert plain_lines(board, 80, 24)[4].startswith(" ▸●      7 GET")
+
+
+def test_a_row_has_no_colour_but_its_cells() -> None:
+    row = lines(bare_board(), 80, 24)[5]
+    assert not row.style
+    console = Console(color_system="standard", force_terminal=True, width=80)
+    with console.capture() as captured:
+        console.print(row)
+    assert "\x1b[1mPOST   \x1b[0m /cart?token=***  " in captured.get()
 
 
 def test_what_comes_while_it_is_paused_is_not_lost() -> None:
