@@ -56,13 +56,18 @@ def _inner(tracer: Tracer, span: Span, parent: Any, origin: int) -> None:
 
     kind = SpanKind.CLIENT if span.kind == SUBREQUEST else SpanKind.INTERNAL
     name = f"{span.upstream} {span.name}".strip() if span.kind in (SUBREQUEST, STEP) else f"{span.kind} {span.name}"
-    told = {"coserver.kind": span.kind, "coserver.outcome": span.outcome, "coserver.detail": span.detail}
+    told: dict[str, Any] = {
+        "coserver.kind": span.kind, "coserver.outcome": span.outcome, "coserver.detail": span.detail,
+    }  # fmt: skip
     if span.upstream:
         told["coserver.upstream"] = span.upstream
         told["http.request.method"] = span.name.partition(" ")[0]
+        status = span.detail.partition(" ")[0]
+        told["http.response.status_code"] = code = int(status) if len(status) == 3 and status.isdecimal() else 0
+        told["error.type"] = status if code >= 400 else span.detail.partition(":")[0] if span.outcome == FAILED else ""
     attributes = {key: value for key, value in told.items() if value}
     made = tracer.start_span(name.strip(), parent, kind, attributes, start_time=origin + round(span.start * 1e9))
-    if span.outcome == FAILED:
+    if span.outcome == FAILED or told.get("http.response.status_code", 0) >= 400:  # of a client's span that is an error
         made.set_status(Status(StatusCode.ERROR, span.detail or None))
     inside = set_span_in_context(made)
     for child in span.children:

@@ -110,7 +110,16 @@ def _reader(kind: type, **nested: Reader) -> Reader:
     return read_any
 
 
-read_listener = _reader(ListenerState)
+_read_listener = _reader(ListenerState)
+
+
+def read_listener(given: Mapping[str, Any]) -> ListenerState:
+    """Limits that are null are infinite."""
+    limits = {name: math.inf if value is None else value for name, value in given["limits"].items()}
+    row: ListenerState = _read_listener({**given, "limits": limits})
+    return row
+
+
 read_workers = _reader(WorkersState)
 read_upstream = _reader(UpstreamState, members=_reader(MemberState))
 read_exchange = _reader(ExchangeState, suspended=_reader(Suspension), subrequests=_reader(SubrequestState))

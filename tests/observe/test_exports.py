@@ -24,7 +24,7 @@ from coserver.observe.har_reading import read_har
 from coserver.observe.otel import to_otel
 from coserver.observe.recorder import Bounds
 from coserver.observe.resending import ReplayError, as_curl
-from coserver.observe.trace import Body, Message
+from coserver.observe.trace import FAILED, SUBREQUEST, Body, Message, Span
 from coserver.views.samples import all_samples, page
 
 from ..certificates import write
@@ -126,8 +126,20 @@ def test_opentelemetry_spans() -> None:
     sub = spans["users GET /u/7"]
     assert sub.kind.name == "CLIENT"
     assert sub.parent.span_id == root.context.span_id
+    assert (sub.attributes["http.response.status_code"], sub.status.status_code.name) == (200, "UNSET")
     assert spans["first byte"].context.trace_id == root.context.trace_id
     assert root.start_time <= sub.start_time <= sub.end_time <= root.end_time
+
+
+def test_what_an_upstream_did_not_do_is_an_error_of_its_span() -> None:
+    spans = (
+        Span(kind=SUBREQUEST, name="GET /a", start=0, end=0.1, upstream="users", detail="503 127.0.0.1:80"),
+        Span(kind=SUBREQUEST, name="GET /b", start=0, end=0.1, upstream="users", outcome=FAILED, detail="Gone: no"),
+    )
+    found = {span.name: span for span in _exported([replace(page(), spans=spans)])}
+    for name, kind in (("users GET /a", "503"), ("users GET /b", "Gone")):
+        assert (found[name].status.status_code.name, found[name].attributes["error.type"]) == ("ERROR", kind)
+    assert found["GET /page/{id}"].status.status_code.name == "UNSET"
 
 
 async def test_a_traceparent_is_carried_on_and_an_error_is_one() -> None:

@@ -123,6 +123,7 @@ async def test_json_and_back() -> None:
         assert json.loads(text) == snapshot.as_dict()
         again = Snapshot.from_json(text)
         assert again.to_json() == text
+        assert again.listeners[0].limits == snapshot.listeners[0].limits
         assert again.filter("~m POST")[0].id == snapshot.exchanges[0].id
         assert json.loads(text)["listeners"][0]["limits"]["handler_timeout"] is None
         go_on.set()
