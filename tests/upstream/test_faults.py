@@ -400,8 +400,10 @@ async def storm(users: Upstream, count: int, chance: random.Random) -> None:
                     await gather(users.get("/"), users.get("/big"), users.post("/", content=b"x" * 1000))
                 elif chance.random() < 0.3:
                     answer = await users.get("/big", stream=True)
-                    await anext(answer.body)
-                    answer.close()
+                    try:
+                        await anext(answer.body)
+                    finally:
+                        answer.close()
                 else:
                     await users.get("/")
             except UpstreamBusy:
