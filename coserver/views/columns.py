@@ -15,8 +15,8 @@ from rich.text import Text
 
 from ..observe.snapshot import Snapshot
 
-#: Cells of the widest column, from which on another may grow.
-_ENOUGH = 50
+#: Cells of the widest column, from which on another may grow, and by how many.
+_ENOUGH, _GROWTH = 32, 40
 
 Cell = str | tuple[str, str]  # text, or text and style
 
@@ -63,7 +63,7 @@ class View:
         while sum(one.width or least for one in kept) + len(kept) - 1 > width and any(one.rank for one in kept):
             kept.remove(max(kept, key=lambda one: one.rank))
         left = width - sum(one.width for one in kept) - len(kept) + 1
-        more = min(max(left - _ENOUGH, 0), _ENOUGH) if any(one.grows for one in kept) else 0
+        more = min(max(left - _ENOUGH, 0), _GROWTH) if any(one.grows for one in kept) else 0
         return [(one, one.width + more * one.grows if one.width else max(left - more, 1)) for one in kept]
 
 
