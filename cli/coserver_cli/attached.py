@@ -81,7 +81,7 @@ def trace(
     curl: Annotated[bool, typer.Option("--curl", help="Print each as a curl command.")] = False,
     har: Annotated[
         Path | None,
-        typer.Option("--har", metavar="FILE", show_default=False, help="Write all to this HAR file at the end."),
+        typer.Option("--har", metavar="FILE", show_default=False, help="Write all to a HAR file, whole when it ends."),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Print what has been recorded, and end.")] = False,
     json: AsJson = False,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,7 +26,7 @@ from .traces import line_of
 class Wanted:
     """What is printed of each: one of ``json``, ``waterfall``, ``curl``, or a line. ``once``: what is kept, no more.
 
-    ``har`` is a file that all of them go to, at the end.
+    ``har`` is a file that all of them go to, whole when it ends.
     """
 
     filter: str = ""
@@ -46,22 +47,39 @@ def follow(client: Client, wanted: Wanted, out: TextIO, note: TextIO) -> None:
 
     Raises Unreachable, Refused, OSError if the file cannot be written.
     """
-    kept: list[Trace] = []
-    if wanted.har is not None:
-        wanted.har.open("a").close()  # what cannot be written is not to be found out at the end
     console = Console(file=out, highlight=False, emoji=False, soft_wrap=not wanted.waterfall)
-    try:
-        for trace in _traces(client, wanted, note):
-            if wanted.har is not None:
-                kept.append(trace)
-            _print(console, out, trace, wanted)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        if wanted.har is not None:
-            har = to_har(kept)
-            wanted.har.write_text(json.dumps(har, ensure_ascii=False, indent=1), encoding="utf-8")
-            note.write(f"{counted(len(har['log']['entries']), 'exchange')} in {wanted.har}\n")
+    with _har_file(wanted.har, note) as keep:
+        try:
+            for trace in _traces(client, wanted, note):
+                keep(trace)
+                _print(console, out, trace, wanted)
+        except KeyboardInterrupt:
+            pass
+
+
+@contextmanager
+def _har_file(path: Path | None, note: TextIO) -> Iterator[Callable[[Trace], None]]:
+    """Written as they come: a day's worth need not fit in memory. A function that takes each trace."""
+    if path is None:
+        yield lambda trace: None
+        return
+    count = 0
+
+    def keep(trace: Trace) -> None:
+        nonlocal count
+        for entry in to_har([trace])["log"]["entries"]:
+            before = ",\n" if count else "\n"
+            file.write(before + json.dumps(entry, ensure_ascii=False))  # at once: Ctrl+C may come in between
+            count += 1
+
+    with path.open("w", encoding="utf-8") as file:
+        around = json.dumps(to_har([]))
+        file.write(around.removesuffix("]}}"))
+        try:
+            yield keep
+        finally:
+            file.write("\n]}}\n")
+            note.write(f"{counted(count, 'exchange')} in {path}\n")
 
 
 def _traces(client: Client, wanted: Wanted, note: TextIO) -> Iterable[Trace]:
