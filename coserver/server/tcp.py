@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import ByteStream
 
-from ..hooks.suspension import await_unseen
 from ..hooks.workers import run_for
 from ..lifecycle import events as ev
 from ..lifecycle import phases
@@ -24,9 +23,9 @@ from ..lifecycle.emitter import Answered
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.framing import Framing
 from ..transport.parking import is_cancellation
-from ..transport.tls_info import TlsInfo
 from ..upstream.parent import current_exchange, end_children
 from .accepted import Accepted
+from .blocking_tcp import BlockingTcpConnection
 from .endpoint import DIRECT, WORKER, Endpoint
 from .errors import AppError
 from .exchange import next_exchange_id
@@ -263,57 +262,6 @@ class TcpConnection(Accepted):
         self.exchange = None
         if service.draining:
             self.drain()
-
-
-class BlockingTcpConnection:
-    """What a ``def`` handler gets: the same words, each of which suspends only this handler."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: TcpConnection) -> None:
-        self._connection = connection
-
-    def __repr__(self) -> str:
-        return f"<blocking {self._connection!r}>"
-
-    @property
-    def id(self) -> int:
-        return self._connection.id
-
-    @property
-    def peer(self) -> str:
-        return self._connection.peer
-
-    @property
-    def tls(self) -> TlsInfo | None:
-        """See Accepted.tls."""
-        return self._connection.tls
-
-    @property
-    def state(self) -> dict[str, Any]:
-        return self._connection.state
-
-    def receive(self) -> bytes:
-        """See TcpConnection.receive."""
-        return await_unseen(self._connection.receive())
-
-    def send(self, message: bytes | str) -> None:
-        """See TcpConnection.send."""
-        await_unseen(self._connection.send(message))
-
-    def __iter__(self) -> BlockingTcpConnection:
-        """Messages until the client has no more."""
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            return self.receive()
-        except anyio.EndOfStream:
-            raise StopIteration from None
-
-    def close(self) -> None:
-        """See TcpConnection.aclose."""
-        await_unseen(self._connection.aclose())
 
 
 def tcp_story(endpoint: Endpoint, framing: Callable[[int], Framing]) -> Callable[..., TcpConnection]:
