@@ -163,14 +163,7 @@ def exchange_state(server: str, one: Listened, exchange: Any, moment: tuple[str,
     phase, since, now = moment
     connection = exchange.connection
     if one.protocol != "http":
-        message = exchange.message
-        return ExchangeState(
-            id=exchange.id, connection=connection.id, server=server, listener=one.name, protocol=one.protocol,
-            src=connection.peer, dst=one.address, method="", target="", host="", status=0, phase=phase,
-            phase_seconds=now - since, seconds=now - exchange.started, handler=connection.handler,
-            route="", held=connection.held, request_size=len(message), content=message,
-            subrequests=_subrequests(exchange, now), suspended=_suspension(connection, now), secure=one.secure,
-        )  # fmt: skip
+        return _message_state(server, one, exchange, moment)
     head, endpoint = exchange.head, exchange.endpoint
     return _exchange_state(
         id=exchange.id,
@@ -199,6 +192,19 @@ def exchange_state(server: str, one: Listened, exchange: Any, moment: tuple[str,
         suspended=_suspension(connection, now),
         subrequests=_subrequests(exchange, now),
     )
+
+
+def _message_state(server: str, one: Listened, exchange: Any, moment: tuple[str, float, float]) -> ExchangeState:
+    """The same of a TCP message."""
+    phase, since, now = moment
+    message, connection = exchange.message, exchange.connection
+    return ExchangeState(
+        id=exchange.id, connection=connection.id, server=server, listener=one.name, protocol=one.protocol,
+        src=connection.peer, dst=one.address, method="", target="", host="", status=0, phase=phase,
+        phase_seconds=now - since, seconds=now - exchange.started, handler=connection.handler,
+        route="", held=connection.held, request_size=len(message), content=message,
+        subrequests=_subrequests(exchange, now), suspended=_suspension(connection, now), secure=one.secure,
+    )  # fmt: skip
 
 
 def picture_of(server: str, one: Listened, event: ev.Event, phase: str) -> ExchangeState:

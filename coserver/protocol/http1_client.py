@@ -170,13 +170,7 @@ class ResponseReader:
                 self._checked = 0
             if behind and behind == head.length and behind <= self._size_max:  # the usual response: all in one piece
                 codec.head(data, head, self._method)
-                self._interim = 0
-                self.head = head
-                self.size = behind
-                self.pieces.append(data[end:])
-                self._complete(b"")
-                if self._codec is not None:
-                    self._known = head
+                self._take_whole(head, data[end:])
                 return None
             codec.head(raw, head, self._method)
             data = data[end:]
@@ -189,6 +183,16 @@ class ResponseReader:
         self.head = head
         self._begin_body(head)
         return data
+
+    def _take_whole(self, head: ResponseHead, body: bytes) -> None:
+        """The whole response has come in one piece."""
+        self._interim = 0
+        self.head = head
+        self.size = len(body)
+        self.pieces.append(body)
+        self._complete(b"")
+        if self._codec is not None:
+            self._known = head
 
     def _begin_body(self, head: ResponseHead) -> None:
         length = head.length

@@ -58,7 +58,7 @@ def say(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
         return
     if params := options.get("params"):
         sub.start = _request_line(method, encode_target(target, params))
-    agent, fields, kind = _AGENT, b"", ""
+    agent, fields, has_type = _AGENT, b"", False
     said: list[str] = []
     if headers := options.get("headers"):
         pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
@@ -69,10 +69,16 @@ def say(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
         sub.own_host = "host" in names
         if "user-agent" in names:
             agent = b""
-        kind = "content-type" if "content-type" in names else ""
+        has_type = "content-type" in names
     sub.stream = bool(options.get("stream"))
     if "repeat" in options:
         sub.may_repeat = bool(options["repeat"])
+    length = _say_body(sub, options, said, has_type)
+    sub.fields = b"%b%b%b%b\r\n" % (agent, fields, inherited, length)
+
+
+def _say_body(sub: Subrequest, options: Mapping[str, Any], said: list[str], has_type: bool) -> bytes:
+    """Set its body; the field lines about it. ``said``: the caller's Content-Length; ``has_type``: its Content-Type."""
     body, content_type = _body(options)
     length = b""
     if isinstance(body, AsyncIterator | Iterator):
@@ -83,11 +89,9 @@ def say(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
         if said and said != [str(size)]:
             raise LocalProtocolError(f"Content-Length says {said[0]}, but the body has {size} bytes; leave it out")
         sub.body = body or b""
-        if body is not None or method in EXPECT_BODY:
+        if body is not None or sub.method in EXPECT_BODY:
             length = b"content-length: %d\r\n" % size
-    if content_type and not kind:
-        length += b"content-type: %b\r\n" % content_type
-    sub.fields = b"%b%b%b%b\r\n" % (agent, fields, inherited, length)
+    return length + b"content-type: %b\r\n" % content_type if content_type and not has_type else length
 
 
 def _fields_with(inherited: bytes) -> bytes:
