@@ -31,6 +31,7 @@ def kernel(version: str) -> Said:
 
 
 def click_path(environment: Mapping[str, str] = environ) -> Said:
+    """Through which notebook proxy links go."""
     pattern, variable = proxy_pattern(environment)
     if not pattern:
         return "links", True, "go to the server itself: no notebook proxy is named in the environment", ""

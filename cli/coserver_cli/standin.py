@@ -38,6 +38,7 @@ class StandIn:
         self._servers: list[Server] = []
 
     def start(self, kept: Iterable[Bound], why: str) -> None:
+        """Answer 503 on ``kept``, with ``why`` where errors are shown."""
         shown = why if self._shows_errors and why else "the terminal says why"
         for number, one in enumerate(kept):
             if one.protocol != "http":

@@ -25,6 +25,7 @@ LENGTH = struct.Struct("!Q")
 
 
 def main() -> None:
+    """Serve until the parent's end of the pipe closes; what goes wrong at the start is reported to it."""
     report = int(sys.argv[1])
     given = sys.stdin.buffer
     try:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Route:
+    """One handler of one path, for these methods. ``limits`` are what it has in the place of its listener's."""
+
     path: str
     methods: tuple[str, ...]
     handler: Callable[..., Any]

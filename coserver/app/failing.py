@@ -65,6 +65,7 @@ class Failures:
         return list(self._kept)[at]
 
     def add(self, failure: Failure) -> None:
+        """Keep it, and tell the followers; on the server's thread."""
         self._kept.append(failure)
         self.total += 1
         for follower in self._followers:

@@ -71,6 +71,7 @@ class TextFormat(logging.Formatter):
         self._colours = _COLOURS if colour else {}
 
     def format(self, record: logging.LogRecord) -> str:
+        """The record as a person reads it."""
         message = message_of(record)
         if record.name != _ACCESS:
             level = record.levelname
@@ -106,6 +107,7 @@ class JsonFormat(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
+        """The record as one JSON object on one line."""
         said: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,

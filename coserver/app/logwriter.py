@@ -144,6 +144,7 @@ class LogHandler(logging.Handler):
         return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Leave the line to the writer's thread; never waits."""
         try:
             self.writer.write(self.format(record) + "\n")
         except Exception:

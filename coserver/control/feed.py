@@ -31,6 +31,7 @@ class Feed:
         self._closed = False
 
     def put(self, thing: Any) -> None:
+        """One thing more, from any thread; the oldest gives way where the line is full, counted in ``lost``."""
         line = self._line
         if len(line) == line.maxlen:
             self.lost += 1

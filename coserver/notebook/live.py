@@ -106,6 +106,7 @@ class LiveTable(Panel):
         self._over.extend([(str(one.id), trace_cells(one)) for one in new if matches(one)])
 
     def frozen(self) -> Bundle:
+        """What a saved notebook shows: the last picture, and the newest traces."""
         try:
             bundle = snapshot_bundle(self._server.snapshot())
         except Unreachable:  # a process of its own that has ended
@@ -125,6 +126,7 @@ class LiveTable(Panel):
         return not self._server.running
 
     def answer(self, what: str, given: dict[str, Any]) -> Any:
+        """What the page asks: filter, open, hello. Raises Wrong."""
         if what == "filter":
             try:
                 self.filter = str(given.get("filter", ""))
@@ -177,6 +179,7 @@ class LivePicture:
         self._html = html
 
     def since(self, before: LivePicture | None) -> dict[str, Any] | None:
+        """What is new since ``before``, all of it if that is None; None if nothing is."""
         found = self._picture.since(None if before is None else before._picture)
         if before is None:
             return {**(found or {}), "columns": describe(), "opened": {"key": self._key, "html": self._html}}

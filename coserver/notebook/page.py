@@ -65,6 +65,7 @@ def exchange_html(one: ExchangeState) -> str:
 
 
 def subrequests_html(given: Iterable[SubrequestState]) -> str:
+    """What a request asked upstreams, a row each; secrets in targets masked."""
     rows = "".join(
         f"<tr><td>{_said(one.upstream)}</td><td>{_said(one.method)} {_said(mask_target(one.target))}</td>"
         f"<td>{_said(one.state)}</td><td>{one.status or ''}</td><td>{_said(one.member)}</td></tr>"
@@ -74,6 +75,7 @@ def subrequests_html(given: Iterable[SubrequestState]) -> str:
 
 
 def facts_html(facts: Iterable[tuple[str, str]], changed: frozenset[str] = frozenset()) -> str:
+    """Names and values, the empty ones left out; those in ``changed`` are marked."""
     rows = "".join(
         f"<tr{_marked(name in changed)}><th>{name}</th><td>{_said(value)}</td></tr>" for name, value in facts if value
     )

@@ -94,6 +94,7 @@ class StepPanel(Panel):
         return self.server, self.step.filter, self.step.at
 
     def draw(self) -> StepPicture:
+        """What is held now, and the chosen one in full."""
         waiting = self.step.waiting
         chosen = next((one for one in waiting if one.id == self._chosen), waiting[0] if waiting else None)
         found: dict[str, Any] = {
@@ -126,6 +127,7 @@ class StepPanel(Panel):
         return seen, frozenset(name for name in now if seen.then.get(name) != now[name])
 
     def frozen(self) -> Bundle:
+        """What a saved notebook shows: what was held last."""
         about, rows = plain(repr(self.step)), self.step.waiting
         return {
             "text/plain": f"{about}\n{lines(HELD, rows)}",
@@ -139,6 +141,7 @@ class StepPanel(Panel):
         self.step.unwatch(self.wake)
 
     def answer(self, what: str, given: dict[str, Any]) -> Any:
+        """What a button asks. Raises Wrong."""
         if what in ("hello", "choose"):
             if what == "choose":
                 self._chosen = _number(given)

@@ -62,6 +62,8 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Not:
+    """What ``part`` does not match."""
+
     part: Filter
 
     def __str__(self) -> str:

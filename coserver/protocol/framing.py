@@ -31,6 +31,7 @@ class Raw:
         self.size_max = size_max
 
     def decode(self, buffer: bytearray) -> bytes | None:
+        """What has come, ``size_max`` bytes at most; None if nothing has."""
         if not buffer:
             return None
         message = bytes(buffer[: self.size_max])
@@ -49,6 +50,7 @@ class Lines:
         self._searched = 0  # an unfinished line is searched once, however slowly it comes
 
     def decode(self, buffer: bytearray) -> bytes | None:
+        """The next line without its end. Raises RemoteProtocolError for more than ``size_max`` bytes, ended or not."""
         end = buffer.find(b"\n", self._searched)
         if end < 0:
             self._searched = len(buffer)
@@ -65,6 +67,7 @@ class Lines:
         return line
 
     def encode(self, message: bytes) -> bytes:
+        """A line. Raises LocalProtocolError for a message that holds an LF."""
         if b"\n" in message:
             raise LocalProtocolError("a message of framing 'lines' must not hold a newline; send it as several")
         # A CR at the message's own end must not be the one that is dropped at the other end.
@@ -80,6 +83,7 @@ class Length:
         self._head = len(prefix) + 4
 
     def decode(self, buffer: bytearray) -> bytes | None:
+        """The next message. Raises RemoteProtocolError for another prefix, a length below 0 or over ``size_max``."""
         prefix = self.prefix
         if prefix and not buffer.startswith(prefix[: len(buffer)]):
             got = bytes(buffer[: len(prefix)]).hex(" ")
@@ -99,6 +103,7 @@ class Length:
         return message
 
     def encode(self, message: bytes) -> bytes:
+        """Prefix, length, message. Raises LocalProtocolError from 2 GiB on."""
         if len(message) > 0x7FFF_FFFF:
             raise LocalProtocolError(f"a message must be shorter than 2 GiB; got {len(message)} bytes")
         return b"%b%b%b" % (self.prefix, len(message).to_bytes(4, "big"), message)

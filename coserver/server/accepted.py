@@ -308,6 +308,7 @@ class Accepted(EndedFromOutside):
         self._context = copy_context()
 
     def context_changed(self) -> bool:
+        """Whether a handler has set a contextvar in the connection's own context."""
         try:
             return copy_context() != self._context
         except Exception:  # a value whose comparison raises, a NumPy array say

@@ -50,6 +50,7 @@ class ErrorHandlers:
         self._by_type: dict[type[Exception], ErrorEndpoint] = {}
 
     def add(self, what: int | type[Exception], endpoint: ErrorEndpoint) -> None:
+        """Answer this status, or exceptions of this class, by ``endpoint``."""
         if isinstance(what, int):
             self._by_status[what] = endpoint
         else:

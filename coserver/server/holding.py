@@ -34,6 +34,7 @@ class Pause:
         self._since = 0.0
 
     def begin(self, connection: Accepted) -> None:
+        """One hold more; the first takes the deadline away."""
         if not self.holds:
             # Infinite, not far away: a deadline that has struck is not taken back by moving it.
             self._left, connection.deadline = connection.deadline - monotonic(), math.inf

@@ -53,6 +53,7 @@ class Totals:
         self.spent = 0.0
 
     def add(self, connection: Accepted) -> None:
+        """Count in a connection that is gone."""
         self.served += connection.served
         self.spent += connection.spent
         self.received += connection.received

@@ -57,6 +57,7 @@ class Spool:
             return os.pread(self.file.fileno(), size, offset)
 
     def close(self) -> None:
+        """Let go of the file; who reads it later gets a ValueError."""
         if self.reader is not None:
             self.reader.close()
         with self._lock:

@@ -162,6 +162,8 @@ class Reach:
 
 
 class Timer(Protocol):
+    """What ``later`` returns."""
+
     def cancel(self) -> object: ...
 
 

@@ -91,6 +91,7 @@ class Attempts:
             self._waiting.add(Later(self, sub, monotonic() + self._late))
 
     def due(self, later: Later, sub: Subrequest) -> None:
+        """Its time has come: a repeat begins, or a late request gets its twin."""
         self.forget(later)
         if sub.done or self._client.closed:
             return

@@ -40,6 +40,7 @@ class RoundRobin:
         self._effective = {pool: float(pool.member.weight) for pool in pools}
 
     def choose(self, pools: Sequence[Pool], sub: Subrequest) -> Pool:
+        """Each gains its weight, the highest is chosen and gives back all weights (nginx's smooth round-robin)."""
         current, effective = self._current, self._effective
         total = 0.0
         best = pools[0]
@@ -97,6 +98,7 @@ class PeakEwma:
         return one if self._load(one, now) <= self._load(other, now) else other
 
     def told(self, pool: Pool, sub: Subrequest, error: UpstreamError | None) -> None:
+        """Note its seconds, from the taking of a connection to the first byte."""
         if pool not in self._seen:
             return
         now = monotonic()

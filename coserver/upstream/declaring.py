@@ -108,6 +108,7 @@ class Declared:
 
 
 def check_framing(framing: Any, members: Sequence[Member]) -> Callable[[int], Framing] | None:
+    """What makes a framing for each connection; None where the members speak HTTP. Raises ValueError."""
     tcp = {member.scheme == "tcp" for member in members}
     if len(tcp) > 1:
         raise ValueError("the members of an upstream speak the same: all of them tcp, or none")
@@ -126,6 +127,7 @@ def check_framing(framing: Any, members: Sequence[Member]) -> Callable[[int], Fr
 
 
 def check_tls(tls: SSLContext | UpstreamTls | None, members: Sequence[Member]) -> SSLContext | None:
+    """The context for https members, None where there are none. Raises ValueError, TypeError."""
     if not any(member.scheme == "https" for member in members):
         if tls is not None:
             raise ValueError("tls is for https members, 'https://users.example'")

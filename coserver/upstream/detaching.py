@@ -38,6 +38,7 @@ class Detached:
             sub.release = self._one_less
 
     def ended(self, sub: Subrequest) -> None:
+        """Call its ``on_done``; without one a failure that nobody awaited is logged."""
         if sub.on_done is not None and not self._client.closed:
             self._client.spawn(self._tell_done, sub)
             return

@@ -159,6 +159,7 @@ class Ending:
     def fail(
         self, kind: type[UpstreamError], reason: str, cause: BaseException | None = None, *, phase: str = ""
     ) -> None:
+        """Close the connection, and end its request by an error of ``kind``; it may be tried again elsewhere."""
         sub, self.sub = self.sub, None
         body, self._body = self._body, None
         self.close()

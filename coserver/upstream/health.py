@@ -51,6 +51,7 @@ class Health:
 
     @property
     def state(self) -> str:
+        """UP, FAILING by its checks, EJECTED by what requests came to, or DRAINING."""
         if self._pool.leaving:
             return DRAINING
         if self._failing:

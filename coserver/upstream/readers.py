@@ -42,6 +42,7 @@ class HttpReader(ResponseReader):
     __slots__ = ()
 
     def answer(self) -> UpstreamResponse:
+        """The whole response; its body is in one piece already where it came so."""
         head, pieces = self.head, self.pieces
         assert head is not None
         body = pieces.pop() if len(pieces) == 1 else b"".join(pieces)
@@ -70,6 +71,7 @@ class FramedReader:
         self._message = None
 
     def receive(self, data: bytes) -> bool:
+        """Take bytes; whether the answer is whole. Raises RemoteProtocolError."""
         self._buffer += data
         self._message = self._framing.decode(self._buffer)
         if self._buffer and self._message is not None:

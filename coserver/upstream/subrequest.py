@@ -209,6 +209,7 @@ class Subrequest(Pending[Any]):
     # While it waits in line the sweeper looks at it.
 
     def expire(self, now: float) -> None:
+        """It has waited too long: UpstreamTimeout, or UpstreamBusy where its own time is not over yet."""
         limits = self.client.limits
         self.client.leave_line(self)
         if now >= self.until:

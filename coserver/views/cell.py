@@ -94,6 +94,7 @@ class Card:
         self._handle.display(self.bundle(), raw=True)
 
     def bundle(self) -> Bundle:
+        """The server's links, and what its handlers raised."""
         bundle = server_bundle(self._server)
         if not self._server.failures.total:
             return bundle

@@ -95,6 +95,7 @@ def heading_line(columns: Iterable[tuple[Column, int]], sorted_by: str, down: bo
 
 
 def row_line(columns: Iterable[tuple[Column, int]], row: Any) -> Text:
+    """One row of a table; each column cut or padded to its width."""
     line = Text(no_wrap=True, overflow="crop")
     for at, (column, width) in enumerate(columns):
         cell = column.cell(row)

@@ -48,6 +48,7 @@ def _parts(trace: Trace) -> Iterator[RenderableType]:
 
 
 def message(arrow: str, line: str, message: Message) -> Iterator[RenderableType]:
+    """A head and its body, with the arrow of its direction."""
     yield ""
     yield Text.assemble((f"{arrow} ", "bold cyan"), (plain(line), "bold"))
     for name, value in message.fields:

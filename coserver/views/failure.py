@@ -29,6 +29,8 @@ _INSTALLED = ("site-packages", "dist-packages")
 
 @dataclass(frozen=True)
 class Line:
+    """A line of source; ``here``: the one that raised."""
+
     number: int
     text: str
     here: bool

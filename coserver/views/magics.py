@@ -43,6 +43,7 @@ class Magics:
         self._app: App | None = None
 
     def register(self) -> None:
+        """Give the shell its three magics."""
         for name, kind, function in (
             ("serve", "cell", self.serve),
             ("coserver", "line", self.coserver),

@@ -21,6 +21,7 @@ class Prompt:
         self.wrong: int | None = None
 
     def press(self, key: str) -> None:
+        """Take one key, by its name or as the character that it types."""
         text, at = self.text, self.at
         self.wrong = None
         if key == "enter":

@@ -34,6 +34,7 @@ class Rates:
         return self.seconds[-1] if self.seconds else Second()
 
     def add(self, snapshot: Snapshot) -> None:
+        """Reckon the seconds since the last one. Sooner than 0.95 s nothing happens; a new process begins anew."""
         before = self._before
         if before is None or snapshot.pid != before.pid or snapshot.seconds < before.seconds:
             self._before = snapshot

@@ -42,6 +42,7 @@ def page() -> Trace:
 
 
 def failed() -> Trace:
+    """One whose handler raised."""
     spans = (
         Span(kind="request", name="", start=0.0, end=0.0121),
         Span(kind="handler", name="order", start=0.0122, end=0.0341, outcome="failed", detail="KeyError: 'price'"),
@@ -54,6 +55,7 @@ def failed() -> Trace:
 
 
 def left() -> Trace:
+    """One whose client left."""
     spans = (
         Span(kind="request", name="", start=0.0, end=0.0003),
         Span(kind="handler", name="report", start=0.0003, end=2.4103, outcome="cancelled"),
@@ -65,6 +67,7 @@ def left() -> Trace:
 
 
 def quick() -> Trace:
+    """One without anything to tell."""
     spans = (
         Span(kind="request", name="", start=0.0, end=0.000012),
         Span(kind="handler", name="index", start=0.000012, end=0.000031),

@@ -65,6 +65,7 @@ class Traffic:
 
 
 def main() -> None:
+    """Ask the server of the first argument until Ctrl-C."""
     traffic = Traffic(sys.argv[1])
     traffic.start()
     try:
