@@ -118,6 +118,8 @@ def _lacking(trace: Trace) -> str:
         span.kind == REQUEST and span.outcome == OPEN for span in trace.spans
     ):
         return f"its body was not read to its end: {size} bytes of it are known"
+    if len(trace.request.body.content) > size:
+        return "its body was changed while it was held, and the one that came is kept"
     return ""
 
 
@@ -167,7 +169,8 @@ def resend(trace: Trace, address: str, timeout: float) -> Replayed:
         raise ReplayError(lacking)
     if body.truncated:
         raise ReplayError(
-            f"{len(body.content)} of the body's {body.size} bytes were kept: record with Bounds(body_size=...)"
+            f"{len(body.content)} of the body's {body.size} bytes were kept: record with Bounds(body_size=...); of a "
+            f"body that was changed while held, only what came is kept"
         )
     started = monotonic()
     connection = _Connection(address, timeout, trace.host if trace.secure else None)

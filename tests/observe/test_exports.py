@@ -355,6 +355,20 @@ def test_replays_from_another_thread_and_to_a_unix_socket(backend: str, tmp_path
         server.traces.replay(trace)
 
 
+async def test_a_body_that_was_changed_while_held_is_not_mixed_with_the_one_that_came() -> None:
+    async with talking(shop(), record=True) as (server, client):
+        for other in (b"a longer one", b"short"):
+            with server.step("/echo", at="handler") as step:
+                await client.send(post("/echo", b"as it came"))
+                (await step.wait_async(5)).edit(body=other)
+                step.resume()
+                assert (await client.answer("POST")).body == other
+            trace = list(server.traces)[-1]
+            with pytest.raises(ReplayError, match="changed while"):
+                await server.traces.areplay(trace)
+            assert "  # " in server.traces.curl(trace)
+
+
 async def test_what_cannot_be_sent_again_is_told() -> None:
     app = shop()
     async with talking(app) as (server, client):
