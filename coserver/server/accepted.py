@@ -146,10 +146,15 @@ class Accepted(EndedFromOutside):
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream) as error:
             self.end(f"the client left ({error or type(error).__name__})")
         except BaseException as error:
-            if isinstance(error, anyio.get_cancelled_exc_class()) or is_cancellation(error):
+            if is_cancellation(error):
                 raise
-            self.end("internal error")
-            log.exception("%r: internal error, the connection is closed", self)
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                # A handler has kept asyncio's own task, or cancelled it as it returned: that ends no other connection.
+                self.end("its task was cancelled, by none of the server's scopes")
+                log.warning("%r: %s; the connection is closed", self, self.reason)
+            else:
+                self.end("internal error")
+                log.exception("%r: internal error, the connection is closed", self)
         finally:
             if handed_over:
                 self._hand_over()

@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from coserver import App, Request, RequestCancelled, Upstream, await_, testing
+from tests.conftest import BACKENDS
 from tests.server.clients import connect, get, until
 
 
@@ -180,3 +181,38 @@ def test_what_ctrl_c_would_raise_if_this_were_the_main_thread(backend: str, capl
                 urlopen(f"{server.url}/{place}/interrupt")
         assert urlopen(f"{server.url}/after/interrupt").read() == b"a"
         assert urlopen(f"{server.url}/ok").read() == b"ok"
+
+
+@pytest.mark.parametrize("anyio_backend", BACKENDS[:2])
+async def test_a_task_that_is_cancelled_between_two_requests(caplog: pytest.LogCaptureFixture) -> None:
+    """asyncio's own task, which a handler may have kept for longer than its request: no other connection ends."""
+    app = App()
+    kept: list[Any] = []
+
+    @app.get("/keep")
+    async def keep() -> str:
+        kept.append(asyncio.current_task())
+        return "kept"
+
+    @app.get("/cancel")
+    async def cancel() -> str:
+        kept.pop().cancel()
+        return "cancelled"
+
+    async with testing.serving(app) as server, connect(server.port) as first, connect(server.port) as second:
+        await first.send(get("/keep"))
+        assert (await first.answer("GET")).text == "kept"
+        await second.send(get("/cancel"))
+        assert (await second.answer("GET")).text == "cancelled"
+        assert await first.gone() == b""
+        await second.send(get("/keep") + get("/cancel"))  # its own, as it returns
+        assert (await second.answer("GET")).text == "kept"
+        assert (await second.answer("GET")).text == "cancelled"
+        assert await second.gone() == b""
+        async with connect(server.port) as third:
+            await third.send(get("/keep"))
+            assert (await third.answer("GET")).text == "kept"
+    assert [record.levelname for record in caplog.records if "none of the server's" in record.getMessage()] == [
+        "WARNING",
+        "WARNING",
+    ]
