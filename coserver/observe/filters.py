@@ -115,6 +115,13 @@ def parse(text: str | Filter) -> Filter:
     return _Parser(text).read() if text.strip() else EVERYTHING
 
 
+def needs_whole(part: Filter) -> bool:
+    """Whether it asks for fields or bodies."""
+    if isinstance(part, Term):
+        return LETTERS[part.letter].whole
+    return needs_whole(part.part) if isinstance(part, Not) else any(map(needs_whole, part.parts))
+
+
 def _part(part: Filter) -> str:
     return f"({part})" if isinstance(part, And | Or) else str(part)
 

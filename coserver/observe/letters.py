@@ -32,11 +32,15 @@ class BadArgument(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """``takes`` names the argument, "" if there is none; ``make`` turns it into the test. Raises BadArgument."""
+    """``takes`` names the argument, "" if there is none; ``make`` turns it into the test. Raises BadArgument.
+
+    ``whole``: it looks at fields or a body, which a picture that came over the control socket has not.
+    """
 
     takes: str
     make: Callable[[str], Test]
     about: str
+    whole: bool = False
 
 
 def finder(argument: str, *, in_bytes: bool = False) -> Finder:
@@ -170,16 +174,16 @@ def _flag(test: Test) -> Callable[[str], Test]:
 LETTERS: dict[str, Letter] = {
     "all": Letter("", _flag(lambda s: True), "everything"),
     "at": Letter("phase", _phase, "is in this phase; of one that is over: ended there"),
-    "b": Letter("regex", _content(lambda s: s.request_content(), lambda s: s.response_content()), "a body"),
-    "bq": Letter("regex", _content(lambda s: s.request_content()), "the request's body"),
-    "bs": Letter("regex", _content(lambda s: s.response_content()), "the response's body"),
+    "b": Letter("regex", _content(lambda s: s.request_content(), lambda s: s.response_content()), "a body", whole=True),
+    "bq": Letter("regex", _content(lambda s: s.request_content()), "the request's body", whole=True),
+    "bs": Letter("regex", _content(lambda s: s.response_content()), "the response's body", whole=True),
     "c": Letter("code", _status, "the response's status, x standing for any digit: 5xx"),
     "d": Letter("regex", _regex(lambda s: s.host), "the host that was asked for"),
     "dst": Letter("regex", _regex(lambda s: s.dst), "the listener's address"),
     "e": Letter("", _flag(lambda s: bool(s.error)), "something went wrong"),
-    "h": Letter("regex", _lines(_both), "a field, as a line: name: value"),
-    "hq": Letter("regex", _lines(lambda s: s.request_lines()), "a field of the request"),
-    "hs": Letter("regex", _lines(lambda s: s.response_lines()), "a field of the response"),
+    "h": Letter("regex", _lines(_both), "a field, as a line: name: value", whole=True),
+    "hq": Letter("regex", _lines(lambda s: s.request_lines()), "a field of the request", whole=True),
+    "hs": Letter("regex", _lines(lambda s: s.response_lines()), "a field of the response", whole=True),
     "http": Letter("", _flag(lambda s: s.protocol == "http"), "is HTTP"),
     "m": Letter("regex", _regex(lambda s: s.method), "the method"),
     "marked": Letter("", _flag(lambda s: s.marked), "was marked"),
@@ -187,11 +191,11 @@ LETTERS: dict[str, Letter] = {
     "q": Letter("", _flag(lambda s: not s.status), "has no response yet, or never had one"),
     "s": Letter("", _flag(lambda s: bool(s.status)), "has a response"),
     "src": Letter("regex", _regex(lambda s: s.src), "the client's address and port"),
-    "t": Letter("regex", _types(_both), "a Content-Type"),
+    "t": Letter("regex", _types(_both), "a Content-Type", whole=True),
     "tcp": Letter("", _flag(lambda s: s.protocol == "tcp"), "is TCP"),
     "took": Letter("duration", _took, "how long it took, or has taken so far: >200ms, <1s"),
-    "tq": Letter("regex", _types(lambda s: s.request_lines()), "the request's Content-Type"),
-    "ts": Letter("regex", _types(lambda s: s.response_lines()), "the response's Content-Type"),
+    "tq": Letter("regex", _types(lambda s: s.request_lines()), "the request's Content-Type", whole=True),
+    "ts": Letter("regex", _types(lambda s: s.response_lines()), "the response's Content-Type", whole=True),
     "u": Letter("regex", _regex(lambda s: s.url), "the URL; a bare word is the same"),
     "up": Letter("regex", _upstream, "an upstream that it asked"),
 }  # fmt: skip

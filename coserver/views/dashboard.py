@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from ..control.edits import read_edit, read_hold
-from ..observe.filters import EVERYTHING, Filter, FilterError, parse
+from ..observe.filters import EVERYTHING, Filter, FilterError, needs_whole, parse
 from ..observe.snapshot import ConnectionState, ExchangeState, Snapshot
 from ..observe.snapshot_json import read_exchange
 from ..observe.trace import Message, Trace
@@ -44,6 +44,8 @@ class Dashboard:
         self.following = False
         self.view = VIEWS["exchanges"]
         self.filter: Filter = parse(filter)
+        #: Of a filter that asks for fields or bodies, the numbers of what matches: the server was asked.
+        self.matching: tuple[Filter, frozenset[int]] | None = None
         self.sorted: dict[str, tuple[str, bool]] = {"exchanges": ("time", True), "traces": ("id", True)}
         #: The number of a row that was chosen; None until one is: the first, or the first that is held.
         self.selected: int | None = None
@@ -146,9 +148,21 @@ class Dashboard:
             subject = read_exchange(row["exchange"])
         if not isinstance(subject, ExchangeState | Trace):
             return isinstance(row, tuple)  # a connection between two requests has nothing to match, members all
+        if needs_whole(self.filter):
+            return self.matching is not None and not self.asks and subject.id in self.matching[1]
         if subject.id in self.marked:
             subject = replace(subject, marked=True)
-        return self.filter.matches(subject)
+        try:
+            return self.filter.matches(subject)
+        except FilterError as error:  # it takes too long for this one
+            self.say(error.reason, wrong=True)
+            self.filter = EVERYTHING
+            return True
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is not yet known what matches."""
+        return needs_whole(self.filter) and (self.matching is None or self.matching[0] is not self.filter)
 
     def at(self, rows: Sequence[Any]) -> int:
         """Which row is selected; what stands in its place if that one is gone."""

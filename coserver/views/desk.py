@@ -13,10 +13,11 @@ from typing import Any
 
 from ..control.client import Client, Ended, Refused, RemoteStepper, Unreachable, find
 from ..control.wire import read_trace
+from ..observe.filters import needs_whole
 from ..observe.resending import as_curl
 from ..observe.snapshot import ExchangeState
 from ..observe.trace import Trace
-from .dashboard import Dashboard, Order
+from .dashboard import TRACES_MAX, Dashboard, Order
 
 #: Seconds between two pictures.
 REFRESH = 0.5
@@ -81,6 +82,7 @@ class Desk:
                 snapshot = self.client.snapshot()
                 with self.lock:
                     self.board.show(snapshot)
+                self._ask_what_matches()
                 if self._again and snapshot.state == "running":
                     again, self._again = self._again, []
                     for order in again:
@@ -94,6 +96,22 @@ class Desk:
             self._ended.wait(_LEAST)
             self._hurry.wait(max(REFRESH - (time.monotonic() - began), 0.0))
             self._hurry.clear()
+
+    def _ask_what_matches(self) -> None:
+        """Of a filter by fields or bodies: a picture has none of them."""
+        with self.lock:
+            wanted, following = self.board.filter, self.board.following
+        if not needs_whole(wanted):
+            return
+        try:
+            found = {one.id for one in self.client.snapshot(str(wanted)).exchanges}
+            if following:
+                found.update([one.id for one in self.client.traces(str(wanted), last=TRACES_MAX)])
+        except Refused as error:  # it takes too long
+            self._say(str(error).splitlines()[0], wrong=True)
+            found = set()
+        with self.lock:
+            self.board.matching = (wanted, frozenset(found))
 
     def _find_again(self) -> None:
         """A server of the same name: a reload's next, or one that was started again; behind a port whoever is there."""

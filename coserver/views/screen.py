@@ -132,7 +132,8 @@ def _table(board: Dashboard, width: int, room: int) -> list[Text]:
     found = [heading]
     if not rows:
         nothing = board.view.nothing if board.filter is EVERYTHING else "nothing matches the filter"
-        return [heading, Text(f"  {nothing if board.snapshot is not None else 'asking …'}", "bright_black")]
+        asks = board.snapshot is None or board.asks
+        return [heading, Text(f"  {'asking …' if asks else nothing}", "bright_black")]
     chosen = board.at(rows)
     board.first = max(min(board.first, chosen, max(len(rows) - room, 0)), chosen - room + 1, 0)
     for at, row in enumerate(rows[board.first : board.first + room], board.first):

@@ -221,6 +221,15 @@ def test_filters_sorting_marks_traces_and_help(serve: Callable[..., Running], sc
     time.sleep(0.2)  # the recording begins on the other side
     assert Asking(port, "/page/x").done() == (200, "page x")
     top.until("/page/x")
+    # By fields and bodies, which the server alone has.
+    assert Asking(port, "/echo", "POST", "a body").done() == (200, "a body")
+    top.until("/echo")
+    top.keys("f", "~bq '^a b' & ~hq host", "\r")
+    top.until(lambda text: "/echo" in text and "/page/x" not in text)
+    top.keys("1", "f", "\x15", "~hq ^host: | ~b nothing", "\r")
+    top.until(lambda text: "/slow" in text and "nothing matches" not in text)
+    top.keys("4", "f", "\x15", "~u /page", "\r")
+    top.until(lambda text: "/page/x" in text and "/echo" not in text)
     top.keys("\r")
     top.until(lambda text: "GET /page/x  200" in text and "→ GET /page/x HTTP/1.1" in text)
     top.keys("r")

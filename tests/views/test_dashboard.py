@@ -206,6 +206,24 @@ def test_a_row_has_no_colour_but_its_cells() -> None:
     assert "\x1b[1mPOST   \x1b[0m /cart?token=***  " in captured.get()
 
 
+def test_a_filter_by_what_a_picture_has_not() -> None:
+    board = bare_board()
+    board.set_filter("~u /cart | !~hq x-tag")
+    assert board.asks
+    assert "asking" in plain_lines(board, 80, 24)[4]
+    board.matching = (board.filter, frozenset({42, 43}))
+    assert [one.id for one in board.rows()] == [42, 43]
+    board.set_filter("~b x")
+    assert board.rows() == []
+    board.set_filter("~u '(a+)+$'")
+    one = example().connections[0]
+    assert one.exchange is not None
+    long = replace(one, exchange=replace(one.exchange, target="/" + "a" * 2000 + "b"))
+    board.show(replace(example(), connections=(long,)))
+    assert len(board.rows()) == 1
+    assert "takes more than" in board.note
+
+
 def test_what_comes_while_it_is_paused_is_not_lost() -> None:
     board = bare_board()
     press(board, "4")
