@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from .heads import Fields
 from .secrets import mask_fields, mask_target
-from .trace import OPEN, REQUEST, Trace
+from .trace import HANDLER, OPEN, REQUEST, Trace
 
 #: Bytes of an answer to what is sent again: it is kept in memory, in the process that serves.
 ANSWER_MAX = 64 << 20
@@ -113,10 +113,16 @@ def _fields(trace: Trace, secrets: bool) -> Fields:
 def _lacking(trace: Trace) -> str:
     """What is not known of the body; "" if all of it was read."""
     size = trace.request.body.size
-    declared = trace.request.get("content-length")
-    if (declared.isdecimal() and int(declared) != size) or any(
-        span.kind == REQUEST and span.outcome == OPEN for span in trace.spans
-    ):
+    framing = {name.lower(): value for name, value in trace.request.unmasked}
+    declared = framing.get("content-length", "")
+    if declared.isdecimal():
+        read = int(declared) == size
+    elif "transfer-encoding" in framing:  # no number says where chunks end; what no handler had was not read
+        opened = any(span.kind == REQUEST and span.outcome == OPEN for span in trace.spans)
+        read = not opened and (size > 0 or any(span.kind == HANDLER for span in trace.spans))
+    else:
+        read = True
+    if not read:
         return f"its body was not read to its end: {size} bytes of it are known"
     if len(trace.request.body.content) > size:
         return "its body was changed while it was held, and the one that came is kept"

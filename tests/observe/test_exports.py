@@ -355,6 +355,23 @@ def test_replays_from_another_thread_and_to_a_unix_socket(backend: str, tmp_path
         server.traces.replay(trace)
 
 
+async def test_a_body_that_nobody_read_is_missed_and_none_is_not() -> None:
+    """A 404 is answered before the body is read; whether there was one, its framing says."""
+    async with talking(shop(), record=True) as (server, client):
+        await client.ask(get("/nowhere"))
+        await client.ask(post("/nowhere", b""))
+        for trace in list(server.traces):
+            assert (await server.traces.areplay(trace)).status == 404
+            assert "  # " not in server.traces.curl(trace)
+    for half in (post("/nowhere", b"x" * 20)[:-5], chunked("/nowhere", b"x" * 20)[:-5]):
+        async with talking(shop(), record=True) as (server, client):
+            await client.send(half)
+            assert (await client.answer("POST")).status == 404
+            await until(lambda server=server: len(server.traces))
+            with pytest.raises(ReplayError, match="not read to its end"):
+                await server.traces.areplay(server.traces[-1])
+
+
 async def test_a_body_that_was_changed_while_held_is_not_mixed_with_the_one_that_came() -> None:
     async with talking(shop(), record=True) as (server, client):
         for other in (b"a longer one", b"short"):
