@@ -12,20 +12,9 @@ import pytest
 
 from coserver import App
 from coserver.app.server import Address
+from tests.ipv6 import needs_ipv6
 
 from .asking import TIMEOUT, get, get_from, say
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
 
 
 def test_a_unix_socket(app: App, tmp_path: Path, backend: str) -> None:

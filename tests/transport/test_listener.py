@@ -17,23 +17,12 @@ from coserver.server.service import show_address
 from coserver.transport import listener
 from coserver.transport.listener import Listener, bind_tcp, bind_unix
 from coserver.transport.loop import Loop
+from tests.ipv6 import needs_ipv6
 
 
 def close(sockets: list[socket.socket]) -> None:
     for sock in sockets:
         sock.close()
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 
 
 def test_a_free_port() -> None:
