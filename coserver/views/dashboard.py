@@ -12,6 +12,7 @@ from typing import Any
 
 from ..control.edits import read_edit, read_hold
 from ..observe.filters import EVERYTHING, Filter, FilterError, needs_whole, parse
+from ..observe.secrets import mask_target
 from ..observe.snapshot import ConnectionState, ExchangeState, Snapshot
 from ..observe.snapshot_json import read_exchange
 from ..observe.trace import Message, Trace
@@ -57,6 +58,7 @@ class Dashboard:
         self.marked: set[int] = set()
         self.hold = ""  # what is held, as it was typed
         self.held: dict[int, dict[str, Any]] = {}
+        self.leaving: set[int] = set()  # what was let go from here: what goes by itself is told
         self._held_exchanges: dict[int, dict[str, Any]] = {}  # by the number of what is held, the oldest of each
         self._held_connections: dict[int, dict[str, Any]] = {}
         self.mode = TABLE
@@ -90,8 +92,13 @@ class Dashboard:
 
     def show_held(self, held: Sequence[dict[str, Any]]) -> None:
         """All that is held now."""
-        now = monotonic()
+        now, before = monotonic(), self.held
         self.held = {one["id"]: {**one, "since": now - one["seconds"]} for one in held}
+        gone = [one["title"] for one in before.values() if one["id"] not in self.held and one["id"] not in self.leaving]
+        if gone:
+            more = f" and {len(gone) - 1} more are" if len(gone) > 1 else " is"
+            self.say(f"{mask_target(gone[0])}{more} held no more: its client left, or its time was over", wrong=True)
+        self.leaving &= self.held.keys()
         oldest_last = list(self.held.values())[::-1]
         self._held_exchanges = {one["exchange"]["id"]: one for one in oldest_last}
         self._held_connections = {one["connection"]: one for one in oldest_last}

@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ..control.client import Client, Ended, Refused, RemoteStepper, Unreachable, find
@@ -115,13 +116,11 @@ class Desk:
 
     def _find_again(self) -> None:
         """A server of the same name: a reload's next, or one that was started again; behind a port whoever is there."""
-        try:
+        with suppress(Unreachable, Refused):
             if self.client.where.startswith("http://"):
                 self.client.ask_about()
             else:
                 self.client = find(self.client.name)
-        except (Unreachable, Refused):
-            return
 
     def _obey(self) -> None:
         """Orders, one after the other."""
@@ -164,6 +163,7 @@ class Desk:
             step.close()
         with self.lock:
             self.board.hold = ""
+            self.board.leaving.update(self.board.held)
             self.board.show_held([])
 
     def _follow_held(self, step: RemoteStepper, asked: Order) -> None:

@@ -70,9 +70,18 @@ def _held(board: Dashboard) -> dict[str, Any] | None:
 def _with_held(what: str) -> Callable[[Dashboard], Order | None]:
     def order(board: Dashboard) -> Order | None:
         held = _held(board)
-        return Order(what, {"which": held["id"]}) if held is not None else None
+        if held is None:
+            return None
+        if what != "editor":
+            board.leaving.add(held["id"])
+        return Order(what, {"which": held["id"]})
 
     return order
+
+
+def _all(board: Dashboard) -> Order:
+    board.leaving.update(board.held)
+    return Order("resume_all")
 
 
 def _edit(board: Dashboard) -> None:
@@ -94,6 +103,7 @@ def _respond(board: Dashboard) -> None:
         from ..control.edits import read_answer
 
         status, body, headers = read_answer(text)
+        board.leaving.add(number)
         return Order("respond", {"which": number, "status": status, "body": body, "headers": headers})
 
     board.ask(Prompt(f"answer #{number}:", "", "503 'come later' Retry-After:5"), then)
@@ -178,7 +188,7 @@ KEYS: dict[str, Key] = {
     "i": Key(_hold, "i: hold what matches a filter, at a phase: ~u /page @handler; nothing lets all go", "hold"),
     "n": Key(_with_held("next"), "n: let it go on to the next phase", "next"),
     "a": Key(_with_held("resume"), "a: let it go on", "go on"),
-    "A": Key(lambda board: Order("resume_all"), "A: let all that is held go on", "all"),
+    "A": Key(_all, "A: let all that is held go on", "all"),
     "e": Key(_edit, "e: change what is held: target=/x Name:value body=text status=404", "edit"),
     "E": Key(_with_held("editor"), "E: change it in your editor (VISUAL or EDITOR): fields and body", "editor"),
     "R": Key(_respond, "R: answer it without its handler: 503 'come later'", "answer"),

@@ -71,6 +71,7 @@ class Terminal:
         self._take()
         on: dict[int, Callable[[int, FrameType | None], None]] = {
             signal.SIGWINCH: self._resized, signal.SIGTERM: _end, signal.SIGHUP: _end, signal.SIGTSTP: self._stopped,
+            signal.SIGCONT: self._continued,
         }  # fmt: skip
         try:
             self._handlers = {number: signal.signal(number, handler) for number, handler in on.items()}
@@ -148,7 +149,9 @@ class Terminal:
         """Another program has it, an editor say: where that reads and writes. Ctrl+C and Ctrl+Z are that one's."""
         self._give_back()
         # A handler, and not SIG_IGN: that the other program would inherit.
-        on: dict[int, Any] = {signal.SIGINT: lambda *_: None, signal.SIGTSTP: signal.SIG_DFL}
+        on: dict[int, Any] = {
+            signal.SIGINT: lambda *_: None, signal.SIGTSTP: signal.SIG_DFL, signal.SIGCONT: signal.SIG_DFL,
+        }  # fmt: skip
         before = {number: signal.signal(number, handler) for number, handler in on.items()}
         try:
             yield self._in, self._out
@@ -195,6 +198,11 @@ class Terminal:
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, self._stopped)  # here it goes on
+        self._take()
+        self.wake()
+
+    def _continued(self, number: int, frame: FrameType | None) -> None:
+        """After a SIGSTOP, of which nothing is told before; after a Ctrl+Z once more."""
         self._take()
         self.wake()
 

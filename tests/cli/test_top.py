@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import shlex
 import signal
@@ -324,6 +325,12 @@ def test_a_crash_leaves_it_clean(serve: Callable[..., Running], screen: Callable
     assert "RuntimeError: a bug" in text[text.rindex("\x1b[?1049l") :]
 
 
+def pid_of_top(shell: int) -> int:
+    """The only child of a shell."""
+    [child] = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+    return int(child)
+
+
 def test_put_aside_and_taken_up_again(serve: Callable[..., Running], screen: Callable[..., Screen]) -> None:
     """Ctrl+Z, a command of the shell, fg."""
     port = serve("app:app").port
@@ -339,6 +346,12 @@ def test_put_aside_and_taken_up_again(serve: Callable[..., Running], screen: Cal
     shell.keys("fg\r")
     shell.until(lambda text: "/slow" in text and "? help" in text)
     assert not shell.is_given_back()
+    # Stopped by a signal that nobody can heed.
+    taken = shell.raw.count(b"\x1b[?1049h")
+    os.kill(pid_of_top(shell.process.pid), signal.SIGSTOP)
+    shell.until("Stopped")
+    shell.keys("fg\r")
+    shell.until(lambda text: shell.raw.count(b"\x1b[?1049h") > taken and "/slow" in text and "? help" in text)
     shell.keys("q")
     shell.until(lambda _: shell.is_given_back())
     shell.keys("stty -a | grep -wo -e '-*icanon' -e '-*echo' | tr '\\n' ' '; echo kept\r")

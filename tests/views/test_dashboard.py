@@ -273,6 +273,23 @@ def test_the_line_of_keys_has_what_can_be_done() -> None:
     assert narrow[2].startswith(" 1 exchanges  2  3  4  5 ")
 
 
+def test_what_is_held_no_more_by_itself_is_told() -> None:
+    board, held = held_board()
+    board.show_held([])
+    assert board.note == "POST /cart?coupon=spring is held no more: its client left, or its time was over"
+    for key in ("a", "n", "X", "A"):
+        board, held = held_board()
+        press(board, key)
+        board.show_held([])
+        assert not board.note
+    board, held = held_board()
+    press(board, "R")
+    press(board, "enter")
+    board.show_held([])
+    assert not board.note
+    del held
+
+
 def test_what_is_looked_at_follows_its_hold() -> None:
     board, held = held_board()
     row = next(one for one in board.rows() if one.id == 42)
