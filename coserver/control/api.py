@@ -27,7 +27,7 @@ from ..server.errors import AppError, HTTPException
 from ..server.request import Request
 from ..server.response import Response
 from ..server.routes import Router, split_route
-from .bodies import body_of, lines, loggers
+from .bodies import body_of, lines, loggers, object_json
 from .following import Following
 from .holding import Holding
 from .wire import PROTOCOL, trace_dict
@@ -118,7 +118,8 @@ class Api:
         async def guarded(request: Request, /, **params: Any) -> Any:
             self.check(request)
             try:
-                return await handler(request, **params)
+                found = await handler(request, **params)
+                return object_json(found) if isinstance(found, dict) else found
             except FilterError as error:
                 raise HTTPException(400, str(error)) from error
 

@@ -22,11 +22,19 @@ def lines(stream: AsyncIterator[dict[str, Any]]) -> Response:
     async def encoded() -> AsyncIterator[str]:
         try:
             async for each in stream:
-                yield json.dumps(each, ensure_ascii=False) + "\n"
+                yield json.dumps(each) + "\n"  # in ASCII: a file's name in an error's words may be no text
         finally:
             await stream.aclose()  # type: ignore[attr-defined]
 
     return Response(encoded(), content_type=_JSON_LINES)
+
+
+def object_json(found: dict[str, Any]) -> Response:
+    """A JSON object; what UTF-8 cannot say, half a surrogate pair in a file's name, is escaped."""
+    try:
+        return Response.json(found)
+    except (TypeError, ValueError):
+        return Response(json.dumps(found), content_type="application/json")
 
 
 def body_of(request: Request, known: dict[str, tuple[type, ...]]) -> dict[str, Any]:

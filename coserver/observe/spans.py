@@ -34,7 +34,8 @@ def words_of(error: BaseException) -> tuple[str, bool]:
         text = str(error)
     except Exception as second:
         text = f"(its str raises {type(second).__name__})"
-    return f"{type(error).__name__}: {text}"[:_WORDS], not (isinstance(status, int) and status < 500)
+    told = f"{type(error).__name__}: {text}"[:_WORDS].encode("utf-8", "backslashreplace").decode()
+    return told, not (isinstance(status, int) and status < 500)
 
 
 def _subrequest_began(event: Any) -> tuple[Any, ...]:

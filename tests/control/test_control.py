@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from coserver import App, AppError
+from coserver.control.bodies import object_json
 from coserver.control.client import Client, Ended, Refused, Stream, Unreachable, find
 from coserver.control.feed import WAITING_MAX
 
@@ -211,6 +212,24 @@ def test_events_and_traces_as_they_come(controlled: Controlled) -> None:
     client.record(False)
     assert not server.traces.recording
     assert len(client.traces(last=1)) == 1
+
+
+def test_what_utf_8_cannot_say_breaks_no_stream(app: App, controlled: Controlled) -> None:
+    """A file's name that is no text stands in an error's words and in what a handler waits for."""
+
+    @app.get("/odd")
+    def odd() -> Any:
+        raise FileNotFoundError("caf\udce9.txt")
+
+    server, client = controlled()
+    with client.events() as events, client.follow(whole=True) as traces:
+        assert ask(server.port, "/odd")[0] == 500
+        (failed,) = (one for one in _until_closed(events) if one["event"] == "HandlerFailed")
+        assert failed["error"] == r"FileNotFoundError: caf\udce9.txt"
+        assert next(iter(traces))["error"] == failed["error"]
+    (kept,) = client.traces("~e")
+    assert client.trace(kept.id).error == failed["error"]
+    assert object_json({"on": "caf\udce9"}).body == rb'{"on": "caf\udce9"}'
 
 
 def test_a_client_that_stops_reading_loses_visibly(controlled: Controlled, monkeypatch: pytest.MonkeyPatch) -> None:
