@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("coserver.server")
 
+_GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
+
 
 class TcpConnection(Accepted):
     """One TCP connection, as the server sees it and as an ``async def`` handler does.
@@ -46,7 +48,7 @@ class TcpConnection(Accepted):
     the handler's own, are there too.
     """
 
-    __slots__ = ("_broken", "_buffer", "_cut_short", "_endpoint", "_patience", "_sending", "framing", "state")
+    __slots__ = ("_broken", "_buffer", "_cut_short", "_endpoint", "_lost", "_patience", "_sending", "framing", "state")
     protocol = "tcp"
     exchange: Message | None
 
@@ -59,6 +61,7 @@ class TcpConnection(Accepted):
         self._buffer = bytearray()
         self._broken: RemoteProtocolError | None = None
         self._cut_short = False
+        self._lost = False  # receiving or sending has told that the client is gone
         self._patience = self.limits.body_timeout  # left with a message that has begun to come
         self._sending = anyio.Lock()
 
@@ -100,7 +103,7 @@ class TcpConnection(Accepted):
             raise error
         if isinstance(error, RemoteProtocolError) and error is self._broken:
             return
-        if isinstance(error, anyio.EndOfStream | anyio.BrokenResourceError | anyio.ClosedResourceError):
+        if isinstance(error, _GONE) and (self._lost or self.reason):  # else it is of another stream
             self.end("the client left")
             return
         self.end(f"handler {self._endpoint.name} failed: {error!r:.80}")
@@ -173,12 +176,14 @@ class TcpConnection(Accepted):
     async def _send_whole(self, data: bytes) -> None:
         """After a message that was cut short no other may follow: it would be taken for the rest of the first."""
         if self._cut_short:
+            self._lost = True
             raise anyio.BrokenResourceError("a message before this one was cut short")
         before = self._socket.sent if self._socket else -1
         try:
             await super().send(data)
-        except BaseException:
+        except BaseException as error:
             self._cut_short = self._socket is None or self._socket.sent > before
+            self._lost = isinstance(error, _GONE)
             raise
 
     def __aiter__(self) -> TcpConnection:
@@ -216,6 +221,9 @@ class TcpConnection(Accepted):
                     left = "%r: %s (%d bytes)"
                     self.service.breaches.note("protocol", self.peer, left, self, self.reason, len(self._buffer))
                 self.end("the client closed it")
+                raise
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                self._lost = True
                 raise
             if self.scope.cancel_called:
                 await anyio.lowlevel.checkpoint()

@@ -216,3 +216,29 @@ async def test_a_task_that_is_cancelled_between_two_requests(caplog: pytest.LogC
         "WARNING",
         "WARNING",
     ]
+
+
+async def test_a_tcp_handler(caplog: pytest.LogCaptureFixture) -> None:
+    """What it raises ends its own connection and is logged, though anyio's errors might be thought the client's."""
+    app = App()
+
+    @app.tcp(port=0, framing="lines")
+    async def in_async(connection: Any) -> None:
+        async for message in connection:
+            await connection.send("told")
+            fail(message.decode())
+
+    @app.tcp(port=0, framing="lines")
+    def in_def(connection: Any) -> None:
+        for message in connection:
+            connection.send("told")
+            fail(message.decode())
+
+    async with testing.serving(app) as server:
+        for address in server.addresses:
+            for name in RAISED:
+                caplog.clear()
+                async with connect(address.port) as client:
+                    await client.send(name.encode() + b"\n")
+                    assert await client.gone() == b"told\n", name
+                assert errors(caplog) == 1, (address, name)
