@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from ..hooks.suspension import await_unseen
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.fields import Headers, RawFields
 from ..protocol.head import RequestHead
@@ -17,6 +16,7 @@ from .errors import HTTPException, too_much
 from .given import Given, GivenHeaders
 from .identity import host_of, make_request_id
 from .limits import Limits
+from .request_stream import RequestStream
 
 if TYPE_CHECKING:
     from .accepted import Accepted
@@ -302,30 +302,3 @@ class Request:
 
     def set_pieces(self, pieces: Callable[[], Awaitable[bytes]]) -> None:
         self._pieces, self._body = pieces, None
-
-
-class RequestStream:
-    """Iterates over a body once, in either world."""
-
-    __slots__ = ("_next",)
-
-    def __init__(self, pieces: Callable[[], Awaitable[bytes]]) -> None:
-        self._next = pieces
-
-    def __aiter__(self) -> RequestStream:
-        return self
-
-    async def __anext__(self) -> bytes:
-        piece = await self._next()
-        if not piece:
-            raise StopAsyncIteration
-        return piece
-
-    def __iter__(self) -> RequestStream:
-        return self
-
-    def __next__(self) -> bytes:
-        piece = await_unseen(self._next())
-        if not piece:
-            raise StopIteration
-        return piece

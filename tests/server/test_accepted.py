@@ -10,7 +10,6 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import ByteStream
 
 from coserver import App, Limits, Server, testing
 from coserver.lifecycle import events as ev
@@ -21,45 +20,7 @@ from coserver.server.endpoint import Endpoint
 from coserver.server.tcp import tcp_story
 
 from .clients import answers, connect, get, post, talking, until
-
-
-class Pipe(ByteStream):
-    """A byte stream in memory: what the server reads is put in, what it writes is taken out."""
-
-    def __init__(self, room: float = 1000) -> None:
-        self._put, self._incoming = anyio.create_memory_object_stream[bytes](1000)
-        self._outgoing, self._take = anyio.create_memory_object_stream[bytes](room)
-        self.closed = False
-
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        return await self._incoming.receive()
-
-    async def send(self, item: Any) -> None:
-        await self._outgoing.send(bytes(item))
-
-    async def send_eof(self) -> None:
-        self._outgoing.close()
-
-    async def aclose(self) -> None:
-        self.closed = True
-        self._outgoing.close()
-        self._incoming.close()
-
-    # The client's end.
-
-    def say(self, data: bytes) -> None:
-        self._put.send_nowait(data)
-
-    def leave(self) -> None:
-        self._put.close()
-
-    async def all(self) -> bytes:
-        with anyio.fail_after(5):
-            return b"".join([piece async for piece in self._take])
-
-    def let_go(self) -> None:
-        for end in (self._put, self._incoming, self._outgoing, self._take):
-            end.close()
+from .pipes import Pipe
 
 
 @pytest.fixture

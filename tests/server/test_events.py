@@ -13,11 +13,10 @@ import pytest
 
 from coserver import App, Event, Limits, Request, Response, Server, await_, testing
 from coserver.lifecycle import events as ev
-from coserver.server.connection import HttpConnection
 from coserver.server.pace import Pace
 
 from .clients import PATIENCE, Client, answers, connect, get, talking, until
-from .test_accepted import Pipe
+from .pipes import Pipe, piped
 
 Source = Callable[[], Any]
 
@@ -513,17 +512,6 @@ async def test_lifecycle_events() -> None:
 
 
 # A stream that is no socket: TLS is one, and so is what lives in memory.
-
-
-@asynccontextmanager
-async def piped(app: App, pipe: Pipe, **options: Any) -> AsyncIterator[Server]:
-    async with testing.serving(app, **options) as server:
-        service = server._services[0]
-        await until(lambda: service._tasks)
-        service.begin(HttpConnection, pipe, "memory")
-        yield server
-        await until(lambda: not server.connections)
-    pipe.let_go()
 
 
 async def take(pipe: Pipe, end: bytes) -> bytes:
