@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from typing import Any
 
@@ -41,6 +42,16 @@ def backend(request: pytest.FixtureRequest) -> str:
     if name != "asyncio" and not find_spec(name):
         pytest.skip(f"{name} is not installed")
     return name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _coverage_takes_no_lock() -> None:
+    """Its tracer locks a table at each call, by a lock that the hooks know as any other: a worker would suspend in the
+    tracer, and hardly get it beside a thread that calls in a loop. The interpreter's own lock is enough for that table.
+    """
+    if "coverage.collector" in sys.modules:
+        for collector in sys.modules["coverage.collector"].Collector._collectors:
+            collector.data_lock = None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -563,7 +564,8 @@ def test_from_the_servers_own_loop(app: App, backend: str) -> None:
             answers: list[str] = []
             controller = asking(server.port, path, answers)
             while not server.emitter.gates:
-                pass
+                assert controller.is_alive(), answers
+                time.sleep(0.001)
             asking(server.port, "/page/1", answers).join()
             controller.join()
             assert sorted(answers) == sorted([answer, "stepped"])
