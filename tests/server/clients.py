@@ -63,6 +63,7 @@ class Parser:
         self.buffer = b""
         self._judge: h11.Connection | None = None
         self._answer: Answer | None = None
+        self._body = bytearray()  # megabytes come in hundreds of pieces
         self._interim: list[int] = []
 
     def _begin(self, method: str) -> h11.Connection:
@@ -96,12 +97,13 @@ class Parser:
                 self._answer = Answer(event.status_code, _fields(event.headers), interim=self._interim)
                 self._interim = []
             elif isinstance(event, h11.Data):
-                assert self._answer is not None
-                self._answer.body += bytes(event.data)
+                self._body += event.data
             else:
                 assert isinstance(event, h11.EndOfMessage), event
                 answer, self._answer = self._answer, None
                 assert answer is not None
+                answer.body = bytes(self._body)
+                self._body.clear()
                 answer.trailers = _fields(event.headers)
                 self.buffer = self._judge.trailing_data[0]
                 self._judge = None
