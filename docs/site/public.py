@@ -17,6 +17,8 @@ from mkdocs.exceptions import PluginError
 MODULES = ("coserver", "coserver.testing", "coserver.hooks")
 #: What is given to users elsewhere: by a server, by the control socket, by a file.
 ALSO: dict[str, tuple[str, ...]] = {
+    "coserver.server.tcp": ("TcpConnection",),
+    "coserver.server.blocking_tcp": ("BlockingTcpConnection",),
     "coserver.observe.stepper": ("Stepper",),
     "coserver.observe.held": ("Held", "NotHeld"),
     "coserver.observe.snapshot": ("Snapshot", "ListenerState", "ConnectionState", "ExchangeState", "Suspension",
@@ -33,6 +35,7 @@ _AS_SUBJECT = {"request_lines", "response_lines", "request_content", "response_c
 OURS = {
     "coserver.Request": {"set_body", "set_body_file", "set_spool", "set_pieces"},
     "coserver.Subrequest": {"post", "expire"},
+    "coserver.server.tcp.TcpConnection": {"go_on", "parked", "unwatch"},
     "coserver.observe.stepper.Stepper": {"unwatch"},
     "coserver.observe.snapshot.ExchangeState": _AS_SUBJECT,
     "coserver.observe.trace.Trace": _AS_SUBJECT,
