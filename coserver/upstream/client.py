@@ -115,7 +115,11 @@ class Client:
             return
         pool = self._only
         if pool is None:
-            pool = self._members.choose(sub)
+            try:
+                pool = self._members.choose(sub)
+            except Exception as error:  # of the user's own ``key``: it is for whoever asked, in whichever thread
+                sub.fail(error)
+                return
             if self.attempts.hedges:
                 self.attempts.watch(sub)
         elif not pool.idle and pool.open >= pool.most:

@@ -227,3 +227,18 @@ async def test_a_full_member_is_passed_over() -> None:
 def test_a_key_is_for_the_hash() -> None:
     with pytest.raises(ValueError, match="a key is for policy 'consistent-hash'"):
         Upstream("http://a", "http://b", key=lambda sub: sub.target)
+
+
+async def test_a_key_that_raises_is_whoever_asked_s() -> None:
+    """From another thread too, where the loop asks for it on its own."""
+
+    def key(sub: Any) -> str:
+        return {}[sub.target]  # type: ignore[no-any-return]
+
+    async with Upstream("http://127.0.0.1:1", "http://127.0.0.1:2", policy="consistent-hash", key=key) as users:
+        with pytest.raises(KeyError, match="/a"):
+            await users.get("/a")
+        with pytest.raises(KeyError, match="/b"):
+            await anyio.to_thread.run_sync(lambda: users.get("/b").result(timeout=5))
+        with pytest.raises(KeyError, match="/c"):
+            await gather(users.get("/c"))
