@@ -52,7 +52,7 @@ def _is_time(timeout: Any) -> bool:
 
 def handle_join(self: Any, timeout: Any = None, /) -> None:
     worker = getcurrent()
-    if type(worker) is not Worker or self.ident == _thread.get_ident():
+    if type(worker) is not Worker or self.ident in (0, _thread.get_ident()):  # 0: not started, which it refuses
         return _join(self, timeout)  # type: ignore[no-any-return]
     if timeout is None or (isinstance(timeout, float | int) and -1e9 < timeout <= _thread.TIMEOUT_MAX):
         _wait_until(worker, self, self.is_done, None if timeout is None else until_of(timeout))

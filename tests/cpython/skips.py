@@ -24,6 +24,7 @@ _SIGINT = "SIGINT is the loop's while it runs: it cancels, where a main thread w
 _TRACED = "it traces all calls: a shim shows, as a Python function where there was one of C, which is not traced"
 _ASYNCGENS = "the thread's loop has its own hooks for asynchronous generators in place, and a worker is in its thread"
 _LOOP = "asyncio tells a worker on asyncio which loop its thread runs, where it tells a thread that there is none"
+_TASK = "from 3.12 on a log record names the asyncio task it was made in: a worker on asyncio is in one"
 _MARSHAL = "xmlrpc refuses a function of C, and takes the shim, a Python function, for an instance"
 _RACE = "a result is there a moment before its process counts as idle, and a worker is woken sooner than a thread"
 
@@ -60,6 +61,7 @@ SKIPS: dict[str, dict[str, str]] = {
         "*SignalsTest.test_interrupted_write_text": _RAISES,
         "*SignalsTest.test_interrupted_write_unbuffered": _RAISES,
     },
+    "test_logging": {"LogRecordTest.test_optional": _TASK},
     "test_sys": {"SizeofTest.test_asyncgen_hooks": _ASYNCGENS},
     "test_sys_settrace": {"*.test_async_for_backwards_jump_has_no_line": _ASYNCGENS},
     "test_threadsignals": {"ThreadSignals.test_*lock_acquire_interruption": _RAISES},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import logging.handlers
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -36,6 +38,18 @@ async def test_start_and_join() -> None:
     async with ticking() as turns:
         assert await both(starts, starts) == [False, False]
     assert len(turns) > 3
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="from Python 3.13 on threads have handles")
+async def test_a_thread_that_never_starts_is_not_waited_for() -> None:
+    handle = getattr(_thread, "_ThreadHandle")()  # noqa: B009
+
+    def joins() -> None:
+        with pytest.raises(RuntimeError, match="not started"):
+            handle.join()
+
+    with anyio.fail_after(10):
+        await run_blocking(joins)
 
 
 async def test_join_goes_by_the_rules() -> None:
