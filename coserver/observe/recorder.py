@@ -141,6 +141,8 @@ class Recorder:
         """The observer of what went smoothly."""
         draft = self._drafts.pop(exchange.id, None) if self._drafts else None
         one = self._listened.get(exchange.connection.service)
+        if draft is not None:
+            self._keep_changed(draft, exchange)
         if one is not None:
             self._keep(keep(exchange, one, at, self.bounds.body_size, draft), draft.kept if draft is not None else 0)
 
@@ -199,10 +201,23 @@ class Recorder:
             most, spooled = self._room(kept), exchange.spooled
             self.size += kept.add(exchange.content if spooled is None else spooled.read_at(0, most), most)
 
+    def _keep_changed(self, draft: Draft, exchange: Any) -> None:
+        """A body that was changed while it was held, in place of the one that came."""
+        kept, endpoint = draft.sent, exchange.endpoint
+        if kept is None or endpoint is None or endpoint.stream:
+            return  # of what its handler reads piece by piece nothing can be changed
+        content = exchange.content
+        if exchange.body_size == kept.size and (not content or content[: kept.kept] == kept.content):
+            return
+        self.size -= kept.kept
+        draft.sent = kept = Kept()
+        self.size += kept.add(content, self._room(kept))
+
     def _finish(self, number: int, draft: Draft, event: ev.Event) -> None:
         del self._drafts[number]
         most = self.bounds.body_size
         if draft.http:
+            self._keep_changed(draft, event.source)
             self._keep(keep(event.source, draft.listened, event.at, most, draft), draft.kept)
         else:
             self._keep(keep_message(event.source, event.at, most, draft), draft.kept)

@@ -122,11 +122,7 @@ def _lacking(trace: Trace) -> str:
         read = not opened and (size > 0 or any(span.kind == HANDLER for span in trace.spans))
     else:
         read = True
-    if not read:
-        return f"its body was not read to its end: {size} bytes of it are known"
-    if len(trace.request.body.content) > size:
-        return "its body was changed while it was held, and the one that came is kept"
-    return ""
+    return "" if read else f"its body was not read to its end: {size} bytes of it are known"
 
 
 def _with_body(parts: list[str], content: bytes) -> str:
@@ -175,8 +171,7 @@ def resend(trace: Trace, address: str, timeout: float) -> Replayed:
         raise ReplayError(lacking)
     if body.truncated:
         raise ReplayError(
-            f"{len(body.content)} of the body's {body.size} bytes were kept: record with Bounds(body_size=...); of a "
-            f"body that was changed while held, only what came is kept"
+            f"{len(body.content)} of the body's {body.size} bytes were kept: record with Bounds(body_size=...)"
         )
     started = monotonic()
     connection = _Connection(address, timeout, trace.host if trace.secure else None)
