@@ -39,7 +39,7 @@ def take_snapshot(server: Observed) -> ShownSnapshot:
     """From any thread; on the server's own, everything is done in it."""
     copied = _copy(watched(server), server)
     state = "running" if server.accepting else "draining" if server.running else "stopped"
-    return show_snapshot(copied.build(state, copied.counters()))
+    return show_snapshot(copied.build(state))
 
 
 def make_meter(server: Observed) -> Meter:

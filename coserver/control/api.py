@@ -20,7 +20,7 @@ from ..lifecycle.events import Event
 from ..observe.filters import EVERYTHING, Filter, FilterError, parse
 from ..observe.metrics import CONTENT_TYPE
 from ..observe.resending import ReplayError
-from ..observe.snapshot import ExchangeState, Snapshot
+from ..observe.snapshot import ExchangeState, Snapshot, collector_paused
 from ..observe.stepper import Stepper
 from ..server.endpoint import Endpoint, annotated_types
 from ..server.errors import AppError, HTTPException
@@ -147,8 +147,9 @@ class Api:
         return Response(text, content_type="application/json")
 
     def _take(self, wanted: Filter) -> str:
-        snapshot = self.server.snapshot()
-        return (snapshot if wanted is EVERYTHING else snapshot.only(wanted)).to_json()
+        with collector_paused():  # until all of it is gone again
+            snapshot = self.server.snapshot()
+            return (snapshot if wanted is EVERYTHING else snapshot.only(wanted)).to_json()
 
     async def drain(self, request: Request) -> Any:
         """Begin to stop; ``{"grace": seconds}``."""

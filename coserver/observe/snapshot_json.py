@@ -37,6 +37,19 @@ def list_json(write: Writer, rows: Iterable[Any]) -> str:
     return f"[{', '.join([write(row) for row in rows])}]"
 
 
+class _Texts(dict[str, str]):
+    """Texts as JSON that stand in row after row; looking one up costs half of writing it."""
+
+    def __missing__(self, text: str) -> str:
+        written = encode_basestring_ascii(text)
+        if len(self) < _TEXTS_MAX:
+            self[text] = written
+        return written
+
+
+_TEXTS_MAX = 1000
+#: Fields with few values.
+_FEW = frozenset({"listener", "phase", "protocol", "server"})
 #: By the annotation of a field, what writes it: an expression of ``value``.
 _WRITES = {
     "int": "{value}",
@@ -49,13 +62,17 @@ _WRITES = {
 }
 
 
+_texts = _Texts()
+
+
 def _writer(kind: type, **nested: Writer) -> Writer:
     """What writes a row of this class; ``nested`` writes the rows of a field: one or None, or several."""
-    parts, known = [], {"text": encode_basestring_ascii, "mapping": mapping_json, "list_json": list_json}
+    parts = []
+    known = {"text": encode_basestring_ascii, "texts": _texts, "mapping": mapping_json, "list_json": list_json}
     for each in _written(kind):
         name = each.name
         if name not in nested:
-            write = _WRITES[str(each.type)]
+            write = "{texts[value]}" if name in _FEW else _WRITES[str(each.type)]
         elif str(each.type).startswith("tuple"):
             write = f"{{list_json(write_{name}, value) if value else '[]'}}"
         else:

@@ -279,4 +279,4 @@ async def test_a_connection_that_leaves_meanwhile_is_counted_once() -> None:
             await client.ask(get("/"))
             copied = watched(server).copy()
         await until(lambda: not server.connections)
-        assert copied.counters()["served"] == 1
+        assert copied.build("running").counters["served"] == 1
