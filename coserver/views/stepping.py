@@ -71,8 +71,13 @@ class LineStepper:
             if self.manner.once:
                 self._wait_for(None)
             self._prompt()  # from now on what matches is held
-            for line in lines:
-                if not self._do(line.strip()) or (self.manner.once and self._over()):
+            typed = iter(lines)
+            for line in typed:
+                if not self._do(line.strip()):
+                    break
+                if self.manner.once and self._over():
+                    lines.close()
+                    self._tell_undone([line.strip() for line in typed])
                     break
                 self._prompt()
         finally:
@@ -165,11 +170,21 @@ class LineStepper:
                 raise ValueError(f"there is no {word!r:.30}; there are {', '.join(COMMANDS)}")
             _DO[name](self, rest.strip())
         except (ValueError, Refused) as error:
-            if self.manner.json:
-                self._say({"error": str(error)})
-            else:
-                self._console.print(f"error: {error}", style="red", markup=False)
+            self._complain(str(error))
         return self._gone is None
+
+    def _tell_undone(self, lines: Sequence[str]) -> None:
+        """With ``once`` lines may be left that came with the one that let go."""
+        undone = [line for line in lines if line and not line.startswith("#") and line != "quit"]
+        if undone:
+            self._complain(f"--once ends when what was held is let go, by next and until too; not done: "
+                           f"{'; '.join(undone)}; leave out --once to go on")  # fmt: skip
+
+    def _complain(self, what: str) -> None:
+        if self.manner.json:
+            self._say({"error": what})
+        else:
+            self._console.print(f"error: {what}", style="red", markup=False)
 
     def _wait_for(self, which: int | None) -> dict[str, Any]:
         """What a command means. Raises ValueError if it is not there, Unreachable."""

@@ -111,7 +111,7 @@ def test_json_once(serve: Callable[..., Running], script: Callable[..., Script])
     step.say("show")
     step.say("edit target=/page/z")
     step.say("bogus")
-    step.say("resume")
+    step.say("resume\nrespond 503\n# done")
     answers = []
     while step.process.poll() is None and not answers:  # before the stepper is there, nothing is held
         asking = Asking(port, "/page/a")
@@ -124,6 +124,7 @@ def test_json_once(serve: Callable[..., Running], script: Callable[..., Script])
     assert told[2]["held"]["title"] == "GET /page/z"
     assert "bogus" in told[3]["error"]
     assert told[4]["let_go"] == told[0]["held"]["id"]
+    assert "not done: respond 503; leave out --once" in told[5]["error"]
 
 
 def test_the_end_of_its_commands_lets_go(serve: Callable[..., Running], script: Callable[..., Script]) -> None:
