@@ -46,6 +46,7 @@ def make_lifespan(function: Callable[..., Any]) -> Lifespan:
         )
 
     lifespan.__name__ = name
+    lifespan.__wrapped__ = function  # type: ignore[attr-defined]  # what the user wrote, for who names it
     return lifespan
 
 

@@ -9,6 +9,7 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
 from ..server.endpoint import describe
@@ -52,7 +53,7 @@ def _culprit(app: App, options: dict[str, Any], dumps: Callable[[Any], bytes]) -
             return "app.state", name, value
     for where, function in _functions(app):
         if not goes(function):
-            for name, value in _names(function):
+            for name, value in _names(unwrap(function)):
                 if not goes(value):
                     return where, name, value
             return where, "", None
@@ -81,7 +82,7 @@ def _functions(app: App) -> Iterator[tuple[str, Any]]:
         for tcp in part.tcp_routes:
             yield f"{describe(tcp.handler)} of tcp {tcp.name}", tcp.handler
         for lifespan in part.lifespans:
-            yield f"lifespan {describe(lifespan)}", lifespan
+            yield f"lifespan {describe(unwrap(lifespan))}", lifespan
         for endpoint in part.errors:
             yield f"error handler {endpoint.name}", endpoint.handler
 
