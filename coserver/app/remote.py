@@ -98,14 +98,18 @@ class RemoteHeld:
 
     def __init__(self, step: RemoteSteps, given: dict[str, Any]) -> None:
         self._step = step
-        self._given = given
         self.id = int(given["id"])
+        self.over = False
+        self.take(given)
+
+    def take(self, given: dict[str, Any]) -> None:
+        """What it is now."""
+        self._given = given
         self.phase = str(given["phase"])
         self.title = str(given["title"])
         self.connection = int(given["connection"])
         self.exchange: ExchangeState = read_exchange(given["exchange"])
         self.began = monotonic() - given["seconds"]
-        self.over = False
 
     def __repr__(self) -> str:
         state = "let go" if self.over else f"held at {self.phase} for {self.seconds:.3g} s"
@@ -239,7 +243,7 @@ class RemoteSteps:
         except Unreachable as error:
             raise NotHeld(str(error)) from error
         if what == "edit":
-            self._held[held.id] = RemoteHeld(self, found)
+            held.take(found)
         else:
             held.over = True
         self._tell()
