@@ -18,16 +18,15 @@ from coserver.observe.held import NotHeld
 from .asking import get
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
     app = App(name="shop")
 
     @app.get("/items/{id}")
     def item(id: int) -> str:
         return f"item {id}"
 
-    path: Path = tmp_path_factory.mktemp("c") / "control.sock"
-    with app.start(control=str(path)) as server:
+    with app.start(control=str(tmp_path / "control.sock")) as server:
         yield server
 
 
