@@ -149,10 +149,9 @@ def keep(exchange: Any, listened: Listened, ended: float, most: int, draft: Draf
     connection, head = exchange.connection, exchange.head
     raw = head.raw if head is not None else b""
     answer = exchange.answer_head if exchange.status else b""
-    size = _OVERHEAD + len(raw) + len(answer)
     if exchange.size > most and answer:
         answer = answer[: answer.find(b"\r\n\r\n") + 4 + most]
-        size = _OVERHEAD + len(raw) + len(answer)
+    size = _OVERHEAD + len(raw) + len(answer)
     if draft is not None:
         size += draft.size
     return (size, exchange.id, connection.id, connection.peer, listened, exchange.started, exchange.untold,
@@ -232,6 +231,8 @@ def _phase(record: Record, head: RequestHead | None, marks: Marks, spans: tuple[
         return phases.HANDLER if last.kind == HANDLER else phases.RESPONSE
     if ev.RequestRead in marks[::3]:
         return phases.BODY
-    if head is None or head.length != record.sent_size:
-        return phases.HEAD if head is None else phases.BODY
+    if head is None:
+        return phases.HEAD
+    if head.length != record.sent_size:
+        return phases.BODY
     return phases.HEAD if record.endpoint is None else phases.HANDLER  # which began before the recording

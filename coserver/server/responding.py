@@ -195,7 +195,7 @@ async def _send_whole(connection: HttpConnection, exchange: Exchange, head: byte
 def _finished(connection: HttpConnection, exchange: Exchange) -> None:
     """The response has been sent to its end."""
     if connection.emitter.heard:
-        connection.emitter.tell(ev.ResponseFinished(**connection.facts(), size=exchange.size))
+        tell_served(connection, exchange)
     if connection.service.access is not None:
         connection.service.access(connection, exchange)
 

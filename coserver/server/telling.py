@@ -27,8 +27,6 @@ def tell_started(connection: HttpConnection, exchange: Exchange) -> None:
 
 def tell_handled(connection: HttpConnection, exchange: Exchange, at: float) -> None:
     """It returned ``at`` that moment."""
-    if exchange.untold:
-        tell_started(connection, exchange)
     connection.emitter.tell(
         ev.make_handler_finished(at=at, connection=connection.id, exchange=exchange.id, source=exchange)
     )
@@ -37,6 +35,7 @@ def tell_handled(connection: HttpConnection, exchange: Exchange, at: float) -> N
 def tell_held_back(connection: HttpConnection, exchange: Exchange, at: float) -> None:
     """What was to be told when all is over, if anything was, is told now; the handler returned ``at`` that moment."""
     if exchange.untold:
+        tell_started(connection, exchange)
         tell_handled(connection, exchange, at)
 
 
@@ -48,7 +47,7 @@ def tell_begun(connection: HttpConnection, exchange: Exchange) -> None:
 
 
 def tell_served(connection: HttpConnection, exchange: Exchange) -> None:
-    """The usual response has gone out whole."""
+    """The response has gone out whole."""
     if exchange.untold:
         connection.emitter.tell_served(exchange, monotonic())
         exchange.untold = 0.0
