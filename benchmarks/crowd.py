@@ -24,7 +24,7 @@ from benchmarks import report
 from benchmarks.figures import Spread
 from benchmarks.process import TICKS, raise_open_files, ticks
 from coserver import App, Server
-from coserver.app.observing import watched
+from coserver.app.inspect.inspection import watched
 
 CONNECTIONS, BUSY = 5000, 500
 LOOKS, WATCHED_SECONDS = 15, 10

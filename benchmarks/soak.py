@@ -27,7 +27,7 @@ from statistics import median
 import anyio
 from anyio.abc import SocketAttribute, SocketStream
 
-from coserver.app.checks import backend_arguments
+from coserver.app.config.validate import backend_arguments
 
 HERE = Path(__file__).parent
 #: Clients at once, and connections that each round makes at most: bounded in number as in time.

@@ -3,17 +3,17 @@
 from typing import Any as _Any
 
 from .app.app import App
+from .app.config.tls import Tls
 from .app.server import Server
-from .app.tls import Tls
 from .hooks.cancellation import RequestCancelled
 from .hooks.suspension import await_
 from .hooks.workers import run_blocking
 from .protocol.sse import Event
-from .server.errors import AppError, ClientLeft, HTTPException
+from .server.handler.errors import AppError, ClientLeft, HTTPException
+from .server.handler.request import Request
+from .server.handler.response import Response
+from .server.handler.uploads import Upload
 from .server.limits import Limits
-from .server.request import Request
-from .server.response import Response
-from .server.uploads import Upload
 from .upstream.errors import (
     SubrequestCancelled,
     UpstreamBusy,
@@ -22,11 +22,11 @@ from .upstream.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
-from .upstream.gathering import gather
+from .upstream.gather import gather
 from .upstream.limits import UpstreamLimits
 from .upstream.member import Member
 from .upstream.subrequest import Subrequest
-from .upstream.trust import UpstreamTls
+from .upstream.tls import UpstreamTls
 from .upstream.upstream import Upstream
 
 __version__ = "0.1.0"
@@ -64,6 +64,6 @@ __all__ = [
 def load_ipython_extension(shell: _Any) -> None:
     """``%load_ext coserver``: the magics ``%%serve``, ``%coserver`` and ``%request``."""
     from .app.registry import all_running
-    from .views.magics import Magics
+    from .notebook.magics import Magics
 
     Magics(shell, App, all_running).register()

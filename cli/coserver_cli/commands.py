@@ -13,11 +13,11 @@ import typer
 
 from coserver import __version__
 
-from . import serving
-from .attached import ABOUT, step, top, trace
-from .child import join_parent
+from .attach_commands import ABOUT, step, top, trace
 from .options import DEV_DEFAULTS, DEVELOPMENT, SEEING, Sectioned, with_flags
-from .serving import Asked
+from .reload.child import join_parent
+from .serve import serve as serving
+from .serve.serve import Asked
 
 cli = typer.Typer(
     name="coserver",
@@ -127,8 +127,8 @@ def serve(
         )
     child = join_parent()
     if (reload or reload_dir) and child is None:
-        from .dev import watched
-        from .reload import supervise
+        from .reload.supervisor import supervise
+        from .serve.dev import watched
 
         raise typer.Exit(supervise(watched(reload_dir or [], app_dir), shows_errors=False))
     raise typer.Exit(serving.serve(Asked(target, flags, config, env_file, factory, app_dir, live), child))
@@ -153,7 +153,7 @@ def dev(
 
     Example: coserver dev
     """
-    from .dev import run
+    from .serve.dev import run
 
     raise typer.Exit(run(Asked(target, flags, config, env_file, factory, app_dir), reload_dir or [], join_parent()))
 
@@ -185,7 +185,7 @@ def doctor(
 
     With an app, it is imported, and what its blocking calls hold up in spite of the hooks is told too.
     """
-    from .doctor import show as examined
+    from .doctor.doctor import show as examined
 
     raise typer.Exit(examined(app, as_json=json))
 
@@ -228,7 +228,7 @@ def dev_cert(
 
     Example: coserver dev-cert && coserver serve shop:app --ssl-certfile dev-cert.pem --ssl-keyfile dev-cert.key
     """
-    from . import devcert
+    from . import dev_cert as devcert
 
     raise typer.Exit(devcert.run(names or [], folder, force=force))
 
@@ -258,7 +258,7 @@ def check(
 
     All that is wrong is told at once, each with its line. Ends with code 1 if anything is.
     """
-    from . import configuration
+    from .config import check as configuration
 
     if file is not None and config is not None:
         raise typer.BadParameter("name the file once", param_hint="'--config'")
@@ -280,7 +280,7 @@ def show(
     flags: dict[str, Any],
 ) -> None:
     """Show the values that 'coserver serve' would take, each with its origin. It takes the flags of serve as well."""
-    from . import configuration
+    from .config import check as configuration
 
     asked = Asked(target, flags, config, env_file, factory, app_dir)
     raise typer.Exit(configuration.show(asked, imports=not no_import, as_json=json))
@@ -289,6 +289,6 @@ def show(
 @config_commands.command(cls=Sectioned, short_help="Print the reference as Markdown.")
 def reference() -> None:
     """Print all settings, flags, variables and keys as Markdown."""
-    from .reference import reference as written
+    from .config.reference import reference as written
 
     typer.echo(written(), nl=False)

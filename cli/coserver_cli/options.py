@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from coserver.app import values
-from coserver.app.options import Option, table
+from coserver.app.config import values
+from coserver.app.config.table import Option, table
 
 #: Headings of the help, in this order; the command's own options come first.
 WHERE, ENGINE, LOGGING, LIMITS, DEVELOPMENT = "Where it listens", "Engine", "Logging", "Limits", "Development"

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from coserver import App
-from coserver.app.declared import find_framing, framing_name
+from coserver.app.routes import find_framing, framing_name
 from coserver.protocol.framing import Framing
-from coserver.server.endpoint import AWAIT, DIRECT, describe, kind_of
+from coserver.server.handler.endpoint import AWAIT, DIRECT, describe, kind_of
 
-from . import lines, serving, tables
-from .dev import with_target
-from .serving import Asked
-from .target import TargetError
+from . import console as lines
+from . import tables
+from .serve import serve as serving
+from .serve.dev import with_target
+from .serve.serve import Asked
+from .serve.target import TargetError
 
 
 @dataclass(frozen=True)

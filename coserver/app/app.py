@@ -12,33 +12,33 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import anyio
 from anyio.abc import TaskStatus
 
-from ..hooks.offloading import offload
-from ..hooks.offloads import check_drivers
-from ..hooks.offloads import offloaded as offload_drivers
-from ..hooks.shims import install_for
+from ..hooks.install import install_for
+from ..hooks.offload import offload
+from ..hooks.offload_drivers import check_drivers
+from ..hooks.offload_drivers import offloaded as offload_drivers
 from ..lifecycle.emitter import Emitter
 from ..protocol.errors import LocalProtocolError
 from ..protocol.framing import Framing
-from ..server.endpoint import describe
-from ..server.errors import AppError
-from ..server.failures import ErrorEndpoint, ErrorHandlers, check_error_key
+from ..server.handler.endpoint import describe
+from ..server.handler.error_handlers import ErrorEndpoint, ErrorHandlers, check_error_key
+from ..server.handler.errors import AppError
 from ..server.limits import Limits
-from ..server.routes import Router
+from ..server.router import Router
 from ..upstream.declaring import UpstreamOptions
 from ..upstream.member import Member
 from ..upstream.upstream import Upstream
-from . import running
-from .checks import check_tls
-from .declared import Mount, TcpRoute, check_prefix, find_framing, make_router, places
+from . import runner as running
+from .config.settings import ListenerSettings, Options, Settings
+from .config.tls import Tls
+from .config.validate import check_tls
 from .lifespan import Lifespan, make_lifespan
+from .routes import Mount, TcpRoute, check_prefix, find_framing, make_router, places
 from .routing import Handler, Routing
 from .server import Server
-from .settings import ListenerSettings, Options, Settings
 from .signals import OnSignal
-from .tls import Tls
 
 if TYPE_CHECKING:
-    from .isolated import IsolatedServer
+    from .process.isolation import IsolatedServer
 
 _numbers = itertools.count(1)
 
@@ -49,7 +49,8 @@ class App(Routing):
     Apps without a name are never replaced by one another. ``limits`` are the defaults of every way to run it;
     ``emitter`` takes observers and gates; ``state`` holds whatever the handlers share. ``hooks`` has the process's
     blocking calls hooked, in its ``def`` handlers alone: all families, those named, or none (coserver.hooks.install);
-    ``offloaded`` names drivers in C that are to run in threads there, ["sqlite3"] say (see coserver.hooks.offloads).
+    ``offloaded`` names drivers in C that are to run in threads there, ["sqlite3"] say (see
+    coserver.hooks.offload_drivers).
     Raises AppError.
     """
 
@@ -80,7 +81,7 @@ class App(Routing):
     def __repr__(self) -> str:
         return f"<App {self.name!r} {len(self.routes)} routes, {len(self.tcp_routes)} tcp>"
 
-    #: Decorator, or wrapper of a call: in a handler this function runs in a thread (see coserver.hooks.offloading).
+    #: Decorator, or wrapper of a call: in a handler this function runs in a thread (see coserver.hooks.offload).
     offload = staticmethod(offload)
 
     # Handlers.
@@ -194,12 +195,12 @@ class App(Routing):
         """
         settings = self.settings(options)
         if isolated:
-            from .isolated import start
+            from .process.isolation import start
 
             make_router(self)  # what nobody provides is said here
             return start(self, settings, dict(options))
-        if f"{__package__}.isolated" in sys.modules:
-            from .isolated import give_way
+        if f"{__package__}.process.isolation" in sys.modules:
+            from .process.isolation import give_way
 
             give_way(self.name)
         return running.start(self, settings)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .addresses import Address
+    from .address import Address
 
 #: Variables with a pattern, the first one counts; code-server writes ``{{port}}``.
 PATTERNS = ("COSERVER_PROXY_URI", "VSCODE_PROXY_URI")

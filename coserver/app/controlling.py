@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from .inherited import CannotListen
+from .sockets import CannotListen
 
 if TYPE_CHECKING:
-    from ..control.hosting import Control
+    from ..control.host import Control
     from .server import Server
 
 log = logging.getLogger("coserver.control")
@@ -29,7 +29,7 @@ def make_control(server: Server) -> Control | None:
     path = "" if settings.control == "off" else settings.control
     if not path and settings.control_port is None:
         return None
-    from ..control.hosting import Control, Where  # not loaded where nobody controls
+    from ..control.host import Control, Where  # not loaded where nobody controls
 
     try:
         return Control(server, _version(), Where(path, "127.0.0.1", settings.control_port, settings.control_token))

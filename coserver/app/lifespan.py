@@ -12,8 +12,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Any
 
 from ..hooks.workers import run_blocking
-from ..server.endpoint import describe
-from ..server.errors import AppError
+from ..server.handler.endpoint import describe
+from ..server.handler.errors import AppError
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 

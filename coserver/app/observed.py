@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..lifecycle.emitter import Emitter
 from ..transport.loop import poster
-from .addresses import Address, Addressed
+from .address import Address, Addressed
 
 if TYPE_CHECKING:
     from ..lifecycle.events import Event
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from ..observe.filters import Filter
     from ..observe.meter import Meter
     from ..observe.metrics import Collector
-    from ..observe.snapshot import ExchangeState, Snapshot
-    from ..observe.stepper import Stepper
+    from ..observe.snapshot.snapshot import ExchangeState, Snapshot
+    from ..observe.step.stepper import Stepper
     from ..server.service import Service
     from ..transport.deadlines import Sweeper
     from .app import App
-    from .failing import Failures
-    from .traces import Traces
+    from .inspect.failures import Failures
+    from .inspect.traces import Traces
 
 
 class Observed(Addressed):
@@ -88,14 +88,14 @@ class Observed(Addressed):
 
         For 5,000 connections it takes 15 ms, of which the loop notices 1.
         """
-        from .observing import take_snapshot
+        from .inspect.inspection import take_snapshot
 
         return take_snapshot(self)
 
     def measure(self) -> Meter:
         """Count from now on what exchanges, suspensions and subrequests come to; a request costs 4 µs more."""
         if self._meter is None:
-            from .observing import make_meter
+            from .inspect.inspection import make_meter
 
             self._meter = make_meter(self)
         self._meter.start(self.emitter)
@@ -103,7 +103,7 @@ class Observed(Addressed):
 
     def collector(self) -> Collector:
         """For a registry of prometheus-client; counts from the first call on, unless ``measure`` was called before."""
-        from .observing import make_collector
+        from .inspect.inspection import make_collector
 
         return make_collector(self, self.measure())
 
@@ -117,7 +117,7 @@ class Observed(Addressed):
     def traces(self) -> Traces:
         """The exchanges that are over, if they are recorded: ``app.start(record=True)``, or ``traces.start()``."""
         if self._traces is None:
-            from .traces import Traces
+            from .inspect.traces import Traces
 
             self._traces = Traces(self)
         return self._traces
@@ -126,7 +126,7 @@ class Observed(Addressed):
     def failures(self) -> Failures:
         """What its handlers raised last; heard from the first time on that somebody asks for it."""
         if self._failures is None:
-            from .failing import Failures
+            from .inspect.failures import Failures
 
             self._failures = Failures(self)
             if not self._running:
@@ -141,7 +141,7 @@ class Observed(Addressed):
         Nothing is held longer than ``limit`` seconds, 300 if not given. Raises FilterError, ValueError, and
         RuntimeError when the server stops.
         """
-        from .observing import make_stepper
+        from .inspect.inspection import make_stepper
 
         step = make_stepper(self, filter, at, limit)
         self.steps = [*(one for one in self.steps if not one.closed), step]
@@ -165,7 +165,7 @@ class Observed(Addressed):
 
     def pictures(self) -> Callable[[Event], ExchangeState | None]:
         """What makes of an event of this server's what filters ask; None of one that is another's."""
-        from .observing import pictures
+        from .inspect.inspection import pictures
 
         return pictures(self)
 

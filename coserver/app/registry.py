@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from ..transport.listener import bind_tcp, bind_unix
-from .addresses import Address
-from .inherited import CannotListen, Handed, listening_socket, shared_out
+from .address import Address
 from .server import Server
+from .sockets import CannotListen, Handed, listening_socket, shared_out
 
 #: Guards every change: two threads may start apps at once.
 lock = threading.RLock()

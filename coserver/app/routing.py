@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from os import PathLike
 from typing import Any, TypeVar
 
-from ..server.endpoint import describe
-from ..server.errors import AppError
-from ..server.routes import Router, split_route
-from .declared import Route, check_prefix, route_limits
+from ..server.handler.endpoint import describe
+from ..server.handler.errors import AppError
+from ..server.router import Router, split_route
+from .routes import Route, check_prefix, route_limits
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -63,7 +63,7 @@ class Routing:
                 old, new = describe(before[-1].handler), describe(handler)
                 log.info("app %s: %s replaces %s on %s %s", self.name, new, old, names, path)
                 if self._router is not None and "IPython" in sys.modules:
-                    from ..views.cell import tell
+                    from ..notebook.cell import tell
 
                     tell(f"{' '.join(names)} {path}: {new} answers from the next request on, in the place of {old}")
             return handler
@@ -130,7 +130,7 @@ class Routing:
         """
         if not find_spec("prometheus_client"):
             raise AppError("metrics need prometheus-client; pip install 'coserver[metrics]'")
-        from .measuring import answer_metrics
+        from .metrics import answer_metrics
 
         self.measured = True
         self.get(path)(answer_metrics)

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..server.errors import AppError
+from ..server.handler.errors import AppError
+from ..transport.cancellation import where_thread
 from ..transport.certificates import CertificateError
-from ..transport.parking import where_thread
-from .addresses import Address
-from .checks import seconds
+from .address import Address
+from .config.settings import Settings
+from .config.validate import seconds
 from .observed import Observed
-from .settings import Settings
 
 if TYPE_CHECKING:
-    from ..control.hosting import Control
+    from ..control.host import Control
     from ..server.service import Service
 
 log = logging.getLogger("coserver.app")
@@ -156,12 +156,12 @@ class Server(Observed):
         self._draining = [server for server in self._draining if server.running]
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        from ..views.cell import server_bundle
+        from ..notebook.cell import server_bundle
 
         return server_bundle(self)
 
     def _ipython_display_(self) -> None:
-        from ..views.cell import kernel_shell, show
+        from ..notebook.cell import kernel_shell, show
 
         show(self)
         if self._running and kernel_shell() is not None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import anyio
 from anyio.abc import TaskStatus
 
-from ..server.errors import AppError
+from ..server.handler.errors import AppError
 from .server import Server
 
 log = logging.getLogger("coserver.app")

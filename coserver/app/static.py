@@ -6,10 +6,10 @@ import errno
 import os
 from os import PathLike
 
-from ..server.errors import AppError, HTTPException
-from ..server.filebody import FileBody
-from ..server.request import Request
-from ..server.response import Response
+from ..server.handler.bodies import FileBody
+from ..server.handler.errors import AppError, HTTPException
+from ..server.handler.request import Request
+from ..server.handler.response import Response
 
 #: What the file system says of a path that leads to no file: to a client it is not there. A pipe or a device is EINVAL.
 _NOWHERE = frozenset(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..server.errors import AppError
+from ..server.handler.errors import AppError
 from ..upstream.upstream import Upstream
-from .settings import UpstreamSettings
+from .config.settings import UpstreamSettings
 
 if TYPE_CHECKING:
     from .app import App

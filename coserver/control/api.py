@@ -17,20 +17,20 @@ import anyio
 
 from ..lifecycle.emitter import Emitter
 from ..lifecycle.events import Event
+from ..observe.export.replay import ReplayError
 from ..observe.filters import EVERYTHING, Filter, FilterError, parse
 from ..observe.metrics import CONTENT_TYPE
-from ..observe.resending import ReplayError
-from ..observe.snapshot import ExchangeState, Snapshot, collector_paused
-from ..observe.stepper import Stepper
-from ..server.endpoint import Endpoint, annotated_types
-from ..server.errors import AppError, HTTPException
-from ..server.request import Request
-from ..server.response import Response
-from ..server.routes import Router, split_route
+from ..observe.snapshot.snapshot import ExchangeState, Snapshot, collector_paused
+from ..observe.step.stepper import Stepper
+from ..server.handler.endpoint import Endpoint, annotated_types
+from ..server.handler.errors import AppError, HTTPException
+from ..server.handler.request import Request
+from ..server.handler.response import Response
+from ..server.router import Router, split_route
 from .bodies import body_of, lines, loggers, object_json
 from .following import Following
-from .holding import Holding
-from .wire import PROTOCOL, trace_dict
+from .steps import Holding
+from .wire_format import PROTOCOL, trace_dict
 
 #: Requests sent again at once; more wait.
 REPLAYS = 8

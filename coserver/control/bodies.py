@@ -7,9 +7,9 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ..server.errors import HTTPException
-from ..server.request import Request
-from ..server.response import Response
+from ..server.handler.errors import HTTPException
+from ..server.handler.request import Request
+from ..server.handler.response import Response
 
 _JSON_LINES = "application/jsonl"
 #: No number that is meant has more: in seconds 30,000 years. JSON knows greater ones than any clock can add.

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from ..observe.snapshot import Snapshot
-from ..observe.trace import Trace
-from . import place
+from ..observe.snapshot.snapshot import Snapshot
+from ..observe.trace.trace import Trace
+from . import socket_path as place
 from .streams import Ended, Refused, RemoteStepper, Stream, Unreachable, checked
-from .wire import PROTOCOL, read_trace
+from .wire_format import PROTOCOL, read_trace
 
 __all__ = ["Client", "Ended", "Refused", "RemoteStepper", "Stream", "Unreachable", "find"]
 

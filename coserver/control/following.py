@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..observe.filters import EVERYTHING, Filter, FilterError
 from .feed import Feed
-from .wire import event_dict, trace_dict
+from .wire_format import event_dict, trace_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

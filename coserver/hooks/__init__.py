@@ -1,8 +1,8 @@
 """Floor 2: worker greenlets, in which blocking code suspends only itself."""
 
-from .offloading import OffloadFull, offload
-from .offloads import offloaded
-from .shims import install, installed, uninstall
+from .install import install, installed, uninstall
+from .offload import OffloadFull, offload
+from .offload_drivers import offloaded
 from .watchdog import watching
 
 __all__ = ["OffloadFull", "install", "installed", "offload", "offloaded", "uninstall", "watching"]

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from types import CellType, FunctionType
 from typing import Any
 
-from .patching import ABSENT, put_into
+from .patch import ABSENT, put_into
 
 _Pairs = Mapping[int, tuple[Any, Any]]
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from traceback import StackSummary
 from types import CodeType, FrameType
 
-from .showing import LIBRARIES, OURS
+from .describe import LIBRARIES, OURS
 from .workers import Worker, _live
 
 #: Whose code a frame is; the last one on this list that stands in a stack is blamed. What runs a loop, or waits for its

@@ -20,7 +20,7 @@ from ..lifecycle import events as ev
 from ..lifecycle.phases import SUSPEND
 from ..transport.loop import Loop, poster
 from .cancellation import AWAITED, BROKEN, IO, WAIT
-from .showing import place_of, told
+from .describe import place_of, told
 from .workers import CREDIT, Subject, Worker
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any
 
-from .frozen import frozen, maker
+from .frozen_dataclass import frozen, maker
 
 
 @frozen

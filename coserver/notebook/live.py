@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 from ..control.client import Unreachable
 from ..observe.filters import EVERYTHING, Filter, FilterError, parse
-from ..observe.snapshot import ExchangeState, Snapshot
-from ..views.frozen import snapshot_bundle, traces_bundle
-from .asking import Wrong
-from .page import exchange_html, growing_html, trace_html
+from ..observe.snapshot.snapshot import ExchangeState, Snapshot
+from ..views.html import snapshot_bundle, traces_bundle
+from .clicks import Wrong
+from .exchange_page import exchange_html, growing_html, trace_html
 from .panel import Bundle, Panel
-from .rows import MOST, Cells, Drawer, Picture, describe, find_exchange, trace_cells
+from .table_rows import MOST, Cells, Drawer, Picture, describe, find_exchange, trace_cells
 
 #: Of those that were finished between two looks, so many are shown: a person reads none of a thousand a second.
 _NEW = 100

@@ -17,8 +17,8 @@ from time import monotonic, sleep, time
 from typing import Any, Protocol
 from uuid import uuid4
 
-from ..views.cell import kernel_shell
-from .asking import questions
+from .cell import kernel_shell
+from .clicks import questions
 
 Bundle = dict[str, str]
 #: Seconds of silence after which nobody looks any more; the page speaks every 10.

@@ -12,17 +12,17 @@ from time import time
 from typing import Any
 from weakref import WeakSet
 
-from ..control.edits import read_answer, read_edit
+from ..control.edit_syntax import read_answer, read_edit
 from ..lifecycle.order import HOLDABLE
-from ..observe.held import Held, NotHeld
 from ..observe.secrets import mask_target
-from ..observe.stepper import Stepper
+from ..observe.step.held import Held, NotHeld
+from ..observe.step.stepper import Stepper
 from ..views.columns import Column, View
-from ..views.frozen import lines, table
-from ..views.lifecycle_svg import lifecycle_svg
-from ..views.plain import plain
-from .asking import Wrong
-from .page import facts_html, held_message, message_html, subrequests_html
+from ..views.html import lines, table
+from ..views.svg.lifecycle import lifecycle_svg
+from ..views.text import plain
+from .clicks import Wrong
+from .exchange_page import facts_html, held_message, message_html, subrequests_html
 from .panel import Bundle, Panel
 
 #: Of exchanges that went on, so many are remembered: what they looked like when they were held last.

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..lifecycle import events as ev
 from ..lifecycle.emitter import Emitter
-from .taking import Listened
+from .snapshot.capture import Listened
 
 #: Upper edges in seconds: prometheus-client's own, and a millisecond and less, where most answers here are.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

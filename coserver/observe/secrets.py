@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-from .heads import Fields
+from .text import Fields
 
 MASK = "•••"
 #: In a target, where only some characters may stand.

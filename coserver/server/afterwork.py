@@ -12,12 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..hooks.workers import run_for
-from ..transport.parking import is_cancellation
-from .endpoint import AWAIT, describe, kind_of
+from ..transport.cancellation import is_cancellation
+from .handler.endpoint import AWAIT, describe, kind_of
 
 if TYPE_CHECKING:
-    from .connection import HttpConnection
-    from .exchange import Exchange
+    from .http.exchange import Exchange
+    from .http.http1 import HttpConnection
     from .service import Service
 
 log = logging.getLogger("coserver.server")

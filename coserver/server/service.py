@@ -20,23 +20,23 @@ from ..hooks.workers import close_idle, idle_workers
 from ..lifecycle.emitter import Emitter
 from ..protocol.codecs import Parsers
 from ..protocol.dates import format_date
+from ..transport.cancellation import parkable
 from ..transport.certificates import Certificates
 from ..transport.listener import Listener
 from ..transport.loop import Loop
-from ..transport.parking import parkable
 from ..transport.stream import Socket, SocketStream
 from ..upstream.parent import current_host
-from .accepted import Accepted
 from .breaches import Breaches
-from .endpoint import Endpoint
-from .handshake import keep_fresh
+from .capacity import Room
+from .connection.base import Accepted
+from .connection.tls_handshake import keep_fresh
+from .handler.endpoint import Endpoint
 from .limits import Limits
-from .room import Room
-from .routes import Router
+from .router import Router
 from .stuck import Stuck
 
 if TYPE_CHECKING:
-    from .trust import Trust
+    from .handler.trusted_proxies import Trust
 
 log = logging.getLogger("coserver.server")
 

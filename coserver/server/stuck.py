@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ..transport.parking import where
+from ..transport.cancellation import where
 
 if TYPE_CHECKING:
     from .service import Service

@@ -22,16 +22,16 @@ from ..lifecycle import phases
 from ..lifecycle.emitter import Answered
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.framing import Framing
-from ..transport.parking import is_cancellation
+from ..transport.cancellation import is_cancellation
 from ..upstream.parent import current_exchange, end_children
-from .accepted import Accepted
 from .blocking_tcp import BlockingTcpConnection
-from .endpoint import DIRECT, WORKER, Endpoint
-from .errors import AppError
-from .exchange import next_exchange_id
-from .linger import linger
+from .connection.base import Accepted
+from .connection.linger import linger
+from .connection.pace import patience
+from .handler.endpoint import DIRECT, WORKER, Endpoint
+from .handler.errors import AppError
+from .http.exchange import next_exchange_id
 from .message import Message
-from .pace import patience
 
 if TYPE_CHECKING:
     from .service import Service

@@ -8,11 +8,11 @@ async with testing.serving(app) as server:  # a real server on a free port, unde
 """
 
 from ..lifecycle.order import OrderCheck, OutOfOrder
-from .answers import BadStatus, Disconnected, Response, StreamedResponse
-from .blocking import SyncClient, sync_client
 from .checks import LeakError, leak_check, order_check, serving
-from .clients import Client, ClientOptions, client
+from .client import Client, ClientOptions, client
 from .conversation import Conversation
+from .response import BadStatus, Disconnected, Response, StreamedResponse
+from .sync_client import SyncClient, sync_client
 
 __all__ = [
     "BadStatus",

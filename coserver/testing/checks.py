@@ -19,8 +19,8 @@ import anyio
 import anyio.lowlevel
 
 from ..app.app import App
+from ..app.config.settings import Options
 from ..app.server import Server
-from ..app.settings import Options
 from ..lifecycle.order import OrderCheck
 from ..transport.loop import Loop
 

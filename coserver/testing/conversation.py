@@ -10,7 +10,7 @@ import anyio
 from ..protocol.framing import Framing, Raw
 from ..server.tcp import TcpConnection
 from ..transport.stream import RECEIVE_SIZE
-from .hosting import Link
+from .app_host import Link
 
 Raise = Callable[[Link, Exception | None], None]
 

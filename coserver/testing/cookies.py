@@ -12,8 +12,8 @@ from email.message import Message
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 
 from ..protocol.cookies import encode_cookie, parse_cookies
-from .answers import Head
-from .asking import HOST, Outgoing
+from .request import HOST, Outgoing
+from .response import Head
 
 
 class Cookies(MutableMapping[str, str]):

@@ -15,9 +15,9 @@ import anyio
 import pytest
 
 from ..app.app import App
-from .blocking import SyncClient, sync_client
 from .checks import leak_check, order_check
-from .clients import Client, ClientOptions, client
+from .client import Client, ClientOptions, client
+from .sync_client import SyncClient, sync_client
 
 MakeClient = Callable[..., Awaitable[Client]]
 MakeSyncClient = Callable[..., SyncClient]

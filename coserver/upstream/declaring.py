@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from ..protocol.codecs import choose_codec
 from ..protocol.framing import FRAMINGS, Framing
 from ..protocol.http1_client import choose_response_codec
-from .balance import POLICIES, Key
+from .connection.readers import FramedReader, HttpReader
 from .limits import UpstreamLimits
 from .member import Member
-from .readers import FramedReader, HttpReader
-from .trust import UpstreamTls
+from .pool.balance import POLICIES, Key
+from .tls import UpstreamTls
 
 if TYPE_CHECKING:
     from ssl import SSLContext

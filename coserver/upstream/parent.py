@@ -19,7 +19,7 @@ from ..lifecycle.phases import CLOSED, RECYCLE
 from .errors import TooDeep
 
 if TYPE_CHECKING:
-    from .client import Client
+    from .pool.client import Client
     from .subrequest import Subrequest
 
 log = logging.getLogger("coserver.upstream")

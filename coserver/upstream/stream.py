@@ -11,13 +11,13 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from .errors import SubrequestCancelled
-from .pending import Pending
+from .waitable import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..transport.loop import FutureLatch, Latch
-    from .connection import UpstreamConnection
+    from .connection.connection import UpstreamConnection
     from .subrequest import Subrequest
 
 #: Bytes that wait to be taken before the connection is paused: one receive, so that sender and taker overlap.

@@ -15,7 +15,7 @@ from ..lifecycle import events as ev
 from ..lifecycle.phases import SUBREQUEST
 from .errors import SubrequestCancelled, UpstreamBusy, UpstreamError, UpstreamTimeout
 from .parent import Exchange, Host
-from .pending import Pending
+from .waitable import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import anyio
 
     from ..transport.loop import FutureLatch, Latch
-    from .client import Client
-    from .connection import UpstreamConnection
-    from .pool import Pool
-    from .sending import Given
+    from .connection.connection import UpstreamConnection
+    from .connection.request_body import Given
+    from .pool.client import Client
+    from .pool.pool import Pool
     from .stream import BodyStream
 
 _next_number = itertools.count(1).__next__
@@ -149,13 +149,13 @@ class Subrequest(Pending[Any]):
 
     def edit(self, phase: str, given: Mapping[str, Any]) -> None:
         """Change what it asks, or the answer that it has. Raises ValueError."""
-        from .editing import edit_subrequest  # few are ever changed
+        from .edit import edit_subrequest  # few are ever changed
 
         edit_subrequest(self, given)
 
     def make_answer(self, status: int, body: Any, headers: Any) -> Any:
         """What it is to be answered with instead. Raises ValueError."""
-        from .editing import make_answer
+        from .edit import make_answer
 
         return make_answer(self, status, body, headers)
 

@@ -16,13 +16,13 @@ from typing import Any, TypedDict, Unpack
 import anyio
 
 from ..transport.loop import Loop
-from .asking import Asking, say
-from .client import Client
 from .declaring import Configured, Declared, UpstreamOptions
+from .encode import Asking, say
 from .forwarding import Forwardable, ForwardOptions, forwarded
-from .gathering import Map
+from .gather import Map
 from .member import Member
 from .parent import Asked, current_host, exchange_of, hand_on
+from .pool.client import Client
 from .subrequest import OnDone, Subrequest
 
 

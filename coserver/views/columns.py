@@ -13,7 +13,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from ..observe.snapshot import Snapshot
+from ..observe.snapshot.snapshot import Snapshot
 
 #: Cells of the widest column, from which on another may grow, and by how many.
 _ENOUGH, _GROWTH = 32, 40

@@ -13,9 +13,9 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from ..observe.packing import unpack
-from ..observe.trace import Message, Trace
+from ..observe.trace.trace import Message, Trace
 from . import waterfall
-from .plain import plain
+from .text import plain
 from .traces import show_size
 
 #: Of a body, what is shown: a screen or two.

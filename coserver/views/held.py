@@ -13,17 +13,17 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from ..control.wire import content_of
+from ..control.wire_format import content_of
 from ..observe.secrets import mask_fields, mask_target
-from ..observe.snapshot import ExchangeState
-from ..observe.snapshot_json import read_exchange
-from ..observe.trace import Body, Message
-from ..observe.underway import so_far
-from ..observe.waterfall import show_seconds
+from ..observe.snapshot.json_rows import read_exchange
+from ..observe.snapshot.snapshot import ExchangeState
+from ..observe.trace.trace import Body, Message
+from ..observe.trace.underway import so_far
+from ..observe.trace.waterfall import show_seconds
 from . import waterfall
 from .columns import Cell, Column, View
 from .exchange import message
-from .plain import plain
+from .text import plain
 
 
 def _seconds(held: Mapping[str, Any]) -> float:

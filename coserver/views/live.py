@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from ..observe.secrets import mask_target
-from ..observe.snapshot import (
+from ..observe.snapshot.snapshot import (
     ConnectionState,
     ExchangeState,
     MemberState,
@@ -20,11 +20,11 @@ from ..observe.snapshot import (
     UpstreamState,
     WorkersState,
 )
-from ..observe.trace import Trace
-from ..observe.waterfall import show_seconds
+from ..observe.trace.trace import Trace
+from ..observe.trace.waterfall import show_seconds
 from .columns import Cell, Column, Rows, View
 from .held import HELD
-from .plain import plain
+from .text import plain
 from .traces import show_size
 
 _PHASES = {"head": "cyan", "body": "cyan", "handler": "blue", "suspend": "yellow", "subrequest": "magenta",

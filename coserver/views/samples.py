@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..observe.trace import Body, Message, Span, Trace
+from ..observe.trace.trace import Body, Message, Span, Trace
 
 _ANSWER = b'{"user": {"id": 7, "name": "Ada"}, "orders": [11, 12]}'
 JSON = (("content-type", "application/json"), ("content-length", "61"), ("date", "Tue, 24 Nov 2026 09:12:31 GMT"))

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..observe.trace import Trace
-from ..observe.waterfall import show_seconds
-from .plain import plain
+from ..observe.trace.trace import Trace
+from ..observe.trace.waterfall import show_seconds
+from .text import plain
 
 
 def render(traces: Sequence[Trace]) -> Table:

@@ -11,13 +11,13 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from ..observe.secrets import mask_target
-from ..observe.snapshot import ConnectionState, ExchangeState
-from ..observe.trace import Message
-from ..observe.underway import so_far
-from ..observe.waterfall import show_seconds
+from ..observe.snapshot.snapshot import ConnectionState, ExchangeState
+from ..observe.trace.trace import Message
+from ..observe.trace.underway import so_far
+from ..observe.trace.waterfall import show_seconds
 from . import waterfall
 from .exchange import message
-from .plain import plain
+from .text import plain
 from .traces import show_size
 
 

@@ -11,9 +11,9 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.text import Text
 
-from ..observe.trace import CANCELLED, FAILED, OPEN, Trace
-from ..observe.waterfall import Bar, Row, rows_of, show_seconds, show_tick, ticks
-from .plain import plain
+from ..observe.trace.trace import CANCELLED, FAILED, OPEN, Trace
+from ..observe.trace.waterfall import Bar, Row, rows_of, show_seconds, show_tick, ticks
+from .text import plain
 
 #: Of each kind of bar: its style, and the character that fills it.
 BARS: dict[str, tuple[str, str]] = {

@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 
+from coserver.views.keys import press
 from rich.console import Console
 
 from coserver import App, Request, Server, gather
 from coserver.views import screen
 from coserver.views.dashboard import Dashboard
-from coserver.views.keys import press
 
 FOLDER = Path(__file__).parents[1] / "pictures"
 WIDTH = 104

@@ -14,8 +14,8 @@ from coserver import App, AppError, Request, await_
 from coserver.testing import leak_check
 from tests.server.clients import connect, get, talking
 
-from .asking import get as ask
-from .asking import refused
+from .get import get as ask
+from .get import refused
 
 
 def kinds(told: list[str]) -> dict[str, Any]:

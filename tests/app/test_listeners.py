@@ -14,7 +14,7 @@ from coserver import App
 from coserver.app.server import Address
 from tests.ipv6 import needs_ipv6
 
-from .asking import TIMEOUT, get, get_from, say
+from .get import TIMEOUT, get, get_from, say
 
 
 def test_a_unix_socket(app: App, tmp_path: Path, backend: str) -> None:

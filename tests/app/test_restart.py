@@ -10,7 +10,7 @@ import pytest
 
 from coserver import App, AppError, Server
 
-from .asking import get, get_from, say
+from .get import get, get_from, say
 
 RESTARTS = 20
 

@@ -9,7 +9,7 @@ import pytest
 
 from coserver import App, AppError
 
-from .asking import TIMEOUT, get
+from .get import TIMEOUT, get
 
 
 def test_a_route_added_while_it_runs(app: App, backend: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from coserver import App, Server
 
-from .asking import get
+from .get import get
 
 LOADED = """
 import sys

@@ -8,7 +8,7 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from coserver import App, AppError, Server, testing
 
-from .asking import refused
+from .get import refused
 
 
 async def ask(server: Server, path: str = "/") -> bytes:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from coserver import App, AppError, Limits
-from coserver.app.settings import ListenerSettings
+from coserver.app.config.settings import ListenerSettings
 
-from .asking import TIMEOUT, get, get_from, refused, say
+from .get import TIMEOUT, get, get_from, refused, say
 
 
 class Unix(http.client.HTTPConnection):

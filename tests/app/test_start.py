@@ -14,7 +14,7 @@ import pytest
 from coserver import App, AppError, Limits, Server
 from coserver.testing import leak_check, order_check
 
-from .asking import get, get_from, refused, run_script, say
+from .get import get, get_from, refused, run_script, say
 
 
 def test_it_listens_when_it_returns(app: App, backend: str, codec: str) -> None:
@@ -169,7 +169,7 @@ class TestWhatFailsLeavesNothing:
 
     @pytest.mark.parametrize("extra", ["uvloop", "trio"])
     def test_an_extra_that_is_not_installed(self, app: App, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("coserver.app.checks.find_spec", lambda name: None)
+        monkeypatch.setattr("coserver.app.config.validate.find_spec", lambda name: None)
         with pytest.raises(AppError, match=r"pip install 'coserver\[(fast|trio)\]', or take 'asyncio'"):
             app.start(backend=extra)
 

@@ -15,7 +15,7 @@ from coserver import App, AppError, HTTPException, Request, Server
 from coserver.app.static import StaticFolder
 from coserver.testing import order_check
 
-from .asking import TIMEOUT
+from .get import TIMEOUT
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from coserver import App, Server, await_
 
-from .asking import TIMEOUT, get, refused
+from .get import TIMEOUT, get, refused
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 import trustme
 
 from coserver import App, AppError, Limits, Member, UpstreamLimits
-from coserver.app.config import ConfigError
-from coserver.app.settings import UpstreamSettings
-from coserver.app.sources import Configuration, resolve
+from coserver.app.config.file import ConfigError
+from coserver.app.config.resolve import Configuration, resolve
+from coserver.app.config.settings import UpstreamSettings
 from coserver.app.upstreams import configure_upstreams
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from coserver.app.options import table
+from coserver.app.config.table import table
 from coserver_cli.options import HEADINGS
 
 from .conftest import Running
@@ -73,7 +73,7 @@ def test_every_help_fits_a_terminal(coserver: Coserver) -> None:
 
 
 def test_limits_by_flag(serve: Callable[..., Running]) -> None:
-    from .test_serve import get
+    from .serve.test_serve import get
 
     running = serve("app", "--target-size", "10", "--access-log", "--log-level", "error", "--idle-timeout", "5m")
     assert get(running.port) == "ok"
@@ -81,7 +81,7 @@ def test_limits_by_flag(serve: Callable[..., Running]) -> None:
 
 
 def test_a_factory(serve: Callable[..., Running]) -> None:
-    from .test_serve import get
+    from .serve.test_serve import get
 
     running = serve("factory:make", "--factory")
     assert get(running.port) == "made"
@@ -117,7 +117,7 @@ def test_a_factory_without_its_flag(coserver: Coserver) -> None:
 
 
 def test_a_folder_for_the_app(serve: Callable[..., Running], coserver: Coserver, folder: Path) -> None:
-    from .test_serve import get
+    from .serve.test_serve import get
 
     (folder / "src").mkdir()
     (folder / "src" / "inner.py").write_text(FACTORY + "app.get('/')(lambda: 'inner')\n")
@@ -130,7 +130,7 @@ def test_a_folder_for_the_app(serve: Callable[..., Running], coserver: Coserver,
 
 
 def test_an_environment_file(serve: Callable[..., Running], environment: dict[str, str], folder: Path) -> None:
-    from .test_serve import get
+    from .serve.test_serve import get
 
     (folder / "told.py").write_text(
         "import os\nfrom coserver import App\napp = App()\n"
@@ -201,7 +201,7 @@ def test_completion_can_be_installed(coserver: Coserver) -> None:
 
 
 def test_a_json_log_holds_nothing_else(serve: Callable[..., Running], coserver: Coserver, folder: Path) -> None:
-    from .test_serve import get
+    from .serve.test_serve import get
 
     running = serve("app", "--log-format", "json")
     assert get(int(running.wait_for(r"http://127\.0\.0\.1:(\d+)")[1])) == "ok"
@@ -230,7 +230,7 @@ def test_words_that_others_read(coserver: Coserver, arguments: list[str], messag
 
 
 def test_the_access_log_is_on_until_it_is_not(serve: Callable[..., Running]) -> None:
-    from .test_serve import get
+    from .serve.test_serve import get
 
     first = serve("app", "--access-format", "seen %m %U %s")
     assert get(first.port) == "ok"

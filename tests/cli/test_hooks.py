@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from coserver.hooks.shims import SHIMS
+from coserver.hooks.install import SHIMS
 
 from .conftest import Running
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from ..server.test_access import COMBINED
+from ..server.http.test_access_log import COMBINED
 from .conftest import COMMAND, TIMEOUT, Running
 
 APP = """

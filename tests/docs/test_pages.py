@@ -38,8 +38,8 @@ def test_a_page(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_table_of_limits() -> None:
-    """Made by ``coserver_cli.reference.limits_table``: copy it to the page's end."""
-    from coserver_cli.reference import limits_table
+    """Made by ``coserver_cli.config.reference.limits_table``: copy it to the page's end."""
+    from coserver_cli.config.reference import limits_table
 
     assert (ROOT / "docs/guide/limits.md").read_text().endswith(f"\n\n{limits_table()}")
 

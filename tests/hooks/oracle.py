@@ -14,7 +14,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from coserver.hooks import connecting, locks, queues, rlocks, sleep, sockets
+from coserver.hooks.locks import mutex as locks
+from coserver.hooks.locks import rlock as rlocks
+from coserver.hooks.locks import simple_queue as queues
+from coserver.hooks.shims import connecting, sleep, sockets
 from coserver.hooks.workers import in_worker
 
 _READ = ("_recv", "_recv_into", "_recvfrom", "_recvfrom_into", "_recvmsg", "_recvmsg_into")

@@ -21,7 +21,7 @@ import anyio
 import pytest
 
 from coserver import RequestCancelled, run_blocking
-from coserver.hooks import pipes
+from coserver.hooks.shims import pipes
 
 from .running import both, ticking
 
@@ -59,7 +59,7 @@ async def test_look_ups() -> None:
 
 
 async def test_a_slow_look_up_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    from coserver.hooks import dns
+    from coserver.hooks.shims import dns
 
     go_on = threading.Event()
     monkeypatch.setattr(dns, "_getaddrinfo", lambda *args: (go_on.wait(10), args)[1])
@@ -87,7 +87,7 @@ async def test_what_has_no_name() -> None:
 
 
 async def test_a_cancelled_look_up_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    from coserver.hooks import dns
+    from coserver.hooks.shims import dns
 
     go_on = threading.Event()
     monkeypatch.setattr(dns, "_gethostbyname", lambda name: go_on.wait(10) and "1.2.3.4")
@@ -376,7 +376,7 @@ async def test_waits_by_os(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async with ticking() as turns:
         await run_blocking(run)
-        from coserver.hooks import processes
+        from coserver.hooks.shims import processes
 
         monkeypatch.setattr(processes, "_pidfd_open", None)
         assert await run_blocking(lambda: subprocess.run(["sleep", "0.02"], check=False).returncode) == 0

@@ -16,7 +16,8 @@ import anyio
 import pytest
 
 from coserver import run_blocking
-from coserver.hooks import leftovers, rlocks
+from coserver.hooks.locks import log_handlers as leftovers
+from coserver.hooks.locks import rlock as rlocks
 
 from .running import both, ticking
 

@@ -54,7 +54,7 @@ print("port", server.port)
     "step = server.step('~m POST')\nstep",
     "print(requests.post(server.url + '/items?token=abcdef', json={'name': 'kettle'}, timeout=60).text)",
     "print(requests.get(server.url + '/slow', timeout=60).text)",
-    "from coserver.notebook.asking import questions\nprint('desk', questions.desk.port, 'port', server.port)",
+    "from coserver.notebook.clicks import questions\nprint('desk', questions.desk.port, 'port', server.port)",
     "short = App('short').start()\nshort.live().show()",
     "short.stop()",
 ]

@@ -12,10 +12,10 @@ import pytest
 
 from coserver import App
 from coserver.app.server import Server
-from coserver.notebook import asking
-from coserver.notebook.asking import Questions, Wrong
+from coserver.notebook import clicks as asking
+from coserver.notebook.clicks import Questions, Wrong
 from coserver.notebook.live import LiveTable
-from coserver.notebook.rows import MOST, Drawer
+from coserver.notebook.table_rows import MOST, Drawer
 from coserver.observe.filters import FilterError
 from coserver.views.live import example
 

@@ -11,7 +11,7 @@ import pytest
 
 from coserver import App
 from coserver.app.server import Server
-from coserver.notebook.asking import Wrong
+from coserver.notebook.clicks import Wrong
 from coserver.notebook.step import StepPanel
 
 

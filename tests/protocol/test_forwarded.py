@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coserver.protocol.forwarded import elements_from_right
+from coserver.protocol.forwarded_field import elements_from_right
 
 
 @pytest.mark.parametrize(

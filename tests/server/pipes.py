@@ -10,7 +10,7 @@ import anyio
 from anyio.abc import ByteStream
 
 from coserver import App, Server, testing
-from coserver.server.connection import HttpConnection
+from coserver.server.http.http1 import HttpConnection
 
 from .clients import until
 

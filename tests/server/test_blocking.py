@@ -14,7 +14,7 @@ import pytest
 
 from coserver import App, Limits, RequestCancelled, testing
 from coserver.hooks import workers
-from coserver.hooks.showing import place_of, show, where
+from coserver.hooks.describe import place_of, show, where
 from coserver.lifecycle import events as ev
 from coserver.lifecycle import phases
 

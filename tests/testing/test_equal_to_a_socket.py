@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from coserver import App, HTTPException, Limits, Request, Response, Server, testing
 from coserver.testing import SyncClient
-from coserver.testing.asking import clean_target
+from coserver.testing.request import clean_target
 
 LIMITS = Limits(body_size=100_000, body_buffer=1_000, head_size=2_000)
 

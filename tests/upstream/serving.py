@@ -12,7 +12,7 @@ from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.tls import TLSListener
 
 from coserver import App, Server, testing
-from coserver.app.settings import Options
+from coserver.app.config.settings import Options
 
 Conversation = Callable[["Peer"], Awaitable[None]]
 

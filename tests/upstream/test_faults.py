@@ -25,7 +25,7 @@ from coserver import (
     testing,
 )
 from coserver.protocol.errors import LocalProtocolError
-from coserver.upstream.pool import Pool
+from coserver.upstream.pool.pool import Pool
 
 from ..server.clients import until
 from .serving import OK, Peer, answering, faulty

@@ -8,7 +8,7 @@ from typing import Any
 
 from coserver import Request
 from coserver.protocol.head import RequestHead
-from coserver.views.debug_page import debug_page
+from coserver.views.debug_page.page import debug_page
 
 
 def request(target: str = "/", **fields: str) -> Request:

@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 from rich.console import Console, Group
 
-from coserver.views import dashboard, exchange, held, live, screen, traces, underway, waterfall, waterfall_svg
-from coserver.views.keys import press
+from coserver.views import exchange, held, live, traces, underway, waterfall
+from coserver.views.dashboard import model as dashboard
+from coserver.views.dashboard import screen
+from coserver.views.dashboard.keys import press
 from coserver.views.samples import all_samples, failed, page
+from coserver.views.svg import waterfall as waterfall_svg
 
 GOLDENS = Path(__file__).with_name("goldens")
 

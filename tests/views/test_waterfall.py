@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from coserver.observe.trace import Span, Trace
-from coserver.observe.waterfall import LINES_MAX, rows_of, show_seconds, show_tick, ticks
+from coserver.observe.trace.trace import Span, Trace
+from coserver.observe.trace.waterfall import LINES_MAX, rows_of, show_seconds, show_tick, ticks
 from coserver.views.exchange import render as render_exchange
 from coserver.views.samples import page, quick
+from coserver.views.svg.waterfall import WIDTH, waterfall_svg
 from coserver.views.traces import render as render_traces
 from coserver.views.traces import show_size
 from coserver.views.waterfall import render
-from coserver.views.waterfall_svg import WIDTH, waterfall_svg
 
 ANY_TEXT = st.text(st.characters(max_codepoint=0x2FFF), max_size=40)
 MOMENT = st.floats(0, 10, allow_nan=False)

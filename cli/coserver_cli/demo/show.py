@@ -8,7 +8,8 @@ import sys
 
 from coserver import Server
 
-from .. import lines, serving
+from .. import console as lines
+from ..serve import serve as serving
 from . import shop
 from .traffic import CUSTOMERS, Traffic
 

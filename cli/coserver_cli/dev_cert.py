@@ -1,0 +1,59 @@
+"""``coserver dev-cert``: a certificate for this machine, by an authority that is for it alone and has no key left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from rich.text import Text
+
+from . import console as lines
+
+#: Whom the certificate is for if nobody is named.
+USUAL = ("localhost", "127.0.0.1", "::1")
+#: Days; Apple's systems refuse one that lasts longer than 825, and public ones last 398.
+_DAYS = 397
+
+
+def run(names: Sequence[str], folder: Path, *, force: bool) -> int:
+    """Write the three files; the exit code."""
+    try:
+        import trustme
+    except ImportError:
+        lines.trouble("dev-cert needs trustme, which is not installed", "pip install 'coserver[dev]'")
+        return 1
+    certificate, key, authority = (folder / f"dev-cert{end}" for end in (".pem", ".key", "-ca.pem"))
+    there = [path for path in (certificate, key, authority) if path.exists()]
+    if there and not force:
+        lines.trouble(f"{there[0]} is there already", "write over it with --force, or name another folder with --dir")
+        return 1
+    names = tuple(names) or USUAL
+    try:
+        made = trustme.CA(organization_name="coserver dev-cert")
+        issued = made.issue_cert(*names, not_after=datetime.now(UTC) + timedelta(days=_DAYS))
+    except ValueError as error:
+        lines.trouble(f"no certificate can be made for {', '.join(names)}: {error}")
+        return 1
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(certificate, b"".join(blob.bytes() for blob in issued.cert_chain_pems), 0o644)
+        _write(key, issued.private_key_pem.bytes(), 0o600)
+        _write(authority, made.cert_pem.bytes(), 0o644)
+    except OSError as error:
+        lines.trouble(f"{error.filename or folder} cannot be written: {error.strerror}")
+        return 1
+    host = f"[{names[0]}]" if ":" in names[0] else names[0]
+    lines.say(Text.assemble("a certificate for ", (", ".join(names), "bold"), f", good for {_DAYS} days"))
+    lines.say(Text(f"  serve it   coserver serve module:app --ssl-certfile {certificate} --ssl-keyfile {key}"))
+    lines.say(Text(f"  ask        curl --cacert {authority} https://{host}:8000/"))
+    lines.say(Text(f"  browsers   import {authority} as an authority; its key has been thrown away"))
+    return 0
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """The key must not be readable for a moment before its mode is set: a new file, put in the place of the old."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)

@@ -1,0 +1,253 @@
+"""From a command line to a server in the foreground: sources, app, log, run, and what is said where one of them fails.
+
+``serve`` and ``dev`` call ``serve`` here; ``config`` calls ``configure`` and ``find``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from coserver import App, AppError, Server, hooks
+from coserver.app.config.file import ConfigError, Given
+from coserver.app.config.process_settings import HookSettings, LogSettings
+from coserver.app.config.resolve import Configuration, resolve
+from coserver.app.config.settings import Options
+from coserver.app.listeners import listening
+from coserver.app.sockets import CannotListen
+from coserver.hooks import offloaded
+from coserver.hooks.install import choose
+from coserver.hooks.offload import choose_threads
+
+from .. import console as lines
+from ..options import DEFAULTS
+from ..reload.child import Child
+from . import systemd
+from .target import TargetError, find_app, find_object, look_in
+
+#: Ended by SIGINT, as shells say it: 128 and the signal's number.
+INTERRUPTED = 128 + signal.SIGINT
+
+
+@dataclass
+class Asked:
+    """What a command line says. ``flags`` is by option key, its values read."""
+
+    target: str | None = None
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    config: Path | None = None
+    env_file: Path | None = None
+    factory: bool = False
+    app_dir: Path | None = None
+    live: bool = False
+
+
+@dataclass
+class Found:
+    """What is to be run: ``app`` with ``options`` as ``App.run`` takes them."""
+
+    configuration: Configuration
+    app: App
+    options: Options
+
+
+class Failure(Exception):
+    """The command ends with code 1, for a reason that has been said. ``str`` is the reason once more."""
+
+
+def serve(asked: Asked, child: Child | None = None) -> int:
+    """Serve until a signal; the exit code."""
+    try:
+        configuration = configure(asked)
+        start_log(configuration.log())
+        for warning in configuration.warnings:
+            lines.warning(warning)
+        install_hooks(configuration.hooks())
+        found = find(asked, configuration)
+        number = _run(found, child, asked.live)
+    except Failure as failure:
+        if child is not None:
+            child.failed(str(failure), listening=isinstance(failure.__cause__, CannotListen))
+        return 1
+    return INTERRUPTED if number == signal.SIGINT else 0
+
+
+def configure(asked: Asked) -> Configuration:
+    """Read all sources. Raises Failure, and typer.BadParameter for flags that contradict one another."""
+    for name in ("uds", "fd"):
+        if name in asked.flags and any(key in asked.flags for key in ("host", "port", "uds", "fd") if key != name):
+            raise typer.BadParameter(
+                f"a server listens on one of them: give --{name}, or --host and --port", param_hint=f"'--{name}'"
+            )
+    if asked.env_file is not None:
+        _load_env_file(asked.env_file)
+    try:
+        look_in(asked.app_dir)
+        return resolve(flags=asked.flags, environ=os.environ, config=asked.config, target=asked.target)
+    except TargetError as error:
+        lines.trouble(str(error), error.way_out)
+        raise Failure(str(error)) from None
+    except ConfigError as error:
+        raise _failed(*error.problems) from None
+
+
+def find(asked: Asked, configuration: Configuration) -> Found:
+    """Import what is to be served. Raises Failure, and typer.BadParameter if nothing is named at all."""
+    try:
+        if configuration.app is not None:
+            app = _named("app", configuration.app, factory=asked.factory)
+        else:
+            app = _app_of_listeners(configuration)
+        return Found(configuration, app, _options(configuration, app))
+    except TargetError as error:
+        lines.trouble(str(error), error.way_out, error.cause)
+        raise Failure(lines.traceback_of(error.cause) if error.cause else str(error)) from None
+    except ConfigError as error:
+        raise _failed(*error.problems) from None
+
+
+def ready(found: Found) -> None:
+    """Hold it all against the rules that are asked at start. Raises Failure."""
+    try:
+        settings = found.app.settings(found.options)
+        for app in [found.app, *(one.app for one in settings.listeners if one.app is not None)]:
+            app.compile()
+        listening(found.app, settings)  # reads certificates
+    except AppError as error:
+        raise _failed(str(error)) from None
+
+
+def _app_of_listeners(configuration: Configuration) -> App:
+    """With no app at the top, the first listener's; where all are TCP, one that has no routes."""
+    if not configuration.listeners:
+        raise typer.BadParameter(
+            "name the app: coserver serve module:app; or write app = 'module:app' in coserver.toml",
+            param_hint="'MODULE:APP'",
+        )
+    for one in configuration.listeners:
+        if "app" in one.given:
+            app: App = _named("app", one.given["app"])
+            return app
+    for one in configuration.listeners:
+        if one.value("protocol") != "tcp":
+            raise ConfigError([f"{one.where}: no app answers here: write app = 'module:app' here, or at the top"])
+    assert configuration.file is not None
+    return App(configuration.file.path.stem)
+
+
+def _named(kind: str, given: Given, *, factory: bool = False) -> Any:
+    """What ``module:name`` is. Raises TargetError, which tells where it was named."""
+    try:
+        return find_app(given.value, factory=True) if factory else find_object(kind, given.value)
+    except TargetError as error:
+        where = "" if given.source == "flag" else f"{given.where}: "
+        raise TargetError(f"{where}{error}", error.way_out, error.cause) from None
+
+
+def _options(configuration: Configuration, app: App) -> Options:
+    return {**DEFAULTS_OF_RUN, **configuration.options(app.limits, _named)}  # type: ignore[typeddict-item]
+
+
+#: ``App.run`` itself takes port 8000, unless it listens elsewhere.
+DEFAULTS_OF_RUN = {name: value for name, value in DEFAULTS.items() if name != "port"}
+
+
+def _run(found: Found, child: Child | None, live: bool) -> int | None:
+    """Serve until a signal; its number. Raises Failure."""
+    begun: list[Server] = []
+
+    def on_start(server: Server) -> None:
+        begun.append(server)
+        systemd.tell("READY=1")
+        if child is not None and child.ready(server):
+            lines.again(server)
+        else:
+            lines.started(server)
+
+    def on_signal(server: Server, count: int) -> None:
+        systemd.tell("STOPPING=1")
+        (child.stopping if child else lines.stopping)(server, count)
+
+    try:
+        systemd.take_sockets()
+        if live:
+            from .live import run_live
+
+            return run_live(found.app, on_start, on_signal, **found.options)
+        return found.app.run(on_start=on_start, on_signal=on_signal, **found.options)
+    except CannotListen as error:
+        message = error.strerror or str(error)
+        lines.trouble(message, _who_holds(message) if error.errno == errno.EADDRINUSE else "")
+        raise Failure(message) from error
+    except AppError as error:
+        raise _failed(str(error)) from None
+    except Exception as error:  # what a lifespan raised
+        when = "end" if begun else "start"
+        said = f"the app failed at its {when}: {type(error).__name__}: {error}"
+        lines.trouble(said, "mend it; the traceback says where", error)
+        raise Failure(lines.traceback_of(error)) from None
+
+
+def _who_holds(message: str) -> str:
+    from .port_holder import holder
+
+    return holder(message.partition(" is taken by another process")[0])
+
+
+def _load_env_file(path: Path) -> None:
+    """Set what the file holds and is not set already, for the app as well. Raises Failure."""
+    try:
+        from dotenv import load_dotenv
+        from dotenv.parser import parse_stream
+    except ImportError:
+        lines.trouble("--env-file needs python-dotenv, which is not installed", "pip install 'coserver[dev]'")
+        raise Failure("--env-file needs python-dotenv") from None
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise _failed(f"--env-file: {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    # Not what it says: that may be a secret.
+    wrong = [one.original.line for one in parse_stream(StringIO(text)) if one.error]
+    if wrong:
+        why = "this is no NAME=value, or its quotes have no end"
+        raise _failed(*(f"--env-file: {path}:{line}: {why}" for line in wrong))
+    try:
+        load_dotenv(stream=StringIO(text), override=False)
+    except ValueError as error:  # a NUL, which no variable may hold
+        raise _failed(f"--env-file: {path}: {error}") from None
+
+
+def install_hooks(settings: HookSettings) -> None:
+    """Hook blocking calls before the app is imported: what it makes of locks and thread-locals is then hooked too.
+
+    Raises Failure for a driver to be offloaded that is not installed.
+    """
+    choose(settings.chosen)
+    hooks.install(settings.chosen, mutex=settings.mutex, period=settings.mutex_period)
+    choose_threads(settings.offload_threads, settings.offload_waiting)
+    try:
+        offloaded(*settings.offloaded)
+    except ModuleNotFoundError as error:
+        raise _failed(str(error)) from None
+
+
+def start_log(settings: LogSettings) -> None:
+    """Point the process's logging to stderr, in the form that was asked for."""
+    from .. import log as logs
+
+    logs.configure(settings)
+    lines.as_records = settings.format == "json"
+
+
+def _failed(*problems: str) -> Failure:
+    for one in problems:
+        lines.trouble(one)
+    return Failure("\n".join(problems))

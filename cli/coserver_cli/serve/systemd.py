@@ -1,0 +1,26 @@
+"""systemd's two small protocols: sockets that it hands over (sd_listen_fds(3)), and what it is told (sd_notify(3))."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from coserver.app import registry
+from coserver.app.sockets import from_systemd
+
+
+def take_sockets() -> None:
+    """The next server that starts listens on what systemd has handed to this process. Raises AppError."""
+    registry.handed[:] = from_systemd(os.environ)
+
+
+def tell(state: str) -> None:
+    """Tell the service manager, if there is one: READY=1, STOPPING=1. That nobody listens is no trouble of ours."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto(state.encode(), f"\0{address[1:]}" if address.startswith("@") else address)
+    except OSError:
+        pass

@@ -1,0 +1,232 @@
+"""How an app is run: where it listens, on which backend, with which codec. Checked before anything is started.
+
+The command line's flags, the environment's variables, the configuration's keys and the docs' table are made from the
+fields of these dataclasses, of those in ``command`` and of Limits: a new option is a new field and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from ...protocol.codecs import choose_codec
+from ...protocol.errors import LocalProtocolError
+from ...server.handler.errors import AppError
+from ...server.limits import Limits
+from ...upstream.limits import UpstreamLimits
+from ...upstream.member import Member
+from ...upstream.pool.balance import POLICIES
+from ...upstream.tls import UpstreamTls
+from .field import option, told
+from .tls import Tls
+from .validate import backend_arguments, check_place, check_socket, check_tls
+
+if TYPE_CHECKING:
+    from ..app import App
+
+
+class Options(TypedDict, total=False):
+    """The keywords of ``start``, ``serving``, ``serve`` and ``run``; the fields of Settings."""
+
+    host: str
+    port: int
+    uds: str | None
+    uds_permissions: str | None
+    fd: int | None
+    backend: str
+    codec: str
+    tls: Tls | None
+    limits: Limits
+    listeners: Sequence[ListenerSettings]
+    upstreams: Sequence[UpstreamSettings]
+    access_log: bool
+    access_format: str
+    trusted_peers: Sequence[str]
+    forwarded_fields: str
+    proxy_protocol: bool
+    record: bool
+    control: str
+    control_port: int | None
+    control_token: str | None
+    debug: bool
+
+
+_FORWARDED = ("x-forwarded", "forwarded")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenerSettings:
+    """One listener of several. What is None is the app's own; ``port`` 0 takes a free one. Raises AppError."""
+
+    name: str = option(
+        "", "what it is called in tables and by Server.port_of; its protocol, or its handler's name, if not given"
+    )
+    protocol: str = option("http", "what is spoken: http or tcp", of=("http", "tcp"))
+    host: str | None = option(None, "its address; the host above if not given")
+    port: int | None = option(None, "its port; 0 takes a free one")
+    uds: str | None = option(None, "a UNIX socket's path, instead of host and port; @name is an abstract one")
+    uds_permissions: str | None = option(None, "the socket file's permissions, octal as chmod takes them: '660'")
+    fd: int | None = option(None, "a listening socket that the process inherits, by its descriptor")
+    app: App | None = field(
+        default=None, metadata=told("http: the App whose routes answer here; the app above if not given")
+    )
+    handler: Callable[..., Any] | None = field(
+        default=None, metadata=told("tcp: the function that holds the conversation")
+    )
+    framing: Any = field(
+        default="raw", metadata=told("tcp: raw, lines, length, coserver, or module:name of a class like them")
+    )
+    proxy_protocol: bool | None = option(
+        None, "whether each connection begins with a PROXY header; as the one above if not given"
+    )
+    tls: Tls | bool | None = field(default=None)  # False: plain, though the server's others speak TLS
+    limits: Limits | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        what = f"listener {self.name or self.protocol!r}"
+        if self.protocol not in ("http", "tcp"):
+            raise AppError(f"{what}: protocol must be 'http' or 'tcp'; got {self.protocol!r}")
+        check_place(self.host, self.port, self.uds, f"{what}: ")
+        check_socket(self.uds_permissions, self.fd, self.uds, f"{what}: ")
+        if self.protocol == "tcp" and not callable(self.handler):
+            raise AppError(f"{what}: a tcp listener needs a handler, the function that holds the conversation")
+        if self.protocol == "http" and self.handler is not None:
+            raise AppError(f"{what}: an http listener has an app, no handler; for a handler, protocol is 'tcp'")
+        if self.proxy_protocol not in (None, True, False):
+            raise AppError(f"{what}: proxy_protocol must be True or False; got {self.proxy_protocol!r}")
+        check_tls(self.tls, f"{what}: ", (None, False))
+        if self.limits is not None and not isinstance(self.limits, Limits):
+            raise AppError(f"{what}: limits must be a Limits; got {self.limits!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamSettings:
+    """What a configuration says of one upstream; what is None stays as the app declared it. Raises AppError.
+
+    ``limits`` holds fields of UpstreamLimits.
+    """
+
+    name: str
+    members: Sequence[str] | None = option(
+        None, 'its members: http://, https://, tcp://, http+unix:PATH; a weight follows, "http://10.0.0.1 weight=2"'
+    )
+    policy: str | None = option(None, "which member is asked", of=tuple(POLICIES))
+    framing: Any = field(
+        default=None, metadata=told("for tcp members: raw, lines, length, coserver, or module:name of a class")
+    )
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    tls: UpstreamTls | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            if self.members is not None and not self.members:
+                raise ValueError("an upstream has at least one member")
+            for member in self.members or ():
+                Member.parse(member)
+            UpstreamLimits(**self.limits)
+        except (ValueError, TypeError) as error:
+            raise AppError(f"upstream {self.name!r}: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """``port`` 0 takes a free one; ``uds`` is a UNIX socket's path, instead of host and port. Raises AppError."""
+
+    host: str = option("127.0.0.1", "the address to listen on; 0.0.0.0 or :: is all of them")
+    port: int = option(0, "the port to listen on; 0 takes a free one")
+    uds: str | None = option(None, "listen on this UNIX socket instead; @name is an abstract one")
+    uds_permissions: str | None = option(
+        None, "the UNIX socket's permissions, octal as chmod takes them, 660 say; what the umask leaves if not given"
+    )
+    fd: int | None = option(None, "listen on this inherited socket instead, given by its descriptor")
+    backend: str = option("asyncio", "the event loop: asyncio, uvloop or trio", of=("asyncio", "uvloop", "trio"))
+    codec: str = option(
+        "auto", "the HTTP parser: h11, httptools, or auto for the faster one installed", of=("auto", "h11", "httptools")
+    )
+    tls: Tls | None = None
+    limits: Limits = field(default_factory=Limits)
+    listeners: Sequence[ListenerSettings] = ()
+    upstreams: Sequence[UpstreamSettings] = ()
+    access_log: bool = option(False, "log a line for each answered request, on the logger coserver.access")
+    access_format: str = option("common", "common, combined, or a format string in Apache's words")
+    trusted_peers: Sequence[str] = option(
+        (), "proxies whose X-Request-ID and X-Forwarded-For are believed: addresses, networks, or unix"
+    )
+    forwarded_fields: str = option(
+        "x-forwarded",
+        "what those proxies write: x-forwarded (-For, -Proto, -Host), or forwarded (RFC 7239); only that is believed",
+        of=_FORWARDED,
+    )
+    proxy_protocol: bool = option(
+        False, "each connection begins with a PROXY protocol header (v1 or v2) of a trusted peer, or is closed"
+    )
+    record: bool = option(False, "keep traces of the last 1,000 exchanges, for Server.traces; 2 to 4 µs a request")
+    control: str = option(
+        "off",
+        "the control socket, for coserver top and step: auto (in $XDG_RUNTIME_DIR/coserver), a path, or off",
+    )
+    control_port: int | None = option(None, "listen for control on this port of 127.0.0.1 too; 0 takes a free one")
+    control_token: str | None = option(
+        None, "what whoever controls by that port must know; 16 characters at least", secret=True
+    )
+    debug: bool = option(
+        False,
+        "show what a handler raised to whoever asked, and log what blocks the event loop; for development only",
+        flag="debug-pages",
+    )
+
+    def __post_init__(self) -> None:
+        if self.host is None or self.port is None:
+            raise AppError("host and port must be given, port 0 taking a free one; got None")
+        check_place(self.host, self.port, self.uds)
+        check_tls(self.tls, "", (None,))
+        check_socket(self.uds_permissions, self.fd, self.uds)
+        if not isinstance(self.limits, Limits):
+            raise AppError(f"limits must be a Limits; got {self.limits!r}")
+        for name in ("access_log", "proxy_protocol", "record", "debug"):
+            if not isinstance(getattr(self, name), bool):
+                raise AppError(f"{name} must be True or False; got {getattr(self, name)!r}")
+        if not isinstance(self.access_format, str) or not self.access_format.strip():
+            raise AppError(f"access_format must be common, combined or a format string; got {self.access_format!r}")
+        if isinstance(self.trusted_peers, str) or not all(isinstance(one, str) for one in self.trusted_peers):
+            raise AppError(f"trusted_peers must be a list of texts; got {self.trusted_peers!r}")
+        if self.forwarded_fields not in _FORWARDED:
+            raise AppError(f"forwarded_fields must be 'x-forwarded' or 'forwarded'; got {self.forwarded_fields!r}")
+        self._check_words()
+        self._check_control()
+        try:
+            object.__setattr__(self, "codec", choose_codec(self.codec))
+        except LocalProtocolError as error:
+            raise AppError(str(error)) from None
+        backend_arguments(self.backend)
+
+    def _check_control(self) -> None:
+        if not isinstance(self.control, str) or not self.control or "\0" in self.control:
+            raise AppError(f"control must be auto, off or a socket's path; got {self.control!r}")
+        check_place(None, self.control_port, None, "control_")
+        if self.control_port is None:
+            return
+        from ...control.auth import check_token  # not loaded where nobody controls
+
+        try:
+            check_token(self.control_token)
+        except ValueError as error:
+            raise AppError(f"control_port {self.control_port} needs a control_token: {error}") from None
+
+    def _check_words(self) -> None:
+        """Those who read these again when the server starts say now what is wrong with them."""
+        if self.trusted_peers:
+            from ...server.handler.trusted_proxies import Trust
+
+            Trust(self.trusted_peers)
+        if self.access_format not in ("common", "combined"):
+            from ...server.http.access_log import compile_format  # not loaded where nothing is logged
+
+            compile_format(self.access_format)
+            if "%" not in self.access_format:  # every line would be the same: a name misspelt
+                from difflib import get_close_matches
+
+                close = get_close_matches(self.access_format, ("common", "combined"), n=1)
+                meant = f"did you mean {close[0]}?" if close else "there are common, combined, and words like %h %r %s"
+                raise AppError(f"access_format: {self.access_format!r} holds no word like %h; {meant}")

@@ -1,0 +1,99 @@
+"""What makes a listener speak TLS: files of certificates and keys, whose clients are let in, and how strict it is."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ...server.handler.errors import AppError
+from ...transport.certificates import REQUIREMENTS, VERSIONS, CertificateError, Certificates, Files
+
+
+def _option(default: Any, why: str, *, of: Sequence[str] = (), secret: bool = False) -> Any:
+    metadata = {"unit": "", "why": why, "of": of, "secret": secret}
+    return field(default=default, repr=not secret, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """``Tls(certfile="site.pem", keyfile="site.key")``; several: ``certfile=["a.pem", "b.pem"]``. Raises AppError.
+
+    The files are read when the server starts, and again when they change or by ``Server.reload_certificates``.
+    """
+
+    certfile: Sequence[str] = _option(
+        (), "PEM files, each a certificate and its chain; the one that names the host asked for is taken, or the first"
+    )
+    keyfile: Sequence[str] = _option(
+        (), "the private key of each, in the same order; none if they stand in the certificates' files"
+    )
+    keyfile_password: str | None = _option(
+        None,
+        "what the keys are encrypted with; better set by its variable than by its flag, which everybody can see",
+        secret=True,
+    )
+    ca_certs: str | None = _option(
+        None, "a PEM file, or a folder, of the authorities whose client certificates are taken"
+    )
+    cert_reqs: str | None = _option(
+        None,
+        "whether clients must show a certificate: none, optional or required; required if ca_certs is given",
+        of=tuple(REQUIREMENTS),
+    )
+    ciphers: str | None = _option(
+        None, "the ciphers of TLS 1.2, as OpenSSL lists them (ECDHE+AESGCM); Python's own choice if not given"
+    )
+    min_version: str = _option("1.2", "the lowest version of TLS that is spoken", of=tuple(VERSIONS))
+
+    def __post_init__(self) -> None:
+        for name in ("certfile", "keyfile"):
+            value = getattr(self, name)
+            paths = (value,) if isinstance(value, str) else tuple(value)
+            if not all(isinstance(path, str) and path and "\0" not in path for path in paths):
+                raise AppError(f"{name} must be a file's path, or a list of them; got {value!r}")
+            object.__setattr__(self, name, paths)
+        for name in ("keyfile_password", "ca_certs", "ciphers"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value):
+                shown = "something else" if name == "keyfile_password" else repr(value)
+                raise AppError(f"{name} must be a text; got {shown}")
+        numbers = {ssl.CERT_NONE: "none", ssl.CERT_OPTIONAL: "optional", ssl.CERT_REQUIRED: "required"}
+        if isinstance(self.cert_reqs, int) and self.cert_reqs in numbers:  # as ssl and uvicorn name them
+            object.__setattr__(self, "cert_reqs", numbers[ssl.VerifyMode(self.cert_reqs)])
+        if self.cert_reqs is not None and self.cert_reqs not in REQUIREMENTS:
+            raise AppError(f"cert_reqs must be {', '.join(REQUIREMENTS)}; got {self.cert_reqs!r}")
+        if self.min_version not in VERSIONS:
+            raise AppError(f"min_version must be {' or '.join(VERSIONS)}; got {self.min_version!r}")
+
+    def check(self) -> None:
+        """What must go together does. Raises AppError."""
+        if not self.certfile:
+            given = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+            raise AppError(f"TLS needs a certificate: give certfile{f', not {given[0]} alone' if given else ''}")
+        if self.keyfile and len(self.keyfile) != len(self.certfile):
+            raise AppError(
+                f"each certificate has its key, in the same order: {len(self.certfile)} certfile and "
+                f"{len(self.keyfile)} keyfile are given"
+            )
+        if self.cert_reqs in ("optional", "required") and not self.ca_certs:
+            raise AppError(f"cert_reqs {self.cert_reqs!r} needs ca_certs, the authorities whose certificates are taken")
+
+    def load(self, alpn: Sequence[str] = ()) -> Certificates:
+        """Read the files. Raises AppError."""
+        self.check()
+        files = Files(
+            certificates=tuple(self.certfile),
+            keys=tuple(self.keyfile),
+            password=self.keyfile_password,
+            authorities=self.ca_certs,
+            clients=self.cert_reqs or ("required" if self.ca_certs else "none"),
+            ciphers=self.ciphers,
+            least=self.min_version,
+            alpn=tuple(alpn),
+        )
+        try:
+            return Certificates(files)
+        except CertificateError as error:
+            raise AppError(f"TLS cannot be served: {error}") from None

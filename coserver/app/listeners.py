@@ -1,0 +1,124 @@
+"""From what was asked for to what listens: each listener with its address, its story, its routes and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..server.handler.endpoint import Endpoint, describe
+from ..server.handler.errors import AppError
+from ..server.http.alpn import PROTOCOLS
+from ..server.http.http1 import HttpConnection
+from ..server.limits import Limits
+from ..server.router import Router
+from ..server.service import Story
+from ..server.tcp import tcp_story
+from ..transport.certificates import Certificates
+from .config.settings import ListenerSettings, Settings
+from .config.tls import Tls
+from .registry import Wanted
+from .routes import TcpRoute, find_framing, framing_name
+
+if TYPE_CHECKING:
+    from .app import App
+
+
+@dataclass(frozen=True)
+class Listening:
+    """One listener to be. ``app`` is whose routes answer, or whose handler; ``router`` is empty for TCP."""
+
+    wanted: Wanted
+    app: App
+    story: Story
+    router: Router
+    limits: Limits
+    proxy_protocol: bool
+    certificates: Certificates | None = None
+
+
+def listening(app: App, settings: Settings) -> list[Listening]:
+    """All listeners of an app: those of the settings, or else HTTP if it has routes; ``app.listen``'s, ``app.tcp``'s.
+
+    Names are made unique by a number. Raises AppError for a route that cannot be served.
+    """
+    found: list[Listening] = []
+    names: set[str] = set()
+    loaded: dict[tuple[Tls, bool], Certificates] = {}  # several listeners may share them
+    for one, tls in _all(app, settings):
+        name, number = one.wanted.name, 2
+        while name in names:
+            name, number = f"{one.wanted.name}-{number}", number + 1
+        names.add(name)
+        certificates = None
+        if tls is not None:
+            key = (tls, one.wanted.protocol == "http")
+            certificates = loaded[key] = loaded.get(key) or tls.load(tuple(PROTOCOLS) if key[1] else ())
+        wanted = replace(one.wanted, name=name, tls=tls is not None)
+        found.append(replace(one, wanted=wanted, certificates=certificates))
+    return found
+
+
+def _all(app: App, settings: Settings) -> Iterator[tuple[Listening, Tls | None]]:
+    asked = [*settings.listeners, *app.listeners]
+    tcp_routes = list(app.tcp_routes)
+    if not settings.listeners and (app.routes or app.mounts or not (asked or tcp_routes)):
+        place = ListenerSettings(host=settings.host, port=settings.port, uds=settings.uds, fd=settings.fd)
+        yield _http(place, app, settings), settings.tls
+    elif not asked and not tcp_routes[0].port and not tcp_routes[0].uds:
+        # Without HTTP the place that was asked for is the first handler's, if that names none of its own.
+        tcp_routes[0] = replace(tcp_routes[0], port=settings.port, uds=settings.uds, fd=settings.fd)
+    for one in asked:
+        if one.protocol == "http":
+            yield _http(one, app, settings), _tls(one, settings)
+        else:
+            assert one.handler is not None
+            name = one.name or describe(one.handler).rpartition(".")[2]
+            framing = find_framing(one.framing)
+            route = TcpRoute(
+                name, one.port or 0, one.host, one.handler, framing, one.uds, one.limits, one.proxy_protocol, one.tls,
+                one.uds_permissions, one.fd,
+            )  # fmt: skip
+            yield _tcp(route, app, settings), _tls(route, settings)
+    for route in tcp_routes:
+        yield _tcp(route, app, settings), _tls(route, settings)
+
+
+def _http(one: ListenerSettings, app: App, settings: Settings) -> Listening:
+    served = one.app or app
+    name = one.name or "http"
+    routes = sum(len(place.routes) for place in served.parts())
+    what = f"HTTP, {routes} route{'' if routes == 1 else 's'}{'' if served is app else f' of {served.name}'}"
+    permissions = one.uds_permissions or settings.uds_permissions or ""
+    wanted = Wanted(
+        name, one.host or settings.host, one.port or 0, one.uds or "", "http", what, fd=one.fd, permissions=permissions
+    )
+    limits, proxied = one.limits or settings.limits, _proxied(one, settings)
+    return Listening(wanted, served, HttpConnection, served.compile(), limits, proxied)
+
+
+def _tcp(route: TcpRoute, app: App, settings: Settings) -> Listening:
+    endpoint = Endpoint(route.handler, "connection", ())
+    what = f"{route.name}, framing {framing_name(route.framing)}"
+    permissions = route.uds_permissions or settings.uds_permissions or ""
+    host = route.host or settings.host
+    wanted = Wanted(route.name, host, route.port, route.uds or "", "tcp", what, fd=route.fd, permissions=permissions)
+    story = tcp_story(endpoint, route.framing)
+    return Listening(wanted, app, story, Router(), route.limits or settings.limits, _proxied(route, settings))
+
+
+def _proxied(one: ListenerSettings | TcpRoute, settings: Settings) -> bool:
+    """Whether it expects PROXY headers. Raises AppError if nobody may send one."""
+    wanted = settings.proxy_protocol if one.proxy_protocol is None else one.proxy_protocol
+    if wanted and not settings.trusted_peers:
+        raise AppError(
+            "with proxy_protocol only trusted peers are served, and there are none; name the proxies in trusted_peers"
+        )
+    return wanted
+
+
+def _tls(one: ListenerSettings | TcpRoute, settings: Settings) -> Tls | None:
+    """Its own, or the server's: a port must not be plain because nobody thought of it."""
+    if isinstance(one.tls, Tls):
+        return one.tls
+    return None if one.tls is False else settings.tls

@@ -1,0 +1,66 @@
+"""``Thread.join``. What tells that a thread has ended is released by code in C, unseen: it is asked now and then."""
+
+from __future__ import annotations
+
+import _thread
+from collections.abc import Callable
+from threading import Thread
+from time import monotonic
+from typing import Any
+
+from greenlet import getcurrent
+
+from ..patch import Shim
+from ..suspension import WAIT, Sleep, suspend
+from ..workers import Worker
+from .waiters import until_of
+
+#: Seconds between two looks: the first, and what it grows to.
+_FIRST, _LAST = 0.001, 0.05
+
+
+def _wait_until(worker: Worker, thread: Any, over: Callable[[], bool], until: float | None) -> None:
+    period = _FIRST
+    while not over():
+        limit = monotonic() + period
+        if until is not None:
+            if until <= monotonic():
+                return
+            limit = min(limit, until)
+        suspend(worker, WAIT, "join", thread, Sleep, limit)
+        period = min(period * 2, _LAST)
+
+
+_wait_for_tstate_lock: Any = getattr(Thread, "_wait_for_tstate_lock", None)  # up to Python 3.12
+_Handle: Any = getattr(_thread, "_ThreadHandle", None)  # from Python 3.13 on
+_join: Any = getattr(_Handle, "join", None)
+
+
+def wait_for_tstate_lock(self: Any, block: Any = True, timeout: Any = -1) -> None:
+    worker = getcurrent()
+    lock = self._tstate_lock
+    if type(worker) is Worker and lock is not None and block is True and _is_time(timeout):
+        _wait_until(worker, self, lambda: not lock.locked(), until_of(timeout))
+        block, timeout = False, -1
+    return _wait_for_tstate_lock(self, block, timeout)  # type: ignore[no-any-return]
+
+
+def _is_time(timeout: Any) -> bool:
+    """Whether it is one; else the original says what is wrong with it."""
+    return isinstance(timeout, float | int) and (timeout == -1 or 0 <= timeout <= _thread.TIMEOUT_MAX)
+
+
+def handle_join(self: Any, timeout: Any = None, /) -> None:
+    worker = getcurrent()
+    if type(worker) is not Worker or self.ident in (0, _thread.get_ident()):  # 0: not started, which it refuses
+        return _join(self, timeout)  # type: ignore[no-any-return]
+    if timeout is None or (isinstance(timeout, float | int) and -1e9 < timeout <= _thread.TIMEOUT_MAX):
+        _wait_until(worker, self, self.is_done, None if timeout is None else until_of(timeout))
+        timeout = None if self.is_done() else 0
+    return _join(self, timeout)  # type: ignore[no-any-return]
+
+
+ROWS = (
+    Shim("threading:Thread", "_wait_for_tstate_lock", wait_for_tstate_lock),
+    Shim("_thread:_ThreadHandle", "join", handle_join),
+)

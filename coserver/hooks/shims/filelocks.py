@@ -1,0 +1,53 @@
+"""Family "filelocks": ``fcntl.flock`` and ``fcntl.lockf``. Nothing tells when one is free: it is tried again and again.
+
+A wait for a lock, so no cancellation breaks it before the server's grace is over.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from collections.abc import Callable
+from typing import Any
+
+from greenlet import getcurrent
+
+from ..describe import Descriptor
+from ..locks.waiters import take_untold
+from ..patch import Shim
+from ..workers import Worker
+
+_flock, _lockf = fcntl.flock, fcntl.lockf
+
+
+def _try_on(worker: Worker, call: str, fd: Any, attempt: Callable[[], Any]) -> None:
+    take_untold(worker, call, Descriptor(fd), lambda: _had(attempt))
+
+
+def _had(attempt: Callable[[], Any]) -> bool:
+    try:
+        attempt()
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        return False
+    return True
+
+
+def flock(fd: Any, operation: int, /) -> None:
+    worker = getcurrent()
+    if type(worker) is not Worker or operation & fcntl.LOCK_NB or operation & fcntl.LOCK_UN:
+        return _flock(fd, operation)
+    _try_on(worker, "flock", fd, lambda: _flock(fd, operation | fcntl.LOCK_NB))
+    return None
+
+
+def lockf(fd: Any, cmd: int, len: int = 0, start: int = 0, whence: int = 0, /) -> Any:
+    worker = getcurrent()
+    if type(worker) is not Worker or cmd & fcntl.LOCK_NB or cmd & fcntl.LOCK_UN:
+        return _lockf(fd, cmd, len, start, whence)
+    _try_on(worker, "lockf", fd, lambda: _lockf(fd, cmd | fcntl.LOCK_NB, len, start, whence))
+    return None
+
+
+ROWS = (Shim("fcntl", "flock", flock), Shim("fcntl", "lockf", lockf))

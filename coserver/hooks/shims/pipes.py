@@ -1,0 +1,202 @@
+"""Family "pipes": ``os.read`` and its kin on pipes, terminals and whatever else may have to wait, and files opened on
+such. A plain file never waits as far as poll(2) knows, and is left alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import stat
+from collections.abc import Callable
+from typing import Any
+from warnings import warn
+
+from greenlet import getcurrent
+
+from ..describe import Descriptor
+from ..descriptors import READ, WRITE, busy, closing, is_ready, wait_for
+from ..patch import Shim
+from ..suspension import give_way
+from ..workers import Worker
+
+_read, _readv, _write, _writev, _close = os.read, os.readv, os.write, os.writev, os.close
+_sendfile: Any = getattr(os, "sendfile", None)
+_open = io.open
+_fstat = os.fstat  # the system's own, whatever a test has put there to fake a file's size
+
+#: Bytes that a pipe takes without waiting once it is writable at all (PIPE_BUF, 4096 on Linux; POSIX asks for 512).
+_AT_ONCE = 4096 if os.name == "posix" and os.uname().sysname == "Linux" else 512
+_WAYS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
+
+
+def _may_wait(fd: int, way: int) -> bool:
+    """Whether a call for this descriptor may have to wait at all: it is no plain file, not in non-blocking mode, and
+    open for this way; the other end's is never ready for it."""
+    try:
+        kind = _fstat(fd).st_mode
+        if stat.S_ISREG(kind) or stat.S_ISDIR(kind) or stat.S_ISBLK(kind):
+            return False
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        return not flags & os.O_NONBLOCK and flags & _WAYS != (os.O_WRONLY if way == READ else os.O_RDONLY)
+    except OSError:
+        return False  # the original says what is wrong
+
+
+def _until_ready(worker: Worker, fd: int, way: int, call: str) -> None:
+    worker.credit -= 1
+    if worker.credit < 0:
+        give_way(worker, call, Descriptor(fd))
+    while not is_ready(fd, way) and _may_wait(fd, way):
+        wait_for(worker, fd, way, call, Descriptor(fd))
+
+
+def read(fd: int, length: int, /) -> bytes:
+    worker = getcurrent()
+    if type(worker) is Worker and type(fd) is int and fd >= 0:
+        _until_ready(worker, fd, READ, "read")
+    return _read(fd, length)
+
+
+def readv(fd: int, buffers: Any, /) -> int:
+    worker = getcurrent()
+    if type(worker) is Worker and type(fd) is int and fd >= 0:
+        _until_ready(worker, fd, READ, "readv")
+    return _readv(fd, buffers)
+
+
+def write(fd: int, data: Any, /) -> int:
+    worker = getcurrent()
+    if type(worker) is not Worker or type(fd) is not int or fd < 0 or not _may_wait(fd, WRITE):
+        return _write(fd, data)
+    return _write_all(worker, fd, "write", data, _write)
+
+
+def _write_all(worker: Worker, fd: int, call: str, data: Any, function: Callable[[int, Any], int]) -> int:
+    """All of it, as a blocking descriptor takes it, in pieces for which it need not wait."""
+    with memoryview(data) as view, view.cast("B") as rest:
+        written, size = 0, len(rest)
+        while True:
+            _until_ready(worker, fd, WRITE, call)
+            written += function(fd, rest[written : written + _AT_ONCE])
+            if written >= size:
+                return written
+
+
+def writev(fd: int, buffers: Any, /) -> int:
+    worker = getcurrent()
+    if type(worker) is not Worker or type(fd) is not int or fd < 0 or not _may_wait(fd, WRITE):
+        return _writev(fd, buffers)
+    return _write_all(worker, fd, "writev", b"".join(buffers), _write)
+
+
+def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
+    worker = getcurrent()
+    if type(worker) is not Worker or not _may_wait(out_fd, WRITE):
+        sent: int = _sendfile(out_fd, in_fd, offset, count)
+        return sent
+    _until_ready(worker, out_fd, WRITE, "sendfile")
+    return int(_sendfile(out_fd, in_fd, offset, min(count, _AT_ONCE)))
+
+
+def close(fd: int) -> None:
+    if not busy or type(fd) is not int:
+        return _close(fd)
+    with closing(fd):
+        return _close(fd)
+
+
+class PipeIO(io.FileIO):
+    """A file opened on what may have to wait: a worker that reads or writes it suspends."""
+
+    def readinto(self, buffer: Any, /) -> Any:
+        _before(self, READ, "read")
+        return super().readinto(buffer)
+
+    def read(self, size: int | None = -1, /) -> Any:
+        if size is None or size < 0:
+            return self.readall()
+        _before(self, READ, "read")
+        return super().read(size)
+
+    def readall(self) -> Any:
+        if type(getcurrent()) is not Worker:
+            return super().readall()
+        whole = bytearray()
+        while piece := self.read(64 * 1024):
+            whole += piece
+        return bytes(whole) if whole or piece is not None else None
+
+    def write(self, data: Any, /) -> Any:
+        worker = getcurrent()
+        if type(worker) is not Worker or self.closed or not _may_wait(self.fileno(), WRITE):
+            return super().write(data)
+        return _write_all(worker, self.fileno(), "write", data, lambda _, piece: super(PipeIO, self).write(piece))
+
+    def close(self) -> None:
+        if not busy or self.closed or not self.closefd:
+            return super().close()
+        with closing(self.fileno()):
+            return super().close()
+
+
+def _before(file: PipeIO, way: int, call: str) -> None:
+    worker = getcurrent()
+    if type(worker) is Worker and not file.closed:
+        _until_ready(worker, file.fileno(), way, call)
+
+
+def open(
+    file: Any,
+    mode: str = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Any = None,
+) -> Any:
+    if type(file) is not int or opener is not None:
+        return _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
+    try:
+        kind = _fstat(file).st_mode
+    except OSError:
+        kind = stat.S_IFREG
+    if not (stat.S_ISFIFO(kind) or stat.S_ISCHR(kind) or stat.S_ISSOCK(kind)) or "+" in mode:
+        return _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
+    return _open_pipe(file, mode, buffering, (encoding, errors, newline), closefd)
+
+
+def _open_pipe(
+    fd: int, mode: str, buffering: int, text: tuple[str | None, str | None, str | None], closefd: bool
+) -> Any:
+    """What ``open`` makes of a descriptor, around a PipeIO."""
+    binary = "b" in mode
+    if set(mode) - set("rwaxbt") or sum(letter in mode for letter in "rwax") != 1 or (binary and any(text)):
+        return _open(fd, mode, buffering, *text, closefd)  # which says what is wrong
+    if (buffering == 0 and not binary) or buffering < -1:
+        return _open(fd, mode, buffering, *text, closefd)
+    raw = PipeIO(fd, mode.replace("b", "").replace("t", ""), closefd)
+    if buffering == 0:
+        return raw
+    if buffering == 1 and binary:
+        warn("line buffering (buffering=1) is for text; in binary mode the default size is used", RuntimeWarning, 3)
+    lines = (buffering == 1 and not binary) or (buffering < 0 and raw.isatty())
+    size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
+    buffered: Any = io.BufferedReader(raw, size) if "r" in mode else io.BufferedWriter(raw, size)
+    if binary:
+        return buffered
+    wrapped = io.TextIOWrapper(buffered, *text, line_buffering=lines)
+    wrapped.mode = mode  # type: ignore[misc]
+    return wrapped
+
+
+ROWS: tuple[Shim, ...] = (
+    Shim("os", "read", read),
+    Shim("os", "readv", readv),
+    Shim("os", "write", write),
+    Shim("os", "writev", writev),
+    Shim("os", "sendfile", sendfile),
+    Shim("os", "close", close),
+    Shim("io", "open", open),
+)

@@ -1,0 +1,45 @@
+"""Family "sleep": ``time.sleep``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from operator import index
+from typing import Any
+
+import anyio.lowlevel
+from greenlet import getcurrent
+
+from ..patch import Shim
+from ..suspension import WAIT, Sleep, suspend
+from ..workers import Worker
+
+_sleep = time.sleep
+
+#: Seconds; 31 years. What is more is longer than any process lives, or cannot be told from a mistake.
+_LONGEST = 1e9
+
+
+def sleep(seconds: Any, /) -> None:
+    worker = getcurrent()
+    if type(worker) is not Worker:
+        return _sleep(seconds)
+    if type(seconds) not in (float, int):
+        seconds = float(seconds) if isinstance(seconds, float) else index(seconds)
+    if 0 < seconds <= _LONGEST:
+        suspend(worker, WAIT, "sleep", seconds, Sleep, time.monotonic() + seconds)
+    elif seconds == 0:
+        suspend(worker, WAIT, "sleep", 0, _Turn)
+    else:
+        _sleep(seconds)  # which says what is wrong with it
+    return None
+
+
+class _Turn:
+    """A turn for the others. It may be awaited once more."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return anyio.lowlevel.checkpoint().__await__()
+
+
+ROWS = (Shim("time", "sleep", sleep),)

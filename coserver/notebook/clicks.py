@@ -1,0 +1,112 @@
+"""Questions of a page to the panels of this process: by the kernel, or past it through the desk, each answered once.
+
+A question that the kernel does not answer at once, for a cell runs, is asked again through the desk under the same
+number; whichever comes first is done, the other is given the same answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..control.page_port import Desk
+
+#: Answers that are kept for a question that comes twice; the second comes when the cell has ended.
+_KEPT = 200
+
+log = logging.getLogger("coserver.notebook")
+
+
+class Asked(Protocol):
+    """A panel, as it is asked."""
+
+    @property
+    def mark(self) -> str: ...
+
+    def answer(self, what: str, given: dict[str, Any]) -> Any: ...
+
+
+class Questions:
+    """All panels of a process. The desk is there as long as a panel is."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._panels: dict[str, Asked] = {}
+        self._answers: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._under_way: dict[str, threading.Event] = {}
+        self.desk: Desk | None = None
+
+    def enter(self, panel: Asked) -> Desk | None:
+        """The desk to ask past the kernel; None if there can be none."""
+        with self._lock:
+            self._panels[panel.mark] = panel
+            if self.desk is None:
+                try:
+                    self.desk = Desk(self.by_desk)
+                except OSError as error:
+                    log.warning("clicks wait for the end of a cell that runs: no port of 127.0.0.1 is free: %s", error)
+            return self.desk
+
+    def leave(self, panel: Asked) -> None:
+        """Twice is fine."""
+        with self._lock:
+            self._panels.pop(panel.mark, None)
+            desk = None
+            if not self._panels:
+                desk, self.desk = self.desk, None
+                self._answers.clear()
+        if desk is not None:
+            desk.close()
+
+    def by_kernel(self, given: dict[str, Any]) -> dict[str, Any]:
+        """A question that came as a message; on a thread of its own where the kernel has subshells."""
+        on_main = threading.current_thread() is threading.main_thread()
+        return self._ask(given, "kernel" if on_main else "subshell")
+
+    def by_desk(self, given: dict[str, Any]) -> dict[str, Any]:
+        return self._ask(given, "port")
+
+    def _ask(self, given: dict[str, Any], way: str) -> dict[str, Any]:
+        number = str(given.get("id", ""))
+        with self._lock:
+            known = self._answers.get(number)
+            other = self._under_way.get(number)
+            if known is None and other is None:
+                self._under_way[number] = threading.Event()
+            panel = self._panels.get(str(given.get("to", "")))
+        if other is not None:
+            other.wait()
+            known = self._answers.get(number)
+        if known is not None:
+            return known
+        found = {"re": number, "way": way, **_answer(panel, given)}
+        with self._lock:
+            self._answers[number] = found
+            while len(self._answers) > _KEPT:
+                self._answers.popitem(last=False)
+            self._under_way.pop(number).set()
+        return found
+
+
+def _answer(panel: Asked | None, given: dict[str, Any]) -> dict[str, Any]:
+    if panel is None:
+        return {"error": "what is shown here is over"}
+    try:
+        return {"answer": panel.answer(str(given.get("what", "")), given)}
+    except Wrong as error:
+        return {"error": str(error)}
+    except Exception as error:
+        log.exception("a question of the page, %r", given.get("what"))
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+class Wrong(Exception):
+    """What was asked cannot be done; the message is for the person who asked."""
+
+
+#: This process's.
+questions = Questions()
+Answer = Callable[[str, dict[str, Any]], Any]

@@ -1,0 +1,105 @@
+"""Traces as Chrome trace events, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
+
+A server is a process, a connection a thread, on which slices must lie within each other: so exchanges of one connection
+that overlap, as HTTP/2's in a browser's HAR, have a thread each, and what else overlaps (suspensions, subrequests, a
+request that is read while its handler runs) is an asynchronous slice. Source: the "Trace Event Format" document. Times
+are microseconds since the first of them began: of those since 1970 a float would lose the last digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from ..trace.trace import STEP, SUBREQUEST, SUSPEND, Span, Trace
+
+#: Nanoseconds by which exchanges of one connection may seem to overlap: their moments are of another clock than their
+#: lengths.
+_SKEW = 1_000_000
+
+
+def to_chrome(traces: Iterable[Trace]) -> dict[str, Any]:
+    """What goes into the JSON file."""
+    those = sorted(traces, key=lambda trace: trace.at)
+    began = those[0].at if those else 0.0
+    threads = _Threads()
+    events = [event for trace in those for event in _events(trace, *threads.place(trace, began))]
+    start = datetime.fromtimestamp(began, UTC).isoformat(timespec="microseconds")
+    return {"traceEvents": [*threads.names(), *events], "displayTimeUnit": "ms", "otherData": {"start": start}}
+
+
+class _Threads:
+    """Which process and thread each exchange stands on; times are nanoseconds."""
+
+    def __init__(self) -> None:
+        self._processes: dict[str, int] = {}
+        self._lanes: dict[tuple[int, int], list[tuple[int, int]]] = {}  # of a connection: threads, and their ends
+        self._named: dict[tuple[int, int], str] = {}
+
+    def place(self, trace: Trace, began: float) -> tuple[int, int, int]:
+        """Its process, its thread, and its start."""
+        pid = self._processes.setdefault(trace.server, len(self._processes) + 1)
+        start, length = round((trace.at - began) * 1e9), round(trace.seconds * 1e9)
+        lanes = self._lanes.setdefault((pid, trace.connection), [])
+        number = next((at for at, (_, end) in enumerate(lanes) if end <= start + _SKEW), len(lanes))
+        if number == len(lanes):
+            tid = len(self._named) + 1
+            self._named[pid, tid] = f"connection {trace.connection}" + (f" ({number + 1})" if number else "")
+            lanes.append((tid, start))
+        tid, end = lanes[number]
+        start = max(start, end)
+        lanes[number] = tid, start + length
+        return pid, tid, start
+
+    def names(self) -> Iterator[dict[str, Any]]:
+        for server, pid in self._processes.items():
+            yield _name("process_name", pid, 0, server or "server")
+        for (pid, tid), name in self._named.items():
+            yield _name("thread_name", pid, tid, name)
+
+
+def _name(what: str, pid: int, tid: int, name: str) -> dict[str, Any]:
+    return {"ph": "M", "name": what, "pid": pid, "tid": tid, "args": {"name": name}}
+
+
+def _events(trace: Trace, pid: int, tid: int, start: int) -> Iterator[dict[str, Any]]:
+    base = {"pid": pid, "tid": tid}
+    told = {
+        "exchange": trace.id, "connection": trace.connection, "status": trace.status, "handler": trace.handler,
+        "route": trace.route, "error": trace.error, "from": trace.src,
+    }  # fmt: skip
+    name = f"{trace.method} {trace.target}" if trace.method else trace.url
+    length = round(trace.seconds * 1e9)
+    whole = {"ph": "X", "cat": "exchange", "name": name, "ts": start / 1e3, "dur": length / 1e3}
+    yield {**base, **whole, "args": {key: value for key, value in told.items() if value}}
+    free = 0  # up to where slices stand
+    for number, span in enumerate(trace.spans):
+        begin, end = round(span.start * 1e9), round(span.end * 1e9)
+        if span.kind in (SUSPEND, SUBREQUEST) or begin < free or end > length:
+            own = f"{pid}.{tid}.{trace.id}.{number}"
+            yield from _asynchronous(span, {**base, "id": own, "cat": span.kind}, start)
+        else:
+            free = end
+            yield {
+                **base, "ph": "X", "cat": span.kind, "name": _title(span), "ts": (start + begin) / 1e3,
+                "dur": (end - begin) / 1e3, "args": _told(span),
+            }  # fmt: skip
+
+
+def _title(span: Span) -> str:
+    if span.kind in (SUSPEND, SUBREQUEST, STEP):
+        return f"{span.upstream} {span.name}".strip() or span.kind
+    return f"{span.kind} {span.name}".rstrip()
+
+
+def _asynchronous(span: Span, base: dict[str, Any], start: int) -> Iterator[dict[str, Any]]:
+    name = _title(span)
+    yield {**base, "ph": "b", "name": name, "ts": (start + round(span.start * 1e9)) / 1e3, "args": _told(span)}
+    for child in span.children:
+        yield from _asynchronous(child, base, start)
+    yield {**base, "ph": "e", "name": name, "ts": (start + round(span.end * 1e9)) / 1e3}
+
+
+def _told(span: Span) -> dict[str, Any]:
+    return {"outcome": span.outcome, **({"detail": span.detail} if span.detail else {})}

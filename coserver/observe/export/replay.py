@@ -1,0 +1,244 @@
+"""A recorded request said again: as a line for curl, or sent anew.
+
+What frames the body and concerns the old connection is made anew; everything else goes out as it came, secrets too.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import re
+import shlex
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from time import monotonic
+from urllib.parse import urlsplit
+
+from ..secrets import mask_fields, mask_target
+from ..text import Fields
+from ..trace.trace import HANDLER, OPEN, REQUEST, Trace
+
+#: Bytes of an answer to what is sent again: it is kept in memory, in the process that serves.
+ANSWER_MAX = 64 << 20
+_PIECE = 64 << 10
+#: Bytes that may stand as one word in a command line; Linux takes 128 KiB.
+_ARGUMENT = 100_000
+
+#: Fields of one connection or of one framing (RFC 9110 §7.6.1), and what a client waits for in vain.
+_NOT_AGAIN = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length",
+     "expect"}
+)  # fmt: skip
+_token = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_no_value = re.compile(r"[\r\n\0]")
+_LAID_OUT = str.maketrans("\n\t", "  ")
+
+
+class ReplayError(ValueError):
+    """This trace cannot be sent again; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The new answer."""
+
+    status: int
+    fields: Fields
+    content: bytes
+    seconds: float
+
+    def __repr__(self) -> str:
+        return f"<Replayed {self.status}, {len(self.content)} bytes, {self.seconds * 1e3:.1f} ms>"
+
+
+def as_curl(trace: Trace, *, secrets: bool = False) -> str:
+    """A command line for bash. ``secrets``: unmasked, so that it works. Raises ReplayError for what is no HTTP, or
+    could not be sent.
+    """
+    fields = _fields(trace, secrets)
+    body = trace.request.body
+    parts = ["curl"]
+    if trace.method == "HEAD" and not body.size:
+        parts.append("--head")
+    elif trace.method != ("POST" if body.size else "GET"):
+        parts += ["--request", trace.method]
+    if trace.version == "HTTP/1.0":
+        parts.append("--http1.0")
+    parts += [*_whereto(trace, secrets), *_said(trace, fields)]
+    given = {name.lower() for name, _ in fields}
+    for name in ("user-agent", "accept", *(["content-type"] if body.size else [])):
+        if name not in given:
+            parts += ["--header", f"{name}:"]  # curl has one of its own otherwise
+    lacking = _lacking(trace) or (body.truncated and f"the body is cut: {len(body.content)} of {body.size} bytes")
+    return _with_body(parts, body.content) + (f"  # {lacking}" if lacking else "")
+
+
+def _whereto(trace: Trace, secrets: bool) -> list[str]:
+    """The URL, and how to get there where that does not say it."""
+    found = ["--globoff", "--path-as-is"]
+    if "/" in trace.dst:
+        found += ["--unix-socket", trace.dst]
+    target = trace.raw_target if secrets else trace.target
+    place = trace.host or (trace.dst if ":" in trace.dst and "/" not in trace.dst else "localhost")
+    if not target.startswith("/"):  # "*", or a whole URL, which by itself would lead elsewhere
+        if target != "*" and not target.lower().startswith("http://"):
+            raise ReplayError(f"{trace!r} went to no server of HTTP")
+        found += ["--request-target", target]
+        target = "/"
+    url = f"http{'s' if trace.secure else ''}://{place}{target}"
+    return [*found, url if secrets else mask_target(url)]
+
+
+def _said(trace: Trace, fields: Fields) -> Iterator[str]:
+    for name, value in fields:
+        if name.lower() not in _NOT_AGAIN and (name.lower() != "host" or value != trace.host):
+            yield "--header"
+            yield f"{name}: {value}" if value else f"{name};"
+    if not trace.host:
+        yield from ("--header", "host:")
+
+
+def _fields(trace: Trace, secrets: bool) -> Fields:
+    """Those that can be sent. HTTP/2's, of a browser's HAR, that begin with a colon are none. Raises ReplayError."""
+    if trace.protocol != "http" or not trace.method:
+        raise ReplayError(f"{trace!r} is no HTTP request")
+    found = tuple([pair for pair in trace.request.unmasked if not pair[0].startswith(":")])
+    for name, value in found:
+        if not _token.fullmatch(name) or _no_value.search(value):
+            raise ReplayError(f"{name!r:.60} cannot be sent: a field's name is a token, its value has no line ends")
+    return found if secrets else mask_fields(found)
+
+
+def _lacking(trace: Trace) -> str:
+    """What is not known of the body; "" if all of it was read."""
+    size = trace.request.body.size
+    framing = {name.lower(): value for name, value in trace.request.unmasked}
+    declared = framing.get("content-length", "")
+    if declared.isdecimal():
+        read = int(declared) == size
+    elif "transfer-encoding" in framing:  # no number says where chunks end; what no handler had was not read
+        opened = any(span.kind == REQUEST and span.outcome == OPEN for span in trace.spans)
+        read = not opened and (size > 0 or any(span.kind == HANDLER for span in trace.spans))
+    else:
+        read = True
+    return "" if read else f"its body was not read to its end: {size} bytes of it are known"
+
+
+def _with_body(parts: list[str], content: bytes) -> str:
+    if not content:
+        return _typed(parts)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if len(content) <= _ARGUMENT and not text.startswith("@") and text.translate(_LAID_OUT).isprintable():
+        return f"{_typed(parts)} --data-binary {shlex.quote(text)}"
+    packed = base64.b64encode(content).decode()
+    return f"printf %s {packed} | base64 --decode | {_typed([*parts, '--data-binary', '@-'])}"
+
+
+def _typed(parts: Iterable[str]) -> str:
+    return " ".join([_quote(_bytes_of(part)) for part in parts])
+
+
+def _quote(raw: bytes) -> str:
+    """One word for bash that becomes these bytes, with nothing in it that a terminal would obey."""
+    try:
+        if (text := raw.decode()).isprintable():
+            return shlex.quote(text)
+    except UnicodeDecodeError:
+        pass
+    shown = [chr(each) if 32 <= each < 127 and each not in b"\\'" else f"\\x{each:02x}" for each in raw]
+    return f"$'{''.join(shown)}'"
+
+
+def _bytes_of(text: str) -> bytes:
+    """What was on the wire: every character is a byte there, but in what was read from a browser's HAR."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
+def resend(trace: Trace, address: str, timeout: float) -> Replayed:
+    """Send it to ``address``, host:port or a UNIX socket's path. Blocks, ``timeout`` seconds at most.
+
+    Raises ReplayError, OSError, HTTPException.
+    """
+    fields, body = _fields(trace, True), trace.request.body
+    if lacking := _lacking(trace):
+        raise ReplayError(lacking)
+    if body.truncated:
+        raise ReplayError(
+            f"{len(body.content)} of the body's {body.size} bytes were kept: record with Bounds(body_size=...)"
+        )
+    started = monotonic()
+    connection = _Connection(address, timeout, trace.host if trace.secure else None)
+    try:
+        _put(connection, trace, fields)
+        connection.endheaders(body.content or None)
+        with connection.getresponse() as answer:  # it has the socket now
+            content = _read(answer, started + timeout)
+        return Replayed(answer.status, tuple(answer.getheaders()), content, monotonic() - started)
+    finally:
+        connection.close()
+
+
+def _put(connection: http.client.HTTPConnection, trace: Trace, fields: Fields) -> None:
+    """The head, but for its end."""
+    framed = trace.request.body.size or any(
+        name.lower() in ("content-length", "transfer-encoding") for name, _ in fields
+    )
+    try:
+        connection.putrequest(trace.method, trace.raw_target, skip_host=True, skip_accept_encoding=True)
+        for name, value in fields:
+            if name.lower() not in _NOT_AGAIN:
+                connection.putheader(name, _bytes_of(value))
+    except ValueError as error:
+        raise ReplayError(f"{trace!r} cannot be sent: {error}") from None
+    if framed:
+        connection.putheader("content-length", str(trace.request.body.size))
+    connection.putheader("connection", "close")
+
+
+def _read(answer: http.client.HTTPResponse, until: float) -> bytes:
+    """The answer's body. A socket's timeout alone would never end one that trickles, or goes on for ever."""
+    pieces, size = [], 0
+    while piece := answer.read1(_PIECE):
+        pieces.append(piece)
+        size += len(piece)
+        if size > ANSWER_MAX:
+            raise ReplayError(f"its answer has more than {ANSWER_MAX >> 20} MiB")
+        if monotonic() > until:
+            raise TimeoutError(f"its answer goes on for too long; {size} bytes have come")
+    return b"".join(pieces)
+
+
+class _Connection(http.client.HTTPConnection):
+    """To host:port or to a UNIX socket; over TLS if the host's name is given, which chooses the certificate.
+
+    It is not checked: this goes to the very listener that the request came to, and that by its address.
+    """
+
+    def __init__(self, address: str, timeout: float, secure: str | None) -> None:
+        self._secure = secure
+        host, _, port = address.rpartition(":")
+        self._path = "" if port.isdigit() and host and "/" not in address else address
+        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
+        super().__init__("localhost" if self._path else host, None if self._path else int(port), timeout=timeout)
+
+    def connect(self) -> None:
+        if self._path:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(self._path)
+        else:
+            super().connect()
+        if self._secure is not None:
+            import ssl
+
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            name = urlsplit(f"//{self._secure}").hostname
+            self.sock = context.wrap_socket(self.sock, server_hostname=name)

@@ -1,0 +1,308 @@
+"""One exchange, connection or subrequest that a stepper holds: what is known of it there, and what can be done with it.
+
+Every method may be called from any thread and returns at once. One that comes too late raises NotHeld: the client has
+left, the hold's limit was reached, or somebody else has let it go.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ...lifecycle import phases
+from ...lifecycle.emitter import Answered
+from ...lifecycle.order import HOLDABLE
+from ...transport.loop import poster
+from ..snapshot.json_rows import exchange_dict
+from ..snapshot.rows import ExchangeState
+from ..text import Fields, decode_fields
+
+if TYPE_CHECKING:
+    from ...lifecycle.events import Event
+
+#: Bytes of a body that are shown; the whole of it is in ``Held.body``.
+SHOWN = 64 * 1024
+#: Where an answer can be given, since one is expected there.
+ANSWERABLE = (phases.HEAD, phases.BODY, phases.HANDLER, phases.SUBREQUEST, phases.RESPONSE)
+
+
+_next_number = itertools.count(1).__next__
+
+
+class NotHeld(Exception):
+    """What was to be done needs something that is held, and it is held no more."""
+
+
+class Held:
+    """``id`` is its own in this process; ``phase`` where it is held, ``event`` what it has reached.
+
+    ``exchange`` is its picture as a snapshot has it; ``connection`` the connection's number.
+    """
+
+    def __init__(self, event: Event, phase: str, exchange: ExchangeState, lock: AbstractContextManager[Any]) -> None:
+        self.id = _next_number()
+        self.event = event
+        self.phase = phase
+        self.exchange = exchange
+        self.connection = event.connection
+        self.began = monotonic()
+        self.over = False
+        self.answered: Answered | None = None
+        self.following: frozenset[str] | None = None  # where it is held next, whatever the filter says
+        self.let_go: Callable[[Held], None] = _nothing  # tells the stepper
+        self._released = anyio.Event()
+        self._post = poster()
+        self._lock = lock
+        self._source = event.source
+
+    def __repr__(self) -> str:
+        state = "let go" if self.over else f"held at {self.phase} for {self.seconds:.3g} s"
+        return f"<Held {self.id} {self.title}, {state}>"
+
+    # What is known of it.
+
+    @property
+    def title(self) -> str:
+        """What it is, in a line: GET /page/1."""
+        if self._is_subrequest:
+            return f"{self._upstream} {self._source.method} {self.target}"
+        if self.exchange.protocol != "http":
+            return self.exchange.url
+        return f"{self.method} {self.target}" if self.method else f"connection {self.connection}"
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been held."""
+        return monotonic() - self.began
+
+    @property
+    def subrequest(self) -> int | None:
+        """The subrequest's number, if it is one that is held."""
+        return getattr(self.event, "subrequest", None)
+
+    @property
+    def method(self) -> str:
+        """The method, as it would be served or sent now."""
+        if self._is_subrequest:
+            return str(self._source.method)
+        head = getattr(self._source, "head", None)
+        return head.method if head is not None else ""
+
+    @property
+    def target(self) -> str:
+        """The target, as it would be served or sent now; unmasked."""
+        if self._is_subrequest:
+            asked = self._source.start.split(b" ")  # with its parameters; empty for a TCP message
+            return asked[1].decode("latin-1") if len(asked) > 1 else str(self._source.target)
+        head = getattr(self._source, "head", None)
+        return head.target if head is not None else ""
+
+    @property
+    def headers(self) -> Fields:
+        """The request's fields, names in lower case."""
+        if self._is_subrequest:
+            lines = (line.partition(b": ") for line in self._source.fields.split(b"\r\n") if line)
+            return decode_fields([(name.lower(), value) for name, _, value in lines])
+        head = getattr(self._source, "head", None)
+        return decode_fields(head.fields) if head is not None else ()
+
+    @property
+    def body(self) -> bytes:
+        """The request's body as far as it is in memory, or the TCP message."""
+        source = self._source
+        if self._is_subrequest:
+            return bytes(source.body)
+        return bytes(getattr(source, "message", getattr(source, "content", b"")))
+
+    @property
+    def handler(self) -> str:
+        """Its handler's name; "" until one is found."""
+        return self.exchange.handler
+
+    @property
+    def status(self) -> int:
+        """The answer's, where there is one: at ``response``, and of a subrequest that was answered."""
+        return getattr(self._answer, "status", 0)
+
+    @property
+    def answer_headers(self) -> Fields:
+        """The answer's fields, in order; none while there is no answer."""
+        answer = self._answer
+        if answer is None or isinstance(answer, bytes):
+            return ()
+        if self._is_subrequest:
+            return decode_fields(answer.fields)
+        fields = [(name.lower(), value) for name, value in answer.fields]
+        return (*((("content-type", answer.content_type),) if answer.content_type else ()), *fields)
+
+    @property
+    def answer_body(self) -> bytes | None:
+        """None where there is none, and where it is a stream or a file."""
+        answer = self._answer
+        body = answer if isinstance(answer, bytes) else getattr(answer, "body", None)
+        return body if isinstance(body, bytes) else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: all that is known, bodies cut at SHOWN bytes."""
+        answered = self._answer is not None
+        return {
+            "id": self.id,
+            "phase": self.phase,
+            "event": type(self.event).__name__,
+            "connection": self.connection,
+            "subrequest": self.subrequest,
+            "title": self.title,
+            "seconds": round(self.seconds, 6),
+            "held": not self.over,
+            "exchange": {**exchange_dict(self.exchange), "held": not self.over},
+            "request": {
+                "method": self.method,
+                "target": self.target,
+                "headers": [list(field) for field in self.headers],
+                "body": self._shown_request(),
+            },
+            "response": {
+                "status": self.status,
+                "headers": [list(field) for field in self.answer_headers],
+                "body": shown_body(self.answer_body),
+            }
+            if answered
+            else None,
+        }
+
+    # What can be done with it.
+
+    def next(self) -> None:
+        """Let it go on to the next phase that can be held. Raises NotHeld."""
+        self._go(frozenset(phases.PHASES))
+
+    def resume(self) -> None:
+        """Let it go on; it is held again only where its stepper holds. Raises NotHeld."""
+        self._go(None)
+
+    def until(self, phase: str | Iterable[str]) -> None:
+        """Let it go on to ``phase``, or the first of several, past its stepper's own. Raises NotHeld, ValueError."""
+        self._go(holdable(phase))
+
+    def edit(self, **changes: Any) -> None:
+        """Change method, target, headers, body of the request; status, headers, body of an answer that is there.
+
+        ``headers``: a mapping sets those fields, None removing one; a list of pairs takes the place of all. Raises
+        ValueError for what cannot be, and changes nothing then; NotHeld.
+        """
+        with self._lock:
+            self._check()
+            edit = getattr(self._source, "edit", None)
+            if edit is None or not changes:
+                raise ValueError(f"nothing can be changed at {self.phase!r}" if edit is None else "nothing to change")
+            edit(self.phase, changes)
+
+    def respond(self, status: int = 200, body: Any = b"", headers: Any = None) -> None:
+        """Answer without the handler: ``body`` is what a handler may return, str, bytes, dict.
+
+        A subrequest is answered without its upstream, a TCP message by ``body`` alone. Raises ValueError, NotHeld.
+        """
+        with self._lock:
+            self._check()
+            source = self._source
+            if self.phase not in ANSWERABLE or not hasattr(source, "make_answer"):
+                raise ValueError(f"nothing is to be answered at {self.phase!r}; it can be at {', '.join(ANSWERABLE)}")
+            endpoint = getattr(source, "endpoint", None)
+            if self.phase == phases.BODY and endpoint is not None and endpoint.stream:
+                raise ValueError("its handler runs already (stream=True) and will answer; hold it at 'response'")
+            self.answered = Answered(source.make_answer(status, body, headers))
+            self._go(None)
+
+    def abort(self) -> None:
+        """End it: the connection is reset, a subrequest is cancelled. Raises NotHeld."""
+        with self._lock:
+            self._check()
+            source = self._source
+            connection = getattr(source, "connection", source)
+            self._go(None, source.cancel if self._is_subrequest else lambda: connection.abort("aborted while held"))
+
+    # The stepper's.
+
+    async def wait(self) -> None:
+        """On its own loop: until it is let go."""
+        await self._released.wait()
+
+    def release(self) -> None:
+        """Let it go if nobody has yet."""
+        with self._lock:
+            if not self.over:
+                self._go(None)
+
+    def _go(self, following: frozenset[str] | None, by: Callable[[], Any] | None = None) -> None:
+        """``by`` ends the hold in another way than letting it go; on its own loop."""
+        with self._lock:
+            self._check()
+            self.following = following
+            self.over = True
+            self.let_go(self)
+        try:
+            self._post(by or self._released.set)
+        except RuntimeError:
+            pass  # its loop has ended, and it with it
+
+    def _shown_request(self) -> dict[str, Any] | None:
+        """A body on disk is read where it lies; its handler may have closed it by now."""
+        spooled = getattr(self._source, "spooled", None)
+        if spooled is None:
+            return shown_body(self.body)
+        try:
+            begun = spooled.read_at(0, SHOWN)
+        except (OSError, ValueError):
+            begun = b""
+        return {**(shown_body(begun) or {}), "size": self._source.body_size}
+
+    def _check(self) -> None:
+        if self.over:
+            raise NotHeld(f"{self.title} is not held any more")
+
+    @property
+    def _is_subrequest(self) -> bool:
+        return hasattr(self.event, "subrequest")
+
+    @property
+    def _upstream(self) -> str:
+        return str(self._source.client.name)
+
+    @property
+    def _answer(self) -> Any:
+        return getattr(self._source, "response" if self._is_subrequest else "answer", None)
+
+
+def holdable(given: str | Iterable[str]) -> frozenset[str]:
+    """Phases where something can be held. Raises ValueError, which names those that there are."""
+    named = [given] if isinstance(given, str) else list(given)
+    for name in named:
+        if name not in HOLDABLE:
+            told = "; in 'suspend' it is only told" if name == phases.SUSPEND else ""
+            raise ValueError(f"nothing can be held at {name!r}{told}: it may be {', '.join(HOLDABLE)}")
+    if not named:
+        raise ValueError(f"name a phase to hold at: {', '.join(HOLDABLE)}")
+    return frozenset(named)
+
+
+def shown_body(body: bytes | None) -> dict[str, Any] | None:
+    """A body for JSON: its size and its beginning, as text, or in base64 if it is none."""
+    if body is None:
+        return None
+    part = body[:SHOWN]
+    try:
+        return {"size": len(body), "text": part.decode()}
+    except UnicodeDecodeError as error:
+        if len(part) < len(body) and error.start > len(part) - 4:  # a character cut in two
+            return {"size": len(body), "text": part[: error.start].decode()}
+        return {"size": len(body), "base64": base64.b64encode(part).decode()}
+
+
+def _nothing(held: Held) -> None:
+    """Nobody is told."""

@@ -1,0 +1,290 @@
+"""A stepper: exchanges that match a filter are held at a phase, looked at, changed, and let go, one by one.
+
+It is a gate of the emitter. Nobody waits for it but what it holds: the server serves the others. What is held is let go
+by its controller, by the hold's own limit, when the stepper is closed, and when the server drains; a client that leaves
+ends the hold.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+import anyio
+
+from ...hooks.suspension import await_
+from ...hooks.workers import in_worker
+from ...lifecycle import events as ev
+from ...lifecycle import phases
+from ...lifecycle.emitter import Emitter
+from ...lifecycle.order import HOLDABLE
+from ...transport.loop import poster
+from ..filters import Filter, FilterError, parse
+from ..snapshot.capture import Watched, picture_of
+from .held import Held, NotHeld, holdable
+
+#: Seconds that something may be held: long enough for a look and a thought, short enough that a stepper that somebody
+#: forgot holds nobody up for long; the client has mostly given up by then.
+HOLD_LIMIT = 300.0
+
+_PHASE_OF: dict[type[ev.Event], str] = {kind: phase for phase, kind in HOLDABLE.items()}
+_PHASE_OF[ev.SubrequestFinished] = phases.SUBREQUEST
+
+_Key = tuple[int, int | None]
+
+log = logging.getLogger("coserver.observe")
+
+
+@dataclass(frozen=True, slots=True)
+class Steppable:
+    """A server to step through; ``thread`` is its loop's, where nobody may wait."""
+
+    watched: Watched
+    emitter: Emitter
+    thread: int
+
+
+class Stepper:
+    """Made by ``server.step``. All methods are for any thread; only ``wait`` waits, and ``wait_async`` is its twin.
+
+    ``with server.step("/page") as step:`` lets everything go at the end, however that comes.
+    """
+
+    def __init__(self, of: Steppable, filter: str | Filter, at: str | Iterable[str], limit: float = HOLD_LIMIT) -> None:
+        """Raises FilterError, ValueError."""
+        self.filter = parse(filter)
+        self.at = holdable(at)
+        self.limit = check_limit(limit)
+        self.closed = False
+        #: Why it closed by itself, if it did.
+        self.error: FilterError | None = None
+        self._matches = self.filter.matches
+        self._of = of
+        self._lock = threading.RLock()
+        self._held: dict[int, Held] = {}
+        self._following: dict[_Key, frozenset[str]] = {}
+        self._watchers: tuple[Callable[[], None], ...] = ()
+        of.emitter.add_observer(self._observe)
+        of.emitter.add_gate(self._gate)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{len(self.waiting)} held"
+        return f"<Stepper {str(self.filter)!r} at {', '.join(sorted(self.at))}: {state}>"
+
+    def __enter__(self) -> Stepper:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def waiting(self) -> list[Held]:
+        """What is held now, the oldest first."""
+        with self._lock:
+            return [one for one in self._held.values() if not one.over]
+
+    def wait(self, timeout: float | None = None) -> Held:
+        """The oldest that is held, waited for. In a hooked handler only that handler waits.
+
+        Raises TimeoutError, NotHeld once the stepper is closed, RuntimeError on the server's own loop.
+        """
+        if in_worker():
+            return await_(self.wait_async(timeout))
+        if threading.get_ident() == self._of.thread:
+            raise RuntimeError("wait() would stop the loop that it waits for; write 'await step.wait_async()'")
+        until = monotonic() + (math.inf if timeout is None else timeout)
+        there = threading.Event()
+        self.watch(there.set)
+        try:
+            while (held := self._first()) is None:
+                if not there.wait(None if timeout is None else max(until - monotonic(), 0)):
+                    raise TimeoutError(f"{self!r}: nothing for {timeout} s")
+                there.clear()
+        finally:
+            self.unwatch(there.set)
+        return held
+
+    async def wait_async(self, timeout: float | None = None) -> Held:  # noqa: ASYNC109 - the twin of wait
+        """The oldest that is held, waited for on any loop. Raises TimeoutError, NotHeld once the stepper is closed."""
+        there, post = [anyio.Event()], poster()
+
+        def tell() -> None:
+            try:
+                post(there[0].set)
+            except RuntimeError:
+                pass  # that loop has ended, and whoever waited with it
+
+        self.watch(tell)
+        try:
+            with anyio.fail_after(timeout):
+                while (held := self._first()) is None:
+                    await there[0].wait()
+                    there[0] = anyio.Event()
+        except TimeoutError:
+            raise TimeoutError(f"{self!r}: nothing for {timeout} s") from None
+        finally:
+            self.unwatch(tell)
+        return held
+
+    # What can be done with one of those: ``which`` is a Held or its id, the oldest if not given. See Held.
+
+    def next(self, which: Held | int | None = None) -> None:
+        """Let it go on to the next phase that can be held. Raises NotHeld."""
+        self.find(which).next()
+
+    def resume(self, which: Held | int | None = None) -> None:
+        """Let it go on; it is held again only where this stepper holds. Raises NotHeld."""
+        self.find(which).resume()
+
+    def resume_all(self) -> int:
+        """Let all go that is held now; how many those were."""
+        with self._lock:
+            waiting = self.waiting
+            for held in waiting:
+                held.resume()
+        return len(waiting)
+
+    def until(self, phase: str | Iterable[str], which: Held | int | None = None) -> None:
+        """Let it go on to that phase. Raises NotHeld, ValueError."""
+        self.find(which).until(phase)
+
+    def edit(self, which: Held | int | None = None, **changes: Any) -> None:
+        """Change method, target, headers, body of the request, or status, headers, body of an answer that is there.
+
+        Raises ValueError for what cannot be, NotHeld.
+        """
+        self.find(which).edit(**changes)
+
+    def respond(
+        self, status: int = 200, body: Any = b"", headers: Any = None, *, which: Held | int | None = None
+    ) -> None:
+        """Answer without the handler. Raises ValueError, NotHeld."""
+        self.find(which).respond(status, body, headers)
+
+    def abort(self, which: Held | int | None = None) -> None:
+        """End it with a reset. Raises NotHeld."""
+        self.find(which).abort()
+
+    def find(self, which: Held | int | None = None) -> Held:
+        """Raises NotHeld."""
+        if isinstance(which, Held):
+            return which
+        with self._lock:
+            waiting = self.waiting
+            found = waiting[:1] if which is None else [one for one in waiting if one.id == which]
+        if not found:
+            what = "nothing is held" if which is None else f"{which!r} is not held"
+            raise NotHeld(f"{what} by {self!r}; step.waiting lists what is")
+        return found[0]
+
+    def close(self) -> None:
+        """Let everything go and hold nothing more. Twice is fine."""
+        with self._lock:
+            self.closed = True
+            self._of.emitter.remove_gate(self._gate)
+            self._of.emitter.remove_observer(self._observe)
+            self._following.clear()
+            for held in self.waiting:
+                held.release()
+        self._changed()
+
+    def watch(self, call: Callable[[], None]) -> None:
+        """Have it called after each change of what is held, in whatever thread that is; it must not wait."""
+        with self._lock:
+            self._watchers = (*self._watchers, call)
+
+    def unwatch(self, call: Callable[[], None]) -> None:
+        with self._lock:
+            self._watchers = tuple(one for one in self._watchers if one != call)
+
+    # The gate, on the server's loop.
+
+    def _observe(self, event: ev.Event) -> None:
+        """What a connection was to be followed for is forgotten with it."""
+        if type(event) is ev.ConnectionClosed and self._following:
+            with self._lock:
+                for key in [key for key in self._following if key[0] == event.connection]:
+                    del self._following[key]
+
+    def _gate(self, event: ev.Event) -> Awaitable[None] | None:
+        phase = _PHASE_OF.get(type(event))
+        if phase is None or self.closed:
+            return None
+        following = self._following.get((event.connection, event.exchange)) if self._following else None
+        if phase not in (self.at if following is None else following):
+            return None
+        listened = self._of.watched.listener_of(event)
+        if listened is None:
+            return None  # another server of the same app
+        picture = picture_of(self._of.watched.server, listened, event, phase)
+        try:
+            if following is None and not self._matches(picture):
+                return None
+        except FilterError as error:  # it takes too long: the server is not to wait for it again
+            log.warning("%r is closed: %s", self, error.reason)
+            self.error = error
+            self.close()
+            return None
+        self._following.pop((event.connection, event.exchange), None)
+        return self._hold(Held(event, phase, picture, self._lock))
+
+    async def _hold(self, held: Held) -> None:
+        held.let_go = self._let_go
+        with self._lock:
+            if self.closed:
+                return
+            self._held[held.id] = held
+        self._changed()
+        try:
+            with anyio.move_on_after(self.limit):
+                await held.wait()
+        finally:
+            with self._lock:
+                late, held.over = not held.over, True
+                del self._held[held.id]
+            if late:
+                self._changed()
+        if late:
+            log.warning("%r: it goes on, for nothing is held longer than %g s", held, self.limit)
+        if held.answered is not None:
+            raise held.answered
+
+    def _let_go(self, held: Held) -> None:
+        if held.following is not None and not self.closed:
+            self._following[held.event.connection, held.event.exchange] = held.following
+        self._changed()
+
+    # The rest is its own.
+
+    def _first(self) -> Held | None:
+        waiting = self.waiting
+        if waiting:
+            return waiting[0]
+        if self.closed:
+            why = f": {self.error.reason}" if self.error is not None else ""
+            raise NotHeld(f"this stepper is closed, and holds nothing more{why}")
+        return None
+
+    def _changed(self) -> None:
+        for call in self._watchers:
+            try:
+                call()
+            except Exception:
+                self.unwatch(call)
+                log.exception("%r, told of a change, raised and is told no more", call)
+
+
+def check_limit(limit: float) -> float:
+    """Raises ValueError."""
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= sys.float_info.max:
+        raise ValueError(f"a hold's limit is a number of seconds above 0, and not infinite; got {limit!r:.40}")
+    return float(limit)

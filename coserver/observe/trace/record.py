@@ -1,0 +1,238 @@
+"""From what the recorder keeps to a trace: marks become spans, bytes become fields and bodies.
+
+Keeping is done while clients wait, folding when somebody looks.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from time import time
+from typing import Any, NamedTuple
+
+from ...lifecycle import events as ev
+from ...lifecycle import phases
+from ...protocol.head import RequestHead
+from ..snapshot.capture import Listened
+from ..text import answer_fields, decode_fields, read_request
+from .spans import ENDS, Line, Marks
+from .trace import HANDLER, RESPONSE, Body, Message, Span, Trace
+
+#: What a record costs beside its head and bodies, in bytes.
+_OVERHEAD = 500
+#: ... and what each of its marks does.
+_MARK = 150
+#: An HTTP exchange has one, or one more for an error; a TCP message may have any number of answers.
+_ONCE = frozenset({ev.ResponseStarted, ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled})
+#: What may happen any number of times in one exchange.
+_REPEATED = _ONCE | {
+    ev.Suspended, ev.Resumed, ev.SubrequestStarted, ev.SubrequestFinished, ev.SubrequestFailed, ev.SubrequestCancelled,
+}  # fmt: skip
+
+
+class Kept:
+    """The begin of a body that passes in pieces: ``size`` bytes came by, ``kept`` of them are here."""
+
+    __slots__ = ("kept", "pieces", "size")
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.size = self.kept = 0
+
+    def add(self, piece: bytes, most: int) -> int:
+        """Keep it as far as ``most`` bytes in all allow; how many more are kept now."""
+        self.size += len(piece)
+        room = most - self.kept
+        if room <= 0:
+            return 0
+        part = piece if len(piece) <= room else piece[:room]
+        self.pieces.append(part)
+        self.kept += len(part)
+        return len(part)
+
+    @property
+    def content(self) -> bytes:
+        return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+
+
+class Draft:
+    """An exchange of which more is noted than that it went smoothly. ``sent`` and ``answered`` are bodies that were
+    handed on; ``message`` is a TCP exchange's, once it is over.
+    """
+
+    # Defaults of the class, not set one by one: most exchanges never change them.
+    sent: Kept | None = None
+    answered: Kept | None = None
+    message = b""
+    skipped = 0
+    _owed: dict[Any, int] | None = None  # the ends of steps that were passed over
+
+    def __init__(self, listened: Listened) -> None:
+        self.listened = listened
+        self.http = listened.protocol == "http"
+        self.marks: Marks = []
+
+    def passes_over(self, event: Any) -> bool:
+        """Whether this mark is not kept, there being too many; of a step both marks are kept, or none."""
+        kind = type(event)
+        if kind not in _REPEATED or (self.http and kind in _ONCE):
+            return False
+        if self._owed is None:
+            self._owed = {}
+        step = getattr(event, "subrequest", 0) or getattr(event, "call", "")
+        if not (kind in ENDS or kind is ev.Resumed):
+            self._owed[step] = self._owed.get(step, 0) + 1
+            self.skipped += 1
+            return True
+        owed = self._owed.pop(step, 0)
+        if owed > 1:
+            self._owed[step] = owed - 1
+        return owed > 0
+
+    @property
+    def kept(self) -> int:
+        """Bytes of bodies that were handed on piece by piece."""
+        return (self.sent.kept if self.sent else 0) + (self.answered.kept if self.answered else 0)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in all."""
+        return _MARK * len(self.marks) // 3 + len(self.message) + self.kept
+
+
+class Record(NamedTuple):
+    """What is kept of an exchange that is over; ``size`` is what that takes, in bytes.
+
+    ``began`` is when the handler did, ``since`` when the answer did, ``at`` is ``ended`` in seconds since 1970; without
+    a ``draft`` that is all there is to know.
+    """
+
+    size: int
+    id: int
+    connection: int
+    peer: str
+    listened: Listened
+    started: float
+    began: float
+    since: float
+    ended: float
+    at: float
+    head: bytes
+    endpoint: Any
+    status: int
+    sent_size: int
+    answer_size: int
+    answer: bytes
+    draft: Draft | None
+
+    @property
+    def marks(self) -> Marks:
+        """In the order of their times: what went smoothly was told when it was over."""
+        marks: Marks = list(self.draft.marks) if self.draft is not None else []
+        if self.began:
+            marks += (ev.HandlerStarted, self.began, self.endpoint.name, ev.HandlerFinished, self.since, None)
+            marks += (ev.ResponseFinished, self.ended, self.since)
+        each = iter(marks)
+        rows = sorted(zip(each, each, each, strict=True), key=itemgetter(1))
+        return [one for row in rows for one in row]
+
+
+#: A Record's values in their order. As a bare tuple it costs a third, and most are never looked at.
+Row = tuple[Any, ...]
+
+
+def keep(exchange: Any, listened: Listened, ended: float, most: int, draft: Draft | None = None) -> Row:
+    """What is kept of an exchange, of its answer's body ``most`` bytes.
+
+    As few objects as can be, none of them made for it if it went smoothly: a thousand requests later each is freed,
+    when no cache knows it any more. So the head is kept as it came.
+    """
+    connection, head = exchange.connection, exchange.head
+    raw = head.raw if head is not None else b""
+    answer = exchange.answer_head if exchange.status else b""
+    if exchange.size > most and answer:
+        answer = answer[: answer.find(b"\r\n\r\n") + 4 + most]
+    size = _OVERHEAD + len(raw) + len(answer)
+    if draft is not None:
+        size += draft.size
+    return (size, exchange.id, connection.id, connection.peer, listened, exchange.started, exchange.untold,
+            connection.since, ended, time(), raw, exchange.endpoint, exchange.status, exchange.body_size, exchange.size,
+            answer, draft)  # fmt: skip
+
+
+def keep_message(exchange: Any, ended: float, most: int, draft: Draft) -> Row:
+    """What is kept of a TCP message's exchange, of the message ``most`` bytes."""
+    connection, message = exchange.connection, exchange.message
+    draft.message = message[:most]
+    return Record(
+        size=_OVERHEAD + draft.size, id=exchange.id, connection=connection.id, peer=connection.peer,
+        listened=draft.listened, started=exchange.started, began=0.0, since=0.0, ended=ended, at=time(), head=b"",
+        endpoint=connection, status=0, sent_size=len(message), answer_size=0, answer=b"", draft=draft,
+    )  # fmt: skip
+
+
+def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Trace:
+    """The trace of a record."""
+    one, seconds = record.listened, record.ended - record.started
+    http = one.protocol == "http"
+    marks, head, draft = record.marks, read_request(record.head), record.draft
+    line = Line(marks, record.started, seconds)
+    spans = line.spans()
+    return make(
+        id=record.id,
+        connection=record.connection,
+        server=server,
+        listener=one.name,
+        protocol=one.protocol,
+        secure=one.secure,
+        src=record.peer,
+        dst=one.address,
+        at=record.at - seconds,
+        seconds=seconds,
+        method=head.method if head is not None else "",
+        raw_target=head.target if head is not None else "",
+        host=head.host.decode("latin-1") if head is not None else "",
+        version=f"HTTP/1.{head.minor}" if head is not None else "",
+        request=_request(record, head),
+        status=record.status,
+        response=_response(record),
+        handler=(record.endpoint.name if http else record.endpoint.handler) if record.endpoint is not None else "",
+        route=record.endpoint.route if http and record.endpoint is not None else "",
+        phase=_phase(record, head, marks, spans),
+        error=line.errors[0] if line.errors else "",
+        marked=marked,
+        skipped=draft.skipped if draft is not None else 0,
+        spans=spans,
+    )
+
+
+def _request(record: Record, head: RequestHead | None) -> Message:
+    draft = record.draft
+    content = b"" if draft is None else draft.sent.content if draft.sent is not None else draft.message
+    fields = decode_fields(head.fields) if head is not None else ()
+    return Message(unmasked=fields, body=Body(content=content, size=record.sent_size))
+
+
+def _response(record: Record) -> Message:
+    head, _, content = record.answer.partition(b"\r\n\r\n")
+    size = record.answer_size
+    answered = record.draft.answered if record.draft is not None else None
+    if answered is not None:
+        content += answered.content
+        size = max(size, answered.size)
+    return Message(unmasked=answer_fields(head), body=Body(content=content, size=size))
+
+
+def _phase(record: Record, head: RequestHead | None, marks: Marks, spans: tuple[Span, ...]) -> str:
+    """Where it ended."""
+    if marks[-3] in (ev.ResponseFinished, ev.HandlerFinished):
+        return phases.RECYCLE
+    last = max((span for span in spans if span.kind in (HANDLER, RESPONSE)), key=lambda span: span.end, default=None)
+    if last is not None:
+        return phases.HANDLER if last.kind == HANDLER else phases.RESPONSE
+    if ev.RequestRead in marks[::3]:
+        return phases.BODY
+    if head is None:
+        return phases.HEAD
+    if head.length != record.sent_size:
+        return phases.BODY
+    return phases.HEAD if record.endpoint is None else phases.HANDLER  # which began before the recording

@@ -1,0 +1,177 @@
+"""What the recorder notes of each event, and how notes become spans on one axis of time.
+
+A note holds nothing alive but what is recorded: no connection, no exception with its frames. A new event is a row of
+NOTES, and a row of BEGINS or ENDS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...lifecycle import events as ev
+from ..secrets import mask_target
+from .trace import CANCELLED, FAILED, HANDLER, OK, OPEN, REQUEST, RESPONSE, STEP, SUBREQUEST, SUSPEND, Span
+
+#: Characters of an error's words.
+_WORDS = 300
+
+Kind = type[ev.Event]
+#: One after the other in a flat list: a kind, when, and a note.
+Marks = list[Any]
+
+#: What a subrequest goes through, each step ending at the moment that this attribute of it says.
+_STEPS = (
+    ("wait", "placed"), ("connect", "connected"), ("tls", "secured"), ("send", "sent"), ("first byte", "first"),
+    ("body", "ended"),
+)  # fmt: skip
+
+
+def words_of(error: BaseException) -> tuple[str, bool]:
+    """An error's words, and whether it is one: a handler that raises a 404 has not failed."""
+    status = getattr(error, "status", None)
+    try:
+        text = str(error)
+    except Exception as second:
+        text = f"(its str raises {type(second).__name__})"
+    told = f"{type(error).__name__}: {text}"[:_WORDS].encode("utf-8", "backslashreplace").decode()
+    return told, not (isinstance(status, int) and status < 500)
+
+
+def _subrequest_began(event: Any) -> tuple[Any, ...]:
+    return event.subrequest, event.upstream, f"{event.method} {event.target}"
+
+
+def _subrequest_ended(event: Any) -> tuple[Any, ...]:
+    sub = event.source
+    if isinstance(event, ev.SubrequestFinished):
+        words = str(event.status)
+    elif isinstance(event, ev.SubrequestFailed):
+        words = words_of(event.error)[0]
+    else:
+        words = ""
+    return event.subrequest, words, sub.member, [(name, getattr(sub, moment)) for name, moment in _STEPS]
+
+
+#: What the recorder keeps of each event beside its time, if anything. Others it passes over.
+NOTES: dict[Kind, Callable[[Any], Any] | None] = {
+    ev.RequestRead: None,
+    ev.RequestRefused: lambda event: event.reason,
+    ev.HandlerStarted: lambda event: event.handler,
+    ev.HandlerFinished: None,
+    ev.HandlerFailed: lambda event: words_of(event.error),
+    ev.HandlerCancelled: None,
+    ev.Suspended: lambda event: (event.call, event.on, event.where),
+    ev.Resumed: lambda event: (event.call, event.seconds),
+    ev.SubrequestStarted: _subrequest_began,
+    ev.SubrequestFinished: _subrequest_ended,
+    ev.SubrequestFailed: _subrequest_ended,
+    ev.SubrequestCancelled: _subrequest_ended,
+    ev.ResponseStarted: None,
+    ev.ResponseFinished: lambda event: event.source.connection.since,  # when it began, if that was not told
+    ev.ResponseFailed: lambda event: words_of(event.error),
+    ev.ResponseCancelled: None,
+    ev.ConnectionClosed: lambda event: event.reason,
+}
+
+BEGINS: dict[Kind, str] = {ev.HandlerStarted: HANDLER, ev.ResponseStarted: RESPONSE, ev.SubrequestStarted: SUBREQUEST}
+ENDS: dict[Kind, tuple[str, str]] = {
+    ev.HandlerFinished: (HANDLER, OK),
+    ev.HandlerFailed: (HANDLER, FAILED),
+    ev.HandlerCancelled: (HANDLER, CANCELLED),
+    ev.SubrequestFinished: (SUBREQUEST, OK),
+    ev.SubrequestFailed: (SUBREQUEST, FAILED),
+    ev.SubrequestCancelled: (SUBREQUEST, CANCELLED),
+    ev.ResponseFinished: (RESPONSE, OK),
+    ev.ResponseFailed: (RESPONSE, FAILED),
+    ev.ResponseCancelled: (RESPONSE, CANCELLED),
+}
+
+
+class Line:
+    """Goes along the marks of one exchange. Times are seconds after ``started``; it ended after ``seconds``."""
+
+    def __init__(self, marks: Marks, started: float, seconds: float) -> None:
+        self.started = started
+        self.seconds = seconds
+        self.errors: list[str] = []
+        self._read: float | None = None
+        self._begun: dict[Any, tuple[float, Any]] = {}
+        self._waits: list[tuple[float, tuple[str, str, str]]] = []
+        self._done: list[Span] = []
+        each = iter(marks)
+        for kind, at, note in zip(each, each, each, strict=True):
+            if kind in BEGINS:
+                self._begin(BEGINS[kind], at - started, note)
+            elif kind in ENDS:
+                self._end(*ENDS[kind], at - started, note)
+            elif kind is ev.Suspended:
+                self._waits.append((at - started, note))
+            elif kind is ev.Resumed:
+                self._resume(at - started, *note)
+            elif kind is ev.RequestRead:
+                self._read = at - started
+            elif note:
+                self.errors.append(note)  # refused, or closed before its end
+
+    def spans(self) -> tuple[Span, ...]:
+        """In the order of their starts, the longer first; what never ended lasts until the exchange does."""
+        found = list(self._done)
+        for key, (start, note) in self._begun.items():
+            found.append(self._span(key, (start, self.seconds), OPEN, note, None))
+        found += [_wait(note, start, self.seconds, OPEN) for start, note in self._waits]
+        found.sort(key=lambda span: (span.start, -span.end))
+        known = self._read is not None
+        end = self._read if self._read is not None else self.seconds
+        return (Span(kind=REQUEST, name="", start=0.0, end=end, outcome=OK if known else OPEN), *found)
+
+    def _begin(self, kind: str, when: float, note: Any) -> None:
+        if self._read is None:
+            self._read = when
+        self._begun[(kind, note[0]) if kind == SUBREQUEST else (kind, 0)] = (when, note)
+
+    def _end(self, kind: str, outcome: str, when: float, note: Any) -> None:
+        key = (kind, note[0]) if kind == SUBREQUEST else (kind, 0)
+        begun = self._begun.pop(key, None)
+        if begun is None and kind == SUBREQUEST:
+            return  # it began before the recording
+        if type(note) is float:
+            begun, note = begun or (note - self.started, ""), None
+        start, before = begun or (self._done[-1].end if self._done else 0.0, "")
+        if kind != SUBREQUEST and note is not None and note[1]:
+            self.errors.append(note[0])
+        self._done.append(self._span(key, (start, when), outcome, before, note))
+
+    def _resume(self, when: float, call: str, seconds: float) -> None:
+        """Several workers may wait at once, in the same call: which of them goes on is told by when it began."""
+        mine = [one for one in self._waits if one[1][0] == call]
+        if mine:
+            wait = min(mine, key=lambda one: abs(one[0] - (when - seconds)))
+            self._waits.remove(wait)
+            self._done.append(_wait(wait[1], wait[0], when, OK))
+
+    def _span(self, key: tuple[str, int], times: tuple[float, float], outcome: str, before: Any, after: Any) -> Span:
+        kind, (start, end) = key[0], times
+        if kind != SUBREQUEST:
+            detail = after[0] if after is not None else ""
+            return Span(kind=kind, name=before or "", start=start, end=end, outcome=outcome, detail=detail)
+        _, upstream, name = before
+        _, words, member, moments = after or (0, "", "", [])
+        return Span(
+            kind=kind, name=mask_target(name), start=start, end=end, outcome=outcome, upstream=upstream,
+            detail=" ".join([each for each in (words, member) if each]), children=self._steps(start, moments),
+        )  # fmt: skip
+
+    def _steps(self, start: float, moments: list[tuple[str, float]]) -> tuple[Span, ...]:
+        found = []
+        for name, moment in moments:
+            if moment:
+                end = max(moment - self.started, start)  # an answer may begin before the request is out
+                found.append(Span(kind=STEP, name=name, start=start, end=end))
+                start = end
+        return tuple(found)
+
+
+def _wait(note: tuple[str, str, str], start: float, end: float, outcome: str) -> Span:
+    call, on, where = note
+    return Span(kind=SUSPEND, name=f"{call} {on}", start=start, end=end, outcome=outcome, detail=where)

@@ -1,0 +1,187 @@
+"""A trace: one exchange that is over, from its first byte to its last, with every step on one axis of time.
+
+It is a value, and what filters ask. Secrets in its fields and its target are masked wherever it is shown; only who asks
+for ``unmasked`` sees them, and a replay sends them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import field
+from typing import Any
+
+from ...lifecycle.frozen_dataclass import frozen
+from ..secrets import mask_fields, mask_target
+from ..snapshot.rows import url_of
+from ..text import Fields
+
+#: The kinds of a span.
+REQUEST, HANDLER, SUSPEND, SUBREQUEST, RESPONSE = "request", "handler", "suspend", "subrequest", "response"
+STEP = "step"  # what a subrequest goes through
+#: How a span ended; OPEN: it had not, when the exchange did.
+OK, FAILED, CANCELLED, OPEN = "ok", "failed", "cancelled", "open"
+
+
+@frozen
+class Span:
+    """One step. ``start`` and ``end`` are seconds after the exchange's start; ``detail`` is for people.
+
+    ``children`` lie within it: what a subrequest went through, the suspensions of a handler.
+    """
+
+    kind: str
+    name: str
+    start: float
+    end: float
+    outcome: str = OK
+    detail: str = ""
+    upstream: str = ""
+    children: tuple[Span, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.end - self.start
+
+    def walk(self) -> Iterator[Span]:
+        """This and all below it."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@frozen
+class Body:
+    """``content`` is as much as was kept of ``size`` bytes; as sent, any Content-Encoding still on it."""
+
+    content: bytes = b""
+    size: int = 0
+
+    @property
+    def truncated(self) -> bool:
+        """Whether more went over the wire than was kept."""
+        return len(self.content) < self.size
+
+
+_NOTHING = Body()
+
+
+@frozen
+class Message:
+    """A request's or a response's fields and body; ``unmasked`` are the fields as they were sent."""
+
+    unmasked: Fields = field(default=(), repr=False)
+    body: Body = _NOTHING
+
+    @property
+    def fields(self) -> Fields:
+        """Secrets masked."""
+        return mask_fields(self.unmasked)
+
+    def get(self, name: str, default: str = "") -> str:
+        """The first field of this name, masked if it is a secret."""
+        wanted = name.lower()
+        return next((value for key, value in self.fields if key.lower() == wanted), default)
+
+
+@frozen
+class Trace:
+    """``at`` is seconds since 1970, ``seconds`` how long it took. ``status`` is 0 if it was never answered.
+
+    ``phase`` is where it ended, "recycle" if it went to its end; ``error`` what went wrong, in words. ``target`` is
+    masked, ``raw_target`` is not. ``skipped`` steps were too many to be kept. For TCP, request and response are the
+    messages, without framing. ``secure``: it came over TLS.
+    """
+
+    id: int
+    connection: int
+    server: str
+    listener: str
+    protocol: str
+    src: str
+    dst: str
+    at: float
+    seconds: float
+    method: str
+    raw_target: str
+    host: str
+    version: str
+    request: Message
+    status: int
+    response: Message
+    handler: str = ""
+    route: str = ""
+    phase: str = "recycle"
+    error: str = ""
+    secure: bool = False
+    marked: bool = False
+    skipped: int = 0
+    spans: tuple[Span, ...] = ()
+
+    def __repr__(self) -> str:
+        what = f"{self.method} {self.url}" if self.method else self.url
+        return f"<{type(self).__name__} {self.id} {what} {self.status or 'unanswered'} {self.seconds * 1e3:.1f} ms>"
+
+    @property
+    def target(self) -> str:
+        """The target, with secrets in its query masked."""
+        return mask_target(self.raw_target)
+
+    @property
+    def url(self) -> str:
+        """The whole URL, with its secrets masked."""
+        return mask_target(self.raw_url)
+
+    @property
+    def raw_url(self) -> str:
+        """As it was asked for, secrets and all."""
+        return url_of(self, self.raw_target)
+
+    def walk(self) -> Iterator[Span]:
+        """All spans, each before what lies within it."""
+        for span in self.spans:
+            yield from span.walk()
+
+    @property
+    def upstreams(self) -> Sequence[str]:
+        """The names of the upstreams that it asked, one for each subrequest."""
+        return [span.upstream for span in self.walk() if span.upstream]
+
+    def request_lines(self) -> Iterable[str]:
+        return [f"{name}: {value}" for name, value in self.request.fields]
+
+    def response_lines(self) -> Iterable[str]:
+        return [f"{name}: {value}" for name, value in self.response.fields]
+
+    def request_content(self) -> bytes:
+        return self.request.body.content
+
+    def response_content(self) -> bytes:
+        return self.response.body.content
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, masked; bodies are left to the HAR, but for their sizes."""
+        names = (
+            "id", "connection", "server", "listener", "protocol", "src", "dst", "at", "seconds", "method", "target",
+            "url", "version", "status", "handler", "route", "phase", "error", "marked",
+            "skipped", "secure",
+        )  # fmt: skip
+        found: dict[str, Any] = {name: getattr(self, name) for name in names}
+        found["request_size"], found["response_size"] = self.request.body.size, self.response.body.size
+        found["spans"] = [span_dict(span) for span in self.spans]
+        return found
+
+
+def span_dict(span: Span) -> dict[str, Any]:
+    """Plain values for JSON; what is empty is left out."""
+    found: dict[str, Any] = {
+        "kind": span.kind, "name": span.name, "start": round(span.start, 9), "end": round(span.end, 9),
+        "outcome": span.outcome,
+    }  # fmt: skip
+    if span.detail:
+        found["detail"] = span.detail
+    if span.upstream:
+        found["upstream"] = span.upstream
+    if span.children:
+        found["children"] = [span_dict(child) for child in span.children]
+    return found

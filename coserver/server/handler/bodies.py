@@ -1,0 +1,161 @@
+"""A file as a response's body: opened and looked at where the handler names it, so that what is wrong is raised there.
+
+What of it a request gets, and how it is sent, is ``files``'s to say.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ...protocol.ranges import Span
+
+#: mimetypes calls these encodings of another type; here the file is what it is, and nobody is to unpack it on the way.
+_COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz",
+               "compress": "application/x-compress", "br": "application/x-brotli"}  # fmt: skip
+_types: dict[str, str] = {}
+# Suffixes may come from data: these are more than any site has.
+_TYPES_MAX = 512
+
+
+class OpenFile:
+    """A regular file, open to be read; ``size`` in bytes, ``modified`` in seconds since 1970. Closes itself at last."""
+
+    __slots__ = ("etag", "fd", "modified", "modified_ns", "path", "size")
+
+    def __init__(self, path: str) -> None:
+        """Raises OSError."""
+        self.fd = -1
+        self.path = path
+        # Not blocking: to open a pipe would wait for somebody to write into it. A regular file takes no notice.
+        self.fd = fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            self.close()
+            if stat.S_ISDIR(info.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            raise OSError(errno.EINVAL, "Not a regular file", path)
+        self.size = info.st_size
+        self.modified_ns = info.st_mtime_ns
+        self.modified = self.modified_ns // 1_000_000_000
+        #: Strong: whatever rewrites a file changes its time, and what replaces it is another file.
+        self.etag = f'"{self.modified_ns:x}-{self.size:x}-{info.st_ino:x}"'
+
+    def __repr__(self) -> str:
+        return f"<OpenFile {self.path!r} fd={self.fd} {self.size} bytes>"
+
+    def real_path(self) -> str:
+        """Where the very file lies that has been opened, symbolic links followed. Raises OSError."""
+        try:
+            return os.readlink(f"/proc/self/fd/{self.fd}")
+        except OSError:  # no Linux, or no /proc
+            return os.path.realpath(self.path, strict=True)
+
+    def close(self) -> None:
+        """Twice is fine."""
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+    __del__ = close
+
+
+class FileBody:
+    """The file at ``path``. Of a Response that is given more than once, each use after the first opens it anew."""
+
+    __slots__ = ("_file", "path", "what")
+
+    def __init__(self, path: str) -> None:
+        """Raises OSError if it cannot be read or is no regular file."""
+        self.path = path
+        self.what = f"the file {path}"
+        self._file: OpenFile | None = OpenFile(path)
+
+    def __repr__(self) -> str:
+        return f"<FileBody {self.path!r}>"
+
+    @property
+    def content_type(self) -> str:
+        return type_of(self.path)
+
+    def open(self) -> OpenFile:
+        """The caller's to close. Raises OSError."""
+        file, self._file = self._file, None
+        return file or OpenFile(self.path)
+
+    def real_path(self) -> str:
+        """Where it lies, symbolic links followed. Raises OSError."""
+        file = self.open()
+        self.give_back(file)
+        return file.real_path()
+
+    def give_back(self, file: OpenFile) -> None:
+        """Of use to the next who opens it."""
+        if self._file is None:
+            self._file = file
+        else:
+            file.close()
+
+    def close(self) -> None:
+        """Let go of a file that nobody is going to be sent."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+
+class FilePart:
+    """What of an open file is sent: bytes and spans in turn, ``size`` bytes in all."""
+
+    __slots__ = ("file", "pieces", "size")
+
+    def __init__(self, file: OpenFile, pieces: list[bytes | Span], size: int) -> None:
+        self.file = file
+        self.pieces = pieces
+        self.size = size
+
+    def __repr__(self) -> str:
+        return f"<FilePart of {self.file.path!r}, {self.size} bytes>"
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def type_of(path: str) -> str:
+    """The content type that a file's suffix stands for; text is taken to be UTF-8."""
+    suffix = os.path.splitext(path)[1].lower()
+    found = _types.get(suffix)
+    if found is None:
+        import mimetypes  # it reads the system's tables
+
+        guess, encoding = mimetypes.guess_type(f"x{suffix}")
+        found = _COMPRESSED.get(encoding) if encoding else guess
+        found = found or "application/octet-stream"
+        if found.startswith("text/"):
+            found += "; charset=utf-8"
+        if len(_types) < _TYPES_MAX:
+            _types[suffix] = found
+    return found
+
+
+def disposition(name: str) -> str:
+    """``Content-Disposition`` of a file to be saved as ``name`` (RFC 6266 §4); a path's separators become "_"."""
+    safe = "".join("_" if char in "/\\" or not char.isprintable() else char for char in name)
+    plain = safe.encode("ascii", "replace").decode().replace("?", "_").replace('"', "_").replace("%", "_")
+    if plain == safe:
+        return f'attachment; filename="{safe}"'
+    from urllib.parse import quote
+
+    # RFC 8187; the plain one is for who does not know it. Some decode percent signs there, hence none.
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(safe, safe='', errors='replace')}"
+
+
+def check_fields(headers: Mapping[str, str] | Any) -> None:
+    """Raises ValueError for fields that the body's length goes into, which nobody knows yet."""
+    names = headers if isinstance(headers, Mapping) else [name for name, _ in headers]
+    for name in names:
+        if name.lower() in ("content-length", "content-range"):
+            raise ValueError(f"{name} is the server's to say, which knows what the request asks for; leave it out")

@@ -1,0 +1,144 @@
+"""A handler made ready to be called: what it wants by name, what it is (``def``, ``async def``, generator).
+
+Whatever is wrong with a handler's signature is said when the app starts, never at the first request.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from .errors import AppError
+
+if TYPE_CHECKING:
+    from ..limits import RouteLimits
+    from .error_handlers import ErrorHandlers
+
+#: A path parameter's type by annotation; ``{name:type}`` says it in the route instead.
+ANNOTATIONS: dict[Any, str] = {str: "str", int: "int", float: "float", UUID: "uuid"}
+
+AWAIT, WORKER, DIRECT = "on the loop", "in a worker", "as an async generator"
+
+
+class Endpoint:
+    """One handler of one route or listener.
+
+    ``call(subject, params)`` starts it; the subject may be None unless ``takes_subject``. ``kind`` is AWAIT (an
+    ``async def``), WORKER (a ``def``), or DIRECT (an async generator function, whose call runs nothing yet).
+    """
+
+    __slots__ = ("app", "call", "errors", "handler", "kind", "limits", "name", "route", "stream", "takes_subject")
+
+    def __init__(
+        self, handler: Callable[..., Any], offered: str, params: tuple[str, ...], *, stream: bool = False
+    ) -> None:
+        """``offered`` is what every handler of this kind may ask for: "request" or "connection". Raises AppError."""
+        self.handler = handler
+        self.name = describe(handler)
+        self.stream = stream
+        self.limits: RouteLimits | None = None  # that its route has in the place of the listener's
+        self.route = ""  # the path that leads to it, with its parameters' names
+        self.app: Any = None  # whose handler it is
+        self.errors: tuple[ErrorHandlers, ...] = ()  # of its app, then of those that mount it
+        self.kind = kind_of(handler)
+        self.call = _bind(handler, self.name, offered, params)
+        self.takes_subject = offered in inspect.signature(handler).parameters
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.name} {self.kind}>"
+
+
+def kind_of(handler: Callable[..., Any]) -> str:
+    """AWAIT, WORKER or DIRECT; a partial and an object with ``__call__`` are what they call."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    for each in (handler, getattr(handler, "__call__", None)):  # noqa: B004 - the method itself is wanted
+        if inspect.iscoroutinefunction(each):
+            return AWAIT
+        if inspect.isasyncgenfunction(each):
+            return DIRECT
+    return WORKER
+
+
+def describe(handler: Callable[..., Any]) -> str:
+    """A handler's name as people see it in tables and messages."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    return getattr(handler, "__qualname__", None) or type(handler).__qualname__
+
+
+def annotated_types(handler: Callable[..., Any]) -> dict[str, str]:
+    """The path types that a handler's annotations name, by parameter. Unknown annotations count as none."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    function = inspect.unwrap(handler if inspect.isroutine(handler) else type(handler).__call__)
+    namespace = getattr(function, "__globals__", {})
+    found: dict[str, str] = {}
+    for name, hint in getattr(function, "__annotations__", {}).items():
+        try:
+            # One by one: a name imported for type checkers only must not cost the others their types.
+            found[name] = ANNOTATIONS[eval(hint, namespace) if isinstance(hint, str) else hint]
+        except Exception:  # unknown, unresolved or unhashable: the route decides then
+            continue
+    return found
+
+
+def _bind(
+    handler: Callable[..., Any], name: str, offered: str, params: tuple[str, ...]
+) -> Callable[[Any, Mapping[str, Any]], Any]:
+    """A function (subject, params) -> whatever the handler returns, doing only what this signature needs."""
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError) as error:
+        raise AppError(f"{name} has no signature to bind parameters by: wrap it in a def") from error
+    wanted, positional, takes_any = _wanted(signature, name, {offered, *params})
+    if not takes_any and (missing := set(params) - set(wanted)):
+        raise AppError(f"{name}: the route has {_list(missing)}, but the handler takes no such parameter; add it")
+    if positional:
+
+        def named(values: Mapping[str, Any]) -> Iterable[str]:
+            return {**dict.fromkeys(wanted), **values} if takes_any else wanted
+
+        return lambda subject, values: handler(
+            *(subject if each == offered else values[each] for each in positional),
+            **{each: subject if each == offered else values[each] for each in named(values) if each not in positional},
+        )
+    if takes_any or set(wanted) - {offered}:
+        if offered in wanted:
+            return lambda subject, values: handler(**{offered: subject}, **values)
+        return lambda subject, values: handler(**values)
+    if wanted:
+        first = next(iter(signature.parameters.values()))
+        if first.kind is first.POSITIONAL_OR_KEYWORD and first.name == offered:
+            return lambda subject, values: handler(subject)
+        return lambda subject, values: handler(**{offered: subject})
+    return lambda subject, values: handler()
+
+
+def _wanted(signature: inspect.Signature, name: str, known: set[str]) -> tuple[list[str], list[str], bool]:
+    """The parameters to fill, those of them that are positional only, and whether ``**anything`` is taken."""
+    wanted: list[str] = []
+    positional: list[str] = []
+    takes_any = False
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            takes_any = True
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            continue
+        elif parameter.name in known:
+            wanted.append(parameter.name)
+            if parameter.kind is parameter.POSITIONAL_ONLY:
+                positional.append(parameter.name)
+        elif parameter.default is parameter.empty:
+            raise AppError(
+                f"{name} asks for {parameter.name!r}, which nothing provides; it may take {_list(known)}, "
+                f"or give {parameter.name!r} a default"
+            )
+    return wanted, positional, takes_any
+
+
+def _list(names: set[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(names))

@@ -1,0 +1,135 @@
+"""An app's own answers to errors: by status, or by the exception's class.
+
+``@app.error(404)`` answers what has that status, found by the router or raised by a handler; ``@app.error(ValueError)``
+what a handler raised. The app that a route belongs to is asked first, then the apps that it is mounted in.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
+from types import CoroutineType
+from typing import Any
+
+from ...upstream.errors import UpstreamError
+from .endpoint import AWAIT, Endpoint
+from .errors import AppError, HTTPException
+from .params import MissingValue
+from .response import Response, error_response, to_response
+
+#: What a MissingValue is besides an HTTPException.
+_LOOKUPS = (KeyError, LookupError)
+
+
+class ErrorEndpoint(Endpoint):
+    """A handler for errors: it may ask for ``request`` and ``error``. Its request's body may not have been read."""
+
+    __slots__ = ()
+
+    def __init__(self, handler: Callable[..., Any]) -> None:
+        """Raises AppError."""
+        wants_error = "error" in inspect.signature(handler).parameters
+        super().__init__(handler, "request", ("error",) if wants_error else (), stream=True)
+        run = self.call
+
+        def call(request: Any, params: Mapping[str, Any]) -> Any:
+            return _answer(run(request, params if wants_error else {}), params["error"])
+
+        async def call_async(request: Any, params: Mapping[str, Any]) -> Any:
+            return _answer(await run(request, params if wants_error else {}), params["error"])
+
+        self.call = call_async if self.kind is AWAIT else call
+
+
+class ErrorHandlers:
+    """The error handlers of one app. Adding one replaces the one for the same status or class."""
+
+    def __init__(self) -> None:
+        self._by_status: dict[int, ErrorEndpoint] = {}
+        self._by_type: dict[type[Exception], ErrorEndpoint] = {}
+
+    def add(self, what: int | type[Exception], endpoint: ErrorEndpoint) -> None:
+        """Answer this status, or exceptions of this class, by ``endpoint``."""
+        if isinstance(what, int):
+            self._by_status[what] = endpoint
+        else:
+            self._by_type[what] = endpoint
+
+    def __iter__(self) -> Iterator[ErrorEndpoint]:
+        return iter((*self._by_status.values(), *self._by_type.values()))
+
+    def __reduce__(self) -> Any:
+        """To another process: the handlers as they were declared."""
+        given = [(what, one.handler) for what, one in (*self._by_status.items(), *self._by_type.items())]
+        return _declared_again, (given,)
+
+    def find(self, error: Exception) -> tuple[ErrorEndpoint | None, bool]:
+        """The handler for ``error``, and whether the app expects it: it names its status or a class of its own.
+
+        The nearest class counts. What no handler's class fits is a 500. What a client left out is
+        a KeyError to the handler that asked for it, but none of the app's.
+        """
+        status = error.status if isinstance(error, HTTPException | UpstreamError) else 0
+        if status in self._by_status:
+            return self._by_status[status], True
+        missing = isinstance(error, MissingValue)
+        for kind in type(error).__mro__:
+            if kind in self._by_type and not (missing and kind in _LOOKUPS):
+                return self._by_type[kind], kind is not Exception
+        return (None if status else self._by_status.get(500)), False
+
+
+def _declared_again(given: list[tuple[Any, Callable[..., Any]]]) -> ErrorHandlers:
+    handlers = ErrorHandlers()
+    for what, handler in given:
+        handlers.add(what, ErrorEndpoint(handler))
+    return handlers
+
+
+def check_error_key(what: Any) -> int | type[Exception]:
+    """What ``@app.error`` is for: a status from 400 to 599, or an exception class. Raises AppError."""
+    if isinstance(what, int) and not isinstance(what, bool) and 400 <= what <= 599:
+        return what
+    if isinstance(what, type) and issubclass(what, Exception):
+        return what
+    raise AppError(f"an error handler is for a status from 400 to 599 or a subclass of Exception; got {what!r}")
+
+
+def find_handler(error: Exception, tables: Iterable[ErrorHandlers]) -> tuple[ErrorEndpoint | None, bool]:
+    """The first of ``tables`` that has a handler for ``error`` decides."""
+    for table in tables:
+        endpoint, expected = table.find(error)
+        if endpoint is not None:
+            return endpoint, expected
+    return None, False
+
+
+def plain_answer(error: BaseException) -> Response:
+    """What a client reads where no handler answers: an HTTPException's own words, and of others nothing but a status.
+
+    An upstream's failure is 502, 504 or 508; of anything else, 500.
+    """
+    if isinstance(error, HTTPException):
+        return error_response(error)
+    return error_response(HTTPException(error.status if isinstance(error, UpstreamError) else 500))
+
+
+def _answer(value: Any, error: Exception) -> Any:
+    """What an error handler returned, with the error's status and fields unless it says its own; None: the usual."""
+    if isinstance(value, CoroutineType):  # a lambda or a decorator that hides an async def
+        return _answer_later(value, error)
+    if value is None:
+        return plain_answer(error)
+    response = copy(to_response(value))
+    if not isinstance(value, Response | tuple):
+        response.status = error.status if isinstance(error, HTTPException | UpstreamError) else 500
+    if isinstance(error, HTTPException):  # a 405 must say Allow, whoever words it (RFC 9110 §15.5.6)
+        given = {name.lower() for name, _ in response.fields}
+        added = [(name, text) for name, text in error.headers.items() if name.lower() not in given]
+        response.fields = [*response.fields, *added]
+    return response
+
+
+async def _answer_later(value: CoroutineType[Any, Any, Any], error: Exception) -> Any:
+    return _answer(await value, error)

@@ -1,0 +1,52 @@
+"""What a handler may raise to answer with an error, and what is raised at a developer for a mistake in an app."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .error_handlers import ErrorHandlers
+
+
+class HTTPException(Exception):
+    """Raised by a handler: the answer is ``status`` with ``detail`` as text. ``headers`` go with it."""
+
+    #: The field of Limits that the request broke, if that is what it is: counted, and told in the log.
+    limit = ""
+    #: Whose error handlers are asked, where no handler of a route raised it: the router knows.
+    tables: tuple[ErrorHandlers, ...] = ()
+
+    def __init__(self, status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+        if not 400 <= status <= 599:
+            raise ValueError(
+                f"an HTTPException's status is from 400 to 599; got {status}. Return a Response for others"
+            )
+        self.status = status
+        self.detail = phrase(status) if detail is None else detail
+        self.headers = dict(headers or {})
+        super().__init__(f"{status} {self.detail}")
+
+
+def too_much(detail: str, limit: str, status: int = 413) -> HTTPException:
+    """The request went beyond ``limit``, a field of Limits."""
+    error = HTTPException(status, detail)
+    error.limit = limit
+    return error
+
+
+class AppError(Exception):
+    """An app is put together wrongly: a route, a parameter, a name. The message says where and the way out."""
+
+
+class ClientLeft(Exception):
+    """The client left while its request's body was being read; nothing is owed to it any more."""
+
+
+def phrase(status: int) -> str:
+    """The reason phrase of a status (RFC 9110 §15), or its class's for an unregistered one."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Client Error" if status < 500 else "Server Error"

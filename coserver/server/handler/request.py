@@ -1,0 +1,304 @@
+"""The request as a handler sees it. Its body has been read before the handler starts, or is read by ``stream()``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any
+
+from ...protocol.errors import RemoteProtocolError
+from ...protocol.fields import Headers, RawFields
+from ...protocol.head import RequestHead
+from ...protocol.jsons import decode_json
+from ...protocol.values import decode_text, parse_urlencoded
+from ...transport.tls_info import TlsInfo
+from ..identity import host_of, make_request_id
+from ..limits import Limits
+from .errors import HTTPException, too_much
+from .params import Given, GivenHeaders
+from .request_stream import RequestStream
+
+if TYPE_CHECKING:
+    from ..connection.base import Accepted
+    from ..http.exchange import Exchange
+    from ..service import Service
+    from .forms import Form
+    from .trusted_proxies import Trust
+    from .uploads import Spool
+
+
+class Request:
+    """One HTTP request.
+
+    ``params`` are the path's parameters, ``peer`` the client's address as text. Everything else is worked out when it
+    is asked for.
+    """
+
+    # Defaults of the class, not set one by one: most requests never change them.
+    _body: bytes | None = b""
+    _file: IO[bytes] | None = None
+    _headers: Headers | None = None
+    _query: Given[str] | None = None
+    _cookies: Given[str] | None = None
+    _form: Form | None = None
+    spool: Spool | None = None  # where ``body_file`` lies, if not in memory
+    _pieces: Callable[[], Awaitable[bytes]] | None = None
+    _client: str | None = None
+    _request_id: str | None = None
+    trailers_raw: RawFields = []  # noqa: RUF012 - replaced, never changed
+
+    def __init__(
+        self, head: RequestHead, number: int, peer: str, params: Mapping[str, Any], connection: Accepted | None = None
+    ) -> None:
+        self.head = head
+        self.id = number
+        self.peer = peer
+        self.params = params
+        self._connection = connection  # not the exchange: that holds this request, and a cycle waits for the collector
+
+    def __repr__(self) -> str:
+        return f"<Request {self.id} {self.method} {self.target} from {self.peer}>"
+
+    @property
+    def method(self) -> str:
+        """As it was sent, in capitals: "GET" (RFC 9110 §9)."""
+        return self.head.method
+
+    @property
+    def target(self) -> str:
+        """The request-target as sent (RFC 9112 §3.2)."""
+        return self.head.target
+
+    @property
+    def path(self) -> str:
+        """The target's path, percent-encoding undone."""
+        return self.head.plain_path
+
+    @property
+    def query_string(self) -> str:
+        """What follows the "?", as sent."""
+        return self.head.query
+
+    @property
+    def query(self) -> Given[str]:
+        """The query's parameters, decoded (WHATWG URL §5.1). Raises HTTPException (400) beyond ``Limits.form_fields``.
+
+        ``query["page"]`` is the first value, a 400 for the client if there is none; ``query.get("page", 1, type=int)``
+        a 400 for what is no number; ``query.get_all("tag")`` every value.
+        """
+        if self._query is None:
+            try:
+                pairs = parse_urlencoded(self.head.query.encode(), self._limits.form_fields)
+            except RemoteProtocolError as error:
+                raise too_much(f"The query is too long: {error.reason}", "form_fields", 400) from error
+            self._query = Given("query parameter", pairs)
+        return self._query
+
+    @property
+    def cookies(self) -> Given[str]:
+        """The cookies that the client sent (RFC 6265 §5.4), of equal names the first; what is none is passed over."""
+        if self._cookies is None:
+            from ...protocol.cookies import parse_cookies
+
+            fields = [value for name, value in self.head.fields if name == b"cookie"]
+            self._cookies = Given("cookie", parse_cookies(fields))
+        return self._cookies
+
+    @property
+    def _limits(self) -> Limits:
+        return self._connection.limits if self._connection is not None else Limits()
+
+    @property
+    def http_version(self) -> str:
+        """The HTTP version, "1.1" or "1.0"."""
+        return f"1.{self.head.minor}"
+
+    @property
+    def host(self) -> str:
+        """The authority that the request is for: the target's, else the Host field's; "" if HTTP/1.0 sent none.
+
+        Behind trusted peers it is what their X-Forwarded-Host, or Forwarded, says.
+        """
+        trust = self._trust
+        said = trust.host(self.peer, self.head.fields) if trust is not None else ""
+        return said or self.head.host.decode("ascii")
+
+    @property
+    def client(self) -> str:
+        """The client's address without a port: the peer's, or behind trusted peers what their X-Forwarded-For, or
+        Forwarded, says.
+
+        "unix" for a client on a UNIX socket. See ``Settings.trusted_peers``, ``forwarded_fields``.
+        """
+        if self._client is None:
+            trust = self._trust
+            self._client = trust.client(self.peer, self.head.fields) if trust is not None else host_of(self.peer)
+        return self._client
+
+    @property
+    def trusts_peer(self) -> bool:
+        """Whether the peer is one of ``Settings.trusted_peers``."""
+        trust = self._trust
+        return trust is not None and trust.trusts(self.peer)
+
+    def forwarded_fields(self) -> list[tuple[str, str]]:
+        """What an upstream is told of who asked, and how: X-Forwarded-For, -Proto, -Host. See ``Upstream.forward``."""
+        from .gateway import forwarded_fields
+
+        return forwarded_fields(self)
+
+    @property
+    def scheme(self) -> str:
+        """What a trusted peer's X-Forwarded-Proto, or Forwarded, says, "http" or "https"; else what is spoken here."""
+        spoken, trust = "http" if self.tls is None else "https", self._trust
+        return trust.scheme(self.peer, self.head.fields, spoken) if trust is not None else spoken
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """What was agreed on by TLS, and the client's certificate; None without TLS. A proxy's TLS is not seen here."""
+        return self._connection.tls if self._connection is not None else None
+
+    @property
+    def request_id(self) -> str:
+        """The X-Request-ID of a trusted peer, if it is 1 to 128 visible ASCII characters; else one that is made."""
+        if self._request_id is None:
+            trust = self._trust
+            given = trust.request_id(self.peer, self.head.fields) if trust is not None else None
+            self._request_id = given or make_request_id(self.id)
+        return self._request_id
+
+    @property
+    def _trust(self) -> Trust | None:
+        return self._connection.service.trust if self._connection is not None else None
+
+    @property
+    def headers(self) -> Headers:
+        """Its fields. ``headers[name]`` raises MissingValue (400) if the client left it out."""
+        if self._headers is None:
+            self._headers = GivenHeaders(self.head.fields)
+        return self._headers
+
+    @property
+    def trailers(self) -> Headers:
+        """The fields that came after a chunked body; empty until it has been read (RFC 9110 §6.5)."""
+        return Headers(self.trailers_raw)
+
+    @property
+    def body(self) -> bytes:
+        """The whole body. Raises RuntimeError in a route with ``stream=True``, which reads ``stream()``."""
+        if self._body is None:
+            file = self.body_file
+            self._body = file.read()
+            file.seek(0)
+        return self._body
+
+    @property
+    def body_file(self) -> IO[bytes]:
+        """The body as a binary file, at its start; on disk if it was longer than ``Limits.body_buffer``."""
+        if self._pieces is not None:
+            raise RuntimeError(
+                "this route has stream=True: read 'async for piece in request.stream()' (in a def: 'for')"
+            )
+        if self._file is None:
+            from io import BytesIO
+
+            self._file = BytesIO(self._body or b"")
+        self._file.seek(0)
+        return self._file
+
+    def text(self) -> str:
+        """The body as text, in the charset that Content-Type names or UTF-8. Raises HTTPException (400)."""
+        content_type = self.headers.get("content-type", "")
+        _, _, charset = content_type.lower().partition("charset=")
+        charset = charset.split(";")[0].strip(" \"'") or "utf-8"
+        try:
+            return decode_text(self.body, charset)
+        except ValueError as error:
+            raise HTTPException(400, f"The body is not text in {charset}: {error}") from error
+
+    def json(self) -> Any:
+        """The body as JSON (RFC 8259): UTF-8, without NaN. Raises HTTPException (400) for what is none.
+
+        Integers keep every digit. Whatever this returns may be returned again.
+        """
+        try:
+            return decode_json(self.body)
+        except ValueError as error:
+            raise HTTPException(400, f"The body is not JSON: {error}") from error
+
+    def form(self) -> Form:
+        """The body as a form, urlencoded or multipart (RFC 7578): str for text, Upload for a file; read once and kept.
+
+        Raises HTTPException: 400 for what is none, 413 beyond ``Limits.form_fields`` or ``Limits.form_text``, 415 for
+        another Content-Type; RuntimeError in a route with ``stream=True``, which reads ``stream()``.
+        """
+        if self._form is None:
+            from .forms import read_form
+
+            self.body_file  # noqa: B018 - raises RuntimeError for a stream
+            self._form = read_form(self, self._limits)
+        return self._form
+
+    def stream(self) -> RequestStream:
+        """The body piece by piece as it comes, ``async for`` or, in a ``def``, ``for``.
+
+        Nothing is read ahead: the client waits while the handler does. Works in every route; only with ``stream=True``
+        does the handler start before the body is there. Raises ClientLeft if the client leaves in the middle.
+        """
+        return RequestStream(self._pieces or self._whole())
+
+    def _whole(self) -> Callable[[], Awaitable[bytes]]:
+        file = self.body_file
+
+        async def read() -> bytes:
+            return file.read(64 * 1024)
+
+        return read
+
+    def after(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> None:
+        """Call ``function``, a ``def`` or an ``async def``, when the response has been sent.
+
+        Several are called in turn. The client does not wait for them, a drain does. Nothing is called if the handler
+        fails or is cancelled. Raises RuntimeError once the response has been sent.
+        """
+        exchange = self._under_way("after()")
+        if exchange.after is None:
+            exchange.after = []
+        exchange.after.append(partial(function, *args, **keywords))
+
+    @property
+    def service(self) -> Service:
+        """The listener that the request came to, as its connections see it. Raises RuntimeError when all is over."""
+        service: Service = self._under_way("service").connection.service
+        return service
+
+    @property
+    def app(self) -> Any:
+        """The App that the handler belongs to; under a mounted one, that. Raises RuntimeError when all is over."""
+        return self._under_way("app").endpoint.app
+
+    @property
+    def content(self) -> bytes:
+        """The body as far as it lies in memory: nothing of one that is streamed or on disk. Never raises."""
+        return self._body or b""
+
+    def _under_way(self, what: str) -> Exchange:
+        exchange: Exchange | None = self._connection.exchange if self._connection is not None else None
+        if exchange is None or exchange.id != self.id:
+            raise RuntimeError(f"request.{what} is for the handler: its response has been sent already")
+        return exchange
+
+    # The four below are the connection's.
+
+    def set_body(self, body: bytes) -> None:
+        self._body = body
+
+    def set_body_file(self, file: IO[bytes]) -> None:
+        self._file, self._body = file, None
+
+    def set_spool(self, spool: Spool) -> None:
+        self.spool = spool
+        self.set_body_file(spool.file)
+
+    def set_pieces(self, pieces: Callable[[], Awaitable[bytes]]) -> None:
+        self._pieces, self._body = pieces, None

@@ -1,0 +1,295 @@
+"""The answer a handler gives, and how what it returned becomes one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from os import PathLike, fsdecode
+from os.path import basename
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from ...protocol.errors import LocalProtocolError
+from ...protocol.jsons import encode_json
+from ...upstream.response import StreamedUpstreamResponse, UpstreamResponse
+from .bodies import FileBody, FilePart, check_fields, disposition
+from .errors import HTTPException, phrase
+from .eventbody import EventBody
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+TEXT = "text/plain; charset=utf-8"
+BYTES = "application/octet-stream"
+JSON = "application/json"
+
+Body = bytes | Iterator[Any] | AsyncIterator[Any] | FileBody | FilePart | EventBody
+
+
+class Response:
+    """A status, fields and a body: str, bytes, or an iterator or async iterator of either, which is streamed.
+
+    ``trailers`` is a mapping that is read when the stream has ended, so that the stream may fill it (RFC 9110 §6.5).
+    ``content_type`` defaults to text for str and to bytes for the rest; "" leaves it out.
+    """
+
+    # Defaults of the class: what a handler's plain str needs is then its body alone.
+    body: Body = b""
+    status = 200
+    content_type = TEXT
+    fields: Sequence[tuple[str, str]] = ()
+    trailers: Mapping[str, str] | None = None
+
+    def __init__(
+        self,
+        body: str | Body | bytearray | memoryview = b"",
+        status: int = 200,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        *,
+        content_type: str | None = None,
+        trailers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.status = status
+        if headers:
+            self.fields = list(headers.items() if isinstance(headers, Mapping) else headers)
+            content_type = self._take_content_type(content_type)
+        self.body, natural_type = as_body(body)
+        self.content_type = natural_type if content_type is None else content_type
+        self.trailers = trailers
+
+    def __repr__(self) -> str:
+        body = self.body
+        size = f"{len(body)} bytes" if isinstance(body, bytes) else getattr(body, "what", "a stream")
+        return f"<Response {self.status} {self.content_type or 'no type'}, {size}>"
+
+    @classmethod
+    def json(cls, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+        """``value`` as JSON. Raises TypeError or ValueError for what JSON cannot say."""
+        return cls(encode_json(value), status, headers, content_type=JSON)
+
+    @classmethod
+    def redirect(cls, target: str, status: int = 302) -> Response:
+        """Send the client to ``target``, a URL or a path; what a URL cannot hold is percent-encoded.
+
+        301 and 308 are for good and may be cached; 303 turns any method into GET, 307 and 308 keep it. Raises
+        ValueError for another status.
+        """
+        if status not in (301, 302, 303, 307, 308):
+            raise ValueError(f"a redirect's status is 301, 302, 303, 307 or 308; got {status!r}")
+        if not isinstance(target, str) or not target:
+            raise ValueError(f"a redirect needs a URL or a path; got {target!r}")
+        # Line ends, blanks, quotes and angle brackets are not among the safe ones: nothing leaves the field or, should
+        # a browser take the text for HTML, the text.
+        location = quote(target, safe="%/:?#[]@!$&'()*+,;=~", errors="replace")
+        return cls(f"{status} {phrase(status)}\n{location}\n", status, {"location": location})
+
+    @classmethod
+    def file(
+        cls,
+        path: str | PathLike[str],
+        *,
+        content_type: str | None = None,
+        download: bool | str | None = None,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """The file at ``path``, whole or the part that the request asks for (RFC 9110 §13, §14).
+
+        Its type is what its suffix says unless given. ``download`` has a browser save it, under this name or its own.
+        An ETag or Last-Modified in ``headers`` takes the place of the file's own. Raises OSError if it cannot be read
+        (FileNotFoundError, IsADirectoryError, PermissionError), ValueError.
+        """
+        path = fsdecode(path)
+        if headers:
+            check_fields(headers)
+        response = cls(FileBody(path), status, headers, content_type=content_type)
+        if download:
+            name = basename(path) if download is True else download
+            response.fields = [*response.fields, ("content-disposition", disposition(name))]
+        return response
+
+    @classmethod
+    def events(
+        cls, source: Any, *, heartbeat: float | None = 15.0, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """Server-sent events from a generator, an async generator or another iterable: str, dict (JSON) or Event.
+
+        After ``heartbeat`` silent seconds a comment tells all on the way that the connection is alive; None: never. A
+        browser that comes again names the last ``Event.id`` that it saw in ``request.headers["last-event-id"]``. When
+        the client leaves or the server stops, the source is closed. Raises TypeError, ValueError.
+        """
+        if headers:
+            check_fields(headers)
+        response = cls(EventBody(source, heartbeat), 200, headers)
+        given = {name.lower() for name, _ in response.fields}
+        # nginx would else keep events until its buffer is full.
+        usual = (("cache-control", "no-store"), ("x-accel-buffering", "no"))
+        response.fields = [*response.fields, *(field for field in usual if field[0] not in given)]
+        return response
+
+    def set_cookie(
+        self,
+        name: str,
+        value: str,
+        *,
+        max_age: int | None = None,
+        expires: datetime | float | None = None,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: str | None = "lax",
+    ) -> None:
+        """Have the client keep a cookie (RFC 6265 §4.1); any text is a value, and comes back in ``request.cookies``.
+
+        ``max_age`` in seconds; ``expires`` a datetime with a time zone, or seconds from now; without either it lasts as
+        long as the browser runs. ``samesite`` is "lax", "strict", "none" or None (not said). Browsers drop, without a
+        word, a cookie of more than 4,096 bytes. Raises ValueError for what they would not take as it is meant.
+        """
+        from ...protocol.cookies import Attributes, encode_cookie
+
+        attributes: Attributes = {
+            "max_age": max_age,
+            "expires": _from_now(expires) if isinstance(expires, int | float) else expires,
+            "path": path,
+            "domain": domain,
+            "secure": secure,
+            "httponly": httponly,
+            "samesite": samesite,
+        }
+        self.fields = [*self.fields, ("set-cookie", encode_cookie(name, value, attributes))]
+
+    def delete_cookie(self, name: str, *, path: str | None = "/", domain: str | None = None) -> None:
+        """Have the client forget a cookie, which was set with this path and domain. Raises ValueError."""
+        prefixed = name.lower().startswith(("__secure-", "__host-"))
+        # A day ago, not now: some clients know no Max-Age, and clocks differ.
+        self.set_cookie(name, "", max_age=0, expires=-86_400, path=path, domain=domain, secure=prefixed)
+
+    def _take_content_type(self, given: str | None) -> str | None:
+        for field in self.fields:
+            if field[0].lower() == "content-type":
+                self.fields = [other for other in self.fields if other is not field]
+                return field[1] if given is None else given
+        return given
+
+
+def as_body(body: Any) -> tuple[Body, str]:
+    """What can be sent of ``body``, and the content type natural to it. Raises TypeError."""
+    if isinstance(body, str):
+        return body.encode(), TEXT
+    if isinstance(body, bytes):  # a subclass's too: what is sent whole is bytes and nothing else
+        return bytes(body), BYTES if body else ""
+    if isinstance(body, bytearray | memoryview):
+        return bytes(body), BYTES
+    if isinstance(body, AsyncIterator | Iterator):
+        return body, TEXT
+    if isinstance(body, FileBody | EventBody):
+        return body, body.content_type
+    raise TypeError(
+        f"a response's body is str, bytes, or an iterator of them; got {type(body).__name__} "
+        f"(dict and list: Response.json)"
+    )
+
+
+def _from_now(seconds: float) -> datetime:
+    from datetime import UTC, datetime, timedelta
+
+    try:
+        return datetime.now(UTC) + timedelta(seconds=seconds)
+    except OverflowError as error:
+        raise ValueError(f"expires must be before the year 10000; got {seconds} seconds from now") from error
+
+
+def _from_text(value: str) -> Response:
+    response = Response.__new__(Response)
+    response.body = value.encode()
+    return response
+
+
+def _from_bytes(value: bytes) -> Response:
+    return Response(value, content_type=BYTES)
+
+
+def _from_none(_: None) -> Response:
+    return Response(b"", 204)
+
+
+def _from_response(value: Response) -> Response:
+    return value
+
+
+def _from_tuple(value: tuple[Any, ...]) -> Response:
+    """(body, status) or (body, status, headers)."""
+    if not 2 <= len(value) <= 3 or isinstance(value[1], bool) or not isinstance(value[1], int):
+        raise TypeError(f"a handler's tuple is (body, status) or (body, status, headers); got {value!r:.80}")
+    response = copy(to_response(value[0]))  # a Response may be shared between requests
+    response.status = value[1]
+    if len(value) == 3:
+        fields = Response(b"", headers=value[2], content_type=None)
+        response.fields = [*response.fields, *fields.fields]
+        response.content_type = fields.content_type or response.content_type
+    return response
+
+
+def _from_upstream(value: UpstreamResponse | StreamedUpstreamResponse) -> Response:
+    """What an upstream answered, as our own answer: without the fields of its hop."""
+    from .gateway import LateTrailers, fields_of
+
+    response = Response(value.body, value.status, fields_of(value), content_type=None)
+    if not any(name == b"content-type" for name, _ in value.fields):
+        response.content_type = ""
+    response.trailers = LateTrailers(value)
+    return response
+
+
+_BY_TYPE: dict[type, Callable[[Any], Response]] = {
+    str: _from_text,
+    bytes: _from_bytes,
+    bytearray: _from_bytes,
+    memoryview: _from_bytes,
+    dict: Response.json,
+    list: Response.json,
+    type(None): _from_none,
+    Response: _from_response,
+    UpstreamResponse: _from_upstream,
+    StreamedUpstreamResponse: _from_upstream,
+    tuple: _from_tuple,
+}
+
+
+def to_response(value: Any) -> Response:
+    """What a handler returned, as a Response. Raises TypeError for any other kind, and for what JSON cannot say."""
+    if type(value) is str:
+        return _from_text(value)
+    convert = _BY_TYPE.get(type(value))
+    if convert is not None:
+        return convert(value)
+    for kind, convert in _BY_TYPE.items():  # a subclass: OrderedDict, a named tuple, a Response of one's own
+        if isinstance(value, kind):
+            return convert(value)
+    if isinstance(value, AsyncIterator | Iterator):
+        return Response(value)
+    raise TypeError(
+        f"a handler returns str, bytes, dict, list, None, (body, status[, headers]), a Response or an iterator of str "
+        f"or bytes; got {type(value).__name__}: {value!r:.60}"
+    )
+
+
+def encode_piece(piece: Any) -> bytes:
+    """One piece of a streamed body. Raises LocalProtocolError."""
+    if isinstance(piece, bytes):
+        return piece
+    if isinstance(piece, str):
+        return piece.encode()
+    if isinstance(piece, bytearray | memoryview):
+        return bytes(piece)
+    raise LocalProtocolError(f"a streamed response yields str or bytes; got {type(piece).__name__}: {piece!r:.60}")
+
+
+def error_response(error: HTTPException) -> Response:
+    """What a client reads of an error: the status in words, and the detail if it says more."""
+    title = phrase(error.status)
+    detail = "" if error.detail == title else f"{error.detail}\n"
+    # A detail may quote what UTF-8 cannot say, a file's name say: the error must be told all the same.
+    text = f"{error.status} {title}\n{detail}".encode(errors="backslashreplace")
+    return Response(text, error.status, error.headers, content_type=TEXT)

@@ -1,0 +1,151 @@
+"""Who asked, and for what host: the client's address, scheme, host and request id, as trusted proxies tell them.
+
+Anybody can send Forwarded, X-Forwarded-For and X-Request-ID; they count only if the peer itself, the other end of the
+connection, is trusted. Of the two kinds one is believed, the one that the proxies write: the other one they may have
+passed on from the client as it came. Nothing is worked out before somebody asks for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from ...protocol.fields import RawFields
+from ...protocol.forwarded_field import elements_from_right
+from ...protocol.syntax import is_host
+from .errors import AppError
+
+#: Proxies in a row that are walked through. CDN, balancer, ingress and sidecar are four; a longer list is an attack.
+_HOPS_MAX = 32
+#: Addresses whose judgement is remembered.
+_REMEMBERED = 4096
+
+# An address, an IPv6 one perhaps in brackets, and perhaps a port: what proxies write into X-Forwarded-For.
+_ZONE = r"(?:%[0-9A-Za-z._~-]{1,32})?"
+_ENTRY = (
+    rf"\[(?P<six>[0-9A-Fa-f:.]+{_ZONE})\](?::[0-9]{{1,5}})?"
+    r"|(?P<four>[0-9.]+)(?::[0-9]{1,5})?"
+    rf"|(?P<bare>[0-9A-Fa-f:.]+{_ZONE})"
+    r"|(?P<unix>unix):?"
+)
+
+_Network = IPv4Network | IPv6Network
+
+
+class Trust:
+    """Trusted peers: addresses, networks (10.0.0.0/8), "unix" for UNIX sockets, "*" for all. Raises AppError."""
+
+    def __init__(self, peers: Sequence[str], fields: str = "x-forwarded") -> None:
+        """``fields``: what they write, "x-forwarded" or "forwarded" (RFC 7239)."""
+        self.peers = tuple(peers)
+        self._forwarded = fields == "forwarded"
+        self._all = "*" in self.peers
+        self._unix = self._all or "unix" in self.peers
+        self._networks = [_network(peer) for peer in self.peers if peer not in ("*", "unix")]
+        self._judge = lru_cache(_REMEMBERED)(self._judge_anew)
+
+    def __repr__(self) -> str:
+        return f"<Trust in {', '.join(self.peers) or 'nobody'}>"
+
+    def trusts(self, peer: str) -> bool:
+        """Whether ``peer`` (an address, or one with a port, or "unix") is believed."""
+        return self._judge(peer)[1]
+
+    def client(self, peer: str, fields: RawFields) -> str:
+        """The client's address, without a port: from ``peer`` on, the first that is not trusted.
+
+        The list is walked from its right end, where the nearest proxy wrote; a malformed entry ends the walk.
+        """
+        return self._walk(peer, fields)[0] or peer
+
+    def scheme(self, peer: str, fields: RawFields, spoken: str = "http") -> str:
+        """What the nearest proxy said, "http" or "https", if ``peer`` is trusted; else what is ``spoken``."""
+        said = self._said(peer, fields, "proto", b"x-forwarded-proto").lower()
+        return said if said in ("http", "https") else spoken
+
+    def host(self, peer: str, fields: RawFields) -> str:
+        """The host that the client asked for, as a trusted ``peer`` said; "" if none said so, or what is no host."""
+        said = self._said(peer, fields, "host", b"x-forwarded-host")
+        return said if said and is_host(said.encode("latin-1")) else ""
+
+    def _said(self, peer: str, fields: RawFields, parameter: str, name: bytes) -> str:
+        """What was said beside the client's address; in X-Forwarded-* nobody knows which hop it is of: the nearest."""
+        if not self.trusts(peer):
+            return ""
+        if self._forwarded:
+            return self._walk(peer, fields)[1].get(parameter, "")
+        return _joined(fields, name).rpartition(",")[2].strip(" \t")
+
+    def _walk(self, peer: str, fields: RawFields) -> tuple[str, dict[str, str]]:
+        """The client's address, and the element of Forwarded that names it: its proxy was trusted to write that."""
+        client, trusted = self._judge(peer)
+        said: dict[str, str] = {}
+        for element in self._elements(fields) if trusted else ():
+            said = element
+            address, trusted = self._judge(element.get("for", ""))
+            client = address or client
+            if not trusted or not address:
+                break
+        return client, said
+
+    def _elements(self, fields: RawFields) -> Iterator[dict[str, str]]:
+        if self._forwarded:
+            yield from elements_from_right(_joined(fields, b"forwarded"), _HOPS_MAX)
+            return
+        said = _joined(fields, b"x-forwarded-for")
+        for entry in reversed(said.rsplit(",", _HOPS_MAX)[-_HOPS_MAX:]) if said else ():
+            yield {"for": entry.strip(" \t")}
+
+    def request_id(self, peer: str, fields: RawFields) -> str | None:
+        """The X-Request-ID, if ``peer`` is trusted and sent one that is sane: 1 to 128 visible ASCII characters."""
+        given = [value for name, value in fields if name == b"x-request-id"]
+        if len(given) == 1 and re.fullmatch(rb"[\x21-\x7e]{1,128}", given[0]) and self.trusts(peer):
+            return given[0].decode("ascii")
+        return None
+
+    def _judge_anew(self, text: str) -> tuple[str, bool]:
+        """The address alone, "" if it is none; and whether it is trusted."""
+        match = re.fullmatch(_ENTRY, text) if len(text) <= 100 else None
+        if match is None:
+            return "", self._all
+        if match["unix"]:
+            return "unix", self._unix
+        try:
+            address = _plain(ip_address(match["six"] or match["four"] or match["bare"]))
+        except ValueError:
+            return "", self._all
+        return str(address), self._all or any(address in network for network in self._networks)
+
+
+def _joined(fields: RawFields, wanted: bytes) -> str:
+    """A repeated field's values as one list (RFC 9110 §5.2)."""
+    return b",".join([value for name, value in fields if name == wanted]).decode("latin-1")
+
+
+def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """An IPv4 address that comes as ::ffff:192.0.2.1, from a socket of both kinds, is that IPv4 address."""
+    return (address.version == 6 and address.ipv4_mapped) or address
+
+
+def _network(text: str) -> _Network:
+    if "%" in text:
+        raise AppError(f"trusted_peers: a peer's address has no zone to compare with; leave it out of {text!r}")
+    try:
+        network = ip_network(text)
+    except ValueError as error:
+        raise AppError(f"trusted_peers: {_wrong(text, error)}") from None
+    if network.version == 6 and network.prefixlen >= 96 and (mapped := network.network_address.ipv4_mapped):
+        return IPv4Network((mapped, network.prefixlen - 96))
+    return network
+
+
+def _wrong(text: str, error: ValueError) -> str:
+    try:
+        return f"{text!r} names one address in a network; write the address alone, or {ip_network(text, strict=False)}"
+    except ValueError:
+        return (
+            f"{text!r} is none of them: an address (192.0.2.1, ::1), a network (10.0.0.0/8), 'unix', or '*' for "
+            f"everybody ({error})"
+        )

@@ -1,0 +1,233 @@
+"""Files as responses: what of a file this request gets (RFC 9110 §13, §14), and how its bytes reach the client.
+
+All of it happens on the loop, without a thread: a small file costs four system calls of 1 to 4 µs, a trip to a thread
+120; a large one is copied by the kernel, half a MiB at a time, from what is mostly in its cache.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from copy import copy
+from time import time_ns
+from typing import TYPE_CHECKING
+
+from ...protocol import responses
+from ...protocol.conditions import CONDITIONAL, conditional_fields, judge, range_applies
+from ...protocol.dates import format_date, parse_date
+from ...protocol.ranges import Span, content_range, frame_parts, no_range, parse_ranges
+from ...transport.stream import CAN_SENDFILE, SocketStream
+from ..handler.bodies import FileBody, FilePart, OpenFile
+from ..handler.errors import HTTPException
+from ..handler.response import Response
+from . import response_head as wire
+from .send_stream import BrokenOff, NothingSent
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+    from .http1 import HttpConnection
+
+#: Bytes given to the kernel in one call; other clients come in between. nginx's sendfile_max_chunk is 2 MiB; 512 KiB
+#: are 0.1 ms on a loopback.
+SENDFILE_CHUNK = 512 * 1024
+#: Bytes read at once where the kernel cannot do it alone.
+READ_CHUNK = 128 * 1024
+#: Nanoseconds after which a file's date tells it from any other: dates have whole seconds, clocks run apart a little.
+_SETTLED = 2_000_000_000
+#: What sendfile says where this file or system has none; on a stacked or network file system it may be any of them.
+_NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
+#: Fields of a 200 that a 304 must repeat are kept (RFC 9110 §15.4.5); these describe a body that does not come.
+_OF_A_BODY = frozenset({"content-disposition", "content-encoding", "content-language", "content-type"})
+
+log = logging.getLogger("coserver.server")
+
+
+def usual_file(exchange: Exchange, response: Response) -> tuple[int, bytes, bytes] | None:
+    """Status, start of the head and body of the usual answer with a FileBody: a small one, whole, asked for by GET.
+
+    None for any other, and for one that cannot be read: nothing has been done then, ``settle`` knows more.
+    """
+    head, body = exchange.head, response.body
+    assert isinstance(body, FileBody)
+    if head.method != "GET" or response.fields or response.status != 200:
+        return None
+    for name, _ in head.fields:
+        if name in CONDITIONAL:
+            return None
+    try:
+        file = body.open()
+    except OSError:
+        return None
+    if file.size > wire.ONE_WRITE:
+        body.give_back(file)
+        return None
+    try:
+        content = _read(file, (0, file.size))
+        start = responses.encode_start(200, response.content_type)
+    except Exception:
+        return None
+    finally:
+        file.close()
+    etag, date = file.etag.encode(), format_date(file.modified).encode()
+    return 200, b"%betag: %b\r\nlast-modified: %b\r\naccept-ranges: bytes\r\n" % (start, etag, date), content
+
+
+def settle(exchange: Exchange, response: Response) -> Response:
+    """``response``, whose body is a FileBody, as it answers this very request; one that is shared stays as it was.
+
+    Conditions and ranges are for a GET or HEAD that would be answered with 200. Raises NothingSent with what is to be
+    answered instead: 412, 416, a field that cannot be said, or that the file cannot be read any more.
+    """
+    body = response.body
+    assert isinstance(body, FileBody)
+    try:
+        file = body.open()
+    except OSError as error:
+        raise NothingSent(error) from error
+    try:
+        answer = _settle(exchange, copy(response), file)
+        if not isinstance(answer.body, FilePart):
+            file.close()
+    except Exception as error:  # a handler's fields may be anything, numbers and None among them
+        file.close()
+        raise NothingSent(error) from error
+    except BaseException:
+        file.close()
+        raise
+    return answer
+
+
+def _settle(exchange: Exchange, answer: Response, file: OpenFile) -> Response:
+    """Raises HTTPException, OSError."""
+    method, spans = exchange.head.method, None
+    if answer.status == 200:
+        given = {name.lower(): value for name, value in answer.fields}
+        etag = given.get("etag", file.etag)
+        modified = parse_date(given["last-modified"]) if "last-modified" in given else file.modified
+        own = {"etag": file.etag, "last-modified": format_date(file.modified), "accept-ranges": "bytes"}
+        answer.fields = [*answer.fields, *(field for field in own.items() if field[0] not in given)]
+        asked = conditional_fields(exchange.head.fields) if method in ("GET", "HEAD") else {}
+        if asked:
+            verdict = judge(asked, etag, modified)
+            if verdict == 412:
+                raise HTTPException(412)
+            if verdict == 304:
+                return _not_modified(answer)
+        # Only GET has ranges (RFC 9110 §14.2).
+        if method == "GET" and b"range" in asked and given.get("accept-ranges", "").lower() != "none":
+            settled = file.modified_ns + _SETTLED < time_ns()
+            if range_applies(asked.get(b"if-range"), etag, modified, settled=settled):
+                spans = parse_ranges(asked[b"range"], file.size)
+    part = FilePart(file, [(0, file.size)], file.size) if spans is None else _partial(answer, file, spans)
+    answer.body = _in_memory(part) if part.size <= wire.ONE_WRITE and method != "HEAD" else part
+    return answer
+
+
+def _not_modified(answer: Response) -> Response:
+    answer.status, answer.body, answer.content_type = 304, b"", ""
+    answer.fields = [field for field in answer.fields if field[0].lower() not in _OF_A_BODY]
+    return answer
+
+
+def _partial(answer: Response, file: OpenFile, spans: list[Span]) -> FilePart:
+    """Raises HTTPException (416)."""
+    if not spans:
+        raise HTTPException(416, f"The file has {file.size} bytes", {"content-range": no_range(file.size)})
+    answer.status = 206
+    if len(spans) == 1:
+        span = spans[0]
+        answer.fields = [*answer.fields, ("content-range", content_range(span, file.size))]
+        return FilePart(file, [span], span[1] - span[0])
+    boundary = os.urandom(16).hex()  # nobody can have put it into the file
+    pieces, size = frame_parts(spans, file.size, answer.content_type, boundary)
+    answer.content_type = f"multipart/byteranges; boundary={boundary}"
+    return FilePart(file, pieces, size)
+
+
+def _in_memory(part: FilePart) -> bytes:
+    """Raises OSError."""
+    return b"".join([piece if isinstance(piece, bytes) else _read(part.file, piece) for piece in part.pieces])
+
+
+def _read(file: OpenFile, span: Span) -> bytes:
+    """Raises OSError if the file has become shorter."""
+    start, stop = span
+    content = os.pread(file.fd, stop - start, start)
+    while len(content) < stop - start:
+        more = os.pread(file.fd, stop - start - len(content), start + len(content))
+        if not more:
+            raise _truncated(file, start + len(content))
+        content += more
+    return content
+
+
+def _truncated(file: OpenFile, at: int) -> OSError:
+    return OSError(f"{file.path} was cut to {at} bytes while it was being sent; it had {file.size}")
+
+
+async def send_file(connection: HttpConnection, exchange: Exchange, part: FilePart, head: bytes, framing: int) -> None:
+    """Send the head and, unless the framing is NO_BODY, the part. Closes the file.
+
+    Raises BrokenOff when the file cannot be read to the end that the head has announced.
+    """
+    try:
+        if framing == wire.NO_BODY:
+            await connection.send(head)
+            return
+        ahead = head
+        for piece in part.pieces:
+            if isinstance(piece, bytes):
+                ahead += piece
+                exchange.size += len(piece)
+                continue
+            await connection.send(ahead)
+            ahead = b""
+            await _send_span(connection, exchange, part.file, piece)
+        if ahead:
+            await connection.send(ahead)
+    except OSError as error:
+        log.error("%r: the response is broken off: %s", exchange, error)
+        raise BrokenOff(f"a file could not be read to its end: {error!s:.120}") from error
+    finally:
+        part.close()
+
+
+async def _send_span(connection: HttpConnection, exchange: Exchange, file: OpenFile, span: Span) -> None:
+    start, stop = span
+    stream = connection.stream
+    if connection.emitter.taps and (begin := os.pread(file.fd, min(stop - start, READ_CHUNK), start)):
+        connection.emitter.pass_on(exchange, begin, sent=True)  # the kernel sends it past us: its begin is shown
+    if CAN_SENDFILE and isinstance(stream, SocketStream) and stream.fileno() >= 0:  # one in memory has none
+        start = await _send_by_kernel(connection, exchange, stream, file, span)
+    while start < stop:
+        content = os.pread(file.fd, min(stop - start, READ_CHUNK), start)
+        if not content:
+            raise _truncated(file, start)
+        await connection.send(content)
+        start += len(content)
+        exchange.size += len(content)
+        await connection.service.loop.checkpoint()
+
+
+async def _send_by_kernel(
+    connection: HttpConnection, exchange: Exchange, stream: SocketStream, file: OpenFile, span: Span
+) -> int:
+    """Up to where it went; not to the end where this file's system has no sendfile."""
+    start, stop = span
+    loop, pace = connection.service.loop, connection.begin_pace()
+    try:
+        while start < stop:
+            sent = await stream.sendfile(file.fd, start, min(stop - start, SENDFILE_CHUNK))
+            if not sent:
+                raise _truncated(file, start)
+            start += sent
+            exchange.size += sent
+            # A client that takes everything must not keep other tasks from running.
+            await loop.checkpoint()
+    except OSError as error:
+        if error.errno not in _NO_SENDFILE:
+            raise
+    finally:
+        pace.end()
+    return start

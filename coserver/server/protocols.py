@@ -1,8 +1,0 @@
-"""What an HTTP listener speaks, by its name in ALPN (RFC 7301), the best first; who names none gets the last."""
-
-from __future__ import annotations
-
-from .accepted import Accepted
-from .connection import HttpConnection
-
-PROTOCOLS: dict[str, type[Accepted]] = {HttpConnection.protocol: HttpConnection}

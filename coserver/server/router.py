@@ -1,0 +1,181 @@
+"""Which handler a request goes to: a tree of path segments, literal ones before parameters.
+
+A path without parameters costs one dictionary look-up. 404, 405 (with Allow) and the automatic HEAD and OPTIONS are
+decided here, before a byte of the body is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote
+from uuid import UUID
+
+from .handler.endpoint import Endpoint
+from .handler.error_handlers import ErrorHandlers
+from .handler.errors import AppError, HTTPException
+from .handler.response import Response
+
+#: Path parameter types: what text fits, and what becomes of it. Text that does not fit is another path: 404.
+CONVERTERS: dict[str, tuple[Callable[[str], object], Callable[[str], Any]]] = {
+    "str": (lambda text: text, str),
+    "int": (re.compile(r"-?[0-9]{1,4000}", re.ASCII).fullmatch, int),  # CPython refuses longer integers
+    "float": (re.compile(r"-?[0-9]{1,300}(?:\.[0-9]+)?", re.ASCII).fullmatch, float),  # more would be infinity
+    "uuid": (re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII).fullmatch, UUID),
+    "path": (lambda text: True, str),
+}
+#: What RFC 9110 §9 and RFC 5789 name: 405 for these, 501 for words that no route knows.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
+
+_parameter = re.compile(r"\{([A-Za-z_]\w*)(?::(\w+))?\}").fullmatch
+
+Found = tuple[Endpoint, dict[str, Any]]
+Tables = tuple[ErrorHandlers, ...]
+_NO_PARAMS: dict[str, Any] = {}
+
+
+class Node:
+    """One segment of the tree. ``endpoints`` by method, each with the names of its parameters in order."""
+
+    __slots__ = ("endpoints", "literal", "parameters")
+
+    def __init__(self) -> None:
+        self.literal: dict[str, Node] = {}
+        self.parameters: dict[str, Node] = {}  # by type, in the order they were added
+        self.endpoints: dict[str, tuple[Endpoint, tuple[str, ...]]] = {}
+
+
+class Router:
+    """All routes of one app. Adding one replaces the one of the same path and method; safe while others look up."""
+
+    def __init__(self) -> None:
+        self._root = Node()
+        self._plain: dict[tuple[str, str], Found] = {}
+        self._known = set(METHODS)
+        self._tables: dict[str, Tables] = {"": ()}  # by the prefix below which they answer, longest first
+        self._prefixes = [""]
+
+    def become(self, other: Router) -> None:
+        """Route as ``other`` does from now on. A look-up under way, in another thread, sees the old tree or the new."""
+        self._root, self._plain, self._known = other._root, other._plain, other._known
+        self._tables, self._prefixes = other._tables, other._prefixes
+
+    def answer_errors(self, prefix: str, tables: Tables) -> None:
+        """What is found nowhere below ``prefix``, "" for everywhere, is answered by these error handlers."""
+        self._tables[prefix] = tables
+        self._prefixes = sorted(self._tables, key=len, reverse=True)
+
+    def add(self, path: str, methods: list[str], endpoint: Endpoint, types: dict[str, str]) -> None:
+        """``types`` are the parameters' types by name, where the path leaves them out. Raises AppError."""
+        node, names = self._root, []
+        segments = split_route(path)
+        for at, (text, kind) in enumerate(segments):
+            if kind is None:
+                node = node.literal.setdefault(text, Node())
+                continue
+            kind = kind or types.get(text, "str")
+            if kind not in CONVERTERS:
+                raise AppError(f"route {path!r}: unknown type {kind!r}; it may be {', '.join(sorted(CONVERTERS))}")
+            if kind == "path" and at < len(segments) - 1:
+                raise AppError(f"route {path!r}: {{{text}:path}} takes the rest of the path, so it must come last")
+            node = node.parameters.setdefault(kind, Node())
+            names.append(text)
+        for method in methods:
+            node.endpoints[method] = (endpoint, tuple(names))
+            self._known.add(method)
+            if not names:
+                self._plain[method, path] = (endpoint, _NO_PARAMS)
+
+    def find(self, method: str, path: str) -> Found:
+        """The endpoint for a percent-encoded path, and its parameters. Raises HTTPException (404, 405, 501)."""
+        found = self._plain.get((method, path))
+        if found is not None:
+            return found
+        allowed: set[str] = set()
+        if path == "*":
+            return _options(self._known), _NO_PARAMS
+        segments = [unquote(segment) for segment in path[1:].split("/")]
+        found = self._search(self._root, segments, 0, method, [], allowed)
+        if found is None and method == "HEAD":
+            found = self._search(self._root, segments, 0, "GET", [], allowed)
+        if found is not None:
+            return found
+        if not allowed:
+            raise self._refusal(path, 404)
+        if "GET" in allowed:
+            allowed.add("HEAD")
+        allowed.add("OPTIONS")
+        if method == "OPTIONS":
+            return _options(allowed), _NO_PARAMS
+        if method not in self._known:
+            raise self._refusal(path, 501, f"Method {method} is not known here")
+        raise self._refusal(path, 405, allow=", ".join(sorted(allowed)))
+
+    def _refusal(self, path: str, status: int, detail: str | None = None, **headers: str) -> HTTPException:
+        error = HTTPException(status, detail, headers)
+        for prefix in self._prefixes:
+            if not prefix or path == prefix or path.startswith(f"{prefix}/"):
+                error.tables = self._tables[prefix]
+                break
+        return error
+
+    def _search(
+        self, node: Node, segments: list[str], at: int, method: str, values: list[str | Any], allowed: set[str]
+    ) -> Found | None:
+        if at == len(segments):
+            return self._at_end(node, method, values, allowed)
+        literal = node.literal.get(segments[at])
+        if literal is not None:
+            found = self._search(literal, segments, at + 1, method, values, allowed)
+            if found is not None:
+                return found
+        for kind, child in node.parameters.items():
+            fits, convert = CONVERTERS[kind]
+            rest = kind == "path"
+            text = "/".join(segments[at:]) if rest else segments[at]
+            if fits(text):
+                after = len(segments) if rest else at + 1
+                found = self._search(child, segments, after, method, [*values, convert(text)], allowed)
+                if found is not None:
+                    return found
+        return None
+
+    @staticmethod
+    def _at_end(node: Node, method: str, values: list[Any], allowed: set[str]) -> Found | None:
+        here = node.endpoints.get(method)
+        if here is not None:
+            return here[0], dict(zip(here[1], values, strict=True))
+        allowed.update(node.endpoints)
+        return None
+
+
+def split_route(path: str) -> list[tuple[str, str | None]]:
+    """A route's segments: (literal, None), or (parameter, its type, "" if the route does not say). Raises AppError."""
+    if not path.startswith("/"):
+        raise AppError(f"a route must start with '/'; got {path!r}")
+    segments: list[tuple[str, str | None]] = []
+    for segment in path[1:].split("/"):
+        match = _parameter(segment)
+        if match:
+            if any(match[1] == name for name, kind in segments if kind is not None):
+                raise AppError(f"route {path!r} has two parameters named {match[1]!r}")
+            segments.append((match[1], match[2] or ""))
+        elif "{" in segment or "}" in segment:
+            raise AppError(
+                f"route {path!r}: a parameter is a whole segment, {{name}} or {{name:type}}; got {segment!r}"
+            )
+        elif "?" in segment or "#" in segment:
+            raise AppError(f"route {path!r}: a route is a path only; the query is read from the request")
+        else:
+            segments.append((segment, None))
+    return segments
+
+
+def _options(allowed: set[str]) -> Endpoint:
+    """The automatic answer to OPTIONS (RFC 9110 §9.3.7)."""
+
+    async def options() -> Response:
+        return Response(b"", 204, {"allow": ", ".join(sorted(allowed))})
+
+    return Endpoint(options, "request", ())

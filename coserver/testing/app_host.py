@@ -1,0 +1,240 @@
+"""An app that runs without a listener: its service, its lifespan, and connections that are made by calling.
+
+Below the stream everything is the server's own; what is here stands for the socket, the accept and the hang-up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import copy_context
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ..app.app import App
+from ..app.config.settings import Options
+from ..app.lifespan import lifespans
+from ..app.listeners import Listening, listening
+from ..app.runner import make_service
+from ..lifecycle import events as ev
+from ..lifecycle import phases
+from ..lifecycle.order import OrderCheck
+from ..protocol.errors import RemoteProtocolError
+from ..server.connection.base import Accepted
+from ..server.handler.error_handlers import find_handler
+from ..server.handler.errors import ClientLeft, HTTPException
+from ..server.http.send_stream import BrokenOff, NothingSent
+from ..server.service import Service
+from ..transport.deadlines import TICK
+from .memory import MemoryStream, stream_pair
+
+#: Not the app's doing: each is answered as a client's error, or is the client's leaving itself.
+_NO_FAILURE = (
+    HTTPException,
+    ClientLeft,
+    RemoteProtocolError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+)
+#: Ports of clients that never were: what a dynamic one looks like in Request.peer.
+_ports = itertools.cycle(range(49152, 65536))
+
+
+class Failures:
+    """What the app's handlers raised, by connection, until the client that met it asks. An observer."""
+
+    def __init__(self) -> None:
+        self._raised: dict[int, list[tuple[BaseException, bool]]] = {}
+
+    def __call__(self, event: ev.Event) -> None:
+        if not isinstance(event, ev.HandlerFailed | ev.ResponseFailed):
+            return
+        error = event.error
+        if isinstance(error, BrokenOff | NothingSent):
+            error = error.__cause__ or error  # what the stream raised
+        if isinstance(error, _NO_FAILURE):
+            return
+        exchange = event.source
+        tables = getattr(getattr(exchange, "endpoint", None), "errors", ())
+        expected = (
+            not getattr(exchange, "failed", True) and isinstance(error, Exception) and find_handler(error, tables)[1]
+        )
+        self._raised.setdefault(event.connection, []).append((error, expected))
+
+    def take(self, connection: int, *, broken: bool) -> BaseException | None:
+        """What nobody expected on this connection, or if its answer is ``broken`` anything at all; forgets the rest."""
+        raised = self._raised.pop(connection, [])
+        return next((error for error, expected in raised if broken or not expected), None)
+
+
+class Link:
+    """The client's end of one connection, and the server's record of it."""
+
+    def __init__(self, host: Host, accepted: Accepted, stream: MemoryStream) -> None:
+        self._host = host
+        self.accepted = accepted
+        self.stream = stream
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server will read what is sent now: it has not begun to end this connection."""
+        return not self.stream.ended and not self.accepted.reason and not self.accepted.service.draining
+
+    async def send_eof(self) -> None:
+        """Half-close: what that means for a handler that runs is said by ``Limits.on_half_close``."""
+        await self.stream.send_eof()
+        self._have_it_noticed()
+
+    def leave(self) -> None:
+        """Close; a handler that still runs for this client is cancelled as in production: at the sweeper's look."""
+        if not self.stream.closed:
+            self.stream.close()
+            self._have_it_noticed()
+
+    def _have_it_noticed(self) -> None:
+        if self.stream.was_reset or self.accepted.service.limits.on_half_close == "cancel":
+            self._host.watch(Leaving(self.accepted))
+
+
+class Leaving:
+    """A client that has left, in the sweeper's table until the server has noticed: the poller's part, without one."""
+
+    deadline = math.inf
+
+    def __init__(self, connection: Accepted) -> None:
+        self.connection = connection
+
+    def expire(self, now: float) -> None:
+        """Never: the deadline is the end of time."""
+
+    def outlive(self, now: float) -> None:
+        connection = self.connection
+        running = connection.service.loop.sweeper.running
+        if connection.phase is phases.CLOSED:
+            running.discard(self)
+        elif connection in running and now - connection.since >= TICK and not connection.scope.cancel_called:
+            connection.hung_up()
+
+
+class Host:
+    """A running app to connect to. ``tasks`` is for what a client does besides; it ends with the app."""
+
+    tasks: TaskGroup
+
+    def __init__(self, app: App, services: dict[str, tuple[Service, Listening]]) -> None:
+        self.app = app
+        self.services = services
+        self.failures = Failures()
+        self.order = OrderCheck()
+        self._context = copy_context()
+        self._leaving: set[Leaving] = set()
+        self._connecting = 0
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        return sum(len(service.connections) for service, _ in self.services.values())
+
+    def observe(self, event: ev.Event) -> None:
+        """Look at an event of this app's, unless another client or server of the same app has caused it."""
+        connection = getattr(event.source, "connection", event.source)
+        service = getattr(connection, "service", None)
+        if service is None or any(service is one for one, _ in self.services.values()):
+            self.order(event)
+            self.failures(event)
+
+    def name_of(self, protocol: str, name: str | None = None) -> str:
+        """A listener's name; without one, the first of this protocol. Raises KeyError."""
+        names = [key for key, (_, one) in self.services.items() if one.wanted.protocol == protocol]
+        if name in self.services:
+            return str(name)
+        if name is None and names:
+            return names[0]
+        missing = f"for {protocol}" if name is None else f"named {name!r}"
+        raise KeyError(f"no listener is {missing}; there are {', '.join(self.services)}")
+
+    async def connect(self, name: str) -> Link:
+        """Connect to a listener, waiting as long as the server is full. Raises ConnectionRefusedError."""
+        service, listening = self.services[name]
+        self._connecting += 1
+        try:
+            while (full := service.room.check(self)) is not None:
+                await full
+        finally:
+            self._connecting -= 1
+        if service.draining:
+            raise ConnectionRefusedError(f"app {self.app.name} is stopping")
+        ours, theirs = stream_pair(service.loop)
+        # In a context of the server's: a handler must not see what the test has set in its own.
+        peer = f"127.0.0.1:{next(_ports)}"
+        accepted = self._context.copy().run(service.begin, listening.story, theirs, peer)
+        return Link(self, accepted, ours)
+
+    async def wait(self) -> bool:
+        """A client waits for a place: whoever is in ``connect``."""
+        return True
+
+    def waiting(self) -> int:
+        return self._connecting
+
+    def watch(self, leaving: Leaving) -> None:
+        """Have the sweeper look at a client that has left."""
+        self._leaving = {one for one in self._leaving if one.connection.phase is not phases.CLOSED}
+        self._leaving.add(leaving)
+        leaving.connection.running.add(leaving)
+
+    def forget(self) -> None:
+        """The app has ended: nobody is left to tell."""
+        for leaving in self._leaving:
+            leaving.connection.running.discard(leaving)
+
+
+@asynccontextmanager
+async def hosted(app: App, options: Options) -> AsyncIterator[Host]:
+    """Run ``app`` for the block; drain it at the end, or end it at once if the block raised. Raises AppError."""
+    settings = app.settings(options)
+    wanted = listening(app, settings)
+    failure: Exception | None = None
+    parts = [part for one in (app, *(each.app for each in wanted)) for part in one.parts()]
+    async with lifespans(parts, settings.limits.grace):
+        services = {one.wanted.name: (make_service(one, app, settings), one) for one in wanted}
+        host = Host(app, services)
+        async with _observing(host), anyio.create_task_group() as tasks:
+            host.tasks = tasks
+            for service, _ in services.values():
+                tasks.start_soon(service.run, [], _nothing)
+            await _until_they_run(services)
+            try:
+                yield host
+            except Exception as error:
+                failure = error  # the block's own, raised below: a task group would wrap it in an ExceptionGroup
+                tasks.cancel_scope.cancel()
+            except BaseException:
+                tasks.cancel_scope.cancel()
+                raise
+            for service, _ in services.values():
+                service.stop()
+        if failure is not None:
+            raise failure
+
+
+@asynccontextmanager
+async def _observing(host: Host) -> AsyncIterator[None]:
+    """From before the first connection until after the last."""
+    with host.app.emitter.observing(host.observe):
+        yield
+    host.forget()
+
+
+async def _until_they_run(services: dict[str, tuple[Service, Listening]]) -> None:
+    """Until each can take a connection, which is in its task's first turn."""
+    while any(service._tasks is None for service, _ in services.values()):
+        await anyio.lowlevel.checkpoint()
+
+
+def _nothing() -> None:
+    """No listening socket is closed when the drain begins."""

@@ -1,0 +1,115 @@
+"""A socket under TLS with a socket's own face: ``recv`` and ``send`` never wait, and speak plaintext."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import anyio
+
+from ...transport.loop import Loop
+from ...transport.stream import RECEIVE_SIZE, Socket
+from ...transport.tls_engine import RECORD, TlsCut, TlsEngine, TlsError
+
+
+class TlsWire:
+    """``send`` takes a record's worth at a time: what OpenSSL has encrypted must be sent before more is."""
+
+    def __init__(self, sock: Socket, context: ssl.SSLContext, name: str) -> None:
+        self._socket = sock
+        self._engine = TlsEngine(context, server_hostname=name)
+        self._rest = b""  # ciphertext that the socket has not taken
+        self._owed = 0  # plaintext in it, of which nobody has been told yet that it is sent
+        self.fileno = sock.fileno
+
+    def __repr__(self) -> str:
+        return f"<TlsWire fd={self.fileno()} {self._engine!r}>"
+
+    async def handshake(self, loop: Loop) -> None:
+        """Raises BrokenResourceError (TlsError): its certificate, its versions, or no TLS at all. OSError."""
+        while not self._step():
+            while not self._flush():
+                await loop.wait_writable(self._socket)
+            await loop.wait_readable(self._socket)
+            try:
+                data = self._socket.recv(RECEIVE_SIZE)
+            except BlockingIOError:
+                continue
+            if not data:
+                raise TlsCut("the member closed the connection during the TLS handshake")
+            self._engine.feed(data)
+        while not self._flush():
+            await loop.wait_writable(self._socket)
+
+    def _step(self) -> bool:
+        try:
+            return self._engine.handshake()
+        finally:
+            self._rest += self._engine.take()
+
+    def recv(self, size: int) -> bytes:
+        """Plaintext; empty at its end. Raises BlockingIOError, OSError."""
+        engine = self._engine
+        data = self._socket.recv(size)
+        if data:
+            engine.feed(data)
+        else:
+            engine.feed_eof()
+        pieces = []
+        try:
+            while piece := engine.read():
+                pieces.append(piece)
+        except TlsCut:
+            if not pieces:
+                # Without a close-notify nobody can say whether that was all (RFC 8446 §6.1); a length or chunks can.
+                raise ConnectionResetError(0, "cut without a close-notify") from None
+        except TlsError as error:
+            raise ConnectionAbortedError(0, str(error)) from error
+        self._answer()
+        if not pieces and not engine.ended:
+            raise BlockingIOError
+        return b"".join(pieces)
+
+    def send(self, data: Any) -> int:
+        """How many bytes of ``data`` have gone out. Raises BlockingIOError, OSError."""
+        view, sent = memoryview(data), 0
+        if not self._flush():
+            raise BlockingIOError
+        sent, self._owed = self._owed, 0
+        while sent < len(view):
+            try:
+                size = self._engine.write(view[sent : sent + RECORD])
+            except TlsError as error:
+                raise ConnectionAbortedError(0, str(error)) from error
+            self._rest = self._engine.take()
+            if not self._flush():
+                self._owed = size
+                break
+            sent += size
+        return sent
+
+    def close(self) -> None:
+        """Say so, if the socket takes it, and close."""
+        if not self._rest:
+            try:
+                self._engine.close()
+                self._socket.send(self._engine.take())
+            except (OSError, anyio.BrokenResourceError):
+                pass
+        self._socket.close()
+
+    def _answer(self) -> None:
+        """What reading made OpenSSL say: a key update, an alert."""
+        if self._engine.pending:
+            self._rest += self._engine.take()
+            self._flush()
+
+    def _flush(self) -> bool:
+        """Send what is encrypted; whether all of it went out."""
+        while self._rest:
+            try:
+                taken = self._socket.send(self._rest)
+            except BlockingIOError:
+                return False
+            self._rest = self._rest[taken:]
+        return True

@@ -1,0 +1,152 @@
+"""From what a handler asks for to the bytes that say so, but for what each member has of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
+from urllib.parse import urlencode
+
+from ..protocol.errors import LocalProtocolError
+from ..protocol.jsons import encode_json
+from ..protocol.requests import EXPECT_BODY, IDEMPOTENT, check_method, encode_request_fields, encode_target
+from .connection.request_body import Given
+
+if TYPE_CHECKING:
+    from .subrequest import Subrequest
+
+Fields = Mapping[str, str] | Iterable[tuple[str, str]]
+Content = bytes | bytearray | memoryview | str | Iterable[bytes] | AsyncIterable[bytes] | None
+Parameters = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
+_AGENT = b"user-agent: coserver\r\n"
+_PLAIN = _AGENT + b"\r\n"
+#: Request lines said lately, for the same targets come again and again. Dropped all at once: targets may be data.
+_starts: dict[tuple[str, str], bytes] = {}
+_STARTS_MAX = 1024
+_LONGEST = 256  # bytes of a target that is worth keeping; all of them together are then 256 KiB
+#: Field lines by what an exchange hands on: its children have the same.
+_fields: dict[bytes, bytes] = {}
+_FIELDS_MAX = 64
+
+
+class Asking(TypedDict, total=False):
+    """What is said of a request beside method and target. Of ``json``, ``data``, ``content`` there is one at most."""
+
+    params: Parameters | None
+    headers: Fields | None
+    json: Any
+    data: Parameters | None
+    content: Content
+    stream: bool
+    repeat: bool
+
+
+def say(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
+    """Set what ``sub`` puts on the wire; ``inherited`` are field lines of its exchange.
+
+    Raises LocalProtocolError, TypeError, ValueError for what cannot be sent.
+    """
+    method, target = sub.method, sub.target
+    if method not in IDEMPOTENT:
+        sub.may_repeat = False
+    start = _starts.get((method, target))
+    if start is None:
+        start = _start(method, target)
+    sub.start = start
+    if not options and method not in EXPECT_BODY:
+        sub.fields = (_fields.get(inherited) or _fields_with(inherited)) if inherited else _PLAIN
+        return
+    if params := options.get("params"):
+        sub.start = _request_line(method, encode_target(target, params))
+    agent, fields, has_type = _AGENT, b"", False
+    said: list[str] = []
+    if headers := options.get("headers"):
+        pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+        said = [value for name, value in pairs if name.lower() == "content-length"]
+        pairs = [pair for pair in pairs if pair[0].lower() != "content-length"]
+        fields = encode_request_fields(pairs)
+        names = {name.lower() for name, _ in pairs}
+        sub.own_host = "host" in names
+        if "user-agent" in names:
+            agent = b""
+        has_type = "content-type" in names
+    sub.stream = bool(options.get("stream"))
+    if "repeat" in options:
+        sub.may_repeat = bool(options["repeat"])
+    length = _say_body(sub, options, said, has_type)
+    sub.fields = b"%b%b%b%b\r\n" % (agent, fields, inherited, length)
+
+
+def _say_body(sub: Subrequest, options: Mapping[str, Any], said: list[str], has_type: bool) -> bytes:
+    """Set its body; the field lines about it. ``said``: the caller's Content-Length; ``has_type``: its Content-Type."""
+    body, content_type = _body(options)
+    length = b""
+    if isinstance(body, AsyncIterator | Iterator):
+        sub.may_repeat = False
+        sub.given, length = _given(body, said)
+    else:
+        size = len(body or b"")
+        if said and said != [str(size)]:
+            raise LocalProtocolError(f"Content-Length says {said[0]}, but the body has {size} bytes; leave it out")
+        sub.body = body or b""
+        if body is not None or sub.method in EXPECT_BODY:
+            length = b"content-length: %d\r\n" % size
+    return length + b"content-type: %b\r\n" % content_type if content_type and not has_type else length
+
+
+def _fields_with(inherited: bytes) -> bytes:
+    """The field lines of a request that has none of its own; those of one exchange are the same."""
+    fields = b"%b%b\r\n" % (_AGENT, inherited)
+    if len(inherited) <= _LONGEST:
+        if len(_fields) >= _FIELDS_MAX:
+            _fields.clear()
+        _fields[inherited] = fields
+    return fields
+
+
+def _start(method: str, target: str) -> bytes:
+    check_method(method)
+    start = _request_line(method, encode_target(target))
+    if len(target) <= _LONGEST:
+        if len(_starts) >= _STARTS_MAX:
+            _starts.clear()
+        _starts[method, target] = start
+    return start
+
+
+def _request_line(method: str, target: bytes) -> bytes:
+    return b"%b %b HTTP/1.1\r\n" % (method.encode(), target)
+
+
+def _given(pieces: Any, said: list[str]) -> tuple[Given, bytes]:
+    """A body that is sent as it comes: of the length that the caller says, or in chunks."""
+    if not said:
+        return Given(pieces, None), b"transfer-encoding: chunked\r\n"
+    if len(said) > 1 or not said[0].isascii() or not said[0].isdigit():
+        raise LocalProtocolError(f"Content-Length is one whole number; got {', '.join(said)}")
+    return Given(pieces, int(said[0])), b"content-length: %d\r\n" % int(said[0])
+
+
+def _body(options: Mapping[str, Any]) -> tuple[Any, bytes]:
+    """The body and the content type natural to it."""
+    given = [name for name in ("json", "data", "content") if name in options and options[name] is not None]
+    if "json" in options and "json" not in given:
+        given.append("json")  # null is JSON too
+    if not given:
+        return None, b""
+    if len(given) > 1:
+        raise LocalProtocolError(f"a request has one body: {' or '.join(given)}, not both")
+    value = options[given[0]]
+    if given[0] == "json":
+        return encode_json(value), b"application/json"
+    if given[0] == "data":
+        return urlencode(value, doseq=True).encode(), b"application/x-www-form-urlencoded"
+    if isinstance(value, str):
+        return value.encode(), b"text/plain; charset=utf-8"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value), b""
+    if isinstance(value, AsyncIterable):
+        return aiter(value), b""
+    if isinstance(value, Iterable) and not isinstance(value, Mapping):
+        return iter(value), b""
+    raise TypeError(f"content is bytes, str, or an iterable of them; got {type(value).__name__}: {value!r:.60}")

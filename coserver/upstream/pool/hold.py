@@ -1,0 +1,81 @@
+"""Subrequests at gates: whoever steps an exchange may hold them before they are sent, and when they are answered.
+
+Each has a task while it is held, and its parent's deadlines do not run. A cancelled one is let go at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ...lifecycle.emitter import Answered
+from ...lifecycle.events import Event
+
+if TYPE_CHECKING:
+    from ..parent import Host
+    from ..subrequest import Subrequest
+    from .client import Client
+
+log = logging.getLogger("coserver.upstream")
+
+
+class Holds:
+    """Those of one client."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.held: set[Subrequest] = set()
+
+    def __repr__(self) -> str:
+        return f"<Holds of {self._client.name}: {len(self.held)} held>"
+
+    def hold(self, sub: Subrequest, event: Event, then: Callable[[], None]) -> None:
+        """Go on with ``then`` when no gate holds ``event`` any more; its deadline does not run meanwhile."""
+        self.held.add(sub)
+        self._client.spawn(self._hold, sub, event, then)
+
+    async def _hold(self, sub: Subrequest, event: Event, then: Callable[[], None]) -> None:
+        assert sub.host is not None
+        began, host, answer = monotonic(), sub.host, None
+        host.pause()
+        try:
+            with anyio.CancelScope() as scope:
+                sub.scope = scope
+                if sub.cancelled or sub.done:
+                    scope.cancel()
+                answer = await _let_go_by_all(host, event)
+        finally:
+            host.go_on()
+            sub.scope = None
+            self.held.discard(sub)
+        if scope.cancelled_caught or sub.done:
+            return
+        sub.until += monotonic() - began
+        if answer is None:
+            then()
+        elif sub.response is None:
+            sub.finish(answer, monotonic())
+        else:
+            sub.response = answer
+            then()
+
+    def close(self) -> None:
+        """Those that are held are cancelled."""
+        for sub in tuple(self.held):
+            sub.cancel()
+
+
+async def _let_go_by_all(host: Host, event: Event) -> Any:
+    """Wait for the gates, one after the other; the answer that one of them gives."""
+    for hold in host.emitter.holds(event):
+        try:
+            await hold
+        except Answered as given:
+            return given.answer
+        except Exception:
+            log.exception("the gate holding %r raised; it goes on", event)
+    return None

@@ -1,0 +1,292 @@
+"""The dashboard without its terminal: what it knows, what a key does to it, and the lines that show it.
+
+Nothing here waits. A key comes to a change, or to an Order that ``top`` carries out; lines are made of what is visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any
+
+from ...control.edit_syntax import read_edit, read_hold
+from ...observe.filters import EVERYTHING, Filter, FilterError, needs_whole, parse
+from ...observe.secrets import mask_target
+from ...observe.snapshot.json_rows import read_exchange
+from ...observe.snapshot.snapshot import ConnectionState, ExchangeState, Snapshot
+from ...observe.trace.trace import Message, Trace
+from ..columns import Column
+from ..live import VIEWS
+from .prompt import Prompt
+from .rates import Rates
+
+#: Finished exchanges that are kept to be looked at.
+TRACES_MAX = 500
+TABLE, LOOK, HELP = "table", "look", "help"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be asked of the server: a row of ``desk.DO``, and what it takes."""
+
+    what: str
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Dashboard:
+    """``show`` a snapshot, what is held, a trace; ``keys.press`` changes it, ``screen.lines`` draws it."""
+
+    def __init__(self, filter: str = "") -> None:
+        """Raises FilterError."""
+        self.snapshot: Snapshot | None = None
+        self.rates = Rates()
+        self.traces: list[Trace] = []
+        self.following = False
+        self.view = VIEWS["exchanges"]
+        self.filter: Filter = parse(filter)
+        #: Of a filter that asks for fields or bodies, the numbers of what matches: the server was asked.
+        self.matching: tuple[Filter, frozenset[int]] | None = None
+        self.sorted: dict[str, tuple[str, bool]] = {"exchanges": ("time", True), "traces": ("id", True)}
+        #: The number of a row that was chosen; None until one is: the first, or the first that is held.
+        self.selected: int | None = None
+        self.place = 0  # where that row was: another takes its place when it is gone
+        self.first = 0  # the first row that is visible
+        self.page = 10  # how many are; known when it is drawn
+        self.paused = False
+        self._frozen: list[Trace] = []  # the traces of a picture that is paused; what comes meanwhile is kept
+        self.marked: set[int] = set()
+        self.hold = ""  # what is held, as it was typed
+        self.held: dict[int, dict[str, Any]] = {}
+        self.leaving: set[int] = set()  # what was let go from here: what goes by itself is told
+        self._held_exchanges: dict[int, dict[str, Any]] = {}  # by the number of what is held, the oldest of each
+        self._held_connections: dict[int, dict[str, Any]] = {}
+        self.mode = TABLE
+        #: What is looked at; a text is a command of curl.
+        self.looked: Trace | dict[str, Any] | ExchangeState | ConnectionState | str | None = None
+        self.request: Message | None = None  # of what is looked at while it is under way
+        self.over = False  # what is looked at was under way, and is no more
+        self.scroll = 0
+        self.below = 0  # lines that are not to be seen; known when it is drawn
+        self.prompt: Prompt | None = None
+        self._then: Callable[[str], Order | None] | None = None
+        self.note, self.wrong = "", False
+        self.draft: tuple[int, str] | None = None  # what was written in an editor, until it is taken
+        self.gone = False  # the server does not answer
+        self.ended = False
+
+    # What comes.
+
+    def show(self, snapshot: Snapshot) -> None:
+        """A new picture."""
+        self.gone = False
+        self.rates.add(snapshot)
+        if self.snapshot is not None and snapshot.pid != self.snapshot.pid:
+            self.traces.clear()  # another process, whose numbers mean others
+            self.marked.clear()
+        if not self.paused or self.snapshot is None:
+            self.snapshot = snapshot
+            if isinstance(self.looked, ExchangeState):
+                now = [one for one in snapshot.exchanges if one.id == self.looked.id]
+                self.looked, self.over = now[0] if now else self.looked, not now
+
+    def show_held(self, held: Sequence[dict[str, Any]]) -> None:
+        """All that is held now."""
+        now, before = monotonic(), self.held
+        self.held = {one["id"]: {**one, "since": now - one["seconds"]} for one in held}
+        gone = [one["title"] for one in before.values() if one["id"] not in self.held and one["id"] not in self.leaving]
+        if gone:
+            more = f" and {len(gone) - 1} more are" if len(gone) > 1 else " is"
+            self.say(f"{mask_target(gone[0])}{more} held no more: its client left, or its time was over", wrong=True)
+        self.leaving &= self.held.keys()
+        oldest_last = list(self.held.values())[::-1]
+        self._held_exchanges = {one["exchange"]["id"]: one for one in oldest_last}
+        self._held_connections = {one["connection"]: one for one in oldest_last}
+        if isinstance(self.looked, dict):
+            self.looked = self.held_now(self.looked) or {**self.looked, "held": False}
+
+    def held_now(self, looked: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The same thing as it is held now: in another phase it is held anew."""
+        if looked["id"] in self.held:
+            return self.held[looked["id"]]
+        same = [
+            one for one in self.held.values()
+            if (one["connection"], one["exchange"]["id"]) == (looked["connection"], looked["exchange"]["id"])
+        ]  # fmt: skip
+        return same[0] if same else None
+
+    def show_trace(self, trace: Trace) -> None:
+        """One that has ended."""
+        self.traces.append(trace)
+        del self.traces[:-TRACES_MAX]
+        if not self.paused and isinstance(self.looked, ExchangeState) and self.looked.id == trace.id:
+            self.looked = trace
+
+    def pause(self) -> None:
+        """The picture stands still, or goes on with all that came meanwhile."""
+        self.paused = not self.paused
+        self._frozen = list(self.traces)
+
+    def say(self, note: str, *, wrong: bool = False) -> None:
+        self.note, self.wrong = note, wrong
+
+    # What is seen.
+
+    def rows(self) -> list[Any]:
+        """The rows of this view that match, in their order."""
+        if self.view.name == "held":
+            rows: list[Any] = list(self.held.values())
+        elif self.view.name == "traces":
+            traces = self._frozen if self.paused else self.traces
+            rows = [replace(one, marked=one.marked or one.id in self.marked) for one in traces]
+        else:
+            rows = list(self.view.rows(self.snapshot)) if self.snapshot is not None else []
+        if self.filter is not EVERYTHING:
+            rows = [row for row in rows if self._matches(row)]
+        heading, down = self.sorted.get(self.view.name, (self.view.columns[0].heading, False))
+        column = next((one for one in self.view.columns if one.heading == heading), None)
+        if column is not None:
+            rows.sort(key=column.key, reverse=down)
+        return rows
+
+    def _matches(self, row: Any) -> bool:
+        subject = row.exchange if isinstance(row, ConnectionState) else row
+        if isinstance(row, dict):
+            subject = read_exchange(row["exchange"])
+        if not isinstance(subject, ExchangeState | Trace):
+            return isinstance(row, tuple)  # a connection between two requests has nothing to match, members all
+        if needs_whole(self.filter):
+            return self.matching is not None and not self.asks and subject.id in self.matching[1]
+        if subject.id in self.marked:
+            subject = replace(subject, marked=True)
+        try:
+            return self.filter.matches(subject)
+        except FilterError as error:  # it takes too long for this one
+            self.say(error.reason, wrong=True)
+            self.filter = EVERYTHING
+            return True
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is not yet known what matches."""
+        return needs_whole(self.filter) and (self.matching is None or self.matching[0] is not self.filter)
+
+    def at(self, rows: Sequence[Any]) -> int:
+        """Which row is selected; what stands in its place if that one is gone."""
+        if self.selected is None:
+            if not self.held:
+                return 0
+            return next((at for at, row in enumerate(rows) if self.held_of(row) is not None), 0)
+        found = next((at for at, row in enumerate(rows) if number_of(row) == self.selected), None)
+        if found is None and rows:
+            found = min(self.place, len(rows) - 1)
+            self.selected = number_of(rows[found])
+        self.place = found or 0
+        return self.place
+
+    def held_of(self, row: Any) -> dict[str, Any] | None:
+        """What is held of a row, the oldest of several."""
+        if isinstance(row, dict):
+            return self.held_now(row)
+        if isinstance(row, ConnectionState):
+            return self._held_connections.get(row.id)
+        return self._held_exchanges.get(row.id) if isinstance(row, ExchangeState) else None
+
+    def current(self) -> Any:
+        """The selected row, None if there is none."""
+        rows = self.rows()
+        return rows[self.at(rows)] if rows else None
+
+    def current_held(self) -> dict[str, Any] | None:
+        """What is held of the selected row, or of what is looked at: no other is let go or aborted by a key.
+
+        The oldest while nobody has chosen a row: it may be held already and not yet in the picture.
+        """
+        if self.mode == LOOK:
+            return self.held_of(self.looked)
+        untouched = self.selected is None and self.view.name in ("exchanges", "connections")
+        return self.held_of(self.current()) or (next(iter(self.held.values()), None) if untouched else None)
+
+    def look(self, what: Trace | dict[str, Any] | ExchangeState | ConnectionState | str) -> None:
+        """See it in full."""
+        self.mode, self.scroll = LOOK, 0
+        self.looked, self.request, self.over = what, None, False
+
+    def leave(self) -> None:
+        """Back to the table; from the help to what was looked at."""
+        if self.mode == HELP and self.looked is not None:
+            self.mode, self.scroll = LOOK, 0
+            return
+        self.mode, self.scroll = TABLE, 0
+        self.looked = self.request = None
+
+    # What is pressed, as ``keys`` says.
+
+    def ask(self, prompt: Prompt, then: Callable[[str], Order | None]) -> None:
+        """Have a line typed, and go on with it."""
+        self.prompt, self._then = prompt, then
+
+    def type(self, prompt: Prompt, key: str) -> Order | None:
+        """One key of what is typed."""
+        prompt.press(key)
+        self.note = ""
+        if prompt.given_up:
+            self.prompt = None
+            return None
+        if not prompt.done:
+            return None
+        then, self.prompt = self._then, None
+        assert then is not None
+        try:
+            return then(prompt.text.strip())
+        except FilterError as error:
+            self.say(error.reason, wrong=True)
+            prompt.mend(len(prompt.text) - len(prompt.text.lstrip()) + error.column - 1)
+        except ValueError as error:
+            self.say(str(error).splitlines()[0], wrong=True)
+            prompt.mend(None)
+        self.prompt = prompt  # to be mended
+        return None
+
+    def set_filter(self, text: str) -> None:
+        """Raises FilterError."""
+        self.filter = parse(text)
+        self.first = 0
+
+    def set_hold(self, text: str) -> Order:
+        """``~u /x @handler``; nothing lets everything go. Raises FilterError, ValueError."""
+        if not text:
+            return Order("release")
+        filter, at = read_hold("" if text == "." else text)
+        parse(filter)
+        return Order("hold", {"filter": filter, "at": at, "text": f"{filter or 'all'} @{','.join(at)}"})
+
+    def set_edit(self, which: int, text: str) -> Order:
+        """Raises ValueError."""
+        return Order("edit", {"which": which, "changes": read_edit(text)})
+
+    def move(self, by: int) -> None:
+        """The selection, or the page that is looked at."""
+        if self.mode != TABLE:
+            self.scroll = max(0, self.scroll + by)
+            return
+        rows = self.rows()
+        if rows:
+            at = self.place = max(0, min(len(rows) - 1, self.at(rows) + by))
+            # At the top of the traces it is whatever is the newest.
+            self.selected = number_of(rows[at]) if at or self.view.name != "traces" else None
+
+    def next_sorting(self) -> None:
+        """By the next column, the other way around first."""
+        columns: tuple[Column, ...] = self.view.columns
+        names = [one.heading for one in columns if one.heading]
+        heading, down = self.sorted.get(self.view.name, (names[0], False))
+        at = names.index(heading) if heading in names else 0
+        self.sorted[self.view.name] = (heading, True) if not down else (names[(at + 1) % len(names)], False)
+
+
+def number_of(row: Any) -> int:
+    """By what a row is known again."""
+    if isinstance(row, dict):
+        return int(row["id"])
+    return int(row.id) if hasattr(row, "id") else hash((row[0].name, row[1].address))

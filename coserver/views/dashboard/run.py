@@ -1,0 +1,95 @@
+"""``coserver top``: the dashboard in a terminal. Its loop never waits for the server: what asks is its ``desk``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Console
+
+from ...control.client import Client
+from ...observe.snapshot.snapshot import Snapshot
+from ..live import TABLES, UPSTREAMS
+from . import editor, screen
+from .keys import press
+from .model import Dashboard, Order
+from .session import REFRESH, Desk
+from .terminal import Terminal
+
+
+def run(client: Client, filter: str = "", *, ended: Callable[[], bool] = lambda: False, out: int | None = None) -> None:
+    """Until a person has had enough, or ``ended`` says so; ``out`` is the terminal's descriptor if stdout is not.
+
+    Raises FilterError, OSError without a terminal.
+    """
+    board = Dashboard(filter)
+    with Terminal(out) as terminal:
+        desk = Desk(client, board, terminal.wake)
+        desk.start()
+        try:
+            while not board.ended and not ended():
+                try:
+                    _once(terminal, desk)
+                except KeyboardInterrupt:
+                    if board.prompt is None:
+                        break
+                    board.prompt = None  # whoever types has had enough of that
+                    terminal.redraw()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            desk.stop()
+
+
+def _once(terminal: Terminal, desk: Desk) -> None:
+    """Draw, and do what is pressed."""
+    board = desk.board
+    with desk.lock:
+        width, height = terminal.size
+        found = screen.lines(board, width, height)
+    terminal.draw(found)
+    for key in terminal.keys(REFRESH):
+        with desk.lock:
+            order = press(board, key)
+        if order is not None and order.what == "redraw":
+            terminal.redraw()
+        elif order is not None and order.what == "editor":
+            _edit(terminal, desk, order.given["which"])
+        elif order is not None:
+            desk.orders.put(order)
+    if desk.failure is not None:
+        raise desk.failure
+
+
+def _edit(terminal: Terminal, desk: Desk, which: int) -> None:
+    """In an editor; what cannot be taken is there again at the next try."""
+    board = desk.board
+    with desk.lock:
+        held = board.held.get(which)
+    if held is None:
+        return
+    draft = board.draft[1] if board.draft is not None and board.draft[0] == which else None
+    try:
+        text = editor.edit(terminal, held, editor.as_text(held) if draft is None else draft)
+        with desk.lock:
+            board.draft = (which, text)
+        changes = editor.changes_in(held, text)
+    except (OSError, ValueError) as error:
+        with desk.lock:
+            board.say(str(error), wrong=True)
+        return
+    if changes:
+        desk.orders.put(Order("edit", {"which": which, "changes": changes}))
+    else:
+        with desk.lock:
+            board.draft = None
+            board.say("nothing is changed")
+
+
+def picture(snapshot: Snapshot) -> None:
+    """One picture, as tables."""
+    console = Console(highlight=False, emoji=False)
+    for view in TABLES:
+        if view is UPSTREAMS and not snapshot.upstreams:
+            continue
+        console.print(view.render(snapshot))
+        console.print()

@@ -1,0 +1,300 @@
+"""What a dashboard asks of its server, in threads of its own: pictures, what is held, traces; and orders, one by one.
+
+A new order is a method here and a row of DO. Who runs the dashboard is ``top``.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ...control.client import Client, Ended, Refused, RemoteStepper, Unreachable, find
+from ...control.wire_format import read_trace
+from ...observe.export.replay import as_curl
+from ...observe.filters import needs_whole
+from ...observe.snapshot.snapshot import ExchangeState
+from ...observe.trace.trace import Trace
+from .model import TRACES_MAX, Dashboard, Order
+
+#: Seconds between two pictures.
+REFRESH = 0.5
+#: ... and at least, while one thing after the other is held.
+_LEAST = 0.05
+#: Seconds between two attempts to reach a server that is gone: it may be a reload's next one.
+_AGAIN = 1.0
+_STOP = Order("")
+
+
+class Desk:
+    """What asks and is told. ``lock`` is of the board: three threads change it."""
+
+    def __init__(self, client: Client, board: Dashboard, wake: Callable[[], None]) -> None:
+        self.client = client
+        self.board = board
+        self.lock = threading.Lock()
+        self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        #: What a thread has failed by: it ends the dashboard, instead of a traceback across its screen.
+        self.failure: BaseException | None = None
+        self._wake = wake
+        self._ended = threading.Event()
+        self._hurry = threading.Event()  # something is held, or is no more: a picture before its time
+        self._step: RemoteStepper | None = None
+        #: What a server that is gone was asked to do: the next one is asked as soon as it runs.
+        self._again: list[Order] = []
+        self._streams: list[Any] = []
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        self._thread(self._watch)
+        self._thread(self._obey)
+
+    def stop(self) -> None:
+        """What is held goes on."""
+        self._ended.set()
+        self._hurry.set()
+        self.orders.put(_STOP)
+        self._close_step()
+        for stream in self._streams:
+            stream.close()
+        for thread in self._threads:
+            thread.join(1)
+
+    def _thread(self, run: Callable[..., None], *args: Any) -> None:
+        def guarded() -> None:
+            try:
+                run(*args)
+            except BaseException as error:
+                self.failure = error
+                self._wake()
+
+        thread = threading.Thread(target=guarded, name=f"coserver top {run.__name__}", daemon=True)
+        self._threads = [one for one in self._threads if one.is_alive()] + [thread]
+        thread.start()
+
+    def _watch(self) -> None:
+        """A picture each half second."""
+        while not self._ended.is_set():
+            began = time.monotonic()
+            try:
+                snapshot = self.client.snapshot()
+                with self.lock:
+                    self.board.show(snapshot)
+                self._ask_what_matches()
+                if self._again and snapshot.state == "running":
+                    again, self._again = self._again, []
+                    for order in again:
+                        self.orders.put(order)
+            except (Unreachable, Refused) as error:
+                self.board.gone = True
+                self._say(f"{error}", wrong=True)
+                self._ended.wait(_AGAIN)
+                self._find_again()
+            self._wake()
+            self._ended.wait(_LEAST)
+            self._hurry.wait(max(REFRESH - (time.monotonic() - began), 0.0))
+            self._hurry.clear()
+
+    def _ask_what_matches(self) -> None:
+        """Of a filter by fields or bodies: a picture has none of them."""
+        with self.lock:
+            wanted, following = self.board.filter, self.board.following
+        if not needs_whole(wanted):
+            return
+        try:
+            found = {one.id for one in self.client.snapshot(str(wanted)).exchanges}
+            if following:
+                found.update([one.id for one in self.client.traces(str(wanted), last=TRACES_MAX)])
+        except Refused as error:  # it takes too long
+            self._say(str(error).splitlines()[0], wrong=True)
+            found = set()
+        with self.lock:
+            self.board.matching = (wanted, frozenset(found))
+
+    def _find_again(self) -> None:
+        """A server of the same name: a reload's next, or one that was started again; behind a port whoever is there."""
+        with suppress(Unreachable, Refused):
+            if self.client.where.startswith("http://"):
+                self.client.ask_about()
+            else:
+                self.client = find(self.client.name)
+
+    def _obey(self) -> None:
+        """Orders, one after the other."""
+        while True:
+            order = self.orders.get()
+            if order is _STOP or self._ended.is_set():
+                return
+            try:
+                DO[order.what](self, **order.given)
+            except (Unreachable, Refused) as error:
+                self._say(str(error), wrong=True)
+            except (KeyError, ValueError) as error:
+                self._say(f"{error}", wrong=True)
+            self._wake()
+
+    def _say(self, note: str, *, wrong: bool = False) -> None:
+        with self.lock:
+            self.board.say(note, wrong=wrong)
+        self._wake()
+
+    # Holding.
+
+    def _hold(self, filter: str, at: list[str], text: str) -> None:
+        self._close_step()
+        self._again = [one for one in self._again if one.what != "hold"]
+        step = self._step = self.client.step(filter, at)
+        with self.lock:
+            self.board.hold = text
+        self._thread(self._follow_held, step, Order("hold", {"filter": filter, "at": at, "text": text}))
+        self._say(f"holding {text}")
+
+    def _release(self) -> None:
+        self._again = [one for one in self._again if one.what != "hold"]
+        self._close_step()
+        self._say("nothing is held any more")
+
+    def _close_step(self) -> None:
+        step, self._step = self._step, None
+        if step is not None:
+            step.close()
+        with self.lock:
+            self.board.hold = ""
+            self.board.leaving.update(self.board.held)
+            self.board.show_held([])
+
+    def _follow_held(self, step: RemoteStepper, asked: Order) -> None:
+        try:
+            for held in step.changes():
+                with self.lock:
+                    if step is not self._step:
+                        return
+                    self.board.show_held(held)
+                self._hurry.set()
+                self._wake()
+        except Ended as error:
+            self._say(str(error).splitlines()[0])
+        except Unreachable:
+            pass  # the picture's thread says so
+        if step is self._step and not self._ended.is_set():
+            self._close_step()
+            self._again.append(asked)
+            self._wake()
+
+    def _stepper(self) -> RemoteStepper:
+        if self._step is None:
+            raise ValueError("nothing is held; i says what to hold")
+        return self._step
+
+    def _next(self, which: int) -> None:
+        self._stepper().next(which)
+        self._say(f"#{which} goes on to its next phase")
+
+    def _resume(self, which: int) -> None:
+        self._stepper().resume(which)
+        self._say(f"#{which} goes on")
+
+    def _resume_all(self) -> None:
+        count = self._stepper().resume_all()
+        self._say("it goes on" if count == 1 else f"{count} go on")
+
+    def _abort(self, which: int) -> None:
+        self._stepper().abort(which)
+        self._say(f"#{which} is aborted")
+
+    def _edit(self, which: int, changes: dict[str, Any]) -> None:
+        now = self._stepper().edit(which, **changes)
+        with self.lock:
+            self.board.draft = None
+            self.board.show_held([now if one["id"] == which else one for one in self.board.held.values()])
+        self._say(f"#{which} is changed: {', '.join(changes)}")
+
+    def _respond(self, which: int, status: int, body: str, headers: dict[str, str]) -> None:
+        self._stepper().respond(status, body, headers, which=which)
+        self._say(f"#{which} is answered with {status}")
+
+    # Traces.
+
+    def _follow(self) -> None:
+        kept = self.client.traces(last=100)
+        stream = self.client.follow()
+        self._streams.append(stream)
+        with self.lock:
+            self.board.following = True
+            known = {one.id for one in self.board.traces}
+            for trace in kept:
+                if trace.id not in known:
+                    self.board.show_trace(trace)
+        self._thread(self._follow_traces, stream)
+
+    def _follow_traces(self, stream: Any) -> None:
+        try:
+            for each in stream:
+                if "lost" not in each:
+                    with self.lock:
+                        self.board.show_trace(read_trace(each))
+                        looked = self.board.looked
+                    if isinstance(looked, Trace) and looked.id == each["id"]:
+                        self.orders.put(Order("look", {"id": looked.id}))  # it has ended: now it is there in full
+        except Unreachable:
+            pass
+        with self.lock:
+            self.board.following = False
+        if not self._ended.is_set():
+            self._again.append(Order("follow"))
+
+    def _look(self, id: int) -> None:
+        try:
+            trace = self.client.trace(id)
+        except Refused:
+            with self.lock:
+                if isinstance(self.board.looked, ExchangeState):
+                    return  # it has ended meanwhile
+            raise
+        with self.lock:
+            looked = self.board.looked
+            if isinstance(looked, ExchangeState) and looked.id == id:
+                self.board.request = trace.request
+            elif isinstance(looked, Trace) and looked.id == id:
+                self.board.looked = trace
+
+    def _curl(self, id: int) -> None:
+        trace = self.client.trace(id)
+        with self.lock:
+            self.board.look(as_curl(trace))
+
+    def _mark(self, id: int, on: bool) -> None:
+        self.client.mark(id, on)
+
+    def _replay(self, id: int) -> None:
+        self._say(f"the request of {id} is sent again")
+        self._thread(self._send_again, id)  # it may be held, and other orders are to let it go
+
+    def _send_again(self, id: int) -> None:
+        try:
+            found = self.client.replay(id)
+        except (Unreachable, Refused) as error:
+            self._say(str(error), wrong=True)
+            return
+        self._say(f"sent again: {found['status']} in {found['seconds'] * 1e3:.1f} ms, {found['size']} bytes")
+
+
+#: What each order comes to.
+DO: dict[str, Callable[..., None]] = {
+    "hold": Desk._hold,
+    "release": Desk._release,
+    "next": Desk._next,
+    "resume": Desk._resume,
+    "resume_all": Desk._resume_all,
+    "abort": Desk._abort,
+    "edit": Desk._edit,
+    "respond": Desk._respond,
+    "follow": Desk._follow,
+    "look": Desk._look,
+    "mark": Desk._mark,
+    "replay": Desk._replay,
+    "curl": Desk._curl,
+}

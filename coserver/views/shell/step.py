@@ -1,0 +1,314 @@
+"""A stepper for shells and scripts: what is held is printed as it comes, commands are lines.
+
+``next``, ``resume``, ``until response``, ``edit target=/x``, ``respond 503 'later'``, ``abort``, ``show``, ``list``,
+``quit``; their first letters will do, but for ``abort``. With ``json`` every line that is written is an object.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from ...control.client import Refused, RemoteStepper, Unreachable
+from ...control.edit_syntax import read_answer, read_edit
+from .. import held as view
+from ..text import plain
+from .line_input import Typed
+
+#: By word: how it is used, what it does.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "next": ("next", "go on to the next phase"),
+    "resume": ("resume [all]", "go on until held again; it or all"),
+    "until": ("until PHASE", "go on to that phase"),
+    "edit": ("edit target=/x Name:value body=… status=…", "change it; Name: removes a field"),
+    "respond": ("respond STATUS [BODY] [Name:value]", "answer without the handler"),
+    "abort": ("abort", "reset its connection"),
+    "show": ("show", "all that is known of it"),
+    "list": ("list", "all that is held"),
+    "help": ("help", "this"),
+    "quit": ("quit", "let everything go, and end"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How it is done. ``once``: until the first that was held is let go; ``asks``: a person types."""
+
+    json: bool = False
+    once: bool = False
+    asks: bool = False
+
+
+class LineStepper:
+    """Reads commands, prints what they come to. What is meant is the oldest that is held, or ``#id`` after the word."""
+
+    def __init__(self, step: RemoteStepper, out: TextIO, manner: Manner) -> None:
+        self.step = step
+        self.manner = manner
+        self._out = out
+        self._console = Console(file=out, highlight=False, soft_wrap=True, emoji=False)
+        self._changed = threading.Condition()
+        self._held: dict[int, dict[str, Any]] = {}
+        self._seen: set[int] = set()
+        self._let_go: set[int] = set()  # by this one's own commands
+        self._first: int | None = None
+        self._lines: Typed | None = None
+        self._gone: Exception | None = None
+        self._closing = False
+
+    def run(self, lines: Typed) -> None:
+        """Until the lines end. Raises Unreachable when the server is gone, or lets everything go because it drains."""
+        self._lines = lines
+        reader = threading.Thread(target=self._follow, name="coserver step", daemon=True)
+        reader.start()
+        try:
+            if self.manner.once:
+                self._wait_for(None)
+            self._prompt()  # from now on what matches is held
+            typed = iter(lines)
+            for line in typed:
+                if not self._do(line.strip()):
+                    break
+                if self.manner.once and self._over():
+                    lines.close()
+                    self._tell_undone([line.strip() for line in typed])
+                    break
+                self._prompt()
+        finally:
+            self._closing = True
+            self.step.close()
+            reader.join(5)
+        if self._gone is not None:
+            raise self._gone
+
+    def _follow(self) -> None:
+        assert self._lines is not None
+        try:
+            for held in self.step.changes():
+                with self._changed:
+                    self._take(held)
+                    self._changed.notify_all()
+                if self.manner.once and self._over():
+                    self._lines.close()
+            if not self._closing:
+                raise Unreachable("the server has let everything go, and holds nothing more: it stops")
+        except Unreachable as error:
+            if not self._closing:
+                self._gone = error
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._gone is not None:
+            self._over_prompt("\n")
+            self._lines.close()
+
+    def _take(self, held: Sequence[dict[str, Any]]) -> None:
+        """What is held now; what is new, and what went without a command of this one's, is told."""
+        now, before = monotonic(), self._held
+        self._held = {
+            one["id"]: {**one, "since": now - one["seconds"]} for one in held if one["id"] not in self._let_go
+        }
+        for one in before.values():
+            if one["id"] not in self._held and one["id"] not in self._let_go:
+                self._tell_gone(one, now - one["since"])
+        for one in self._held.values():
+            if one["id"] not in self._seen:
+                self._seen.add(one["id"])
+                self._first = self._first or one["id"]
+                self._tell(one)
+
+    def _tell(self, one: dict[str, Any]) -> None:
+        if self.manner.json:
+            self._say({"held": _sent(one)})
+            return
+        self._over_prompt("\r")
+        self._console.print(view.heading(one))
+        self._prompt()
+
+    def _tell_gone(self, one: dict[str, Any], seconds: float) -> None:
+        limit = float(self.step.first["limit"])
+        why = f"it was held for {limit:g} s" if seconds > limit - 0.5 else "its client left, or another let it go"
+        if self.manner.json:
+            self._say({"gone": one["id"], "why": why})
+            return
+        self._over_prompt("\r")
+        self._console.print(f"#{one['id']} {plain(one['title'])}  is held no more: {why}", style="yellow", markup=False)
+        self._prompt()
+
+    def _over_prompt(self, how: str) -> None:
+        """What comes by itself is not written behind the prompt that stands there."""
+        if self.manner.asks:
+            self._out.write(how)
+
+    def _prompt(self) -> None:
+        if self.manner.asks and not self._closing:
+            self._out.write("step> ")
+            self._out.flush()
+
+    def _say(self, found: dict[str, Any]) -> None:
+        self._out.write(json.dumps(found, ensure_ascii=False) + "\n")
+        self._out.flush()
+
+    def _do(self, line: str) -> bool:
+        """One command; false to end."""
+        if not line or line.startswith("#"):
+            return True
+        word, _, rest = line.partition(" ")
+        name = next((each for each in COMMANDS if each.startswith(word)), None)
+        if name == "quit":
+            return False
+        try:
+            if word == "a":  # to top, and to mitmproxy, it means the opposite
+                raise ValueError("a is abort, or what goes on in top: write abort, or resume")
+            if name is None:
+                raise ValueError(f"there is no {word!r:.30}; there are {', '.join(COMMANDS)}")
+            _DO[name](self, rest.strip())
+        except (ValueError, Refused) as error:
+            self._complain(str(error))
+        return self._gone is None
+
+    def _tell_undone(self, lines: Sequence[str]) -> None:
+        """With ``once`` lines may be left that came with the one that let go."""
+        undone = [line for line in lines if line and not line.startswith("#") and line != "quit"]
+        if undone:
+            self._complain(f"--once ends when what was held is let go, by next and until too; not done: "
+                           f"{'; '.join(undone)}; leave out --once to go on")  # fmt: skip
+
+    def _complain(self, what: str) -> None:
+        if self.manner.json:
+            self._say({"error": what})
+        else:
+            self._console.print(f"error: {what}", style="red", markup=False)
+
+    def _wait_for(self, which: int | None) -> dict[str, Any]:
+        """What a command means. Raises ValueError if it is not there, Unreachable."""
+        with self._changed:
+            if which is None:
+                wanted = lambda: self._held or self._closing  # noqa: E731
+                if not self._changed.wait_for(wanted, None if self.manner.asks is False else 0.0) and not self._held:
+                    raise ValueError("nothing is held")
+            elif which not in self._held:
+                raise ValueError(f"#{which} is not held")
+            if self._gone is not None:
+                raise self._gone
+            if not self._held:
+                raise ValueError("nothing is held, and the stepper is closed")
+            return self._held[which] if which is not None else next(iter(self._held.values()))
+
+    def _meant(self, rest: str) -> tuple[dict[str, Any], str]:
+        word, _, more = rest.partition(" ")
+        if word.startswith("#") and word[1:].isdigit():
+            return self._wait_for(int(word[1:])), more.strip()
+        return self._wait_for(None), rest
+
+    def _over(self) -> bool:
+        with self._changed:
+            return self._first is not None and self._first not in self._held
+
+    def _go(self, what: str, rest: str, *arguments: Any) -> None:
+        self._send(what, self._meant(rest)[0], *arguments)
+
+    def _send(self, what: str, one: dict[str, Any], *arguments: Any) -> None:
+        """It is let go: the next command means another, though the word of it has not come yet."""
+        self._let_go.add(one["id"])  # first: that word may come before the answer
+        try:
+            getattr(self.step, what)(*arguments, which=one)
+        except BaseException:
+            self._let_go.discard(one["id"])
+            raise
+        with self._changed:
+            self._held.pop(one["id"], None)
+        if self.manner.json:
+            self._say({"let_go": one["id"]})
+
+    # The commands.
+
+    def _next(self, rest: str) -> None:
+        self._go("next", rest)
+
+    def _resume(self, rest: str) -> None:
+        if rest != "all":
+            self._go("resume", rest)
+            return
+        with self._changed:
+            held = list(self._held)
+        self._let_go.update(held)
+        self.step.resume_all()
+        with self._changed:
+            for one in held:
+                self._held.pop(one, None)
+        if self.manner.json:
+            self._say({"let_go": held})
+
+    def _abort(self, rest: str) -> None:
+        self._go("abort", rest)
+
+    def _until(self, rest: str) -> None:
+        one, phase = self._meant(rest)
+        self._send("until", one, phase)
+
+    def _edit(self, rest: str) -> None:
+        one, items = self._meant(rest)
+        found = {**self.step.edit(one, **read_edit(items)), "since": one["since"]}
+        with self._changed:
+            if one["id"] in self._held:
+                self._held[one["id"]] = found
+        self._show_one(found)
+
+    def _respond(self, rest: str) -> None:
+        one, items = self._meant(rest)
+        status, body, headers = read_answer(items)
+        self._send("respond", one, status, body, headers)
+
+    def _show(self, rest: str) -> None:
+        self._show_one(self._meant(rest)[0])
+
+    def _show_one(self, one: dict[str, Any]) -> None:
+        if self.manner.json:
+            self._say({"held": _sent(one)})
+        else:
+            self._console.print(view.render(one))
+
+    def _list(self, rest: str) -> None:
+        with self._changed:
+            held = list(self._held.values())
+        if self.manner.json:
+            self._say({"list": [_sent(one) for one in held]})
+        for one in () if self.manner.json else held:
+            self._console.print(view.heading(one))
+        if not held and not self.manner.json:
+            self._console.print("nothing is held")
+
+    def _help(self, rest: str) -> None:
+        if self.manner.json:
+            self._say({"commands": dict(COMMANDS.values())})
+            return
+        self._console.print("The oldest is meant, or the one whose number follows: next #12", style="bright_black")
+        for usage, about in COMMANDS.values():
+            self._console.print(f"{usage:<42} {about}", markup=False)
+
+
+def _sent(one: dict[str, Any]) -> dict[str, Any]:
+    """As the server says it, its seconds up to now."""
+    found = {**one, "seconds": round(monotonic() - one["since"], 6)}
+    del found["since"]
+    return found
+
+
+_DO: dict[str, Callable[[LineStepper, str], None]] = {
+    "next": LineStepper._next,
+    "resume": LineStepper._resume,
+    "until": LineStepper._until,
+    "edit": LineStepper._edit,
+    "respond": LineStepper._respond,
+    "abort": LineStepper._abort,
+    "show": LineStepper._show,
+    "list": LineStepper._list,
+    "help": LineStepper._help,
+}

@@ -1,0 +1,119 @@
+"""Finished exchanges as they come, each a line, a waterfall, a curl command or JSON; or all of them in a HAR file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from ...control.client import Client
+from ...control.wire_format import read_trace, trace_dict
+from ...observe.export.har import to_har
+from ...observe.export.replay import ReplayError, as_curl
+from ...observe.trace.trace import Trace
+from .. import waterfall
+from ..text import counted
+from ..traces import line_of
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is printed of each: one of ``json``, ``waterfall``, ``curl``, or a line. ``once``: what is kept, no more.
+
+    ``har`` is a file that all of them go to, whole when it ends.
+    """
+
+    filter: str = ""
+    json: bool = False
+    waterfall: bool = False
+    curl: bool = False
+    once: bool = False
+    har: Path | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether fields and bodies are needed."""
+        return self.curl or self.har is not None
+
+
+def follow(client: Client, wanted: Wanted, out: TextIO, note: TextIO) -> None:
+    """Print until the stream ends or Ctrl+C; the HAR file is written however it ends.
+
+    Raises Unreachable, Refused, OSError if the file cannot be written.
+    """
+    console = Console(file=out, highlight=False, emoji=False, soft_wrap=not wanted.waterfall)
+    with _har_file(wanted.har, note) as keep:
+        try:
+            for trace in _traces(client, wanted, note):
+                keep(trace)
+                _print(console, out, trace, wanted)
+        except KeyboardInterrupt:
+            pass
+
+
+@contextmanager
+def _har_file(path: Path | None, note: TextIO) -> Iterator[Callable[[Trace], None]]:
+    """Written as they come: a day's worth need not fit in memory. A function that takes each trace."""
+    if path is None:
+        yield lambda trace: None
+        return
+    count = 0
+
+    def keep(trace: Trace) -> None:
+        nonlocal count
+        for entry in to_har([trace])["log"]["entries"]:
+            before = ",\n" if count else "\n"
+            file.write(before + json.dumps(entry, ensure_ascii=False))  # at once: Ctrl+C may come in between
+            count += 1
+
+    with path.open("w", encoding="utf-8") as file:
+        around = json.dumps(to_har([]))
+        file.write(around.removesuffix("]}}"))
+        try:
+            yield keep
+        finally:
+            file.write("\n]}}\n")
+            note.write(f"{counted(count, 'exchange')} in {path}\n")
+
+
+def _traces(client: Client, wanted: Wanted, note: TextIO) -> Iterable[Trace]:
+    if wanted.once:
+        kept = client.traces(wanted.filter, whole=wanted.whole)
+        yield from kept
+        if not kept and not client.ask("GET", "/v1/traces?last=1")["recording"]:
+            note.write("nothing has been recorded: serve with --record, or leave --once out\n")
+        return
+    with client.follow(wanted.filter, whole=wanted.whole) as stream:
+        for each in stream:
+            if "lost" in each:
+                note.write(f"{each['lost']} exchanges were lost: this reader is too slow\n")
+            else:
+                yield read_trace(each)
+    note.write(f"no more comes: {client.name} stops\n")
+
+
+def _print(console: Console, out: TextIO, trace: Trace, wanted: Wanted) -> None:
+    if wanted.json:
+        out.write(json.dumps(trace_dict(trace, whole=wanted.whole), ensure_ascii=False) + "\n")
+    elif wanted.curl:
+        out.write(_curl(trace) + "\n")
+    elif wanted.waterfall:
+        console.print(waterfall.render(trace))
+        console.print()
+    else:
+        line: Any = line_of(trace)
+        console.print(line if isinstance(line, Text) else str(line), soft_wrap=True)
+    out.flush()
+
+
+def _curl(trace: Trace) -> str:
+    try:
+        return as_curl(trace)
+    except ReplayError as error:
+        return f"# {trace.url}: {error}"
