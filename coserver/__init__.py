@@ -8,8 +8,8 @@ from .app.server import Server
 from .hooks.cancellation import RequestCancelled
 from .hooks.suspension import await_
 from .hooks.workers import run_blocking
-from .protocol.sse import Event
-from .server.handler.errors import AppError, ClientLeft, HTTPException
+from .protocol.sse import ServerSentEvent
+from .server.handler.errors import ClientLeft, HTTPException, SetupError
 from .server.handler.request import Request
 from .server.handler.response import Response
 from .server.handler.uploads import Upload
@@ -24,7 +24,7 @@ from .upstream.errors import (
 )
 from .upstream.gather import gather
 from .upstream.limits import UpstreamLimits
-from .upstream.member import Member
+from .upstream.member import UpstreamMember
 from .upstream.subrequest import Subrequest
 from .upstream.tls import UpstreamTls
 from .upstream.upstream import Upstream
@@ -33,16 +33,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "App",
-    "AppError",
     "ClientLeft",
-    "Event",
     "HTTPException",
     "Limits",
-    "Member",
     "Request",
     "RequestCancelled",
     "Response",
     "Server",
+    "ServerSentEvent",
+    "SetupError",
     "Subrequest",
     "SubrequestCancelled",
     "Tls",
@@ -52,6 +51,7 @@ __all__ = [
     "UpstreamConnectError",
     "UpstreamError",
     "UpstreamLimits",
+    "UpstreamMember",
     "UpstreamProtocolError",
     "UpstreamTimeout",
     "UpstreamTls",

@@ -21,11 +21,11 @@ from ..protocol.errors import LocalProtocolError
 from ..protocol.framing import Framing
 from ..server.handler.endpoint import describe
 from ..server.handler.error_handlers import ErrorEndpoint, ErrorHandlers, check_error_key
-from ..server.handler.errors import AppError
+from ..server.handler.errors import SetupError
 from ..server.limits import Limits
 from ..server.router import Router
 from ..upstream.declaring import UpstreamOptions
-from ..upstream.member import Member
+from ..upstream.member import UpstreamMember
 from ..upstream.upstream import Upstream
 from . import runner as running
 from .config.settings import ListenerSettings, Options, Settings
@@ -51,7 +51,7 @@ class App(Routing):
     blocking calls hooked, in its ``def`` handlers alone: all families, those named, or none (coserver.hooks.install);
     ``offloaded`` names drivers in C that are to run in threads there, ["sqlite3"] say (see
     coserver.hooks.offload_drivers).
-    Raises AppError.
+    Raises SetupError.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class App(Routing):
 
         ``framing`` is a row of FRAMINGS or a class like them, called with ``Limits.frame_size`` for each connection.
         ``limits`` are its own; with ``proxy_protocol`` each connection begins with a PROXY header. ``tls`` is its
-        own Tls, False for none; None: as the server that it is part of. Raises AppError.
+        own Tls, False for none; None: as the server that it is part of. Raises SetupError.
         """
         make = find_framing(framing)
         check_tls(tls, "", (None, False))
@@ -123,7 +123,7 @@ class App(Routing):
         """Decorator: answer errors of this status, or exceptions of this class, by this handler.
 
         It may ask for ``request`` and ``error``. What it returns has the error's status, unless it says another; None
-        is the usual answer. The nearest class counts; 500 is for what no class fits. Raises AppError.
+        is the usual answer. The nearest class counts; 500 is for what no class fits. Raises SetupError.
         """
         key = check_error_key(what)
 
@@ -139,7 +139,7 @@ class App(Routing):
         """Decorator: a generator function of one ``yield``, or what returns a context manager, around the serving.
 
         Entered before the server listens, left when its last connection has ended; an app may have several. It may
-        take the app, to leave something in ``app.state``. Raises AppError.
+        take the app, to leave something in ``app.state``. Raises SetupError.
         """
         self.lifespans.append(make_lifespan(function))
         return function
@@ -147,37 +147,37 @@ class App(Routing):
     def mount(self, prefix: str, app: App) -> None:
         """Serve all routes of another app below ``prefix``, "/api" say; its error handlers and lifespans count there.
 
-        What it is told later counts too, and another app on the same prefix takes its place. Raises AppError.
+        What it is told later counts too, and another app on the same prefix takes its place. Raises SetupError.
         """
         check_prefix(prefix)
         if not isinstance(app, App):
-            raise AppError(f"mount takes an App; got {app!r}")
+            raise SetupError(f"mount takes an App; got {app!r}")
         if self in app.parts():
-            raise AppError(f"app {app.name!r} holds app {self.name!r} already: mounted here it would hold itself")
+            raise SetupError(f"app {app.name!r} holds app {self.name!r} already: mounted here it would hold itself")
         if app.tcp_routes or app.listeners:
-            raise AppError(f"app {app.name!r} has listeners of its own, which have no place below a prefix; start it")
+            raise SetupError(f"app {app.name!r} has listeners of its own, which have no place below a prefix; start it")
         with self._change(self.mounts):
             self.mounts[:] = [*(one for one in self.mounts if one.prefix != prefix), Mount(prefix, app)]
             app._mounted_in.append(self)
 
     def listen(self, **options: Any) -> None:
         """Listen on one more address: keywords name, host, port, uds, app, limits, tls, and for TCP protocol="tcp",
-        handler, framing (see ListenerSettings). Raises AppError.
+        handler, framing (see ListenerSettings). Raises SetupError.
         """
         settings = ListenerSettings(**options)
         same = [one for one in self.listeners if settings.name and one.name == settings.name]
         self.listeners = [*(one for one in self.listeners if one not in same), settings]
 
-    def upstream(self, name: str, *members: str | Member, **options: Unpack[UpstreamOptions]) -> Upstream:
+    def upstream(self, name: str, *members: str | UpstreamMember, **options: Unpack[UpstreamOptions]) -> Upstream:
         """What this app's handlers may ask: ``users = app.upstream("users", "http://10.0.0.1:8080")``.
 
         Keywords: policy, limits, codec (see Upstream). It is open while the app runs, its lifespans included; another
-        of the same name takes its place at the next start. Raises AppError.
+        of the same name takes its place at the next start. Raises SetupError.
         """
         try:
             self.upstreams[name] = Upstream(*members, name=name, **options)
         except (ValueError, TypeError, LocalProtocolError) as error:
-            raise AppError(f"upstream {name!r}: {error}") from None
+            raise SetupError(f"upstream {name!r}: {error}") from None
         return self.upstreams[name]
 
     # Four ways to run.
@@ -191,7 +191,7 @@ class App(Routing):
 
         Keywords: host, port, uds, backend, codec, limits (see Settings). A running server of the same name is replaced,
         its listening sockets taken over. ``with app.start() as server:`` stops it at the end. With ``isolated`` it runs
-        in a process of its own, as the app is now, and ends with this one. Raises AppError, OSError.
+        in a process of its own, as the app is now, and ends with this one. Raises SetupError, OSError.
         """
         settings = self.settings(options)
         if isolated:
@@ -251,7 +251,7 @@ class App(Routing):
                 check_drivers(self.offloaded)
                 offload_drivers(*self.offloaded)
         except (ValueError, ModuleNotFoundError) as error:
-            raise AppError(str(error)) from None
+            raise SetupError(str(error)) from None
 
     def settings(self, options: Options) -> Settings:
         """What counts for a server of this app: these options, and its own limits where they name none."""
@@ -260,7 +260,7 @@ class App(Routing):
         return Settings(**merged)
 
     def compile(self) -> Router:
-        """Make ready to serve. Raises AppError for the first route whose handler asks for what nobody provides."""
+        """Make ready to serve. Raises SetupError for the first route whose handler asks for what nobody provides."""
         if self._router is None:
             self._router = make_router(self)
         return self._router

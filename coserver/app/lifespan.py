@@ -13,20 +13,20 @@ from typing import Any
 
 from ..hooks.workers import run_blocking
 from ..server.handler.endpoint import describe
-from ..server.handler.errors import AppError
+from ..server.handler.errors import SetupError
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 
 def make_lifespan(function: Callable[..., Any]) -> Lifespan:
-    """``function`` as something that takes the app and returns an async context manager. Raises AppError."""
+    """``function`` as something that takes the app and returns an async context manager. Raises SetupError."""
     name = describe(function)
     if inspect.iscoroutinefunction(function):
-        raise AppError(f"lifespan {name} is an async def without a yield: yield once, where the server runs")
+        raise SetupError(f"lifespan {name} is an async def without a yield: yield once, where the server runs")
     parameters = inspect.signature(function).parameters.values()
     needed = [each for each in parameters if each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD]
     if len(needed) > 1:
-        raise AppError(f"lifespan {name} takes the app or nothing; it asks for {len(needed)} parameters")
+        raise SetupError(f"lifespan {name} takes the app or nothing; it asks for {len(needed)} parameters")
     make: Callable[..., Any] = function
     if inspect.isasyncgenfunction(function):
         make = asynccontextmanager(function)
@@ -40,7 +40,7 @@ def make_lifespan(function: Callable[..., Any]) -> Lifespan:
             return found
         if hasattr(manager, "__enter__"):
             return _in_worker(manager)
-        raise AppError(
+        raise SetupError(
             f"lifespan {name} must be a generator function or return a context manager; it returned "
             f"{type(manager).__name__}"
         )
@@ -82,7 +82,7 @@ async def lifespans(apps: Iterable[Any], grace: float) -> AsyncIterator[None]:
                 except RuntimeError as error:
                     if str(error) != "generator didn't yield":  # contextlib's words, which name nothing
                         raise
-                    raise AppError(
+                    raise SetupError(
                         f"lifespan {lifespan.__name__} ended without a yield: yield once, where the server runs"
                     ) from None
         yield

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..server.handler.endpoint import Endpoint, describe
-from ..server.handler.errors import AppError
+from ..server.handler.errors import SetupError
 from ..server.http.alpn import PROTOCOLS
 from ..server.http.http1 import HttpConnection
 from ..server.limits import Limits
@@ -40,7 +40,7 @@ class Listening:
 def listening(app: App, settings: Settings) -> list[Listening]:
     """All listeners of an app: those of the settings, or else HTTP if it has routes; ``app.listen``'s, ``app.tcp``'s.
 
-    Names are made unique by a number. Raises AppError for a route that cannot be served.
+    Names are made unique by a number. Raises SetupError for a route that cannot be served.
     """
     found: list[Listening] = []
     names: set[str] = set()
@@ -108,10 +108,10 @@ def _tcp(route: TcpRoute, app: App, settings: Settings) -> Listening:
 
 
 def _proxied(one: ListenerSettings | TcpRoute, settings: Settings) -> bool:
-    """Whether it expects PROXY headers. Raises AppError if nobody may send one."""
+    """Whether it expects PROXY headers. Raises SetupError if nobody may send one."""
     wanted = settings.proxy_protocol if one.proxy_protocol is None else one.proxy_protocol
     if wanted and not settings.trusted_peers:
-        raise AppError(
+        raise SetupError(
             "with proxy_protocol only trusted peers are served, and there are none; name the proxies in trusted_peers"
         )
     return wanted

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..protocol.framing import FRAMINGS, Framing
 from ..server.handler.endpoint import Endpoint, annotated_types
 from ..server.handler.error_handlers import ErrorHandlers
-from ..server.handler.errors import AppError
+from ..server.handler.errors import SetupError
 from ..server.limits import Limits, RouteLimits
 from ..server.router import Router, split_route
 from .config.tls import Tls
@@ -77,7 +77,7 @@ def _below(place: Place) -> Iterator[Place]:
 def make_router(app: App) -> Router:
     """All routes of an app and of what it mounts; its own are added last, so they win.
 
-    Raises AppError for the first route whose handler asks for what nobody provides.
+    Raises SetupError for the first route whose handler asks for what nobody provides.
     """
     router = Router()
     for place in reversed(list(places(app))):
@@ -100,29 +100,31 @@ def _add(router: Router, route: Route, place: Place) -> None:
 
 
 def route_limits(path: str, limits: Mapping[str, Any] | None) -> RouteLimits | None:
-    """What a route was given as ``limits=``. Raises AppError."""
+    """What a route was given as ``limits=``. Raises SetupError."""
     if limits is None:
         return None
     if not isinstance(limits, Mapping):
-        raise AppError(f'route {path!r}: limits is a dict of what differs, {{"body_size": 1000}}; got {limits!r}')
+        raise SetupError(f'route {path!r}: limits is a dict of what differs, {{"body_size": 1000}}; got {limits!r}')
     try:
         return RouteLimits(limits) if limits else None
     except (TypeError, ValueError) as error:
-        raise AppError(f"route {path!r}: {error}") from None
+        raise SetupError(f"route {path!r}: {error}") from None
 
 
 def check_prefix(prefix: str) -> str:
-    """A mount's prefix. Raises AppError."""
+    """A mount's prefix. Raises SetupError."""
     if not prefix.startswith("/") or prefix.endswith("/") or any(kind is not None for _, kind in split_route(prefix)):
-        raise AppError(f"a prefix starts with '/', does not end with one and has no parameters, '/api'; got {prefix!r}")
+        raise SetupError(
+            f"a prefix starts with '/', does not end with one and has no parameters: '/api'; got {prefix!r}"
+        )
     return prefix
 
 
 def find_framing(framing: str | Callable[[int], Framing]) -> Callable[[int], Framing]:
-    """A framing by its name in FRAMINGS, or the class itself. Raises AppError."""
+    """A framing by its name in FRAMINGS, or the class itself. Raises SetupError."""
     if isinstance(framing, str):
         if framing not in FRAMINGS:
-            raise AppError(f"unknown framing {framing!r}; it may be {', '.join(map(repr, FRAMINGS))}, or a class")
+            raise SetupError(f"unknown framing {framing!r}; it may be {', '.join(map(repr, FRAMINGS))}, or a class")
         return FRAMINGS[framing]
     return framing
 

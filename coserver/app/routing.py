@@ -11,7 +11,7 @@ from os import PathLike
 from typing import Any, TypeVar
 
 from ..server.handler.endpoint import describe
-from ..server.handler.errors import AppError
+from ..server.handler.errors import SetupError
 from ..server.router import Router, split_route
 from .routes import Route, check_prefix, route_limits
 
@@ -45,10 +45,10 @@ class Routing:
         float, uuid and, as the last segment, path. With ``stream`` the handler starts before the body is there.
         ``limits`` are fields of Limits that it has in the place of its listener's, ``{"body_size": 5_000_000}``.
 
-        Raises AppError for a malformed route, and at start (at once, if the app runs) for a parameter nobody provides.
+        Raises SetupError for a malformed route, and at start (if the app runs, at once) for an unknown parameter.
         """
         if isinstance(methods, str):
-            raise AppError(f"methods is a list: methods=[{methods!r}]")
+            raise SetupError(f"methods is a list: methods=[{methods!r}]")
         split_route(path)
         own = route_limits(path, limits)
         names = tuple(method.upper() for method in methods)
@@ -114,7 +114,7 @@ class Routing:
         """Serve the files in ``folder`` below ``prefix``, "/files" or "/"; a directory is answered with its ``index``.
 
         Nothing outside the folder is served, wherever symbolic links lead, and nothing whose name begins with a dot
-        unless ``hidden``. Raises AppError.
+        unless ``hidden``. Raises SetupError.
         """
         from .static import StaticFolder
 
@@ -126,10 +126,10 @@ class Routing:
     def metrics(self, path: str = "/metrics") -> None:
         """Serve what the server has counted at ``path``, in OpenMetrics text, and count from its start on.
 
-        Raises AppError without prometheus-client (``coserver[metrics]``).
+        Raises SetupError without prometheus-client (``coserver[metrics]``).
         """
         if not find_spec("prometheus_client"):
-            raise AppError("metrics need prometheus-client; pip install 'coserver[metrics]'")
+            raise SetupError("metrics need prometheus-client; pip install 'coserver[metrics]'")
         from .metrics import answer_metrics
 
         self.measured = True

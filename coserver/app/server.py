@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..server.handler.errors import AppError
+from ..server.handler.errors import SetupError
 from ..transport.cancellation import where_thread
 from ..transport.certificates import CertificateError
 from .address import Address
@@ -66,7 +66,7 @@ class Server(Observed):
     def reload_certificates(self) -> None:
         """Read the files of all TLS listeners again, for new connections; those that stand go on. From any thread.
 
-        Raises AppError for what cannot be used: those listeners keep the certificates that they have, others do not.
+        Raises SetupError for what cannot be used: those listeners keep the certificates that they have, others do not.
         """
         wrong: list[str] = []
         for certificates in dict.fromkeys(one.certificates for one in self._services if one.certificates is not None):
@@ -75,7 +75,7 @@ class Server(Observed):
             except CertificateError as error:
                 wrong.append(str(error))
         if wrong:
-            raise AppError(f"the certificates read before stay in use: {'; '.join(wrong)}")
+            raise SetupError(f"the certificates read before stay in use: {'; '.join(wrong)}")
 
     def stop(self, grace: float | None = None) -> None:
         """Stop accepting, let what runs end within ``grace`` seconds (default: ``Limits.grace``), then cancel it.

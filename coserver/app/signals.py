@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import anyio
 from anyio.abc import TaskStatus
 
-from ..server.handler.errors import AppError
+from ..server.handler.errors import SetupError
 from .server import Server
 
 log = logging.getLogger("coserver.app")
@@ -69,7 +69,7 @@ async def heed_signals(
 def _reload_certificates(server: Server) -> None:
     try:
         server.reload_certificates()
-    except AppError as error:
+    except SetupError as error:
         log.error("%s", error)
 
 

@@ -13,7 +13,7 @@ import stat
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 
-from ..server.handler.errors import AppError
+from ..server.handler.errors import SetupError
 
 #: systemd's first descriptor (sd_listen_fds(3)).
 _FIRST = 3
@@ -63,13 +63,13 @@ def _wrong(fd: int, number: int, what: str) -> CannotListen:
 
 def from_systemd(environ: MutableMapping[str, str]) -> list[Handed]:
     """What systemd has handed to this very process; its variables are taken out, or a child would think they are its
-    own. Raises AppError.
+    own. Raises SetupError.
     """
     pid, count, names = (environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
     if pid != str(os.getpid()):
         return []  # of another process that did not take them out
     if not (count.isascii() and count.isdecimal() and 0 < int(count) <= 1024):
-        raise AppError(f"LISTEN_FDS must be the number of sockets that systemd hands over; got {count!r}")
+        raise SetupError(f"LISTEN_FDS must be the number of sockets that systemd hands over; got {count!r}")
     each = names.split(":") if names else []
     handed = [
         Handed(each[number] if number < len(each) else _NAMELESS, _FIRST + number) for number in range(int(count))
@@ -81,14 +81,14 @@ def from_systemd(environ: MutableMapping[str, str]) -> list[Handed]:
 
 
 def shared_out(handed: list[Handed], names: list[str]) -> dict[str, int]:
-    """Which listener of ``names`` takes which descriptor: by name, then in order. Raises AppError if any is left."""
+    """Which listener of ``names`` takes which descriptor: by name, then in order. Raises SetupError if any is left."""
     taken = {name: one.fd for name in names for one in handed if one.name == name}
     left = [one for one in handed if one.fd not in taken.values()]
     for name in names:
         if name not in taken and left:
             taken[name] = left.pop(0).fd
     if left:
-        raise AppError(
+        raise SetupError(
             f"systemd hands over {len(handed)} sockets, and there are {len(names)} listeners ({', '.join(names)}); "
             f"nobody takes {', '.join(f'{one.name} (descriptor {one.fd})' for one in left)}: name the listener of "
             "each in FileDescriptorName="

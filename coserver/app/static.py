@@ -7,7 +7,7 @@ import os
 from os import PathLike
 
 from ..server.handler.bodies import FileBody
-from ..server.handler.errors import AppError, HTTPException
+from ..server.handler.errors import HTTPException, SetupError
 from ..server.handler.request import Request
 from ..server.handler.response import Response
 
@@ -26,12 +26,12 @@ class StaticFolder:
     """
 
     def __init__(self, folder: str | PathLike[str], index: str | None, hidden: bool) -> None:
-        """Raises AppError."""
+        """Raises SetupError."""
         path = os.fsdecode(folder)
         if not os.path.isdir(path):
-            raise AppError(f"a static folder must exist when it is named; got {path!r}, in {os.getcwd()!r}")
+            raise SetupError(f"a static folder must exist when it is named; got {path!r}, in {os.getcwd()!r}")
         if index is not None and (not index or os.path.basename(index) != index):
-            raise AppError(f"index is the name of a file, or None; got {index!r}")
+            raise SetupError(f"index is the name of a file, or None; got {index!r}")
         self.root = os.path.realpath(path)
         self._below_root = os.path.join(self.root, "")
         self.index = index

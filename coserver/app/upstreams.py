@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..server.handler.errors import AppError
+from ..server.handler.errors import SetupError
 from ..upstream.upstream import Upstream
 from .config.settings import UpstreamSettings
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def configure_upstreams(app: App, upstreams: Iterable[UpstreamSettings]) -> None:
     """What a configuration says of upstreams, in the place of what the app or what it mounts has declared of them.
 
-    One that nobody has declared is the app's: ``app.upstreams["users"]``. Raises AppError.
+    One that nobody has declared is the app's: ``app.upstreams["users"]``. Raises SetupError.
     """
     for one in upstreams:
         declared = next((part.upstreams[one.name] for part in app.parts() if one.name in part.upstreams), None)
@@ -30,4 +30,4 @@ def configure_upstreams(app: App, upstreams: Iterable[UpstreamSettings]) -> None
             else:
                 raise ValueError("it has no members, and the app declares none of that name")
         except (ValueError, TypeError, RuntimeError) as error:
-            raise AppError(f"upstream {one.name!r}: {error}") from None
+            raise SetupError(f"upstream {one.name!r}: {error}") from None

@@ -23,7 +23,7 @@ from ..observe.metrics import CONTENT_TYPE
 from ..observe.snapshot.snapshot import ExchangeState, Snapshot, collector_paused
 from ..observe.step.stepper import Stepper
 from ..server.handler.endpoint import Endpoint, annotated_types
-from ..server.handler.errors import AppError, HTTPException
+from ..server.handler.errors import HTTPException, SetupError
 from ..server.handler.request import Request
 from ..server.handler.response import Response
 from ..server.router import Router, split_route
@@ -174,7 +174,7 @@ class Api:
             raise HTTPException(409, "no listener of this server speaks TLS")
         try:
             await anyio.to_thread.run_sync(self.server.reload_certificates)
-        except AppError as error:
+        except SetupError as error:
             raise HTTPException(400, str(error)) from error
         return {"reloaded": True}
 

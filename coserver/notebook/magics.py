@@ -17,7 +17,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
 from ..observe.trace.waterfall import show_seconds
-from ..server.handler.errors import AppError
+from ..server.handler.errors import SetupError
 from ..server.router import split_route
 from ..views.text import plain
 from .cell import server_bundle
@@ -64,7 +64,7 @@ class Magics:
             names = [text for text, kind in split_route(path) if kind is not None]
             handler = self._make_handler(f"{method} {path}", names, cell)
             app.route(path, methods=[method])(handler)
-        except (AppError, SyntaxError) as error:
+        except (SetupError, SyntaxError) as error:
             raise UsageError(f"%%serve {method} {path}: {error}") from error
         server = self._server_of(app)
         print(f"{method} {path} is served at {server.public_url}")

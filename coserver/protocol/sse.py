@@ -14,7 +14,7 @@ _split_lines = re.compile(r"\r\n|\r|\n").split
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ServerSentEvent:
     """One server-sent event.
 
     ``data`` is a str, or anything that JSON can say; None for an event that only sets ``id`` or ``retry``, which no
@@ -44,7 +44,7 @@ class Event:
 
 
 def encode_event(data: str | None, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
-    """One event, sound as an Event is: each line of ``data`` a field of its own, and the blank line that ends it."""
+    """The bytes of one event: a field for each line of ``data``, and the blank line that ends it."""
     lines = []
     if event is not None:
         lines.append(f"event: {event}\n")

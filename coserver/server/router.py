@@ -14,7 +14,7 @@ from uuid import UUID
 
 from .handler.endpoint import Endpoint
 from .handler.error_handlers import ErrorHandlers
-from .handler.errors import AppError, HTTPException
+from .handler.errors import HTTPException, SetupError
 from .handler.response import Response
 
 #: Path parameter types: what text fits, and what becomes of it. Text that does not fit is another path: 404.
@@ -67,7 +67,7 @@ class Router:
         self._prefixes = sorted(self._tables, key=len, reverse=True)
 
     def add(self, path: str, methods: list[str], endpoint: Endpoint, types: dict[str, str]) -> None:
-        """``types`` are the parameters' types by name, where the path leaves them out. Raises AppError."""
+        """``types`` are the parameters' types by name, where the path leaves them out. Raises SetupError."""
         node, names = self._root, []
         segments = split_route(path)
         for at, (text, kind) in enumerate(segments):
@@ -76,9 +76,9 @@ class Router:
                 continue
             kind = kind or types.get(text, "str")
             if kind not in CONVERTERS:
-                raise AppError(f"route {path!r}: unknown type {kind!r}; it may be {', '.join(sorted(CONVERTERS))}")
+                raise SetupError(f"route {path!r}: unknown type {kind!r}; it may be {', '.join(sorted(CONVERTERS))}")
             if kind == "path" and at < len(segments) - 1:
-                raise AppError(f"route {path!r}: {{{text}:path}} takes the rest of the path, so it must come last")
+                raise SetupError(f"route {path!r}: {{{text}:path}} takes the rest of the path, so it must come last")
             node = node.parameters.setdefault(kind, Node())
             names.append(text)
         for method in methods:
@@ -151,22 +151,22 @@ class Router:
 
 
 def split_route(path: str) -> list[tuple[str, str | None]]:
-    """A route's segments: (literal, None), or (parameter, its type, "" if the route does not say). Raises AppError."""
+    """A route's segments: (literal, None) or (parameter, type), "" for no type. Raises SetupError."""
     if not path.startswith("/"):
-        raise AppError(f"a route must start with '/'; got {path!r}")
+        raise SetupError(f"a route must start with '/'; got {path!r}")
     segments: list[tuple[str, str | None]] = []
     for segment in path[1:].split("/"):
         match = _parameter(segment)
         if match:
             if any(match[1] == name for name, kind in segments if kind is not None):
-                raise AppError(f"route {path!r} has two parameters named {match[1]!r}")
+                raise SetupError(f"route {path!r} has two parameters named {match[1]!r}")
             segments.append((match[1], match[2] or ""))
         elif "{" in segment or "}" in segment:
-            raise AppError(
+            raise SetupError(
                 f"route {path!r}: a parameter is a whole segment, {{name}} or {{name:type}}; got {segment!r}"
             )
         elif "?" in segment or "#" in segment:
-            raise AppError(f"route {path!r}: a route is a path only; the query is read from the request")
+            raise SetupError(f"route {path!r}: a route is a path only; the query is read from the request")
         else:
             segments.append((segment, None))
     return segments

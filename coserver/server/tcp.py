@@ -29,7 +29,7 @@ from .connection.base import Accepted
 from .connection.linger import linger
 from .connection.pace import patience
 from .handler.endpoint import DIRECT, WORKER, Endpoint
-from .handler.errors import AppError
+from .handler.errors import SetupError
 from .http.exchange import next_exchange_id
 from .message import Message
 
@@ -273,9 +273,9 @@ class TcpConnection(Accepted):
 
 
 def tcp_story(endpoint: Endpoint, framing: Callable[[int], Framing]) -> Callable[..., TcpConnection]:
-    """The story of one listener: this handler, with a framing of its own for each connection. Raises AppError."""
+    """The story of one listener: this handler, with a framing of its own for each connection. Raises SetupError."""
     if endpoint.kind is DIRECT or inspect.isgeneratorfunction(endpoint.handler):
-        raise AppError(f"{endpoint.name} is a generator, and a TCP handler is none: connection.send() instead of yield")
+        raise SetupError(f"{endpoint.name} is a generator; a TCP handler calls connection.send() instead of yield")
 
     def story(service: Service, stream: ByteStream, peer: str) -> TcpConnection:
         return TcpConnection(service, stream, peer, endpoint, framing(service.limits.frame_size))

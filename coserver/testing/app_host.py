@@ -195,7 +195,7 @@ class Host:
 
 @asynccontextmanager
 async def hosted(app: App, options: Options) -> AsyncIterator[Host]:
-    """Run ``app`` for the block; drain it at the end, or end it at once if the block raised. Raises AppError."""
+    """Run ``app`` for the block; drain it at the end, or end it at once if the block raised. Raises SetupError."""
     settings = app.settings(options)
     wanted = listening(app, settings)
     failure: Exception | None = None

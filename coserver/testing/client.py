@@ -240,7 +240,7 @@ async def client(app: App, **options: Unpack[ClientOptions]) -> AsyncIterator[Cl
     """Run ``app``, its lifespans included, in the caller's loop, and ask it through memory.
 
     The keywords are those of ``ClientOptions``. At the end the app is drained, and both checks are made. Raises
-    AppError, LeakError, OutOfOrder.
+    SetupError, LeakError, OutOfOrder.
     """
     manners = _Manners(**{name: options.pop(name) for name in _OWN if name in options})  # type: ignore[misc]
     async with unleaking() if manners.checks else nullcontext(), hosted(app, options) as host:

@@ -158,7 +158,7 @@ class SyncClient:
 def sync_client(app: App, **options: Unpack[ClientOptions]) -> Iterator[SyncClient]:
     """``client`` for plain functions. ``backend`` is the loop that the app runs on: asyncio, uvloop or trio.
 
-    Raises AppError, LeakError, OutOfOrder.
+    Raises SetupError, LeakError, OutOfOrder.
     """
     with (
         start_blocking_portal(**backend_arguments(options.get("backend", "asyncio"))) as portal,

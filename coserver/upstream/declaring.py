@@ -11,7 +11,7 @@ from ..protocol.framing import FRAMINGS, Framing
 from ..protocol.http1_client import choose_response_codec
 from .connection.readers import FramedReader, HttpReader
 from .limits import UpstreamLimits
-from .member import Member
+from .member import UpstreamMember
 from .pool.balance import POLICIES, Key
 from .tls import UpstreamTls
 
@@ -33,7 +33,7 @@ class UpstreamOptions(TypedDict, total=False):
 class Configured(TypedDict, total=False):
     """What may be changed before it is opened. ``limits`` are fields of UpstreamLimits."""
 
-    members: Sequence[str | Member]
+    members: Sequence[str | UpstreamMember]
     policy: str | None
     framing: str | Callable[[int], Framing] | None
     limits: Mapping[str, Any]
@@ -45,7 +45,7 @@ class Declared:
 
     def __init__(
         self,
-        *members: str | Member,
+        *members: str | UpstreamMember,
         name: str = "",
         policy: str = "round-robin",
         key: Key | None = None,
@@ -56,7 +56,9 @@ class Declared:
     ) -> None:
         if not members:
             raise ValueError("an upstream has at least one member: Upstream('http://127.0.0.1:8000')")
-        self.members = [member if isinstance(member, Member) else Member.parse(member) for member in members]
+        self.members = [
+            member if isinstance(member, UpstreamMember) else UpstreamMember.parse(member) for member in members
+        ]
         if policy not in POLICIES:
             raise ValueError(f"policy is one of {', '.join(map(repr, POLICIES))}; got {policy!r}")
         self.name = name or self.members[0].authority
@@ -107,7 +109,7 @@ class Declared:
         return lambda: HttpReader(make, limits)
 
 
-def check_framing(framing: Any, members: Sequence[Member]) -> Callable[[int], Framing] | None:
+def check_framing(framing: Any, members: Sequence[UpstreamMember]) -> Callable[[int], Framing] | None:
     """What makes a framing for each connection; None where the members speak HTTP. Raises ValueError."""
     tcp = {member.scheme == "tcp" for member in members}
     if len(tcp) > 1:
@@ -126,7 +128,7 @@ def check_framing(framing: Any, members: Sequence[Member]) -> Callable[[int], Fr
     return made
 
 
-def check_tls(tls: SSLContext | UpstreamTls | None, members: Sequence[Member]) -> SSLContext | None:
+def check_tls(tls: SSLContext | UpstreamTls | None, members: Sequence[UpstreamMember]) -> SSLContext | None:
     """The context for https members, None where there are none. Raises ValueError, TypeError."""
     if not any(member.scheme == "https" for member in members):
         if tls is not None:

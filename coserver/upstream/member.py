@@ -21,7 +21,7 @@ SCHEMES: dict[str, int | None] = {"http": 80, "https": 443, "tcp": None}
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class UpstreamMember:
     """``address`` is a URL without a path, "http://10.0.0.1:8080"; of ``weight`` 2 it gets twice the requests of 1.
 
     "http+unix:/run/users.sock" is a UNIX socket; "tcp://..." and "tcp+unix:..." are for an upstream with a framing.
@@ -58,10 +58,10 @@ class Member:
         self._set(scheme, parts["six"] or parts["name"], port, "", match["authority"])
 
     @classmethod
-    def parse(cls, text: str) -> Member:
+    def parse(cls, text: str) -> UpstreamMember:
         """A member as a file says it: its address, and perhaps its weight: "http://10.0.0.1:8080 weight=2"."""
         if not isinstance(text, str):
-            raise TypeError(f"a member is a URL or a Member; got {text!r}")
+            raise TypeError(f"a member is a URL or a UpstreamMember; got {text!r}")
         address, _, said = text.strip().partition(" ")
         if not said:
             return cls(address)

@@ -20,7 +20,7 @@ from .declaring import Configured, Declared, UpstreamOptions
 from .encode import Asking, say
 from .forwarding import Forwardable, ForwardOptions, forwarded
 from .gather import Map
-from .member import Member
+from .member import UpstreamMember
 from .parent import Asked, current_host, exchange_of, hand_on
 from .pool.client import Client
 from .subrequest import OnDone, Subrequest
@@ -51,13 +51,13 @@ class MapOptions(Options, total=False):
 class Upstream(Declared):
     """One or more members that serve the same. ``async with Upstream("http://127.0.0.1:8000") as users:``
 
-    A member is a URL or a ``Member``; ``policy`` is a row of POLICIES, ``codec`` as for a server. ``key`` is for
-    "consistent-hash": called with a Subrequest it says what goes to the same member. ``framing``, a row of
+    A member is a URL or an ``UpstreamMember``; ``policy`` is a row of POLICIES, ``codec`` as for a server. ``key`` is
+    for "consistent-hash": called with a Subrequest it says what goes to the same member. ``framing``, a row of
     FRAMINGS or a class like them, is for tcp members; ``tls`` for https ones: an UpstreamTls or an
     ssl.SSLContext; without it the system's authorities are trusted. Raises ValueError.
     """
 
-    def __init__(self, *members: str | Member, name: str = "", **options: Unpack[UpstreamOptions]) -> None:
+    def __init__(self, *members: str | UpstreamMember, name: str = "", **options: Unpack[UpstreamOptions]) -> None:
         super().__init__(*members, name=name, **options)
         self._clients: dict[int, Client] = {}  # by the thread of their loops
         self._opened: dict[int, int] = {}  # how often, by thread
@@ -265,5 +265,5 @@ def _detach(sub: Subrequest, detach: bool | None, on_done: OnDone | None) -> Non
     sub.client.detached.begin(sub)
 
 
-def _declared_again(kind: type[Upstream], members: tuple[Member, ...], options: dict[str, Any]) -> Upstream:
+def _declared_again(kind: type[Upstream], members: tuple[UpstreamMember, ...], options: dict[str, Any]) -> Upstream:
     return kind(*members, **options)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coserver import App, AppError, HTTPException, Limits, Request, Response
+from coserver import App, HTTPException, Limits, Request, Response, SetupError
 from tests.server.clients import chunked, connect, get, post, talking
 
 
@@ -231,12 +231,12 @@ async def test_a_lambda_and_a_response(shop: App) -> None:
 
 @pytest.mark.parametrize("what", [200, 399, 600, "404", True, BaseException, None, ValueError("x")])
 def test_what_is_no_error(what: Any) -> None:
-    with pytest.raises(AppError, match="status from 400 to 599"):
+    with pytest.raises(SetupError, match="status from 400 to 599"):
         App().error(what)
 
 
 def test_an_error_handler_asks_for_what_there_is() -> None:
-    with pytest.raises(AppError, match="'eror'"):
+    with pytest.raises(SetupError, match="'eror'"):
         App().error(404)(lambda eror: "")
 
 

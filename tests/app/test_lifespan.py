@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from coserver import App, AppError, Request, await_
+from coserver import App, Request, SetupError, await_
 from coserver.testing import leak_check
 from tests.server.clients import connect, get, talking
 
@@ -191,12 +191,12 @@ def test_what_is_no_lifespan() -> None:
 
     async def coroutine() -> None: ...
 
-    with pytest.raises(AppError, match="without a yield"):
+    with pytest.raises(SetupError, match="without a yield"):
         app.lifespan(coroutine)
-    with pytest.raises(AppError, match="2 parameters"):
+    with pytest.raises(SetupError, match="2 parameters"):
         app.lifespan(lambda one, two: None)
     app.lifespan(lambda: 3)
-    with pytest.raises(AppError, match="returned int"):
+    with pytest.raises(SetupError, match="returned int"):
         app.start()
 
 
@@ -206,6 +206,6 @@ async def test_a_generator_that_never_yields_is_named(make: str) -> None:
     exec(f"{make} opened():\n    if False:\n        yield\n", names)  # the same body, both ways
     app = App()
     app.lifespan(names["opened"])
-    with pytest.raises(AppError, match="lifespan opened ended without a yield: yield once"):
+    with pytest.raises(SetupError, match="lifespan opened ended without a yield: yield once"):
         async with app.serving():
             pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coserver import App, AppError, Request
+from coserver import App, Request, SetupError
 from tests.server.clients import get, post, talking
 
 
@@ -58,7 +58,7 @@ async def test_added_while_it_runs() -> None:
         api.mount("/inner", inner)
         inner.get("/x")(lambda: "inner x")
         assert (await client.ask(get("/api/inner/x"))).text == "inner x"
-        with pytest.raises(AppError, match="nobody"):
+        with pytest.raises(SetupError, match="nobody"):
             inner.get("/y")(lambda nobody: "")
         assert (await client.ask(get("/api/inner/y"))).status == 404
         assert (await client.ask(get("/api/inner/x"))).text == "inner x"
@@ -90,21 +90,21 @@ async def test_in_two_places_and_alone() -> None:
 
 @pytest.mark.parametrize("prefix", ["", "/", "api", "/api/", "/{name}", "/a?b"])
 def test_prefixes(prefix: str) -> None:
-    with pytest.raises(AppError):
+    with pytest.raises(SetupError):
         App().mount(prefix, App())
 
 
 def test_what_cannot_be_mounted() -> None:
     one, two = App("one"), App("two")
-    with pytest.raises(AppError, match="takes an App"):
+    with pytest.raises(SetupError, match="takes an App"):
         one.mount("/x", "two")  # type: ignore[arg-type]
-    with pytest.raises(AppError, match="hold itself"):
+    with pytest.raises(SetupError, match="hold itself"):
         one.mount("/x", one)
     one.mount("/x", two)
-    with pytest.raises(AppError, match="hold itself"):
+    with pytest.raises(SetupError, match="hold itself"):
         two.mount("/y", one)
     assert two.mounts == []
     lines = App("lines")
     lines.tcp(port=0)(lambda connection: None)
-    with pytest.raises(AppError, match="listeners of its own"):
+    with pytest.raises(SetupError, match="listeners of its own"):
         one.mount("/lines", lines)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coserver import App, AppError, Server
+from coserver import App, Server, SetupError
 
 from .get import get, get_from, say
 
@@ -148,7 +148,7 @@ def test_a_start_that_fails_leaves_the_old_one_running() -> None:
     with make("cell", "old").start() as server:
         broken = make("cell", "new")
         broken.get("/{number}")(lambda nummer: "")
-        with pytest.raises(AppError):
+        with pytest.raises(SetupError):
             broken.start()
         assert get(server) == (200, "old")
 

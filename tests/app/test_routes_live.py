@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from coserver import App, AppError
+from coserver import App, SetupError
 
 from .get import TIMEOUT, get
 
@@ -51,7 +51,7 @@ def test_many_routes_added_under_load(app: App) -> None:
 
 def test_a_wrong_route_is_refused_at_once_and_changes_nothing(app: App) -> None:
     with app.start() as server:
-        with pytest.raises(AppError, match="nobody"):
+        with pytest.raises(SetupError, match="nobody"):
             app.get("/")(lambda nobody: "")
         assert get(server) == (200, "ok")
     with app.start() as server:
@@ -87,7 +87,7 @@ def test_two_methods_of_one_path(app: App) -> None:
     ],
 )
 def test_a_malformed_route_is_refused_where_it_stands(app: App, wrong: object, message: str) -> None:
-    with pytest.raises(AppError, match=message):
+    with pytest.raises(SetupError, match=message):
         wrong(app)  # type: ignore[operator]
 
 

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
 
-from coserver import App, AppError, Server, testing
+from coserver import App, Server, SetupError, testing
 
 from .get import refused
 
@@ -131,10 +131,10 @@ async def test_both_checks_at_once(app: App) -> None:
 
 
 async def test_what_is_wrong_is_said_before_it_starts(app: App) -> None:
-    with pytest.raises(AppError, match="backend must be"):
+    with pytest.raises(SetupError, match="backend must be"):
         app.serving(backend="gevent")
     app.get("/x")(lambda nobody: "")
-    with pytest.raises(AppError, match="nobody"):
+    with pytest.raises(SetupError, match="nobody"):
         async with app.serving():
             pass
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coserver import App, AppError, Limits
+from coserver import App, Limits, SetupError
 from coserver.app.config.settings import ListenerSettings
 
 from .get import TIMEOUT, get, get_from, refused, say
@@ -157,7 +157,7 @@ def test_a_drain_counts_all(app: App, admin: App) -> None:
     ],
 )
 def test_what_cannot_listen(options: dict[str, object], message: str) -> None:
-    with pytest.raises(AppError, match=message):
+    with pytest.raises(SetupError, match=message):
         App().listen(**options)
     with pytest.raises(TypeError, match="prot"):
         App().listen(prot="http")

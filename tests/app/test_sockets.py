@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from coserver import App, AppError, testing
+from coserver import App, SetupError, testing
 from coserver.app import registry
 from coserver.app.config.settings import ListenerSettings
 from coserver.app.sockets import CannotListen, Handed, from_systemd, shared_out
@@ -71,9 +71,9 @@ def test_what_is_none(tmp_path: Path) -> None:
         app.start(fd=sock.fileno())
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock, pytest.raises(CannotListen, match="of family"):
         app.start(fd=sock.fileno())
-    with pytest.raises(AppError, match="fd must be a descriptor, 3 say; got -1"):
+    with pytest.raises(SetupError, match="fd must be a descriptor, 3 say; got -1"):
         app.start(fd=-1)
-    with pytest.raises(AppError, match="give fd, or uds; got fd=3 and uds='s'"):
+    with pytest.raises(SetupError, match="give fd, or uds; got fd=3 and uds='s'"):
         app.start(fd=3, uds="s")
 
 
@@ -90,7 +90,7 @@ async def test_permissions(tmp_path: Path, permissions: str) -> None:
 
 @pytest.mark.parametrize("permissions", ["", "rw", "888", "66", 0o660, "17777"])
 def test_permissions_that_are_none(permissions: str) -> None:
-    with pytest.raises(AppError, match="uds_permissions must be three octal digits in a text, like '660'; got"):
+    with pytest.raises(SetupError, match="uds_permissions must be three octal digits in a text, like '660'; got"):
         make().start(uds="s", uds_permissions=permissions)
 
 
@@ -120,7 +120,7 @@ def test_what_systemd_hands_over() -> None:
     for pid, count in [("1", "1"), ("", ""), ("", "1")]:
         assert from_systemd({"LISTEN_PID": pid, "LISTEN_FDS": count}) == []
     for count in ("", "none", "0", "-1", "99999", "\xb2"):
-        with pytest.raises(AppError, match="LISTEN_FDS must be the number of sockets"):
+        with pytest.raises(SetupError, match="LISTEN_FDS must be the number of sockets"):
             from_systemd({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count})
 
 
@@ -131,7 +131,8 @@ def test_who_takes_which() -> None:
     assert shared_out([three, four], ["http", "echo"]) == {"http": 3, "echo": 4}
     assert shared_out([three], ["http", "web"]) == {"web": 3}
     assert shared_out([], ["http"]) == {}
-    with pytest.raises(AppError, match=r"hands over 2 sockets, and there are 1 listeners \(http\); nobody takes echo"):
+    message = r"hands over 2 sockets, and there are 1 listeners \(http\); nobody takes echo"
+    with pytest.raises(SetupError, match=message):
         shared_out([three, four], ["http"])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from coserver import App, AppError, Limits, Server
+from coserver import App, Limits, Server, SetupError
 from coserver.testing import leak_check, order_check
 
 from .get import get, get_from, refused, run_script, say
@@ -138,14 +138,14 @@ class TestWhatFailsLeavesNothing:
 
     def test_an_unknown_parameter(self, app: App) -> None:
         app.get("/orders/{number}")(lambda nummer: "")
-        with leak_check(), pytest.raises(AppError, match=r"asks for 'nummer'|has 'number'"):
+        with leak_check(), pytest.raises(SetupError, match=r"asks for 'nummer'|has 'number'"):
             app.start()
 
     def test_an_unknown_parameter_of_a_tcp_handler(self, app: App) -> None:
         @app.tcp()
         async def chat(verbindung: object) -> None: ...
 
-        with leak_check(), pytest.raises(AppError, match="verbindung"):
+        with leak_check(), pytest.raises(SetupError, match="verbindung"):
             app.start()
 
     @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ class TestWhatFailsLeavesNothing:
         ],
     )
     def test_a_bad_setting(self, app: App, options: dict[str, object], message: str) -> None:
-        with leak_check(), pytest.raises(AppError, match=message):
+        with leak_check(), pytest.raises(SetupError, match=message):
             app.start(**options)  # type: ignore[arg-type]
 
     def test_an_address_of_another_machine(self, app: App) -> None:
@@ -170,7 +170,7 @@ class TestWhatFailsLeavesNothing:
     @pytest.mark.parametrize("extra", ["uvloop", "trio"])
     def test_an_extra_that_is_not_installed(self, app: App, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("coserver.app.config.validate.find_spec", lambda name: None)
-        with pytest.raises(AppError, match=r"pip install 'coserver\[(fast|trio)\]', or take 'asyncio'"):
+        with pytest.raises(SetupError, match=r"pip install 'coserver\[(fast|trio)\]', or take 'asyncio'"):
             app.start(backend=extra)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coserver import App, AppError, HTTPException, Request, Server
+from coserver import App, HTTPException, Request, Server, SetupError
 from coserver.app.static import StaticFolder
 from coserver.testing import order_check
 
@@ -202,17 +202,17 @@ def test_no_path_leads_to_a_secret(server: Server, segments: list[str]) -> None:
 
 def test_what_is_named_wrongly(site: Path) -> None:
     app = App()
-    with pytest.raises(AppError, match=r"must exist.*nowhere"):
+    with pytest.raises(SetupError, match=r"must exist.*nowhere"):
         app.static("/files", site / "nowhere")
-    with pytest.raises(AppError, match="must exist"):
+    with pytest.raises(SetupError, match="must exist"):
         app.static("/files", site / "a.txt")
-    with pytest.raises(AppError, match="a prefix starts with '/'"):
+    with pytest.raises(SetupError, match="a prefix starts with '/'"):
         app.static("files", site)
-    with pytest.raises(AppError, match="a prefix starts with '/'"):
+    with pytest.raises(SetupError, match="a prefix starts with '/'"):
         app.static("/files/", site)
-    with pytest.raises(AppError, match="index is the name of a file"):
+    with pytest.raises(SetupError, match="index is the name of a file"):
         app.static("/files", site, index="../secret.txt")
-    with pytest.raises(AppError, match="index is the name of a file"):
+    with pytest.raises(SetupError, match="index is the name of a file"):
         app.static("/files", site, index="")
     assert app.routes == []
 

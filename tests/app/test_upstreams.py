@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trustme
 
-from coserver import App, AppError, Limits, Member, UpstreamLimits
+from coserver import App, Limits, SetupError, UpstreamLimits, UpstreamMember
 from coserver.app.config.file import ConfigError
 from coserver.app.config.resolve import Configuration, resolve
 from coserver.app.config.settings import UpstreamSettings
@@ -46,7 +46,7 @@ def test_a_table_is_an_upstream(tmp_path: Path) -> None:
     declared = part.upstream("users", "http://127.0.0.1:1", limits=UpstreamLimits(idle_timeout=7))
     configure_upstreams(app, (users, cache))
     assert part.upstreams["users"] is declared
-    assert declared.members == [Member("http://10.0.0.1:8080", 2), Member("http://10.0.0.2:8080")]
+    assert declared.members == [UpstreamMember("http://10.0.0.1:8080", 2), UpstreamMember("http://10.0.0.2:8080")]
     assert (declared.limits.max_connections, declared.limits.idle_timeout) == (50, 7)
     assert app.upstreams["cache"].framing is not None
     configure_upstreams(app, (users, cache))  # again, as an app that is started again is
@@ -89,12 +89,12 @@ def test_tls_of_an_upstream(tmp_path: Path) -> None:
         assert bank.server_name == "bank"
         assert bank.tls is not None
         assert len(bank.tls.get_ca_certs()) == 1
-    with pytest.raises(AppError, match="'bank': no authorities can be read from gone"):
+    with pytest.raises(SetupError, match="'bank': no authorities can be read from gone"):
         configure_upstreams(app, upstreams(tmp_path, f"{text}tls.ca_certs = 'gone.pem'\n"))
 
 
 def test_one_without_members_must_be_the_apps(tmp_path: Path) -> None:
-    with pytest.raises(AppError, match="no members, and the app declares none of that name"):
+    with pytest.raises(SetupError, match="no members, and the app declares none of that name"):
         configure_upstreams(App(), upstreams(tmp_path, "[upstreams.users]\nmax_connections = 5\n"))
 
 
@@ -104,6 +104,6 @@ async def test_it_is_open_while_the_app_runs(tmp_path: Path) -> None:
     async with app.serving(upstreams=[settings]) as server:
         assert "open on 1 loops" in repr(app.upstreams["users"])
         assert server.running
-        with pytest.raises(AppError, match="only before its app starts"):
+        with pytest.raises(SetupError, match="only before its app starts"):
             configure_upstreams(app, [UpstreamSettings(name="users", limits={"depth": 3})])
     assert "not open" in repr(app.upstreams["users"])

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from coserver import App, Event, Request, Response, Server
+from coserver import App, Request, Response, Server, ServerSentEvent
 from coserver.testing import leak_check, order_check
 
 from .asking import BIG
@@ -76,11 +76,11 @@ class Site:
                 return Response.events(self.silent(), heartbeat=0.2)
             return Response.events(self.numbers(int(last or 0)))
 
-    async def numbers(self, last: int) -> AsyncIterator[Event]:
+    async def numbers(self, last: int) -> AsyncIterator[ServerSentEvent]:
         """Two, the second of which is odd in every way; then the server has had enough."""
-        yield Event({"n": last + 1}, id=str(last + 1), retry=100)
-        yield Event(" two\r\nlines\n", id=str(last + 2))
-        yield Event("tock", event="tick")
+        yield ServerSentEvent({"n": last + 1}, id=str(last + 1), retry=100)
+        yield ServerSentEvent(" two\r\nlines\n", id=str(last + 2))
+        yield ServerSentEvent("tock", event="tick")
 
     async def silent(self) -> AsyncIterator[str]:
         try:

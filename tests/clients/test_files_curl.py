@@ -31,7 +31,7 @@ END = b"the very end"
 SERVER = """
 import itertools, sys
 import anyio
-from coserver import App, Event, Response
+from coserver import App, ServerSentEvent, Response
 
 app = App()
 app.static("/files", sys.argv[1])
@@ -40,7 +40,7 @@ app.static("/files", sys.argv[1])
 async def events() -> Response:
     async def source():
         for number in itertools.count():
-            yield Event({"number": number}, id=str(number))
+            yield ServerSentEvent({"number": number}, id=str(number))
             await anyio.sleep(0.05)
     return Response.events(source())
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from coserver import App, AppError
+from coserver import App, SetupError
 from coserver.control.bodies import object_json
 from coserver.control.client import Client, Ended, Refused, Stream, Unreachable, find
 from coserver.control.feed import WAITING_MAX
@@ -366,7 +366,7 @@ def test_settings_that_cannot_be(app: App) -> None:
     for wrong in ({"control": ""}, {"control": 5}, {"control_port": 70000}, {"control_port": 0},
                   {"control_port": 0, "control_token": "short"},
                   {"control_port": 0, "control_token": "ü" * 30}):  # fmt: skip
-        with pytest.raises(AppError, match="control"):
+        with pytest.raises(SetupError, match="control"):
             app.start(**wrong)
 
 

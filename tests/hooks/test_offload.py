@@ -20,7 +20,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from coserver import App, AppError, RequestCancelled, run_blocking
+from coserver import App, RequestCancelled, SetupError, run_blocking
 from coserver.hooks import OffloadFull, offload, offloaded, uninstall
 from coserver.hooks import offload as offloading
 from coserver.hooks import offload_drivers as offloads
@@ -235,7 +235,7 @@ def test_names_of_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModuleNotFoundError, match="nowhere_at_all is not installed"):
         offloaded("nowhere_at_all")
     for wrong in ("sqlite3", ["oracle"], ["nowhere_at_all"]):
-        with pytest.raises(AppError, match=r"list of drivers|unknown driver|not installed"):
+        with pytest.raises(SetupError, match=r"list of drivers|unknown driver|not installed"):
             App(offloaded=wrong)
 
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from coserver import App, AppError, HTTPException, Limits, Server
+from coserver import App, HTTPException, Limits, Server, SetupError
 from coserver.observe.meter import BUCKETS, Durations
 
 from ..server.clients import connect, get, talking, until
@@ -176,7 +176,7 @@ def test_without_prometheus_client_the_way_out_is_told(monkeypatch: pytest.Monke
         with pytest.raises(RuntimeError, match=r"pip install 'coserver\[metrics\]'"):
             server.metrics()
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with pytest.raises(AppError, match=r"pip install 'coserver\[metrics\]'"):
+    with pytest.raises(SetupError, match=r"pip install 'coserver\[metrics\]'"):
         App().metrics()
 
 

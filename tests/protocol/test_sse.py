@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coserver import Event
+from coserver import ServerSentEvent
 from coserver.protocol.sse import HEARTBEAT, encode_event
 
 
@@ -61,7 +61,7 @@ def test_no_text_breaks_out_of_its_field(data: str, kind: str, id: str) -> None:
     bad = "\r\n\0"
     if any(char in bad for char in kind + id):
         with pytest.raises(ValueError, match="must not hold"):
-            Event(data, kind, id)
+            ServerSentEvent(data, kind, id)
         return
     written = encode_event(data, kind, id) + HEARTBEAT + encode_event("next")
     lines = "\n".join(data.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
@@ -92,9 +92,9 @@ def test_other_line_ends_are_ordinary_characters(char: str) -> None:
 )
 def test_what_cannot_be_said(wrong: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error, match=r"an event's"):
-        Event("x", **wrong)
+        ServerSentEvent("x", **wrong)
 
 
 def test_an_event_is_a_value() -> None:
-    assert Event("x", id="1") == Event("x", None, "1")
-    assert repr(Event("x")) == "Event(data='x', event=None, id=None, retry=None)"
+    assert ServerSentEvent("x", id="1") == ServerSentEvent("x", None, "1")
+    assert repr(ServerSentEvent("x")) == "ServerSentEvent(data='x', event=None, id=None, retry=None)"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coserver import App, AppError, HTTPException
+from coserver import App, HTTPException, SetupError
 from coserver.server.handler.endpoint import Endpoint
 from coserver.server.router import Router, split_route
 
@@ -151,7 +151,7 @@ def test_the_last_of_a_path_wins() -> None:
     ],
 )
 def test_malformed_routes(route: str, message: str) -> None:
-    with pytest.raises(AppError, match=message):
+    with pytest.raises(SetupError, match=message):
         App().get(route)
 
 
@@ -159,12 +159,12 @@ def test_malformed_routes(route: str, message: str) -> None:
     ("route", "message"), [("/{a:complex}", "unknown type 'complex'"), ("/{a:path}/b", "so it must come last")]
 )
 def test_routes_that_fail_at_start(route: str, message: str) -> None:
-    with pytest.raises(AppError, match=message):
+    with pytest.raises(SetupError, match=message):
         router(route)
 
 
 def test_a_method_is_no_list() -> None:
-    with pytest.raises(AppError, match=r"methods=\['GET'\]"):
+    with pytest.raises(SetupError, match=r"methods=\['GET'\]"):
         App().route("/", methods="GET")
 
 
@@ -200,7 +200,7 @@ async def test_routes_may_be_added_while_the_app_runs() -> None:
         app.get("/")(lambda: "second")
         assert (await client.ask(get())).text == "second"
         assert (await client.ask(get("/later/5"))).text == "5"
-        with pytest.raises(AppError, match="nothing provides"):
+        with pytest.raises(SetupError, match="nothing provides"):
             app.get("/wrong")(lambda nobody: None)
 
 

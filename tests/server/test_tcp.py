@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio.abc import SocketAttribute
 
-from coserver import App, AppError, Limits, testing
+from coserver import App, Limits, SetupError, testing
 from coserver.protocol.errors import LocalProtocolError, RemoteProtocolError
 
 from .clients import connect, get, until
@@ -345,7 +345,7 @@ async def test_what_the_framing_cannot_carry(caplog: pytest.LogCaptureFixture) -
 
 
 def test_unknown_framing() -> None:
-    with pytest.raises(AppError, match="'raw', 'lines', 'length', 'coserver'"):
+    with pytest.raises(SetupError, match="'raw', 'lines', 'length', 'coserver'"):
         App().tcp(framing="json")
 
 
@@ -364,7 +364,7 @@ async def test_a_generator_is_no_tcp_handler(kind: str) -> None:
         async def agenerator(connection: Any) -> Any:
             yield
 
-    with pytest.raises(AppError, match="yield"):
+    with pytest.raises(SetupError, match="yield"):
         async with app.serving():
             pass
 

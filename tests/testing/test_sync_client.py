@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from coserver import App, AppError, Limits, Request, testing
+from coserver import App, Limits, Request, SetupError, testing
 from coserver.testing import LeakError
 
 
@@ -108,10 +108,10 @@ def test_a_notebooks_cell(app: App) -> None:
 
 
 def test_what_is_wrong_is_said(app: App) -> None:
-    with pytest.raises(AppError, match="backend must be"), testing.sync_client(app, backend="gevent"):
+    with pytest.raises(SetupError, match="backend must be"), testing.sync_client(app, backend="gevent"):
         pass
     app.get("/x")(lambda nobody: "")
-    with pytest.raises(AppError, match="nobody"), testing.sync_client(app):
+    with pytest.raises(SetupError, match="nobody"), testing.sync_client(app):
         pass
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from coserver import App, AppError, Server
+from coserver import App, Server, SetupError
 
 #: Lines of what was written meanwhile that are shown at the end.
 _SHOWN = 50
@@ -21,16 +21,16 @@ _SHOWN = 50
 def run_live(
     app: App, on_start: Callable[[Server], None], on_signal: Callable[[Server, int], None], **options: Any
 ) -> int | None:
-    """As ``App.run``: until a signal, or until a person ends the dashboard; the signal's number. Raises AppError."""
+    """As ``App.run``: until a signal, or until a person ends the dashboard; the signal's number. Raises SetupError."""
     from coserver.control.client import Client
     from coserver.views.dashboard.run import run
     from coserver.views.dashboard.terminal import is_dumb
 
     if is_dumb() or not (sys.stdin.isatty() and sys.stdout.isatty()):
         this = "TERM is dumb" if is_dumb() else "this is none"
-        raise AppError(f"--live draws in a terminal, and {this}; leave it out, and attach by coserver top")
+        raise SetupError(f"--live draws in a terminal, and {this}; leave it out, and attach by coserver top")
     if options.get("control") == "off":
-        raise AppError("--live asks by the control socket; leave --no-control out")
+        raise SetupError("--live asks by the control socket; leave --no-control out")
     if not options.get("uds") and options.get("fd") is None:
         options.setdefault("port", 8000)
     server = app.start(**options)
@@ -38,7 +38,7 @@ def run_live(
     try:
         on_start(server)
         if server.control is None:
-            raise AppError("--live asks by the control socket, which cannot be had; the log says why")
+            raise SetupError("--live asks by the control socket, which cannot be had; the log says why")
         with _quiet() as screen:
             try:
                 run(Client(server.control.path), ended=lambda: not server.running, out=screen)

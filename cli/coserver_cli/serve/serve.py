@@ -16,7 +16,7 @@ from typing import Any
 
 import typer
 
-from coserver import App, AppError, Server, hooks
+from coserver import App, Server, SetupError, hooks
 from coserver.app.config.file import ConfigError, Given
 from coserver.app.config.process_settings import HookSettings, LogSettings
 from coserver.app.config.resolve import Configuration, resolve
@@ -121,7 +121,7 @@ def ready(found: Found) -> None:
         for app in [found.app, *(one.app for one in settings.listeners if one.app is not None)]:
             app.compile()
         listening(found.app, settings)  # reads certificates
-    except AppError as error:
+    except SetupError as error:
         raise _failed(str(error)) from None
 
 
@@ -187,7 +187,7 @@ def _run(found: Found, child: Child | None, live: bool) -> int | None:
         message = error.strerror or str(error)
         lines.trouble(message, _who_holds(message) if error.errno == errno.EADDRINUSE else "")
         raise Failure(message) from error
-    except AppError as error:
+    except SetupError as error:
         raise _failed(str(error)) from None
     except Exception as error:  # what a lifespan raised
         when = "end" if begun else "start"

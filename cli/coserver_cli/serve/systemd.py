@@ -10,7 +10,7 @@ from coserver.app.sockets import from_systemd
 
 
 def take_sockets() -> None:
-    """The next server that starts listens on what systemd has handed to this process. Raises AppError."""
+    """The next server that starts listens on what systemd has handed to this process. Raises SetupError."""
     registry.handed[:] = from_systemd(os.environ)
 
 

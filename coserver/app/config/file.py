@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...server.handler.errors import AppError
+from ...server.handler.errors import SetupError
 from . import values
 from .table import LISTENER, SECTIONS, UPSTREAMS, Option, listener_table, table, upstream_table, upstream_tls_table
 from .toml_lines import Document, TomlError
@@ -22,7 +22,7 @@ USUAL = "coserver.toml"
 _LARGEST = 256 * 1024
 
 
-class ConfigError(AppError):
+class ConfigError(SetupError):
     """What is wrong with a configuration: ``problems``, each beginning with its place."""
 
     def __init__(self, problems: Iterable[str]) -> None:

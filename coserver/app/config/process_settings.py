@@ -9,7 +9,7 @@ from ...hooks.install import SHIMS
 from ...hooks.locks.waiters import PERIOD, STRATEGIES, check_mutex
 from ...hooks.offload import THREADS, WAITING, check_threads
 from ...hooks.offload_drivers import DRIVERS, check_drivers
-from ...server.handler.errors import AppError
+from ...server.handler.errors import SetupError
 from .field import option, told
 
 #: What ``--debug`` shows: each has a logger, coserver.http and coserver.hooks.
@@ -19,7 +19,7 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 
 @dataclass(frozen=True, kw_only=True)
 class HookSettings:
-    """Which blocking calls the command hooks, before it imports the app. Raises AppError."""
+    """Which blocking calls the command hooks, before it imports the app. Raises SetupError."""
 
     families: Sequence[str] = option(
         ("all",),
@@ -49,13 +49,13 @@ class HookSettings:
             check_drivers(self.offloaded)
             check_threads(self.offload_threads, self.offload_waiting)
         except ValueError as error:
-            raise AppError(str(error)) from None
+            raise SetupError(str(error)) from None
         for name, words in (("families", ("all", "none", *SHIMS)), ("off", tuple(SHIMS))):
             given = getattr(self, name)
             if isinstance(given, str) or any(one not in words for one in given):
-                raise AppError(f"{name} must be a list of {', '.join(words)}; got {given!r}")
+                raise SetupError(f"{name} must be a list of {', '.join(words)}; got {given!r}")
         if "none" in self.families and len(self.families) > 1:
-            raise AppError(f"families must be none alone, or others; got {self.families!r}")
+            raise SetupError(f"families must be none alone, or others; got {self.families!r}")
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ class HookSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LogSettings:
-    """How the command logs. An embedded server never touches the logging of the program around it. Raises AppError."""
+    """How the command logs. An embedded server leaves the logging of its program alone. Raises SetupError."""
 
     level: str = option("info", "how much is logged: debug, info, warning, error or critical", of=LEVELS)
     format: str = option("text", "text, or json: one object a line", of=("text", "json"))
@@ -80,8 +80,8 @@ class LogSettings:
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
-            raise AppError(f"level must be one of {', '.join(LEVELS)}; got {self.level!r}")
+            raise SetupError(f"level must be one of {', '.join(LEVELS)}; got {self.level!r}")
         if self.format not in ("text", "json"):
-            raise AppError(f"format must be 'text' or 'json'; got {self.format!r}")
+            raise SetupError(f"format must be 'text' or 'json'; got {self.format!r}")
         if isinstance(self.debug, str) or any(one not in DEBUGGED for one in self.debug):
-            raise AppError(f"debug must be a list of {', '.join(map(repr, DEBUGGED))}; got {self.debug!r}")
+            raise SetupError(f"debug must be a list of {', '.join(map(repr, DEBUGGED))}; got {self.debug!r}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-from ...server.handler.errors import AppError
+from ...server.handler.errors import SetupError
 from ...server.limits import Limits
 from ...upstream.limits import UpstreamLimits
 from ...upstream.tls import UpstreamTls
@@ -185,7 +185,7 @@ def _check_had(chosen: Mapping[str, Given], problems: list[str]) -> None:
         if table()[key].of:
             try:
                 table()[key].rule(given.value)
-            except (AppError, ValueError) as error:
+            except (SetupError, ValueError) as error:
                 problems.append(f"{given.where}: {error}")
 
 
@@ -197,7 +197,7 @@ def _check_tls(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, Given]
     for where, given in asked:
         try:
             Tls(**{name: one.value for name, one in given.items()}).check()
-        except AppError as error:
+        except SetupError as error:
             problems.append(f"{where}: {error}")
 
 
@@ -206,7 +206,7 @@ def _check_control(chosen: Mapping[str, Given], problems: list[str]) -> None:
     both = {key: chosen[key].value for key in ("control_port", "control_token") if key in chosen}
     try:
         Settings(**both)
-    except AppError as error:
+    except SetupError as error:
         problems.append(f"{chosen[next(iter(both))].where}: {error}")
 
 
@@ -261,7 +261,7 @@ def _listener(one: ListenerTable, limits: Limits, tls: Mapping[str, Any], find: 
         named["tls"] = Tls(**_with_own(tls, {name: given.value for name, given in one.tls.items()}))
     try:
         return ListenerSettings(**named, limits=replace(limits, **own))
-    except (AppError, ValueError) as error:
+    except (SetupError, ValueError) as error:
         raise ConfigError([f"{one.where}: {error}"]) from None
 
 
@@ -279,5 +279,5 @@ def _upstream(one: UpstreamTable, find: Find) -> UpstreamSettings:
                 raise ValueError(f"[upstreams.{one.name}.tls] is for https members, 'https://users.example'")
             own["tls"].check()
         return UpstreamSettings(name=one.name, limits=limits, **own)
-    except (AppError, ValueError, TypeError) as error:
+    except (SetupError, ValueError, TypeError) as error:
         raise ConfigError([f"{one.where}: {error}"]) from None

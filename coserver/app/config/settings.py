@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ...protocol.codecs import choose_codec
 from ...protocol.errors import LocalProtocolError
-from ...server.handler.errors import AppError
+from ...server.handler.errors import SetupError
 from ...server.limits import Limits
 from ...upstream.limits import UpstreamLimits
-from ...upstream.member import Member
+from ...upstream.member import UpstreamMember
 from ...upstream.pool.balance import POLICIES
 from ...upstream.tls import UpstreamTls
 from .field import option, told
@@ -57,7 +57,7 @@ _FORWARDED = ("x-forwarded", "forwarded")
 
 @dataclass(frozen=True, kw_only=True)
 class ListenerSettings:
-    """One listener of several. What is None is the app's own; ``port`` 0 takes a free one. Raises AppError."""
+    """One listener of several. What is None is the app's own; ``port`` 0 takes a free one. Raises SetupError."""
 
     name: str = option(
         "", "what it is called in tables and by Server.port_of; its protocol, or its handler's name, if not given"
@@ -86,23 +86,23 @@ class ListenerSettings:
     def __post_init__(self) -> None:
         what = f"listener {self.name or self.protocol!r}"
         if self.protocol not in ("http", "tcp"):
-            raise AppError(f"{what}: protocol must be 'http' or 'tcp'; got {self.protocol!r}")
+            raise SetupError(f"{what}: protocol must be 'http' or 'tcp'; got {self.protocol!r}")
         check_place(self.host, self.port, self.uds, f"{what}: ")
         check_socket(self.uds_permissions, self.fd, self.uds, f"{what}: ")
         if self.protocol == "tcp" and not callable(self.handler):
-            raise AppError(f"{what}: a tcp listener needs a handler, the function that holds the conversation")
+            raise SetupError(f"{what}: a tcp listener needs a handler, the function that holds the conversation")
         if self.protocol == "http" and self.handler is not None:
-            raise AppError(f"{what}: an http listener has an app, no handler; for a handler, protocol is 'tcp'")
+            raise SetupError(f"{what}: an http listener has an app, no handler; for a handler, protocol is 'tcp'")
         if self.proxy_protocol not in (None, True, False):
-            raise AppError(f"{what}: proxy_protocol must be True or False; got {self.proxy_protocol!r}")
+            raise SetupError(f"{what}: proxy_protocol must be True or False; got {self.proxy_protocol!r}")
         check_tls(self.tls, f"{what}: ", (None, False))
         if self.limits is not None and not isinstance(self.limits, Limits):
-            raise AppError(f"{what}: limits must be a Limits; got {self.limits!r}")
+            raise SetupError(f"{what}: limits must be a Limits; got {self.limits!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamSettings:
-    """What a configuration says of one upstream; what is None stays as the app declared it. Raises AppError.
+    """What a configuration says of one upstream; what is None stays as the app declared it. Raises SetupError.
 
     ``limits`` holds fields of UpstreamLimits.
     """
@@ -123,15 +123,15 @@ class UpstreamSettings:
             if self.members is not None and not self.members:
                 raise ValueError("an upstream has at least one member")
             for member in self.members or ():
-                Member.parse(member)
+                UpstreamMember.parse(member)
             UpstreamLimits(**self.limits)
         except (ValueError, TypeError) as error:
-            raise AppError(f"upstream {self.name!r}: {error}") from None
+            raise SetupError(f"upstream {self.name!r}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """``port`` 0 takes a free one; ``uds`` is a UNIX socket's path, instead of host and port. Raises AppError."""
+    """``port`` 0 takes a free one; ``uds`` is a UNIX socket's path, instead of host and port. Raises SetupError."""
 
     host: str = option("127.0.0.1", "the address to listen on; 0.0.0.0 or :: is all of them")
     port: int = option(0, "the port to listen on; 0 takes a free one")
@@ -178,32 +178,32 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.host is None or self.port is None:
-            raise AppError("host and port must be given, port 0 taking a free one; got None")
+            raise SetupError("host and port must be given, port 0 taking a free one; got None")
         check_place(self.host, self.port, self.uds)
         check_tls(self.tls, "", (None,))
         check_socket(self.uds_permissions, self.fd, self.uds)
         if not isinstance(self.limits, Limits):
-            raise AppError(f"limits must be a Limits; got {self.limits!r}")
+            raise SetupError(f"limits must be a Limits; got {self.limits!r}")
         for name in ("access_log", "proxy_protocol", "record", "debug"):
             if not isinstance(getattr(self, name), bool):
-                raise AppError(f"{name} must be True or False; got {getattr(self, name)!r}")
+                raise SetupError(f"{name} must be True or False; got {getattr(self, name)!r}")
         if not isinstance(self.access_format, str) or not self.access_format.strip():
-            raise AppError(f"access_format must be common, combined or a format string; got {self.access_format!r}")
+            raise SetupError(f"access_format must be common, combined or a format string; got {self.access_format!r}")
         if isinstance(self.trusted_peers, str) or not all(isinstance(one, str) for one in self.trusted_peers):
-            raise AppError(f"trusted_peers must be a list of texts; got {self.trusted_peers!r}")
+            raise SetupError(f"trusted_peers must be a list of texts; got {self.trusted_peers!r}")
         if self.forwarded_fields not in _FORWARDED:
-            raise AppError(f"forwarded_fields must be 'x-forwarded' or 'forwarded'; got {self.forwarded_fields!r}")
+            raise SetupError(f"forwarded_fields must be 'x-forwarded' or 'forwarded'; got {self.forwarded_fields!r}")
         self._check_words()
         self._check_control()
         try:
             object.__setattr__(self, "codec", choose_codec(self.codec))
         except LocalProtocolError as error:
-            raise AppError(str(error)) from None
+            raise SetupError(str(error)) from None
         backend_arguments(self.backend)
 
     def _check_control(self) -> None:
         if not isinstance(self.control, str) or not self.control or "\0" in self.control:
-            raise AppError(f"control must be auto, off or a socket's path; got {self.control!r}")
+            raise SetupError(f"control must be auto, off or a socket's path; got {self.control!r}")
         check_place(None, self.control_port, None, "control_")
         if self.control_port is None:
             return
@@ -212,7 +212,7 @@ class Settings:
         try:
             check_token(self.control_token)
         except ValueError as error:
-            raise AppError(f"control_port {self.control_port} needs a control_token: {error}") from None
+            raise SetupError(f"control_port {self.control_port} needs a control_token: {error}") from None
 
     def _check_words(self) -> None:
         """Those who read these again when the server starts say now what is wrong with them."""
@@ -229,4 +229,4 @@ class Settings:
 
                 close = get_close_matches(self.access_format, ("common", "combined"), n=1)
                 meant = f"did you mean {close[0]}?" if close else "there are common, combined, and words like %h %r %s"
-                raise AppError(f"access_format: {self.access_format!r} holds no word like %h; {meant}")
+                raise SetupError(f"access_format: {self.access_format!r} holds no word like %h; {meant}")

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from ...protocol.framing import FRAMINGS
-from ...server.handler.errors import AppError
+from ...server.handler.errors import SetupError
 from ...server.limits import Limits
 from ...upstream.limits import UpstreamLimits
 from ...upstream.tls import UpstreamTls
@@ -87,7 +87,7 @@ class Option:
         return self._checked(self.kind.toml, written)
 
     def rule(self, value: Any) -> None:
-        """Hold a value against the dataclass's own rule. Raises AppError, ValueError, TypeError."""
+        """Hold a value against the dataclass's own rule. Raises SetupError, ValueError, TypeError."""
         self.owner(**{**_PARTNERS.get(self.key, {}), self.name: value})
 
     def _checked(self, reader: Callable[[Any], Any], written: Any) -> Any:
@@ -100,7 +100,7 @@ class Option:
         if not self.of and self.owner not in (ListenerSettings, UpstreamSettings):
             try:
                 self.rule(value)
-            except (AppError, ValueError, TypeError, OverflowError) as error:
+            except (SetupError, ValueError, TypeError, OverflowError) as error:
                 raise ValueError(str(error)) from None
         return value
 

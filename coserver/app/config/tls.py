@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ...server.handler.errors import AppError
+from ...server.handler.errors import SetupError
 from ...transport.certificates import REQUIREMENTS, VERSIONS, CertificateError, Certificates, Files
 
 
@@ -18,7 +18,7 @@ def _option(default: Any, why: str, *, of: Sequence[str] = (), secret: bool = Fa
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
-    """``Tls(certfile="site.pem", keyfile="site.key")``; several: ``certfile=["a.pem", "b.pem"]``. Raises AppError.
+    """``Tls(certfile="site.pem", keyfile="site.key")``; several: ``certfile=["a.pem", "b.pem"]``. Raises SetupError.
 
     The files are read when the server starts, and again when they change or by ``Server.reload_certificates``.
     """
@@ -52,36 +52,36 @@ class Tls:
             value = getattr(self, name)
             paths = (value,) if isinstance(value, str) else tuple(value)
             if not all(isinstance(path, str) and path and "\0" not in path for path in paths):
-                raise AppError(f"{name} must be a file's path, or a list of them; got {value!r}")
+                raise SetupError(f"{name} must be a file's path, or a list of them; got {value!r}")
             object.__setattr__(self, name, paths)
         for name in ("keyfile_password", "ca_certs", "ciphers"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value):
                 shown = "something else" if name == "keyfile_password" else repr(value)
-                raise AppError(f"{name} must be a text; got {shown}")
+                raise SetupError(f"{name} must be a text; got {shown}")
         numbers = {ssl.CERT_NONE: "none", ssl.CERT_OPTIONAL: "optional", ssl.CERT_REQUIRED: "required"}
         if isinstance(self.cert_reqs, int) and self.cert_reqs in numbers:  # as ssl and uvicorn name them
             object.__setattr__(self, "cert_reqs", numbers[ssl.VerifyMode(self.cert_reqs)])
         if self.cert_reqs is not None and self.cert_reqs not in REQUIREMENTS:
-            raise AppError(f"cert_reqs must be {', '.join(REQUIREMENTS)}; got {self.cert_reqs!r}")
+            raise SetupError(f"cert_reqs must be {', '.join(REQUIREMENTS)}; got {self.cert_reqs!r}")
         if self.min_version not in VERSIONS:
-            raise AppError(f"min_version must be {' or '.join(VERSIONS)}; got {self.min_version!r}")
+            raise SetupError(f"min_version must be {' or '.join(VERSIONS)}; got {self.min_version!r}")
 
     def check(self) -> None:
-        """What must go together does. Raises AppError."""
+        """What must go together does. Raises SetupError."""
         if not self.certfile:
             given = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
-            raise AppError(f"TLS needs a certificate: give certfile{f', not {given[0]} alone' if given else ''}")
+            raise SetupError(f"TLS needs a certificate: give certfile{f', not {given[0]} alone' if given else ''}")
         if self.keyfile and len(self.keyfile) != len(self.certfile):
-            raise AppError(
+            raise SetupError(
                 f"each certificate has its key, in the same order: {len(self.certfile)} certfile and "
                 f"{len(self.keyfile)} keyfile are given"
             )
         if self.cert_reqs in ("optional", "required") and not self.ca_certs:
-            raise AppError(f"cert_reqs {self.cert_reqs!r} needs ca_certs, the authorities whose certificates are taken")
+            raise SetupError(f"cert_reqs {self.cert_reqs!r} needs ca_certs: the authorities that are trusted")
 
     def load(self, alpn: Sequence[str] = ()) -> Certificates:
-        """Read the files. Raises AppError."""
+        """Read the files. Raises SetupError."""
         self.check()
         files = Files(
             certificates=tuple(self.certfile),
@@ -96,4 +96,4 @@ class Tls:
         try:
             return Certificates(files)
         except CertificateError as error:
-            raise AppError(f"TLS cannot be served: {error}") from None
+            raise SetupError(f"TLS cannot be served: {error}") from None

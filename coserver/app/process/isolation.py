@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ...control.client import Client, Refused, Unreachable
 from ...observe.filters import Filter
 from ...observe.snapshot.snapshot import Snapshot
-from ...server.handler.errors import AppError
+from ...server.handler.errors import SetupError
 from ...transport.listener import bind_tcp
 from .. import registry
 from ..address import Address, Addressed
@@ -56,7 +56,7 @@ class IsolatedServer(Addressed):
     """
 
     def __init__(self, app: App, settings: Settings, options: dict[str, Any]) -> None:
-        """Returns when it listens. Raises AppError, OSError."""
+        """Returns when it listens. Raises SetupError, OSError."""
         self.name = app.name
         self.addresses = ()
         self._grace = settings.limits.grace
@@ -98,7 +98,7 @@ class IsolatedServer(Addressed):
         told = report(reading)
         if "error" in told:
             self._end()
-            raise (CannotListen if "CannotListen" in told["kind"] or "OSError" in told["kind"] else AppError)(
+            raise (CannotListen if "CannotListen" in told["kind"] or "OSError" in told["kind"] else SetupError)(
                 f"the process of {self.name!r} did not start: {told['kind']}: {told['error']}"
             )
         self.addresses = tuple(Address(**one) for one in told["addresses"])
@@ -228,7 +228,7 @@ class IsolatedServer(Addressed):
 
 
 def start(app: App, settings: Settings, options: dict[str, Any]) -> IsolatedServer:
-    """Start it in the place of the one of this name. Raises AppError, OSError."""
+    """Start it in the place of the one of this name. Raises SetupError, OSError."""
     with _lock:
         here = registry.running(app.name)
         if here is not None:

@@ -13,7 +13,7 @@ from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
 from ...server.handler.endpoint import describe
-from ...server.handler.errors import AppError
+from ...server.handler.errors import SetupError
 
 if TYPE_CHECKING:
     from ..app import App
@@ -23,16 +23,16 @@ _TRIED = 200
 
 
 def pack(app: App, options: dict[str, Any]) -> tuple[bytes, bytes]:
-    """What is to be there before the app is read, and the app. Raises AppError, which names what cannot go."""
+    """What is to be there before the app is read, and the app. Raises SetupError, which names what cannot go."""
     if not find_spec("cloudpickle"):
-        raise AppError("isolated=True sends the app by cloudpickle; pip install 'coserver[notebook]'")
+        raise SetupError("isolated=True sends the app by cloudpickle; pip install 'coserver[notebook]'")
     import cloudpickle
 
     before = {"path": list(sys.path), "hooks": app.hooks, "argv": list(sys.argv[:1])}
     try:
         return pickle.dumps(before), cloudpickle.dumps((app, options))
     except Exception as error:
-        raise AppError(_told(app, options, error, cloudpickle.dumps)) from error
+        raise SetupError(_told(app, options, error, cloudpickle.dumps)) from error
 
 
 def _told(app: App, options: dict[str, Any], error: Exception, dumps: Callable[[Any], bytes]) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from .errors import AppError
+from .errors import SetupError
 
 if TYPE_CHECKING:
     from ..limits import RouteLimits
@@ -35,7 +35,7 @@ class Endpoint:
     def __init__(
         self, handler: Callable[..., Any], offered: str, params: tuple[str, ...], *, stream: bool = False
     ) -> None:
-        """``offered`` is what every handler of this kind may ask for: "request" or "connection". Raises AppError."""
+        """``offered`` is what every handler of this kind may ask for: "request" or "connection". Raises SetupError."""
         self.handler = handler
         self.name = describe(handler)
         self.stream = stream
@@ -93,10 +93,10 @@ def _bind(
     try:
         signature = inspect.signature(handler)
     except (TypeError, ValueError) as error:
-        raise AppError(f"{name} has no signature to bind parameters by: wrap it in a def") from error
+        raise SetupError(f"{name} has no signature to bind parameters by: wrap it in a def") from error
     wanted, positional, takes_any = _wanted(signature, name, {offered, *params})
     if not takes_any and (missing := set(params) - set(wanted)):
-        raise AppError(f"{name}: the route has {_list(missing)}, but the handler takes no such parameter; add it")
+        raise SetupError(f"{name}: the route has {_list(missing)}, but the handler takes no such parameter; add it")
     if positional:
 
         def named(values: Mapping[str, Any]) -> Iterable[str]:
@@ -133,7 +133,7 @@ def _wanted(signature: inspect.Signature, name: str, known: set[str]) -> tuple[l
             if parameter.kind is parameter.POSITIONAL_ONLY:
                 positional.append(parameter.name)
         elif parameter.default is parameter.empty:
-            raise AppError(
+            raise SetupError(
                 f"{name} asks for {parameter.name!r}, which nothing provides; it may take {_list(known)}, "
                 f"or give {parameter.name!r} a default"
             )

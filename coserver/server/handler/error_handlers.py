@@ -14,7 +14,7 @@ from typing import Any
 
 from ...upstream.errors import UpstreamError
 from .endpoint import AWAIT, Endpoint
-from .errors import AppError, HTTPException
+from .errors import HTTPException, SetupError
 from .params import MissingValue
 from .response import Response, error_response, to_response
 
@@ -28,7 +28,7 @@ class ErrorEndpoint(Endpoint):
     __slots__ = ()
 
     def __init__(self, handler: Callable[..., Any]) -> None:
-        """Raises AppError."""
+        """Raises SetupError."""
         wants_error = "error" in inspect.signature(handler).parameters
         super().__init__(handler, "request", ("error",) if wants_error else (), stream=True)
         run = self.call
@@ -88,12 +88,12 @@ def _declared_again(given: list[tuple[Any, Callable[..., Any]]]) -> ErrorHandler
 
 
 def check_error_key(what: Any) -> int | type[Exception]:
-    """What ``@app.error`` is for: a status from 400 to 599, or an exception class. Raises AppError."""
+    """What ``@app.error`` is for: a status from 400 to 599, or an exception class. Raises SetupError."""
     if isinstance(what, int) and not isinstance(what, bool) and 400 <= what <= 599:
         return what
     if isinstance(what, type) and issubclass(what, Exception):
         return what
-    raise AppError(f"an error handler is for a status from 400 to 599 or a subclass of Exception; got {what!r}")
+    raise SetupError(f"an error handler is for a status from 400 to 599 or a subclass of Exception; got {what!r}")
 
 
 def find_handler(error: Exception, tables: Iterable[ErrorHandlers]) -> tuple[ErrorEndpoint | None, bool]:

@@ -36,7 +36,7 @@ def too_much(detail: str, limit: str, status: int = 413) -> HTTPException:
     return error
 
 
-class AppError(Exception):
+class SetupError(Exception):
     """An app is put together wrongly: a route, a parameter, a name. The message says where and the way out."""
 
 

@@ -112,11 +112,11 @@ class Response:
     def events(
         cls, source: Any, *, heartbeat: float | None = 15.0, headers: Mapping[str, str] | None = None
     ) -> Response:
-        """Server-sent events from a generator, an async generator or another iterable: str, dict (JSON) or Event.
+        """Server-sent events from an iterable or an async one: str, dict (JSON) or ServerSentEvent.
 
         After ``heartbeat`` silent seconds a comment tells all on the way that the connection is alive; None: never. A
-        browser that comes again names the last ``Event.id`` that it saw in ``request.headers["last-event-id"]``. When
-        the client leaves or the server stops, the source is closed. Raises TypeError, ValueError.
+        browser that comes again names the last id that it saw in ``request.headers["last-event-id"]``. When the client
+        leaves or the server stops, the source is closed. Raises TypeError, ValueError.
         """
         if headers:
             check_fields(headers)

@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from ...protocol.fields import RawFields
 from ...protocol.forwarded_field import elements_from_right
 from ...protocol.syntax import is_host
-from .errors import AppError
+from .errors import SetupError
 
 #: Proxies in a row that are walked through. CDN, balancer, ingress and sidecar are four; a longer list is an attack.
 _HOPS_MAX = 32
@@ -35,7 +35,7 @@ _Network = IPv4Network | IPv6Network
 
 
 class Trust:
-    """Trusted peers: addresses, networks (10.0.0.0/8), "unix" for UNIX sockets, "*" for all. Raises AppError."""
+    """Trusted peers: addresses, networks (10.0.0.0/8), "unix" for UNIX sockets, "*" for all. Raises SetupError."""
 
     def __init__(self, peers: Sequence[str], fields: str = "x-forwarded") -> None:
         """``fields``: what they write, "x-forwarded" or "forwarded" (RFC 7239)."""
@@ -131,11 +131,11 @@ def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 def _network(text: str) -> _Network:
     if "%" in text:
-        raise AppError(f"trusted_peers: a peer's address has no zone to compare with; leave it out of {text!r}")
+        raise SetupError(f"trusted_peers: a peer's address has no zone to compare with; leave it out of {text!r}")
     try:
         network = ip_network(text)
     except ValueError as error:
-        raise AppError(f"trusted_peers: {_wrong(text, error)}") from None
+        raise SetupError(f"trusted_peers: {_wrong(text, error)}") from None
     if network.version == 6 and network.prefixlen >= 96 and (mapped := network.network_address.ipv4_mapped):
         return IPv4Network((mapped, network.prefixlen - 96))
     return network

@@ -18,7 +18,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ..handler.errors import AppError
+from ..handler.errors import SetupError
 from ..identity import host_of, make_request_id
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ _UNITS = {"s": 1, "ms": 1e3, "us": 1e6}
 
 def _in_unit(unit: str) -> Callable[[Entry], Any]:
     if unit not in _UNITS:
-        raise AppError(f"access_format: %{{{unit}}}T has no such unit; it may be s, ms or us")
+        raise SetupError(f"access_format: %{{{unit}}}T has no such unit; it may be s, ms or us")
     factor = _UNITS[unit]
     return lambda e: int(e.seconds * factor)
 
@@ -128,7 +128,7 @@ def _response_field(name: str) -> Callable[[Entry], Any]:
 
 def _address(which: str) -> Callable[[Entry], Any]:
     if which != "c":
-        raise AppError(f"access_format: there is %a, the client, and %{{c}}a, the peer; got %{{{which}}}a")
+        raise SetupError(f"access_format: there is %a, the client, and %{{c}}a, the peer; got %{{{which}}}a")
     return lambda e: host_of(e.peer)
 
 
@@ -136,7 +136,7 @@ def _time_in(form: str) -> Callable[[Entry], Any]:
     try:
         time.strftime(form)
     except ValueError as error:
-        raise AppError(f"access_format: %{{...}}t takes a format of strftime; got {form!r}: {error}") from None
+        raise SetupError(f"access_format: %{{...}}t takes a format of strftime; got {form!r}: {error}") from None
     return lambda e: time.strftime(form, time.localtime(e.at))
 
 
@@ -153,7 +153,7 @@ WITH_PARAMETER: dict[str, Callable[[str], Callable[[Entry], Any]]] = {
 def compile_format(text: str) -> Line:
     """A function that makes the line of an Entry, by "common", "combined" or a format in Apache's words.
 
-    Raises AppError, which names the known words.
+    Raises SetupError, which names the known words.
     """
     text = FORMATS.get(text, text)
     getters: list[Callable[[Entry], Any]] = []
@@ -167,7 +167,7 @@ def compile_format(text: str) -> Line:
         elif parameter is None and word in WORDS:
             getters.append(WORDS[word])
         else:
-            raise AppError(_unknown(match[0]))
+            raise SetupError(_unknown(match[0]))
         return "%s"
 
     template = _word.sub(take, text)
@@ -185,7 +185,7 @@ def _unknown(word: str) -> str:
 
 def _field_name(name: str, word: str) -> bytes:
     if not name or not name.isascii():
-        raise AppError(f"access_format: %{{...}}{word} takes a field's name, like %{{User-Agent}}{word}; got {name!r}")
+        raise SetupError(f"access_format: %{{...}}{word} takes a field's name: %{{User-Agent}}{word}; got {name!r}")
     return name.lower().encode()
 
 
@@ -228,7 +228,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def access_writer(text: str) -> Callable[..., None]:
-    """What a Service calls for each exchange, as ``access(connection, exchange, ended)``. Raises AppError.
+    """What a Service calls for each exchange, as ``access(connection, exchange, ended)``. Raises SetupError.
 
     ``ended`` says why it was broken off; "" is the usual end. Never raises: the log is no business of the client's.
     """

@@ -16,7 +16,7 @@ import anyio
 from ...protocol import responses
 from ...protocol.errors import LocalProtocolError
 from ...protocol.jsons import encode_json
-from ...protocol.sse import HEARTBEAT, Event, encode_event
+from ...protocol.sse import HEARTBEAT, ServerSentEvent, encode_event
 from ...transport.stream import SocketStream
 from ..handler.eventbody import EventBody
 from . import response_head as wire
@@ -49,12 +49,12 @@ async def send_events(
 
 def encode_any(piece: Any) -> bytes:
     """What a source yields, as one event. Raises LocalProtocolError, or TypeError for what JSON cannot say."""
-    if isinstance(piece, Event):
+    if isinstance(piece, ServerSentEvent):
         return encode_event(_text(piece.data), piece.event, piece.id, piece.retry)
     if isinstance(piece, str | dict | list):
         return encode_event(_text(piece))
-    raise LocalProtocolError(f"a source of events yields str, dict, list or Event; got {type(piece).__name__}: "
-                             f"{piece!r:.60}")  # fmt: skip
+    raise LocalProtocolError(f"a source of events yields str, dict, list or ServerSentEvent; got "
+                             f"{type(piece).__name__}: {piece!r:.60}")  # fmt: skip
 
 
 def _text(data: Any) -> str | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ..member import Addresses, Member
+from ..member import Addresses, UpstreamMember
 from .pool import Pool
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ log = logging.getLogger("coserver.upstream")
 class Name:
     """``pools`` is the same list for life. One look-up at a time: a resolver that hangs holds one thread."""
 
-    def __init__(self, client: Client, member: Member, members: Members) -> None:
+    def __init__(self, client: Client, member: UpstreamMember, members: Members) -> None:
         self._client = client
         self._member = member
         self._members = members
@@ -102,7 +102,7 @@ class Name:
             self._members.changed([pool for pool in before if pool not in self.pools])
 
 
-async def addresses_of(member: Member) -> list[Addresses]:
+async def addresses_of(member: UpstreamMember) -> list[Addresses]:
     """Of each member that a name stands for, where it is.
 
     Of two families the one that the system puts first counts (RFC 6724 §6): a host with both must not be two members.

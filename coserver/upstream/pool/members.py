@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ..member import Member
+from ..member import UpstreamMember
 from .balance import Policy
 from .dns import Name
 from .pool import Pool
@@ -27,7 +27,9 @@ class Members:
 
     __slots__ = ("_client", "_groups", "_make_policy", "_policy", "leaving", "names", "only", "pools", "told")
 
-    def __init__(self, client: Client, members: Iterable[Member], policy: Callable[[Sequence[Pool]], Policy]) -> None:
+    def __init__(
+        self, client: Client, members: Iterable[UpstreamMember], policy: Callable[[Sequence[Pool]], Policy]
+    ) -> None:
         self._client = client
         self._make_policy = policy
         self.names: list[Name] = []
@@ -38,7 +40,7 @@ class Members:
     def __repr__(self) -> str:
         return f"<Members of {self._client.name}: {', '.join(map(repr, self.pools))}>"
 
-    def _group(self, member: Member) -> list[Pool]:
+    def _group(self, member: UpstreamMember) -> list[Pool]:
         if member.places:
             return [Pool(self._client, member, self._client.line)]
         name = Name(self._client, member, self)

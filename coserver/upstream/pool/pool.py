@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ..member import Addresses, Member
+from ..member import Addresses, UpstreamMember
 from .health import Health
 from .line import Line
 
@@ -36,7 +36,7 @@ class Pool:
         "member", "most", "name", "open", "out", "troubled",
     )  # fmt: skip
 
-    def __init__(self, client: Client, member: Member, line: Line, name: Name | None = None) -> None:
+    def __init__(self, client: Client, member: UpstreamMember, line: Line, name: Name | None = None) -> None:
         self.client = client
         self.member = member
         self.address = member.address  # as it is told

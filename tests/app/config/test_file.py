@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coserver import App, AppError, Limits
+from coserver import App, Limits, SetupError
 from coserver.app.config.file import ConfigError, Given, read
 from coserver.app.config.resolve import Configuration, resolve
 from coserver.app.config.table import listener_table, table
@@ -58,7 +58,7 @@ def test_any_document_is_read_or_refused_by_line(
     try:
         configuration = resolve(flags={}, environ={}, config=path)
         configuration.options(Limits(), lambda kind, name: App() if kind == "app" else print)
-    except AppError as error:
+    except SetupError as error:
         told = error
     else:
         return

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from coserver import App, AppError, Limits
+from coserver import App, Limits, SetupError
 from coserver.app.config import values
 from coserver.app.config.process_settings import LogSettings
 from coserver.app.config.settings import ListenerSettings, Settings
@@ -45,7 +45,7 @@ REFUSED: list[tuple[type, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("owner", "given", "message"), REFUSED)
 def test_nonsense_is_refused_early(owner: type, given: dict[str, Any], message: str) -> None:
-    with pytest.raises(AppError, match=re.escape(message)):
+    with pytest.raises(SetupError, match=re.escape(message)):
         owner(**given)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from coserver import App, AppError, Tls
+from coserver import App, SetupError, Tls
 
 from ...certificates import encrypt, write, write_authority
 
@@ -26,7 +26,7 @@ from ...certificates import encrypt, write, write_authority
     ],
 )
 def test_nonsense(given: dict[str, Any], told: str) -> None:
-    with pytest.raises(AppError, match=told):
+    with pytest.raises(SetupError, match=told):
         Tls(**given)
 
 
@@ -45,7 +45,7 @@ def test_what_goes_together(given: dict[str, Any], told: str) -> None:
         lambda: App().listen(port=0, tls=Tls(**given)),
         lambda: App().tcp(tls=Tls(**given)),
     ):
-        with pytest.raises(AppError, match=told):
+        with pytest.raises(SetupError, match=told):
             start()
 
 
@@ -55,15 +55,15 @@ def test_it_is_a_tls() -> None:
         lambda: App().listen(port=0, tls=True),
         lambda: App().start(tls=False),  # type: ignore[arg-type]
     ):
-        with pytest.raises(AppError, match="tls must be a Tls"):
+        with pytest.raises(SetupError, match="tls must be a Tls"):
             start()
 
 
 def test_files_are_read_at_start(tmp_path: Path) -> None:
     certificate, key = write(tmp_path)
-    with pytest.raises(AppError, match=r"TLS cannot be served: .*gone cannot be read"):
+    with pytest.raises(SetupError, match=r"TLS cannot be served: .*gone cannot be read"):
         App().start(tls=Tls(certfile=str(tmp_path / "gone"), keyfile=key))
-    with pytest.raises(AppError, match="does not open the key"):
+    with pytest.raises(SetupError, match="does not open the key"):
         App().start(tls=Tls(certfile=certificate, keyfile=encrypt(key, b"a"), keyfile_password="b"))
 
 

@@ -21,7 +21,7 @@ pytest.importorskip("cloudpickle", reason="cloudpickle is not installed")
 from coserver import App, Limits
 from coserver.app.process.isolation import IsolatedServer
 from coserver.observe.step.held import NotHeld
-from coserver.server.handler.errors import AppError
+from coserver.server.handler.errors import SetupError
 
 PATIENCE = 60
 
@@ -207,11 +207,11 @@ def test_what_cannot_go_is_named() -> None:
         with lock:
             return "x"
 
-    with pytest.raises(AppError, match=r"index of GET / uses 'lock', <unlocked _thread.lock.*lifespan"):
+    with pytest.raises(SetupError, match=r"index of GET / uses 'lock', <unlocked _thread.lock.*lifespan"):
         app.start(isolated=True)
     other = make_app("state")
     other.state.lock = lock
-    with pytest.raises(AppError, match=r"app.state uses 'lock'"):
+    with pytest.raises(SetupError, match=r"app.state uses 'lock'"):
         other.start(isolated=True)
 
 
@@ -223,7 +223,7 @@ def test_what_keeps_it_from_starting_is_told_here() -> None:
         raise RuntimeError("no database")
         yield
 
-    with pytest.raises(AppError, match="RuntimeError: no database"):
+    with pytest.raises(SetupError, match="RuntimeError: no database"):
         app.start(isolated=True)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

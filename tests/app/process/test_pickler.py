@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from coserver import App, AppError
+from coserver import App, SetupError
 from coserver.app.process import pickler as sent
 
 A_LOCK = threading.Lock()
@@ -80,7 +80,7 @@ def by_tcp(app: App) -> None:
 def test_who_uses_what_cannot_go(declare: Callable[[App], None], who: str) -> None:
     app = App(name="shop")
     declare(app)
-    with pytest.raises(AppError) as raised:
+    with pytest.raises(SetupError) as raised:
         sent.pack(app, {})
     told = str(raised.value)
     assert who in told
@@ -89,7 +89,7 @@ def test_who_uses_what_cannot_go(declare: Callable[[App], None], who: str) -> No
 
 
 def test_an_option_that_cannot_go() -> None:
-    with pytest.raises(AppError, match=r"app\.start uses 'tls', <unlocked _thread\.lock"):
+    with pytest.raises(SetupError, match=r"app\.start uses 'tls', <unlocked _thread\.lock"):
         sent.pack(App(), {"tls": threading.Lock()})
 
 
@@ -107,5 +107,5 @@ def test_what_goes() -> None:
 
 def test_without_cloudpickle_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sent, "find_spec", lambda name: None)
-    with pytest.raises(AppError, match=r"pip install 'coserver\[notebook\]'"):
+    with pytest.raises(SetupError, match=r"pip install 'coserver\[notebook\]'"):
         sent.pack(App(), {})

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from coserver import App, AppError, Limits, Request, testing
+from coserver import App, Limits, Request, SetupError, testing
 from coserver.app.config.settings import ListenerSettings
 
 from ..clients import Parser, connect, get, talking, until
@@ -216,13 +216,13 @@ async def test_many_at_once() -> None:
 
 def test_it_needs_somebody_to_trust() -> None:
     app = make()
-    with pytest.raises(AppError, match="name the proxies in trusted_peers"):
+    with pytest.raises(SetupError, match="name the proxies in trusted_peers"):
         app.start(proxy_protocol=True)
-    with pytest.raises(AppError, match="name the proxies in trusted_peers"):
+    with pytest.raises(SetupError, match="name the proxies in trusted_peers"):
         app.start(listeners=[ListenerSettings(port=0, proxy_protocol=True)])
-    with pytest.raises(AppError, match="proxy_protocol must be True or False; got 'v2'"):
+    with pytest.raises(SetupError, match="proxy_protocol must be True or False; got 'v2'"):
         app.start(proxy_protocol="v2")  # type: ignore[arg-type]
-    with pytest.raises(AppError, match="proxy_protocol must be True or False"):
+    with pytest.raises(SetupError, match="proxy_protocol must be True or False"):
         ListenerSettings(port=0, proxy_protocol=2)  # type: ignore[arg-type]
 
 

@@ -18,7 +18,7 @@ import anyio.to_thread
 import pytest
 from anyio.streams.tls import TLSAttribute, TLSStream
 
-from coserver import App, AppError, Limits, Request, Tls, testing
+from coserver import App, Limits, Request, SetupError, Tls, testing
 from coserver.lifecycle.events import ConnectionClosed
 from coserver.protocol.framing import FRAMINGS
 from coserver.server.connection import tls_handshake as handshake
@@ -445,7 +445,7 @@ async def test_reload_under_load(tmp_path: Path) -> None:
                 assert second != first
                 first = second
             Path(key).write_text("half written")  # noqa: ASYNC240
-            with pytest.raises(AppError, match=r"stay in use: .*holds no private key"):
+            with pytest.raises(SetupError, match=r"stay in use: .*holds no private key"):
                 server.reload_certificates()
             async with secured(server.port) as new:
                 assert new.stream.extra(TLSAttribute.peer_certificate_binary) == second
@@ -556,7 +556,7 @@ async def test_one_that_cannot_be_read_keeps_no_other_from_it(tmp_path: Path) ->
         one, other = (service.certificates for service in server._services)
         before = one.loaded, other.loaded  # type: ignore[union-attr]
         Path(first[1]).write_text("")  # noqa: ASYNC240
-        with pytest.raises(AppError, match=r"first\.key holds no private key"):
+        with pytest.raises(SetupError, match=r"first\.key holds no private key"):
             server.reload_certificates()
         assert one.loaded is before[0]  # type: ignore[union-attr]
         assert other.loaded is not before[1]  # type: ignore[union-attr]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coserver import App, AppError, Request
+from coserver import App, Request, SetupError
 from coserver.server.handler.endpoint import AWAIT, DIRECT, WORKER, Endpoint, annotated_types, describe, kind_of
 
 SUBJECT = object()
@@ -124,7 +124,7 @@ def test_names() -> None:
     ],
 )
 def test_wrong_signatures(handler: Any, params: tuple[str, ...], message: str) -> None:
-    with pytest.raises(AppError, match=message):
+    with pytest.raises(SetupError, match=message):
         Endpoint(handler, "request", params)
 
 
@@ -134,14 +134,14 @@ def test_a_callable_without_a_signature() -> None:
 
         def __call__(self) -> None: ...
 
-    with pytest.raises(AppError, match="wrap it in a def"):
+    with pytest.raises(SetupError, match="wrap it in a def"):
         Endpoint(Odd(), "request", ())
 
 
 async def test_said_at_start() -> None:
     app = App()
     app.get("/{a}")(lambda a, nobody: None)
-    with pytest.raises(AppError, match="'nobody'"):
+    with pytest.raises(SetupError, match="'nobody'"):
         async with app.serving():
             pass
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coserver import App, AppError, Request, testing
+from coserver import App, Request, SetupError, testing
 from coserver.server.handler.trusted_proxies import Trust
 from coserver.server.identity import host_of, make_request_id
 
@@ -133,7 +133,7 @@ def test_the_other_kind_is_not_believed() -> None:
     trust = Trust(["10.0.0.0/8"])
     assert trust.client("10.0.0.1:1", fields) == "192.0.2.1"
     assert (trust.scheme("10.0.0.1:1", fields), trust.host("10.0.0.1:1", fields)) == ("http", "")
-    with pytest.raises(AppError, match="forwarded_fields must be 'x-forwarded' or 'forwarded'; got 'both'"):
+    with pytest.raises(SetupError, match="forwarded_fields must be 'x-forwarded' or 'forwarded'; got 'both'"):
         App().start(forwarded_fields="both")
 
 
@@ -194,9 +194,9 @@ def test_the_request_id(peer: str, values: list[str], found: str | None) -> None
     ],
 )
 def test_what_can_be_trusted(peer: str, message: str) -> None:
-    with pytest.raises(AppError, match=message):
+    with pytest.raises(SetupError, match=message):
         Trust(["127.0.0.1", peer])
-    with pytest.raises(AppError, match=message):
+    with pytest.raises(SetupError, match=message):
         App().start(trusted_peers=["127.0.0.1", peer])
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coserver import App, AppError, Limits, Request, Response, testing
+from coserver import App, Limits, Request, Response, SetupError, testing
 from coserver.server.http.access_log import FORMATS, WORDS, Entry, compile_format, escape
 
 from ..clients import chunked, connect, get, post, talking, until
@@ -106,9 +106,9 @@ def test_what_is_not_there_is_a_dash() -> None:
     ],
 )
 def test_a_wrong_format_is_told_at_start(form: str, message: str) -> None:
-    with pytest.raises(AppError, match=message):
+    with pytest.raises(SetupError, match=message):
         compile_format(form)
-    with pytest.raises(AppError, match=message):
+    with pytest.raises(SetupError, match=message):
         App().start(access_log=True, access_format=form)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from coserver import App, Limits, Request, testing
 from coserver.app.listeners import listening
-from coserver.server.handler.errors import AppError
+from coserver.server.handler.errors import SetupError
 from coserver.server.limits import ROUTE_LIMITS, RouteLimits, limits_of
 
 from ..clients import connect, get, post, talking
@@ -125,18 +125,18 @@ async def test_of_a_mounted_app() -> None:
 
 def test_mistakes_are_told_where_they_are_made() -> None:
     app = App()
-    with pytest.raises(AppError, match=r"route '/a': body_size must be at least 0; got -1"):
+    with pytest.raises(SetupError, match=r"route '/a': body_size must be at least 0; got -1"):
         app.post("/a", limits={"body_size": -1})
-    with pytest.raises(AppError, match=r"route '/a': body_size must be a number of bytes; got '5MB'"):
+    with pytest.raises(SetupError, match=r"route '/a': body_size must be a number of bytes; got '5MB'"):
         app.put("/a", limits={"body_size": "5MB"})
-    with pytest.raises(AppError, match=r"route '/a': 'head_size' means a whole connection, so no route has its own"):
+    with pytest.raises(SetupError, match=r"route '/a': 'head_size' means a whole connection, so no route has its own"):
         app.get("/a", limits={"head_size": 1000})
-    with pytest.raises(AppError, match=r"route '/a': 'body' is no limit; a route may have body_size, body_buffer"):
+    with pytest.raises(SetupError, match=r"route '/a': 'body' is no limit; a route may have body_size, body_buffer"):
         app.patch("/a", limits={"body": 1000})
-    with pytest.raises(AppError, match=r"limits is a dict of what differs"):
+    with pytest.raises(SetupError, match=r"limits is a dict of what differs"):
         app.delete("/a", limits=Limits(body_size=1000))  # type: ignore[arg-type]
     for decorator in (app.head, app.options):
-        with pytest.raises(AppError, match="route '/a'"):
+        with pytest.raises(SetupError, match="route '/a'"):
             decorator("/a", limits={"x": 1})
     assert not app.routes
 

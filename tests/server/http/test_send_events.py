@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from coserver import App, Event, Limits, Request, Response, Server, await_, testing
+from coserver import App, Limits, Request, Response, Server, ServerSentEvent, await_, testing
 from coserver.lifecycle import events as ev
 from coserver.server.connection.pace import Pace
 
@@ -60,9 +60,9 @@ async def test_everything_that_can_be_yielded() -> None:
         yield "text"
         yield {"a": [1, "é"]}
         yield [1, 2]
-        yield Event({"b": 2}, "tick", "7", 500)
-        yield Event("two\nlines")
-        yield Event(id="8")
+        yield ServerSentEvent({"b": 2}, "tick", "7", 500)
+        yield ServerSentEvent("two\nlines")
+        yield ServerSentEvent(id="8")
         yield ""
 
     async with talking(Events(source).app) as (_, client):
@@ -186,7 +186,7 @@ async def test_the_last_id_that_a_client_saw() -> None:
     @app.get("/")
     async def index(request: Request) -> Response:
         last = int(request.headers.get("last-event-id", "0"))
-        return Response.events(Event(str(number), id=str(number)) for number in range(last + 1, last + 3))
+        return Response.events(ServerSentEvent(str(number), id=str(number)) for number in range(last + 1, last + 3))
 
     async with talking(app) as (_, client):
         assert (await client.ask(get())).text == "id: 1\ndata: 1\n\nid: 2\ndata: 2\n\n"
@@ -493,7 +493,7 @@ async def test_what_is_left_of_a_heartbeat_goes_before_the_next_event(monkeypatc
 
 
 async def test_lifecycle_events() -> None:
-    seen: list[ev.Event] = []
+    seen: list[ev.ServerSentEvent] = []
     events = Events(lambda: one_and_silence(events), 0.2)
     with events.app.emitter.observing(seen.append):
         async with testing.serving(events.app) as server:

@@ -12,7 +12,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from coserver import App, Member, Upstream, UpstreamConnectError, UpstreamLimits, gather
+from coserver import App, Upstream, UpstreamConnectError, UpstreamLimits, UpstreamMember, gather
 from coserver.upstream.pool import balance
 from coserver.upstream.pool.balance import ConsistentHash, LeastConnections, PeakEwma, RoundRobin
 
@@ -28,7 +28,7 @@ class Pool:
 
     def __init__(self, number: int, weight: int = 1) -> None:
         self.address = f"http://10.0.0.{number}:80"
-        self.member = Member(self.address, weight)
+        self.member = UpstreamMember(self.address, weight)
         self.busy = 0
 
 

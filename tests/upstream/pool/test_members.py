@@ -16,7 +16,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from coserver import Member, UpstreamLimits, UpstreamProtocolError
+from coserver import UpstreamLimits, UpstreamMember, UpstreamProtocolError
 from coserver.transport.deadlines import Sweeper
 from coserver.upstream.pool.balance import POLICIES
 from coserver.upstream.pool.client import Client
@@ -92,7 +92,7 @@ class Bench(Client):
         self.line = Line()
         self.key = lambda sub: sub.target
         self.attempts = Attempts(self)
-        members = [Member("http://127.0.0.1:1"), Member("http://users.test", weight=2)]
+        members = [UpstreamMember("http://127.0.0.1:1"), UpstreamMember("http://users.test", weight=2)]
         self._members = Members(self, members, POLICIES[policy])
         self.members_changed()
 

@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from coserver import Member, UpstreamLimits
+from coserver import UpstreamLimits, UpstreamMember
 from coserver.upstream.pool.client import Client
 from coserver.upstream.pool.line import Line
 from coserver.upstream.pool.pool import Pool
@@ -59,7 +59,7 @@ class PoolMachine(RuleBasedStateMachine):
             closed=False,
         )
         self.line = Line()
-        self.pool = Pool(cast(Client, client), Member("http://127.0.0.1:1"), self.line)
+        self.pool = Pool(cast(Client, client), UpstreamMember("http://127.0.0.1:1"), self.line)
         self.asked: list[Any] = []
         self.waiting: list[Any] = []  # the model of the line
         self.number = 0
