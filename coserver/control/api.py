@@ -7,29 +7,27 @@ long as the client stays are lines of JSON.
 from __future__ import annotations
 
 import http.client
+import json
 import logging
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 
-from ..lifecycle.emitter import Emitter
-from ..lifecycle.events import Event
 from ..observe.export.replay import ReplayError
 from ..observe.filters import EVERYTHING, Filter, FilterError, parse
 from ..observe.metrics import CONTENT_TYPE
-from ..observe.snapshot.snapshot import ExchangeState, Snapshot, collector_paused
-from ..observe.step.stepper import Stepper
+from ..observe.snapshot.snapshot import collector_paused
 from ..server.handler.endpoint import Endpoint, annotated_types
 from ..server.handler.errors import HTTPException, SetupError
 from ..server.handler.request import Request
 from ..server.handler.response import Response
 from ..server.router import Router, split_route
-from .bodies import body_of, lines, loggers, object_json
-from .following import Following
-from .steps import Holding
+from .feed import Feeds
+from .server_handle import ServerHandle
+from .steps import Steppers
 from .wire_format import PROTOCOL, trace_dict
 
 #: Requests sent again at once; more wait.
@@ -40,43 +38,23 @@ STREAMS = 64
 _logger = re.compile(r"coserver(?:\.\w{1,40}){0,4}")
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
+#: The media type of lines of JSON.
+JSON_LINES = "application/jsonl"
+#: The greatest number that a body may hold; as seconds it is 30,000 years. JSON has numbers that no clock can add.
+LARGEST = 1e12
+
 log = logging.getLogger("coserver.control")
-
-
-class Controlled(Protocol):
-    """The server, as this floor needs it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def emitter(self) -> Emitter: ...
-    @property
-    def traces(self) -> Any: ...
-    @property
-    def accepting(self) -> bool: ...
-    @property
-    def running(self) -> bool: ...
-
-    def snapshot(self) -> Snapshot: ...
-    def step(self, filter: str = "", at: Any = "handler", *, limit: float | None = None) -> Stepper: ...
-    @property
-    def has_certificates(self) -> bool: ...
-
-    def metrics(self) -> str: ...
-    def reload_certificates(self) -> None: ...
-    def begin_stop(self, grace: float | None = None) -> None: ...
-    def pictures(self) -> Callable[[Event], ExchangeState | None]: ...
 
 
 class Api:
     """The handlers of one server's control. ``version`` is coserver's, ``check`` raises for whoever may not ask."""
 
-    def __init__(self, server: Controlled, version: str, check: Callable[[Request], None]) -> None:
+    def __init__(self, server: ServerHandle, version: str, check: Callable[[Request], None]) -> None:
         self.server = server
         self.version = version
         self.check = check
-        self.holding = Holding(server)
-        self.following = Following(server)
+        self.steppers = Steppers(server)
+        self.feeds = Feeds(server)
         self._replaying = anyio.CapacityLimiter(REPLAYS)  # each has a thread, and pictures need some too
 
     def router(self) -> Router:
@@ -89,8 +67,8 @@ class Api:
 
     def close(self) -> None:
         """The control ends: streams end, and what is held is let go."""
-        self.holding.close()
-        self.following.close()
+        self.steppers.close()
+        self.feeds.close()
 
     def _table(self) -> dict[tuple[str, str], Callable[..., Awaitable[Any]]]:
         return {
@@ -153,7 +131,7 @@ class Api:
 
     async def drain(self, request: Request) -> Any:
         """Begin to stop; ``{"grace": seconds}``."""
-        given = body_of(request, {"grace": (int, float, type(None))})
+        given = _body_of(request, {"grace": (int, float, type(None))})
         grace = given.get("grace")
         if grace is not None and not grace >= 0:
             raise HTTPException(400, f"grace must be 0 seconds or more; got {grace!r}")
@@ -180,11 +158,11 @@ class Api:
 
     async def levels(self, request: Request) -> Any:
         """The levels of coserver's own loggers that were set."""
-        return {name: logging.getLevelName(one.level).lower() for name, one in loggers().items() if one.level}
+        return {name: logging.getLevelName(one.level).lower() for name, one in _loggers().items() if one.level}
 
     async def set_level(self, request: Request) -> Any:
         """``{"level": "debug", "logger": "coserver"}``."""
-        given = body_of(request, {"level": (str,), "logger": (str,)})
+        given = _body_of(request, {"level": (str,), "logger": (str,)})
         level, name = given.get("level"), given.get("logger", "coserver")
         if level not in LEVELS:
             raise HTTPException(400, f"level must be one of {', '.join(LEVELS)}; got {level!r}")
@@ -199,13 +177,13 @@ class Api:
     async def events(self, request: Request) -> Any:
         """Every event as a line, for as long as the client stays; ``?filter=``."""
         wanted = parse(request.query.get("filter", ""))
-        return self._stream(self.following.events(wanted))
+        return self._stream(self.feeds.events(wanted))
 
     def _stream(self, stream: AsyncIterator[dict[str, Any]]) -> Response:
         """Raises HTTPException (503)."""
-        if self.following.count + self.holding.count >= STREAMS:
+        if self.feeds.count + self.steppers.count >= STREAMS:
             raise HTTPException(503, f"{STREAMS} streams of events, traces and steppers are read already; end one")
-        return lines(stream)
+        return _lines(stream)
 
     async def traces(self, request: Request) -> Any:
         """Those that are kept, the oldest first; ``?filter=``, ``?last=``, ``?whole=1``."""
@@ -228,11 +206,11 @@ class Api:
     async def follow_traces(self, request: Request) -> Any:
         """Each that ends from now on as a line, recorded as long as somebody follows. ``?filter=``, ``?whole=1``."""
         whole = request.query.get("whole", False, type=bool)
-        return self._stream(self.following.traces(parse(request.query.get("filter", "")), whole=whole))
+        return self._stream(self.feeds.traces(parse(request.query.get("filter", "")), whole=whole))
 
     async def set_recording(self, request: Request) -> Any:
         """``{"on": true}``."""
-        on = body_of(request, {"on": (bool,)}).get("on")
+        on = _body_of(request, {"on": (bool,)}).get("on")
         if on is None:
             raise HTTPException(400, 'say {"on": true} or {"on": false}')
         (self.server.traces.start if on else self.server.traces.stop)()
@@ -240,7 +218,7 @@ class Api:
 
     async def mark_trace(self, request: Request, id: int) -> Any:
         """``{"on": true}``."""
-        on = body_of(request, {"on": (bool,)}).get("on", True)
+        on = _body_of(request, {"on": (bool,)}).get("on", True)
         self.server.traces.mark(await self._trace(id), on)
         return {"marked": on}
 
@@ -265,18 +243,63 @@ class Api:
 
     async def steps(self, request: Request) -> Any:
         """Every stepper that was opened here, and what it holds."""
-        return {"steps": self.holding.as_list()}
+        return {"steps": self.steppers.as_list()}
 
     async def open_step(self, request: Request) -> Any:
         """Hold what matches for as long as this answer is read: a line for each change of what is held."""
-        given = body_of(request, {"filter": (str,), "at": (str, list), "limit": (int, float, type(None))})
-        return self._stream(self.holding.open(given.get("filter", ""), given.get("at", "handler"), given.get("limit")))
+        given = _body_of(request, {"filter": (str,), "at": (str, list), "limit": (int, float, type(None))})
+        return self._stream(self.steppers.open(given.get("filter", ""), given.get("at", "handler"), given.get("limit")))
 
     async def close_step(self, request: Request, id: int) -> Any:
         """Let everything go."""
-        self.holding.find(id).close()
+        self.steppers.find(id).close()
         return {"closed": id}
 
     async def do_step(self, request: Request, id: int, what: str) -> Any:
         """next, resume, until, edit, respond, abort: with ``held``, the id of what is meant, or the oldest."""
-        return self.holding.do(id, what, request.json() if request.body else {})
+        return self.steppers.do(id, what, request.json() if request.body else {})
+
+
+def _lines(stream: AsyncIterator[dict[str, Any]]) -> Response:
+    """A stream as lines of JSON."""
+
+    async def encoded() -> AsyncIterator[str]:
+        try:
+            async for each in stream:
+                yield json.dumps(each) + "\n"  # in ASCII: a file's name in an error's words may be no text
+        finally:
+            await stream.aclose()  # type: ignore[attr-defined]
+
+    return Response(encoded(), content_type=JSON_LINES)
+
+
+def object_json(found: dict[str, Any]) -> Response:
+    """A JSON object; what UTF-8 cannot say, half a surrogate pair in a file's name, is escaped."""
+    try:
+        return Response.json(found)
+    except (TypeError, ValueError):
+        return Response(json.dumps(found), content_type="application/json")
+
+
+def _body_of(request: Request, known: dict[str, tuple[type, ...]]) -> dict[str, Any]:
+    """A JSON object that holds known names with values of their types, or nothing. Raises HTTPException (400)."""
+    given = request.json() if request.body else {}
+    if not isinstance(given, dict):
+        raise HTTPException(400, f"the body is a JSON object; got {type(given).__name__}")
+    for name, value in given.items():
+        if name not in known:
+            raise HTTPException(400, f"{name!r:.40} is not known here; there are {', '.join(known)}")
+        right = isinstance(value, known[name]) and (not isinstance(value, bool) or bool in known[name])
+        if not right or (isinstance(value, int | float) and not abs(value) <= LARGEST):
+            raise HTTPException(400, f"{name} may not be {value!r:.40}")
+    return given
+
+
+def _loggers() -> dict[str, logging.Logger]:
+    """coserver's own, by name."""
+    known = logging.Logger.manager.loggerDict
+    return {
+        name: one
+        for name, one in known.items()
+        if isinstance(one, logging.Logger) and (name == "coserver" or name.startswith("coserver."))
+    }

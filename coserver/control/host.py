@@ -22,8 +22,9 @@ from ..server.service import Service, Story
 from ..transport.listener import Listener, bind_tcp
 from ..transport.loop import poster
 from . import socket_path as place
-from .api import Api, Controlled
+from .api import Api
 from .auth import check_token, guard
+from .server_handle import ServerHandle
 
 #: Those who ask are the server's own people, and few; whoever reads nothing for ten seconds is gone.
 LIMITS = Limits(max_connections=100, body_size=1 << 20, write_timeout=10.0, grace=1.0)
@@ -109,7 +110,7 @@ class Answering:
 class Control(Answering):
     """The control of one server."""
 
-    def __init__(self, server: Controlled, version: str, where: Where) -> None:
+    def __init__(self, server: ServerHandle, version: str, where: Where) -> None:
         """Binds its sockets. Raises OSError, ValueError."""
         if where.port is not None:
             check_token(where.token)

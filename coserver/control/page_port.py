@@ -31,7 +31,7 @@ TOKEN = "x-coserver-token"
 _MAY = 600
 
 
-class Desk:
+class PagePort:
     """``answer`` is called with each question, in a thread. ``origins`` are pages of elsewhere that may ask."""
 
     def __init__(self, answer: Answer) -> None:
@@ -42,12 +42,12 @@ class Desk:
         router = Router()
         router.add("/ask", ["POST"], Endpoint(self._asked, "request", ()), {})
         router.add("/ask", ["OPTIONS"], Endpoint(self._may, "request", ()), {})
-        self._answering = Answering("desk", bind_tcp("127.0.0.1", 0), router, lambda: None)
+        self._answering = Answering("page port", bind_tcp("127.0.0.1", 0), router, lambda: None)
         self._answering.start()
         self.port = self._answering.port
 
     def __repr__(self) -> str:
-        return f"<Desk at {self.port}>"
+        return f"<PagePort at {self.port}>"
 
     def close(self) -> None:
         self._answering.stop()

@@ -11,11 +11,10 @@ from ..observe.filters import FilterError
 from ..observe.step.held import NotHeld
 from ..observe.step.stepper import Stepper
 from ..server.handler.errors import HTTPException
-from .feed import Feed
-from .following import HEARTBEAT
+from .feed import HEARTBEAT, Feed
 
 if TYPE_CHECKING:
-    from .api import Controlled
+    from .server_handle import ServerHandle
 
 #: What may be asked of a stepper, with the names that go with it.
 WHAT: dict[str, tuple[str, ...]] = {
@@ -31,10 +30,10 @@ _ALWAYS = ("held",)
 _ALL = "resume_all"
 
 
-class Holding:
+class Steppers:
     """All steppers of one control, by number."""
 
-    def __init__(self, server: Controlled) -> None:
+    def __init__(self, server: ServerHandle) -> None:
         self._server = server
         self._steps: dict[int, Stepper] = {}
         self._last = 0

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..control.page_port import Desk
+from ..control.page_port import PagePort
 
 #: Answers that are kept for a question that comes twice; the second comes when the cell has ended.
 _KEPT = 200
@@ -37,15 +37,15 @@ class Questions:
         self._panels: dict[str, Asked] = {}
         self._answers: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._under_way: dict[str, threading.Event] = {}
-        self.desk: Desk | None = None
+        self.desk: PagePort | None = None
 
-    def enter(self, panel: Asked) -> Desk | None:
+    def enter(self, panel: Asked) -> PagePort | None:
         """The desk to ask past the kernel; None if there can be none."""
         with self._lock:
             self._panels[panel.mark] = panel
             if self.desk is None:
                 try:
-                    self.desk = Desk(self.by_desk)
+                    self.desk = PagePort(self.by_desk)
                 except OSError as error:
                     log.warning("clicks wait for the end of a cell that runs: no port of 127.0.0.1 is free: %s", error)
             return self.desk

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..lifecycle import events as ev
 from ..lifecycle.emitter import Emitter
-from .snapshot.capture import Listened
+from .snapshot.capture import ListenerView
 
 #: Upper edges in seconds: prometheus-client's own, and a millisecond and less, where most answers here are.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -34,9 +34,9 @@ class Durations:
 
 
 class Meter:
-    """Counts what happens on ``listened``, between ``start`` and ``stop``. The tables may be read from any thread."""
+    """Counts what happens on ``listeners``, between ``start`` and ``stop``. The tables may be read from any thread."""
 
-    def __init__(self, listened: Iterable[Listened]) -> None:
+    def __init__(self, listeners: Iterable[ListenerView]) -> None:
         self.requests: dict[tuple[str, str, str, int], int] = {}  # listener, method, route, status
         self.durations: dict[tuple[str, str], Durations] = {}  # listener, route
         self.broken: dict[tuple[str, str], int] = {}  # listener, route
@@ -44,7 +44,7 @@ class Meter:
         self.suspensions: dict[str, Durations] = {}  # call
         self.subrequests: dict[tuple[str, str], int] = {}  # upstream, outcome
         self.upstream_durations: dict[str, Durations] = {}  # upstream
-        self._listened = {one.service: one for one in listened}
+        self._listeners = {one.service: one for one in listeners}
         self._emitter: Emitter | None = None
 
     def __repr__(self) -> str:
@@ -70,21 +70,21 @@ class Meter:
         """The observer."""
         count = _COUNT.get(type(event))
         if count is not None and event.exchange is not None:
-            one = self._listened.get(event.source.connection.service)
+            one = self._listeners.get(event.source.connection.service)
             if one is not None:
                 count(self, one, event)
 
     def served(self, exchange: Any, at: float) -> None:
         """The observer of what went smoothly."""
-        one = self._listened.get(exchange.connection.service)
+        one = self._listeners.get(exchange.connection.service)
         if one is not None:
             self._count(one, exchange, at)
 
-    def _answered(self, one: Listened, event: Any) -> None:
+    def _answered(self, one: ListenerView, event: Any) -> None:
         if one.protocol == "http":
             self._count(one, event.source, event.at)
 
-    def _count(self, one: Listened, exchange: Any, at: float) -> None:
+    def _count(self, one: ListenerView, exchange: Any, at: float) -> None:
         head, endpoint = exchange.head, exchange.endpoint
         method = head.method if head is not None and head.method in _METHODS else "other"
         route = endpoint.route if endpoint is not None else ""
@@ -92,7 +92,7 @@ class Meter:
         self.requests[key] = self.requests.get(key, 0) + 1
         _durations(self.durations, (one.name, route)).add(at - exchange.started)
 
-    def _broke(self, one: Listened, event: Any) -> None:
+    def _broke(self, one: ListenerView, event: Any) -> None:
         """A connection closed before the answer, or the answer was broken off; one that another replaces was not."""
         exchange = event.source
         if one.protocol == "http" and (exchange.status == 0) == isinstance(event, ev.ConnectionClosed):
@@ -100,14 +100,14 @@ class Meter:
             key = (one.name, endpoint.route if endpoint is not None else "")
             self.broken[key] = self.broken.get(key, 0) + 1
 
-    def _message(self, one: Listened, event: Any) -> None:
+    def _message(self, one: ListenerView, event: Any) -> None:
         if one.protocol != "http":
             self.messages[one.name] = self.messages.get(one.name, 0) + 1
 
-    def _resumed(self, one: Listened, event: Any) -> None:
+    def _resumed(self, one: ListenerView, event: Any) -> None:
         _durations(self.suspensions, event.call).add(event.seconds)
 
-    def _subrequest(self, one: Listened, event: Any) -> None:
+    def _subrequest(self, one: ListenerView, event: Any) -> None:
         sub = event.source
         name = sub.client.name
         if isinstance(event, ev.SubrequestFinished):

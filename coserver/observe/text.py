@@ -1,13 +1,17 @@
-"""Fields and heads as text, for filters, tables and exports."""
+"""Fields, heads and bodies made readable, for filters, tables and exports."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 
 from ..protocol.head import RequestHead
 
 FieldLines = Sequence[tuple[bytes, bytes]]
 Fields = tuple[tuple[str, str], ...]
+
+#: Bytes that a body under a Content-Encoding may become: a bomb of 64 KB would be 64 MB.
+UNPACKED_MAX = 4 << 20
 
 
 def decode_fields(fields: FieldLines) -> Fields:
@@ -40,3 +44,19 @@ def answer_fields(raw: bytes) -> Fields:
 def content_of(raw: bytes) -> bytes:
     """What follows a response's head."""
     return raw.partition(b"\r\n\r\n")[2]
+
+
+def unpack(content: bytes, coding: str) -> tuple[bytes, bool]:
+    """Decode a body under ``coding`` (gzip, x-gzip, deflate), up to UNPACKED_MAX bytes; true if more was left.
+
+    Another coding, and bytes that do not decode, return the content as it is.
+    """
+    if coding not in ("gzip", "x-gzip", "deflate") or not content:
+        return content, False
+    for bits in (16 + zlib.MAX_WBITS,) if coding != "deflate" else (zlib.MAX_WBITS, -zlib.MAX_WBITS):
+        inflater = zlib.decompressobj(bits)
+        try:
+            return inflater.decompress(content, UNPACKED_MAX), bool(inflater.unconsumed_tail)
+        except zlib.error:
+            continue
+    return content, False

@@ -12,7 +12,7 @@ from datetime import datetime
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from ..observe.packing import unpack
+from ..observe.text import unpack
 from ..observe.trace.trace import Message, Trace
 from . import waterfall
 from .text import plain

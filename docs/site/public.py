@@ -28,7 +28,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "coserver.observe.export.replay": ("Replayed", "ReplayError"),
     "coserver.observe.export.har_reader": ("read_har", "HarError"),
     "coserver.observe.filters": ("parse", "FilterError"),
-    "coserver.control.client": ("find", "Client", "RemoteStepper"),
+    "coserver.control.client": ("find", "Client", "StepStream"),
 }  # fmt: skip
 #: Methods that carry no docstring because they are no user's: the connection's story calls them, filters, or the wire.
 _AS_SUBJECT = {"request_lines", "response_lines", "request_content", "response_content"}

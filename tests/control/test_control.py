@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from coserver import App, SetupError
-from coserver.control.bodies import object_json
+from coserver.control.api import object_json
 from coserver.control.client import Client, Ended, Refused, Stream, Unreachable, find
 from coserver.control.feed import WAITING_MAX
 

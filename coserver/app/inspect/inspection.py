@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ...observe.filters import Filter
 from ...observe.meter import Meter
 from ...observe.metrics import Collector, Loops
-from ...observe.snapshot.capture import Copied, Listened, Watched, picture_of
+from ...observe.snapshot.capture import Capture, ListenerView, ServerView, picture_of
 from ...observe.snapshot.snapshot import ExchangeState
 from ...observe.step.stepper import Steppable, Stepper
 from .display import ShownSnapshot, ShownStepper, show_snapshot
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 PATIENCE = 0.25
 
 
-def watched(server: Observed) -> Watched:
+def watched(server: Observed) -> ServerView:
     """All listeners of a server."""
     found = [
-        Listened(address.name, address.protocol, address.path or f"{address.host}:{address.port}", service, address.tls)
-        for address, service in zip(server.addresses, server._services, strict=True)
+        ListenerView(one.name, one.protocol, one.path or f"{one.host}:{one.port}", service, one.tls)
+        for one, service in zip(server.addresses, server._services, strict=True)
     ]
     upstreams = [one for app in server.apps for one in app.upstreams.values()]
     clients = [(one.policy, client) for one in upstreams if (client := one.client_of(server.thread)) is not None]
-    return Watched(server.name, server.started, found, clients)
+    return ServerView(server.name, server.started, found, clients)
 
 
 def take_snapshot(server: Observed) -> ShownSnapshot:
@@ -43,7 +43,7 @@ def take_snapshot(server: Observed) -> ShownSnapshot:
 
 
 def make_meter(server: Observed) -> Meter:
-    return Meter(watched(server).listened)
+    return Meter(watched(server).listeners)
 
 
 def make_collector(server: Observed, meter: Meter) -> Collector:
@@ -52,9 +52,9 @@ def make_collector(server: Observed, meter: Meter) -> Collector:
     return Collector(meter, partial(take_snapshot, server), partial(Loops, sweeper), lambda: server.breaches)
 
 
-def _copy(what: Watched, server: Observed) -> Copied:
+def _copy(what: ServerView, server: Observed) -> Capture:
     """The references, taken on the loop if it is there to do it."""
-    found: list[Copied] = []
+    found: list[Capture] = []
     done = threading.Event()
 
     def copy() -> None:

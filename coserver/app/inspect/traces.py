@@ -32,7 +32,7 @@ class Traces:
 
     def __init__(self, server: Observed, bounds: Bounds | None = None) -> None:
         self._server = server
-        self._recorder = Recorder(server.name, watched(server).listened, bounds or Bounds(), ShownTrace)
+        self._recorder = Recorder(server.name, watched(server).listeners, bounds or Bounds(), ShownTrace)
 
     def __repr__(self) -> str:
         state = "" if self.recording else "; nothing is recorded: traces.start(), or app.start(record=True)"
@@ -178,7 +178,7 @@ class Traces:
     def _resend(self, trace: Trace, timeout: float) -> Replayed:
         from ...observe.export.replay import resend
 
-        listeners = [one for one in watched(self._server).listened if one.protocol == "http"]
+        listeners = [one for one in watched(self._server).listeners if one.protocol == "http"]
         mine = [one for one in listeners if one.name == trace.listener] or listeners
         return resend(trace, mine[0].address if mine else trace.dst, timeout)
 

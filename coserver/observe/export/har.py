@@ -14,9 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from ..packing import unpack
 from ..secrets import MASK
-from ..text import Fields
+from ..text import Fields, unpack
 from ..trace.trace import REQUEST, RESPONSE, Body, Trace, span_dict
 
 _TEXT = ("text/", "application/json", "application/xml", "application/javascript", "application/x-www-form-urlencoded")

@@ -55,7 +55,7 @@ _connection_state, _exchange_state = maker(ConnectionState), maker(ExchangeState
 
 
 @dataclass(frozen=True, slots=True)
-class Listened:
+class ListenerView:
     """A listener to look at; ``address`` is its host:port, or its socket's path; ``secure``: it speaks TLS."""
 
     name: str
@@ -66,27 +66,27 @@ class Listened:
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class ServerView:
     """What a snapshot is taken of. ``started`` is monotonic seconds."""
 
     server: str
     started: float
-    listened: Sequence[Listened]
+    listeners: Sequence[ListenerView]
     clients: Sequence[tuple[str, Any]] = ()  # of upstreams, each with the name of its policy
 
-    def listener_of(self, event: ev.Event) -> Listened | None:
+    def listener_of(self, event: ev.Event) -> ListenerView | None:
         """Whose event it is; None if another server's of the same app."""
         source = event.source
         service = getattr(getattr(source, "connection", source), "service", None)
-        return next((one for one in self.listened if one.service is service), None)
+        return next((one for one in self.listeners if one.service is service), None)
 
-    def copy(self) -> Copied:
+    def copy(self) -> Capture:
         """The references; on the server's loop. 5,000 connections take 1 ms."""
-        columns = [_columns(one) for one in self.listened]
+        columns = [_columns(one) for one in self.listeners]
         # Of those that are gone, now: one that leaves in a moment must not be counted here and there.
-        totals = [one.service.gone for one in self.listened]
+        totals = [one.service.gone for one in self.listeners]
         gone = {name: sum(getattr(each, name) for each in totals) for name in _TOTALS}
-        return Copied(self, monotonic(), time(), columns, tuple([_upstream(*client) for client in self.clients]), gone)
+        return Capture(self, monotonic(), time(), columns, tuple([_upstream(*client) for client in self.clients]), gone)
 
 
 #: A connection, its exchange, its phase and since when.
@@ -97,7 +97,7 @@ Row = tuple[Any, Any, str, float]
 class Columns:
     """A listener's rows. Not one by one: 5,000 tuples would call for a full collection, 70 ms of the server's loop."""
 
-    of: Listened
+    of: ListenerView
     connections: list[Any]
     exchanges: list[Any]
     phases: list[str]
@@ -107,17 +107,17 @@ class Columns:
         return zip(self.connections, self.exchanges, self.phases, self.sinces, strict=True)
 
 
-def _columns(one: Listened) -> Columns:
+def _columns(one: ListenerView) -> Columns:
     live = list(one.service.connections.values())
     exchanges, phases, sinces = (list(map(attrgetter(name), live)) for name in ("exchange", "phase", "since"))
     return Columns(one, live, exchanges, phases, sinces)
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class Capture:
     """References, and what of a row changes from one moment to the next."""
 
-    of: Watched
+    of: ServerView
     now: float
     at: float
     columns: list[Columns]
@@ -140,10 +140,10 @@ class Copied:
             at=self.at,
             seconds=self.now - self.of.started,
             state=state,
-            listeners=tuple([_listener(one) for one in self.of.listened]),
+            listeners=tuple([_listener(one) for one in self.of.listeners]),
             connections=tuple(found),
             upstreams=self.upstreams,
-            workers=_workers(self.of.listened, found),
+            workers=_workers(self.of.listeners, found),
             counters=self._counters(found),
         )
 
@@ -151,14 +151,14 @@ class Copied:
         """Whole numbers since the start, of all listeners together: those that are gone, and those of ``rows``."""
         spent = self.gone["spent"] + sum(each.spent for column in self.columns for each in column.connections)
         return {
-            "accepted": sum(one.service.accepted for one in self.of.listened),
+            "accepted": sum(one.service.accepted for one in self.of.listeners),
             "served": int(self.gone["served"]) + sum([row.served for row in rows]),
             "received": int(self.gone["received"]) + sum([row.received for row in rows]),
             "sent": int(self.gone["sent"]) + sum([row.sent for row in rows]),
             "spent_us": round(spent * 1e6),
         }
 
-    def _connections(self, one: Listened, rows: Sequence[Row]) -> list[ConnectionState]:
+    def _connections(self, one: ListenerView, rows: Sequence[Row]) -> list[ConnectionState]:
         now, server, make, secure = self.now, self.of.server, _connection_state, one.secure
         return [
             make(
@@ -180,7 +180,7 @@ class Copied:
         ]
 
 
-def exchange_state(server: str, one: Listened, exchange: Any, moment: tuple[str, float, float]) -> ExchangeState:
+def exchange_state(server: str, one: ListenerView, exchange: Any, moment: tuple[str, float, float]) -> ExchangeState:
     """One exchange as a picture, and as what a filter asks. ``moment`` is its phase, since when, and now."""
     phase, since, now = moment
     connection = exchange.connection
@@ -216,7 +216,7 @@ def exchange_state(server: str, one: Listened, exchange: Any, moment: tuple[str,
     )
 
 
-def _message_state(server: str, one: Listened, exchange: Any, moment: tuple[str, float, float]) -> ExchangeState:
+def _message_state(server: str, one: ListenerView, exchange: Any, moment: tuple[str, float, float]) -> ExchangeState:
     """The same of a TCP message."""
     phase, since, now = moment
     message, connection = exchange.message, exchange.connection
@@ -229,7 +229,7 @@ def _message_state(server: str, one: Listened, exchange: Any, moment: tuple[str,
     )  # fmt: skip
 
 
-def picture_of(server: str, one: Listened, event: ev.Event, phase: str) -> ExchangeState:
+def picture_of(server: str, one: ListenerView, event: ev.Event, phase: str) -> ExchangeState:
     """What an event is about, as filters ask it: an exchange, a connection, a subrequest's exchange with it alone."""
     now, source = monotonic(), event.source
     connection = getattr(source, "connection", source)
@@ -247,7 +247,7 @@ def picture_of(server: str, one: Listened, event: ev.Event, phase: str) -> Excha
     )  # fmt: skip
 
 
-def _listener(one: Listened) -> ListenerState:
+def _listener(one: ListenerView) -> ListenerState:
     service = one.service
     return ListenerState(
         name=one.name,
@@ -260,12 +260,12 @@ def _listener(one: Listened) -> ListenerState:
     )
 
 
-def _workers(listened: Sequence[Listened], rows: Sequence[ConnectionState]) -> WorkersState:
+def _workers(listeners: Sequence[ListenerView], rows: Sequence[ConnectionState]) -> WorkersState:
     """All listeners of a server share one thread, and its workers."""
     busy = [one.exchange for one in rows if one.exchange is not None]
     return WorkersState(
         suspended=sum(one.suspended is not None for one in busy),
-        idle=len(listened[0].service.idle_workers) if listened else 0,
+        idle=len(listeners[0].service.idle_workers) if listeners else 0,
         parked=len(parked),
     )
 

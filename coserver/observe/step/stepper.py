@@ -27,7 +27,7 @@ from ...lifecycle.emitter import Emitter
 from ...lifecycle.order import HOLDABLE
 from ...transport.loop import poster
 from ..filters import Filter, FilterError, parse
-from ..snapshot.capture import Watched, picture_of
+from ..snapshot.capture import ServerView, picture_of
 from .held import Held, NotHeld, holdable
 
 #: Seconds that something may be held: long enough for a look and a thought, short enough that a stepper that somebody
@@ -46,7 +46,7 @@ log = logging.getLogger("coserver.observe")
 class Steppable:
     """A server to step through; ``thread`` is its loop's, where nobody may wait."""
 
-    watched: Watched
+    view: ServerView
     emitter: Emitter
     thread: int
 
@@ -222,10 +222,10 @@ class Stepper:
         following = self._following.get((event.connection, event.exchange)) if self._following else None
         if phase not in (self.at if following is None else following):
             return None
-        listened = self._of.watched.listener_of(event)
-        if listened is None:
+        listener = self._of.view.listener_of(event)
+        if listener is None:
             return None  # another server of the same app
-        picture = picture_of(self._of.watched.server, listened, event, phase)
+        picture = picture_of(self._of.view.server, listener, event, phase)
         try:
             if following is None and not self._matches(picture):
                 return None

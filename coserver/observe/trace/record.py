@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ...lifecycle import events as ev
 from ...lifecycle import phases
 from ...protocol.head import RequestHead
-from ..snapshot.capture import Listened
+from ..snapshot.capture import ListenerView
 from ..text import answer_fields, decode_fields, read_request
 from .spans import ENDS, Line, Marks
 from .trace import HANDLER, RESPONSE, Body, Message, Span, Trace
@@ -66,9 +66,9 @@ class Draft:
     skipped = 0
     _owed: dict[Any, int] | None = None  # the ends of steps that were passed over
 
-    def __init__(self, listened: Listened) -> None:
-        self.listened = listened
-        self.http = listened.protocol == "http"
+    def __init__(self, listener: ListenerView) -> None:
+        self.listener = listener
+        self.http = listener.protocol == "http"
         self.marks: Marks = []
 
     def passes_over(self, event: Any) -> bool:
@@ -110,7 +110,7 @@ class Record(NamedTuple):
     id: int
     connection: int
     peer: str
-    listened: Listened
+    listener: ListenerView
     started: float
     began: float
     since: float
@@ -140,7 +140,7 @@ class Record(NamedTuple):
 Row = tuple[Any, ...]
 
 
-def keep(exchange: Any, listened: Listened, ended: float, most: int, draft: Draft | None = None) -> Row:
+def keep(exchange: Any, listener: ListenerView, ended: float, most: int, draft: Draft | None = None) -> Row:
     """What is kept of an exchange, of its answer's body ``most`` bytes.
 
     As few objects as can be, none of them made for it if it went smoothly: a thousand requests later each is freed,
@@ -154,7 +154,7 @@ def keep(exchange: Any, listened: Listened, ended: float, most: int, draft: Draf
     size = _OVERHEAD + len(raw) + len(answer)
     if draft is not None:
         size += draft.size
-    return (size, exchange.id, connection.id, connection.peer, listened, exchange.started, exchange.untold,
+    return (size, exchange.id, connection.id, connection.peer, listener, exchange.started, exchange.untold,
             connection.since, ended, time(), raw, exchange.endpoint, exchange.status, exchange.body_size, exchange.size,
             answer, draft)  # fmt: skip
 
@@ -165,14 +165,14 @@ def keep_message(exchange: Any, ended: float, most: int, draft: Draft) -> Row:
     draft.message = message[:most]
     return Record(
         size=_OVERHEAD + draft.size, id=exchange.id, connection=connection.id, peer=connection.peer,
-        listened=draft.listened, started=exchange.started, began=0.0, since=0.0, ended=ended, at=time(), head=b"",
+        listener=draft.listener, started=exchange.started, began=0.0, since=0.0, ended=ended, at=time(), head=b"",
         endpoint=connection, status=0, sent_size=len(message), answer_size=0, answer=b"", draft=draft,
     )  # fmt: skip
 
 
 def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Trace:
     """The trace of a record."""
-    one, seconds = record.listened, record.ended - record.started
+    one, seconds = record.listener, record.ended - record.started
     http = one.protocol == "http"
     marks, head, draft = record.marks, read_request(record.head), record.draft
     line = Line(marks, record.started, seconds)

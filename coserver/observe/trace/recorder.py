@@ -15,7 +15,7 @@ from typing import Any
 
 from ...lifecycle import events as ev
 from ...lifecycle.emitter import Emitter
-from ..snapshot.capture import Listened
+from ..snapshot.capture import ListenerView
 from .record import Draft, Kept, Record, Row, fold, keep, keep_message
 from .spans import NOTES
 from .trace import Trace
@@ -47,16 +47,18 @@ class Bounds:
 
 
 class Recorder:
-    """Records the exchanges of ``listened``, between ``start`` and ``stop``."""
+    """Records the exchanges of ``listeners``, between ``start`` and ``stop``."""
 
-    def __init__(self, server: str, listened: Iterable[Listened], bounds: Bounds, make: type[Trace] = Trace) -> None:
+    def __init__(
+        self, server: str, listeners: Iterable[ListenerView], bounds: Bounds, make: type[Trace] = Trace
+    ) -> None:
         self.server = server
         self.bounds = bounds
         self.size = 0  # bytes kept, those of exchanges under way among them
         self.dropped = 0  # traces that gave way
         self.marked: set[int] = set()
         self._make = make
-        self._listened = {one.service: one for one in listened}
+        self._listeners = {one.service: one for one in listeners}
         self._drafts: dict[int, Draft] = {}
         self._rows: deque[Row] = deque()
         self._followers: tuple[Callable[[Trace], object], ...] = ()
@@ -140,7 +142,7 @@ class Recorder:
     def served(self, exchange: Any, at: float) -> None:
         """The observer of what went smoothly."""
         draft = self._drafts.pop(exchange.id, None) if self._drafts else None
-        one = self._listened.get(exchange.connection.service)
+        one = self._listeners.get(exchange.connection.service)
         if draft is not None:
             self._keep_changed(draft, exchange)
         if one is not None:
@@ -172,7 +174,7 @@ class Recorder:
             exchange = exchange.exchange
             if not exchange.untold:
                 return None  # a detached one, whose exchange is over
-        one = self._listened.get(exchange.connection.service)
+        one = self._listeners.get(exchange.connection.service)
         if one is None or (one.protocol == "http" and exchange.status and type(event) in _LATE):
             return None
         draft = self._drafts[number] = Draft(one)
@@ -218,7 +220,7 @@ class Recorder:
         most = self.bounds.body_size
         if draft.http:
             self._keep_changed(draft, event.source)
-            self._keep(keep(event.source, draft.listened, event.at, most, draft), draft.kept)
+            self._keep(keep(event.source, draft.listener, event.at, most, draft), draft.kept)
         else:
             self._keep(keep_message(event.source, event.at, most, draft), draft.kept)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from ...control.client import Client, Ended, Refused, RemoteStepper, Unreachable, find
+from ...control.client import Client, Ended, Refused, StepStream, Unreachable, find
 from ...control.wire_format import read_trace
 from ...observe.export.replay import as_curl
 from ...observe.filters import needs_whole
@@ -42,7 +42,7 @@ class Desk:
         self._wake = wake
         self._ended = threading.Event()
         self._hurry = threading.Event()  # something is held, or is no more: a picture before its time
-        self._step: RemoteStepper | None = None
+        self._step: StepStream | None = None
         #: What a server that is gone was asked to do: the next one is asked as soon as it runs.
         self._again: list[Order] = []
         self._streams: list[Any] = []
@@ -166,7 +166,7 @@ class Desk:
             self.board.leaving.update(self.board.held)
             self.board.show_held([])
 
-    def _follow_held(self, step: RemoteStepper, asked: Order) -> None:
+    def _follow_held(self, step: StepStream, asked: Order) -> None:
         try:
             for held in step.changes():
                 with self.lock:
@@ -184,7 +184,7 @@ class Desk:
             self._again.append(asked)
             self._wake()
 
-    def _stepper(self) -> RemoteStepper:
+    def _stepper(self) -> StepStream:
         if self._step is None:
             raise ValueError("nothing is held; i says what to hold")
         return self._step

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-from ...control.client import Refused, RemoteStepper, Unreachable
+from ...control.client import Refused, StepStream, Unreachable
 from ...control.edit_syntax import read_answer, read_edit
 from .. import held as view
 from ..text import plain
@@ -48,7 +48,7 @@ class Manner:
 class LineStepper:
     """Reads commands, prints what they come to. What is meant is the oldest that is held, or ``#id`` after the word."""
 
-    def __init__(self, step: RemoteStepper, out: TextIO, manner: Manner) -> None:
+    def __init__(self, step: StepStream, out: TextIO, manner: Manner) -> None:
         self.step = step
         self.manner = manner
         self._out = out
