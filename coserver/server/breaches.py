@@ -84,9 +84,6 @@ class Breaches:
         if not self._told:
             self._sweeper.discard(self)
 
-    def outlive(self, now: float) -> None:
-        """Never in ``running``."""
-
     def close(self) -> None:
         """The server ends: what was left out is told now."""
         for pair, told in self._told.items():

@@ -38,6 +38,3 @@ class Stuck:
             connection.strand(where(task.coro) if task is not None else "an unknown place")
         if service.working:
             log.error("work after responses goes on where no cancellation reaches it: %d tasks", service.working)
-
-    def outlive(self, now: float) -> None:
-        """Never in ``running``."""

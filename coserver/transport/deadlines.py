@@ -1,7 +1,7 @@
-"""One task that looks at every deadline of a loop, so that none needs a timer or a cancel scope of its own.
+"""Deadlines of a loop: one task checks all of them, so that none needs a timer or a cancel scope of its own.
 
 A deadline is a plain attribute, in monotonic seconds; setting one costs nothing. (``anyio.fail_after`` costs 8 µs on
-asyncio, 17 on trio.) Deadlines are met to within four ticks, which is what timeouts of seconds need.
+asyncio, 17 µs on trio.) A deadline is acted on within four ticks, which is enough for timeouts of seconds.
 """
 
 from __future__ import annotations
@@ -12,40 +12,46 @@ from typing import Protocol
 
 import anyio
 
-#: Seconds between two looks at what runs. A handler that outlives it is watched for hang-ups: quick ones pay nothing.
+#: Seconds between two visits of the running subjects. Only a handler that takes longer is watched for a client that
+#: hangs up: quick handlers pay nothing.
 TICK = 0.025
-#: All deadlines are looked at every fourth tick: 5,000 idle connections then cost 0.3 % of a core, not 1.
+#: All deadlines are checked every fourth tick: 5,000 idle connections then cost 0.3 % of a core instead of 1 %.
 _DEADLINE_TICKS = 4
 
 log = logging.getLogger("coserver.transport")
 
 
-class Swept(Protocol):
-    """What has a deadline."""
+class Subject(Protocol):
+    """Anything with a deadline: a member of ``Sweeper.subjects``."""
 
     deadline: float
 
     def expire(self, now: float) -> None:
-        """The deadline has passed; called at every look until it is moved. Must not wait."""
+        """Act on the deadline, which has passed. Called at every check until the deadline moves; must not wait."""
         ...
 
+
+class RunningSubject(Subject, Protocol):
+    """A subject that the sweeper also visits at every tick, late or not: a member of ``Sweeper.running``."""
+
     def outlive(self, now: float) -> None:
-        """This has been in ``running`` at a look. Must not wait."""
+        """Note that this was in ``running`` at a tick. Must not wait."""
         ...
 
 
 class Sweeper:
-    """``subjects`` are looked at for their deadlines, ``running`` are those of them with an exchange under way.
+    """Calls ``expire`` on late subjects every fourth tick, and on those in ``running`` at every tick.
 
-    ``lag`` is how much too late the last look came, in seconds: how long the loop was kept from its tasks. ``lags`` and
-    ``ticks`` are the sum of them and their number, ``worst_lag`` the longest. From any thread.
+    ``subjects`` holds everything with a deadline; ``running`` the few that ``outlive`` also visits, at every tick.
+    ``lag`` is the delay of the last tick in seconds: the time for which the loop was kept from its tasks. ``lags`` is
+    the sum of all lags, ``ticks`` their number, ``worst_lag`` the longest. All four may be read from any thread.
     """
 
     __slots__ = ("_wake", "lag", "lags", "running", "subjects", "ticks", "worst_lag")
 
     def __init__(self) -> None:
-        self.subjects: set[Swept] = set()
-        self.running: set[Swept] = set()
+        self.subjects: set[Subject] = set()
+        self.running: set[RunningSubject] = set()
         self._wake: anyio.Event | None = None
         self.lag = self.lags = self.worst_lag = 0.0
         self.ticks = 0
@@ -53,17 +59,19 @@ class Sweeper:
     def __repr__(self) -> str:
         return f"<Sweeper {len(self.subjects)} subjects, {len(self.running)} running>"
 
-    def add(self, subject: Swept) -> None:
+    def add(self, subject: Subject) -> None:
+        """Check the subject's deadline from now on."""
         self.subjects.add(subject)
         if self._wake is not None:
             self._wake.set()
 
-    def discard(self, subject: Swept) -> None:
+    def discard(self, subject: Subject) -> None:
+        """Forget the subject, in both sets."""
         self.subjects.discard(subject)
         self.running.discard(subject)
 
     async def run(self) -> None:
-        """Sweep until cancelled; sleeps without waking while there is nothing to look at."""
+        """Sweep until cancelled. Sleeps without waking while there are no subjects."""
         while True:
             if not self.subjects:
                 self._wake = anyio.Event()
@@ -79,12 +87,15 @@ class Sweeper:
             self.sweep(now, every=self.ticks % _DEADLINE_TICKS == 0)
 
     def sweep(self, now: float, *, every: bool = True) -> None:
-        """One look, at all subjects or only at those that run. A subject that raises is logged; the others go on."""
-        for subject in tuple(self.running):
+        """Visit what runs, then expire the late ones: of all subjects, or only of those in ``running``.
+
+        An exception of one subject is logged; the others are still visited.
+        """
+        for runs in tuple(self.running):
             try:
-                subject.outlive(now)
+                runs.outlive(now)
             except Exception:
-                log.exception("%r raised at the sweep", subject)
+                log.exception("%r raised at the sweep", runs)
         late = [subject for subject in (self.subjects if every else self.running) if subject.deadline < now]
         for subject in late:
             try:

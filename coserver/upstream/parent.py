@@ -73,10 +73,14 @@ current_host: ContextVar[Host | None] = ContextVar("coserver_host", default=None
 current_exchange: ContextVar[int] = ContextVar("coserver_exchange", default=0)
 
 
-class Asked:
-    """``ever``: an upstream has been opened in this process. Until then no exchange needs to be told from the next."""
+#: True once an upstream has been opened in this process. Until then ``current_exchange`` need not be set.
+opened = False
 
-    ever = False
+
+def mark_opened() -> None:
+    """Set ``opened``, for good."""
+    global opened
+    opened = True
 
 
 def exchange_of(host: Host) -> Exchange | None:

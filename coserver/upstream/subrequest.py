@@ -217,9 +217,6 @@ class Subrequest(Pending[Any]):
         else:
             self.fail(self.make_error(UpstreamBusy, f"no connection became free in {limits.pool_timeout} s"))
 
-    def outlive(self, now: float) -> None:
-        """Nothing: it does not run."""
-
     # The rest is its own.
 
     def _cancel(self) -> None:

@@ -21,7 +21,7 @@ from .encode import Asking, say
 from .forwarding import Forwardable, ForwardOptions, forwarded
 from .gather import Map
 from .member import UpstreamMember
-from .parent import Asked, current_host, exchange_of, hand_on
+from .parent import current_host, exchange_of, hand_on, mark_opened
 from .pool.client import Client
 from .subrequest import OnDone, Subrequest
 
@@ -220,7 +220,7 @@ class Upstream(Declared):
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(Loop.current().run)
-            Asked.ever = True
+            mark_opened()
             self._clients[thread] = Client(self, tasks)
             self._opened[thread] = 1
             try:

@@ -67,9 +67,6 @@ class Pace:
             rate = limits.write_rate
             connection.cut("write_rate", f"the client read less than {rate} bytes a second (write_rate)")
 
-    def outlive(self, now: float) -> None:
-        """Never in ``running``."""
-
     def _look(self, now: float) -> float:
         """What patience is left at ``now``, the deadline being set by it."""
         limits, taken = self._connection.limits, self._count()

@@ -21,7 +21,8 @@ from ...lifecycle.phases import ACCEPT, BODY, HANDLER, HEAD, RECYCLE, RESPONSE
 from ...protocol.errors import RemoteProtocolError
 from ...protocol.http1 import Http1Reader
 from ...transport.cancellation import is_cancellation
-from ...upstream.parent import Asked, end_forwarding
+from ...upstream import parent
+from ...upstream.parent import end_forwarding
 from ...upstream.subrequest import Subrequest
 from ..afterwork import begin_work, work_after
 from ..connection.base import Accepted
@@ -104,7 +105,7 @@ class HttpConnection(Accepted):
                 self.phase = HEAD
                 self.since = now = monotonic()
                 exchange = self.exchange = Exchange(next_exchange_id(), self, head, now)
-                if Asked.ever:
+                if parent.opened:
                     self.tell_tasks(exchange.id)
                 if self.service.heads is not None:
                     self.service.heads(self, exchange)

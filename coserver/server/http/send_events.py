@@ -150,9 +150,6 @@ class EventSender(Sender):
             seconds = round(timeout, 3)
             self.connection.cut("write_timeout", f"the client read nothing for {seconds} s (write_timeout)")
 
-    def outlive(self, now: float) -> None:
-        """Never in ``running``."""
-
     async def _send_slowly(self, data: bytes, done: anyio.Event, scope: anyio.CancelScope) -> None:
         try:
             with scope:

@@ -110,9 +110,6 @@ class Ending:
         limit, what = _LATE[self.phase]
         self.fail(UpstreamTimeout, f"{what} in {getattr(limits, limit):.3g} s ({limit})", phase=self.phase)
 
-    def outlive(self, now: float) -> None:
-        """Nothing: only deadlines matter here."""
-
     # How it goes wrong.
 
     def broken(self, error: OSError) -> None:

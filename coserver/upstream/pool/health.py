@@ -123,9 +123,6 @@ class Health:
         """The time is over; how it does next decides."""
         self._back()
 
-    def outlive(self, now: float) -> None:
-        """Nothing."""
-
 
 async def check(client: Client) -> None:
     """Ask each member from time to time whether it is well; in a task of the client's."""
