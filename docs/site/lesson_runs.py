@@ -1,7 +1,8 @@
-"""The lessons of ``notebooks/``, executed: each in a kernel of its own, top to bottom, once for what they are made of.
+"""Execute the lessons of ``notebooks/``: each in a kernel of its own, top to bottom.
 
-Tests and the site share what was executed: it stands in ``build/lessons`` until the notebook, coserver or Python
-changes. ``python docs/site/lesson_runs.py 03 --backend trio`` executes one; a cell that raises ends it with status 1.
+Tests and the site share the executed notebooks. They stay in ``build/lessons`` until the notebook, coserver or Python
+changes. ``python docs/site/lesson_runs.py 03 --backend trio`` executes one lesson; a cell that raises ends the command
+with status 1.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 EXECUTED = ROOT / "build" / "lessons"
-#: Seconds for one cell on a busy machine; the longest takes 3.
+#: Seconds that one cell may take on a busy machine; the longest cell takes 3.
 PATIENCE = 120
-#: The one line of a lesson that is changed, as papermill would: in its cell with the tag ``parameters``.
+#: The one line of a lesson that is changed, in the cell with the tag ``parameters``, as papermill does.
 PARAMETER = 'backend = "asyncio"'
 
 
@@ -31,7 +32,7 @@ def lessons() -> list[Path]:
 
 
 def backends(lesson: Path) -> list[str]:
-    """On which its servers run: more than one where the lesson says ``backend = "asyncio"``."""
+    """The backends of a lesson: asyncio, and trio too if the lesson has the line ``backend = "asyncio"``."""
     return ["asyncio", "trio"] if _parameter_cells(json.loads(lesson.read_text())) else ["asyncio"]
 
 
@@ -59,7 +60,7 @@ def _execute(lesson: Path, backend: str) -> dict[str, Any]:
     for cell in _parameter_cells(notebook):
         cell["source"] = cell["source"].replace(PARAMETER, f'backend = "{backend}"')
     with tempfile.TemporaryDirectory(prefix="lesson-") as folder:
-        # The reader's own IPython profile and proxies are not the lesson's.
+        # Keep the reader's own IPython profile and proxies out of the lesson.
         environment = {**os.environ, "IPYTHONDIR": f"{folder}/.ipython"}
         environment.pop("COSERVER_PROXY_URI", None)
         client = NotebookClient(
@@ -68,7 +69,7 @@ def _execute(lesson: Path, backend: str) -> dict[str, Any]:
         )  # fmt: skip
         client.execute(env=environment)
     for cell in notebook.cells:
-        cell.metadata.pop("execution", None)  # when it ran
+        cell.metadata.pop("execution", None)  # the times of the run
     plain: dict[str, Any] = json.loads(nbformat.writes(notebook))
     return plain
 
@@ -79,7 +80,7 @@ def _parameter_cells(notebook: Any) -> list[Any]:
 
 
 def _key(lesson: Path) -> str:
-    """A hash of what the outputs come from."""
+    """A hash of all that the outputs depend on: Python's version, the notebook, this file, coserver's source."""
     digest = hashlib.sha256(sys.version.encode())
     for path in [lesson, Path(__file__), *sorted((ROOT / "coserver").rglob("*.py"))]:
         digest.update(path.read_bytes())
@@ -88,7 +89,7 @@ def _key(lesson: Path) -> str:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Tests and builds that run side by side execute each lesson once: the second waits for the first."""
+    """Hold the file's lock, so that tests and builds side by side execute each lesson once: the second waits."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -97,8 +98,8 @@ def _alone(path: Path) -> Iterator[None]:
 def main() -> int:
     from nbclient.exceptions import CellExecutionError
 
-    parser = argparse.ArgumentParser(description="Execute the lessons of notebooks/ that are not executed yet.")
-    parser.add_argument("lessons", nargs="*", help="the begin of their names, 03 say; all if none is given")
+    parser = argparse.ArgumentParser(description="Execute the lessons of notebooks/ that have not been executed yet.")
+    parser.add_argument("lessons", nargs="*", help="the beginnings of their names, such as 03; all if none is given")
     parser.add_argument("--backend", default="asyncio", choices=["asyncio", "trio"])
     asked = parser.parse_args()
     chosen = [one for one in lessons() if not asked.lessons or one.name.startswith(tuple(asked.lessons))]

@@ -1,7 +1,7 @@
-"""The lessons as pages of the site: executed, then written as Markdown; so they look and are checked like any page.
+"""Make pages of the lessons: execute each notebook, then write it as Markdown. So it looks like a page, and is checked.
 
-A hook of mkdocs. Not by mkdocs-jupyter: its pages bring JupyterLab's style sheet, 575 KB each, ask another site for
-MathJax, and nobody checks their links.
+mkdocs calls this file while it builds the site. mkdocs-jupyter is not used: each of its pages brings JupyterLab's style
+sheet (575 KB) and asks another site for MathJax, and nobody checks its links.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pages import drawn
 
-#: A notebook's outputs come in several forms; the first of these that there is.
+#: The forms of a notebook's output, best first.
 _FORMS = ("image/svg+xml", "text/html", "text/markdown", "text/plain")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _HEAD = """\
 !!! note ""
-    This page is a notebook, [{name}]({name}), executed when the site was built: every output is what came.
-    `make notebooks` opens all of them in JupyterLab.
+    This page is a notebook, [{name}]({name}), executed when the site was built; the outputs are those of that run.
+    `make notebooks` opens all lessons in JupyterLab.
 """
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Called by mkdocs when it has found its pages. A cell that raises ends the build."""
+    """mkdocs calls it when it has found its pages. A cell that raises ends the build."""
     if Path(config.docs_dir) == ROOT / "docs":
         for lesson in lessons():
             notebook = executed(lesson)
@@ -38,7 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def page(notebook: dict[str, Any], name: str) -> str:
-    """Its cells as Markdown; under the title, where the notebook is."""
+    """The notebook's cells as Markdown, with a link to the notebook under the title."""
     title, *rest = notebook["cells"]
     heading, _, first = _text(title["source"]).partition("\n")
     parts = [heading, _HEAD.format(name=name), first]
@@ -55,7 +55,7 @@ def page(notebook: dict[str, Any], name: str) -> str:
 def _output(output: dict[str, Any]) -> str:
     if output["output_type"] == "stream":
         return _fenced(_text(output["text"]), ".text .output .no-copy")
-    if output["output_type"] == "error":  # only where its cell is tagged raises-exception
+    if output["output_type"] == "error":  # only in a cell with the tag raises-exception
         return _fenced(_text("\n".join(output["traceback"])), ".text .output .no-copy")
     forms = {form: _text(data) for form, data in output["data"].items() if form in _FORMS}
     form = next((one for one in _FORMS if one in forms), "")
@@ -68,7 +68,7 @@ def _output(output: dict[str, Any]) -> str:
 
 
 def _one_block(markup: str) -> str:
-    """Markdown takes HTML as it is up to an empty line; within ``pre`` it is written as a character then."""
+    """HTML without empty lines: Markdown ends an HTML block at one. A zero-width space keeps the line in ``pre``."""
     return re.sub(r"\n[ \t]*(?=\n)", "\n&#8203;", markup.strip())
 
 

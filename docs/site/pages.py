@@ -1,6 +1,6 @@
-"""What the site makes while it is built: pages say ``{{ name }}`` where a table of the code is to stand.
+"""Fill the marks of the site's pages: ``{{ name }}`` stands for a table or a drawing that is made from the code.
 
-A hook of mkdocs. So nothing that the code knows is written down twice, and nothing here can be out of date.
+mkdocs calls this file while it builds the site. So no page repeats what the code knows, and no table is out of date.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import typer
 from coserver.lifecycle import events as ev
 from coserver.lifecycle.order import FIRST, FOLLOWS, HOLDABLE, OPENING, TRACKS
 from coserver.lifecycle.phases import PHASES
-from coserver.views import lifecycle_svg, waterfall_svg
 from coserver.views.samples import page as sample
+from coserver.views.svg.lifecycle import events_of, lifecycle_svg
+from coserver.views.svg.waterfall import waterfall_svg
 from coserver_cli.commands import cli
 
 _NEWS = Path(__file__).parents[2] / "newsfragments"
@@ -24,23 +25,23 @@ _MARK = re.compile(r"^\{\{ *(\w+) *\}\}$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by mkdocs for each page. A name that there is not is an error of the build."""
+    """mkdocs calls it for each page. An unknown name raises KeyError, which ends the build."""
     return _MARK.sub(lambda found: MADE[found[1]](), markdown)
 
 
 def life() -> str:
-    """The phases of a connection, drawn."""
-    return drawn(lifecycle_svg.render())
+    """The drawing of a connection's phases."""
+    return drawn(lifecycle_svg())
 
 
 def waterfall() -> str:
-    """A request with two subrequests, as its waterfall."""
-    return drawn(waterfall_svg.render(sample()))
+    """The waterfall of a request with two subrequests."""
+    return drawn(waterfall_svg(sample()))
 
 
 def drawn(svg: str) -> str:
-    """A drawing as part of a page."""
-    # The drawing's own colours follow the reader's system; here they follow the page's switch.
+    """An SVG drawing as HTML for a page."""
+    # The SVG chooses dark colours by the reader's system. On the site the page's own switch chooses them.
     dark = re.search(r"@media\(prefers-color-scheme:dark\)\{(.*?\})\}</style>", svg)
     assert dark is not None
     rules = re.sub(r"(^|\})(\.)", r'\1[data-md-color-scheme="slate"] \2', dark[1])
@@ -49,7 +50,7 @@ def drawn(svg: str) -> str:
 
 
 def events() -> str:
-    """Every event: what it says, its fields, and what may follow it."""
+    """Every event: its docstring, its fields, and the events that may follow it."""
     return "\n".join(_events())
 
 
@@ -58,7 +59,7 @@ def _events() -> Iterator[str]:
     own = set(ev.Event.__dataclass_fields__)
     for track, kinds in TRACKS.items():
         yield f"## The {track} track\n"
-        yield f"It begins with {_either(FIRST[track])}.\n"
+        yield f"The track begins with {_either(FIRST[track])}.\n"
         for kind in kinds:
             yield f"### {kind.__name__}\n"
             yield " ".join((kind.__doc__ or "").split()) + "\n"
@@ -67,8 +68,9 @@ def _events() -> Iterator[str]:
             if kind in holds:
                 yield f'- A gate may hold it: `at="{holds[kind]}"`'
             if kind in OPENING:
-                yield "- It is closed by exactly one of those that follow, whatever happens."
-            yield f"- Then comes {_either(FOLLOWS[kind])}.\n" if FOLLOWS[kind] else "- It is the last of its track.\n"
+                yield "- Exactly one of the events that may follow closes it, whatever happens."
+            then = f"The next event is {_either(FOLLOWS[kind])}." if FOLLOWS[kind] else "It is the track's last event."
+            yield f"- {then}\n"
 
 
 def _either(kinds: tuple[type[ev.Event], ...]) -> str:
@@ -80,13 +82,13 @@ def phases() -> str:
     """The table of phases and their events."""
     lines = ["| phase | events | a gate may hold |", "|---|---|---|"]
     for phase in PHASES:
-        kinds = ", ".join(f"[{kind.__name__}](#{kind.__name__.lower()})" for kind in lifecycle_svg.events_of(phase))
-        lines.append(f"| `{phase}` | {kinds} | {'yes' if phase in HOLDABLE else 'no: told only'} |")
+        kinds = ", ".join(f"[{kind.__name__}](#{kind.__name__.lower()})" for kind in events_of(phase))
+        lines.append(f"| `{phase}` | {kinds} | {'yes' if phase in HOLDABLE else 'no, observed only'} |")
     return "\n".join(lines)
 
 
 def commands() -> str:
-    """Every command with its flags, as ``--help`` tells them."""
+    """Every command with its flags, as ``--help`` prints them."""
     group = typer.main.get_command(cli)
     return "\n".join(_command(group, "coserver"))
 
@@ -109,7 +111,7 @@ def _command(command: Any, name: str) -> Iterator[str]:
 def _flags(command: Any, context: Any) -> Iterator[str]:
     rows = [record for one in command.get_params(context) if (record := one.get_help_record(context))]
     if rows:
-        yield "| flag | what |\n|---|---|"
+        yield "| flag | meaning |\n|---|---|"
         for flag, what in rows:
             yield f"| `{_cell(flag)}` | {_cell(what).replace('<', '&lt;')} |"
         yield ""
@@ -124,8 +126,8 @@ def _prose(text: str) -> str:
 
 
 def changes() -> str:
-    """What is to come, of the newsfragments, by their kinds."""
-    kinds = {"removal": "Removed", "feature": "New", "bugfix": "Mended"}
+    """The changes since the last release, read from the newsfragments and sorted by kind."""
+    kinds = {"removal": "Removed", "feature": "New", "bugfix": "Fixed"}
     parts: list[str] = []
     for kind, heading in kinds.items():
         news = [one.read_text(encoding="utf-8") for one in sorted(_NEWS.glob(f"*.{kind}.md"))]
@@ -133,7 +135,7 @@ def changes() -> str:
     return "\n".join(parts)
 
 
-#: What a page may ask for.
+#: Each name that a page may write in a mark.
 MADE: dict[str, Callable[[], str]] = {
     "life": life,
     "waterfall": waterfall,

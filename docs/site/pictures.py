@@ -1,7 +1,7 @@
-"""The two pictures of README and site, of a real server: ``python docs/site/pictures.py`` makes them anew.
+"""Draw the two pictures of the README and the site from a real server: ``python docs/site/pictures.py``.
 
-A shop with traffic is served; what ``coserver top`` shows of it is drawn by the dashboard itself, line by line: the
-table with a request that is held, and that request in full. Nothing in them is written by hand.
+The script serves a shop with traffic. The dashboard of ``coserver top`` draws the pictures itself, line by line: the
+table with a held request, and that request in full. Nothing in them is written by hand.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 
-from coserver.views.keys import press
 from rich.console import Console
 
 from coserver import App, Request, Server, gather
-from coserver.views import screen
-from coserver.views.dashboard import Dashboard
+from coserver.views.dashboard import screen
+from coserver.views.dashboard.keys import press
+from coserver.views.dashboard.model import Dashboard
 
 FOLDER = Path(__file__).parents[1] / "pictures"
 WIDTH = 104
@@ -31,13 +31,13 @@ CLIENTS = 12
 
 
 def look_up(what: str, id: int) -> dict[str, int]:
-    """A database that takes its time."""
+    """A slow database."""
     time.sleep(random.choice([0.1, 0.2, 0.4]))
     return {"id": id, what: 30 + id}
 
 
 async def item(request: Request, id: int) -> dict[str, int]:
-    """Asks another server twice at once."""
+    """Ask another server two questions at the same time."""
     stock = request.app.upstreams["stock"]
     price, left = await gather(stock.get(f"/price/{id}"), stock.get(f"/left/{id}"))
     return {**price.json(), **left.json()}
@@ -49,8 +49,8 @@ def order(id: int) -> dict[str, int]:
 
 
 def shop() -> App:
-    """A shop whose handlers wait, and the stock that it asks, in one server."""
-    for handler in (look_up, item, order):  # else the pictures told where this checkout lies
+    """One server with two apps: a shop whose handlers wait, and the stock that the shop asks."""
+    for handler in (look_up, item, order):  # otherwise the pictures would show the path of this checkout
         handler.__code__ = handler.__code__.replace(co_filename="shop.py")
     app, stock, port = App("shop"), App("stock"), free_port()
     stock.get("/{what}/{id}")(look_up)
@@ -63,7 +63,7 @@ def shop() -> App:
 
 @contextmanager
 def traffic(server: Server) -> Iterator[None]:
-    """Clients that ask for one thing after the other."""
+    """Run clients that send one request after the other."""
     over = threading.Event()
 
     def ask() -> None:
@@ -86,7 +86,7 @@ def traffic(server: Server) -> Iterator[None]:
 
 
 def draw(board: Dashboard, height: int, title: str) -> str:
-    """The dashboard's screen as an SVG that asks nothing of other sites."""
+    """The dashboard's screen as an SVG that loads nothing from other sites."""
     console = Console(record=True, width=WIDTH, file=StringIO(), force_terminal=True, color_system="truecolor")
     for line in screen.lines(board, WIDTH, height):
         console.print(line, overflow="crop", no_wrap=True)
@@ -97,13 +97,13 @@ def draw(board: Dashboard, height: int, title: str) -> str:
 
 
 def make(folder: Path, seconds: int) -> None:
-    """Both pictures, after ``seconds`` of traffic: as many bars has the sparkline."""
+    """Write both pictures after ``seconds`` of traffic. The sparkline has as many bars."""
     board = Dashboard()
     folder.mkdir(exist_ok=True)
     with shop().start() as server, server.step("~u /items/7$", at="response") as step:
         held = threading.Thread(target=lambda: urllib.request.urlopen(server.url + "/items/7", timeout=60).read())
         held.start()
-        step.wait(30)  # before the others come: so it is what has waited longest, and stands in the first row
+        step.wait(30)  # before the others begin: the longest wait stands in the first row
         with traffic(server):
             for _ in range(seconds):
                 board.show(server.snapshot())
@@ -119,7 +119,7 @@ def make(folder: Path, seconds: int) -> None:
 
 
 def free_port() -> int:
-    """An upstream's address is said before the server starts."""
+    """A free port. An upstream needs its address before the server starts."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port: int = sock.getsockname()[1]
     return port

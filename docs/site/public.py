@@ -1,6 +1,6 @@
-"""Which names are public, and that each stands in the reference and says what it is: else the build fails.
+"""Check that each public name stands in the reference and has a docstring; otherwise the build fails.
 
-A hook of mkdocs. A name is public by a module's ``__all__``, or by a row of ALSO.
+mkdocs calls this file before it builds the site. A name is public by a module's ``__all__``, or by a row of ALSO.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 from mkdocs.exceptions import PluginError
 
-#: All that these say they have.
+#: Every name in the ``__all__`` of these modules is public.
 MODULES = ("coserver", "coserver.testing", "coserver.hooks")
-#: What is given to users elsewhere: by a server, by the control socket, by a file.
+#: Public names of other modules: a server, the control socket or a file gives their objects to users.
 ALSO: dict[str, tuple[str, ...]] = {
     "coserver.server.tcp": ("TcpConnection",),
     "coserver.server.blocking_tcp": ("BlockingTcpConnection",),
@@ -30,7 +30,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "coserver.observe.filters": ("parse", "FilterError"),
     "coserver.control.client": ("find", "Client", "StepStream"),
 }  # fmt: skip
-#: Methods that carry no docstring because they are no user's: the connection's story calls them, filters, or the wire.
+#: Methods that need no docstring because no user calls them: the connection does, or a filter, or the wire format.
 _AS_SUBJECT = {"request_lines", "response_lines", "request_content", "response_content"}
 OURS = {
     "coserver.Request": {"set_body", "set_body_file", "set_spool", "set_pieces"},
@@ -50,7 +50,7 @@ def names() -> list[tuple[str, str]]:
 
 
 def wrong(page: str) -> Iterator[str]:
-    """What is missing from the reference, or says nothing, or should not be there."""
+    """The faults of the reference: public names that it lacks, names that are not public, missing docstrings."""
     there = [line.removeprefix("::: ").strip() for line in page.splitlines() if line.startswith("::: ")]
     wanted = [f"{module}.{name}" for module, name in names()]
     yield from (f"{name} is public, and not in the reference" for name in wanted if name not in there)
@@ -68,12 +68,12 @@ def wrong(page: str) -> Iterator[str]:
 
 
 def _is_ours(base: type) -> bool:
-    """What a class inherits is shown with it, as far as it is the project's."""
+    """Whether the class is one of coserver. The reference shows the inherited methods of these bases only."""
     return base.__module__.partition(".")[0] == "coserver"
 
 
 def _says(value: Any) -> bool:
-    """Whether it has a docstring of its own; what is no function needs none."""
+    """Whether the attribute has a docstring of its own. Only functions need one."""
     if isinstance(value, property):
         value = value.fget
     value = getattr(value, "__func__", value)
@@ -81,7 +81,7 @@ def _says(value: Any) -> bool:
 
 
 def on_pre_build(config: Any) -> None:
-    """Called by mkdocs."""
+    """mkdocs calls it before the build. Raises PluginError with one line for each fault."""
     page = Path(config.docs_dir) / "reference/api.md"
     if page.exists() and (faults := list(wrong(page.read_text(encoding="utf-8")))):
         raise PluginError("\n".join(faults))
