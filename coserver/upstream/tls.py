@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from ..field import option
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -14,26 +15,22 @@ if TYPE_CHECKING:
 _VERSIONS = ("1.2", "1.3")
 
 
-def _option(default: Any, why: str, *, of: Sequence[str] = (), secret: bool = False) -> Any:
-    return field(default=default, repr=not secret, metadata={"unit": "", "why": why, "of": of, "secret": secret})
-
-
 @dataclass(frozen=True, kw_only=True)
 class UpstreamTls:
     """``UpstreamTls(ca_certs="our-ca.pem")``. The files are read when it is declared. Raises ValueError, TypeError."""
 
-    ca_certs: str | None = _option(
+    ca_certs: str | None = option(
         None, "a PEM file, or a folder, of the authorities that sign members' certificates; the system's if not given"
     )
-    certfile: str | None = _option(None, "a PEM file: the certificate, and its chain, that is shown to members")
-    keyfile: str | None = _option(None, "its private key, if that does not stand in the certificate's file")
-    keyfile_password: str | None = _option(None, "what the key is encrypted with", secret=True)
-    server_name: str | None = _option(
+    certfile: str | None = option(None, "a PEM file: the certificate, and its chain, that is shown to members")
+    keyfile: str | None = option(None, "its private key, if that does not stand in the certificate's file")
+    keyfile_password: str | None = option(None, "what the key is encrypted with", secret=True)
+    server_name: str | None = option(
         None,
         "the name that members' certificates are for, and that they are told; the one in their address if not given",
     )
-    verify: bool = _option(True, "whether members' certificates are checked; false takes anybody's: for a test at most")
-    min_version: str = _option("1.2", "the lowest version of TLS that is spoken", of=_VERSIONS)
+    verify: bool = option(True, "whether members' certificates are checked; false takes anybody's: for a test at most")
+    min_version: str = option("1.2", "the lowest version of TLS that is spoken", of=_VERSIONS)
 
     def __post_init__(self) -> None:
         for each in fields(self):

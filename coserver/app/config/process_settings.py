@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from ...field import option
 from ...hooks.install import SHIMS
 from ...hooks.locks.waiters import PERIOD, STRATEGIES, check_mutex
 from ...hooks.offload import THREADS, WAITING, check_threads
 from ...hooks.offload_drivers import DRIVERS, check_drivers
 from ...server.handler.errors import SetupError
-from .field import option, told
 
 #: What ``--debug`` shows: each has a logger, coserver.http and coserver.hooks.
 DEBUGGED = ("http", "hooks")
@@ -33,10 +33,7 @@ class HookSettings:
         "how a blocking handler waits for a lock: wake, by the release; retry, by trying every mutex_period",
         of=STRATEGIES,
     )
-    mutex_period: float = field(
-        default=PERIOD,
-        metadata={**told("between two tries of mutex = 'retry'; nobody notices 5 ms"), "unit": "seconds"},
-    )
+    mutex_period: float = option(PERIOD, "between two tries of mutex = 'retry'; nobody notices 5 ms", unit="seconds")
     offloaded: Sequence[str] = option(
         (), "drivers in C whose blocking calls run in threads, each suspending only its handler", of=tuple(DRIVERS)
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from ...field import option
 from ...protocol.codecs import choose_codec
 from ...protocol.errors import LocalProtocolError
 from ...server.handler.errors import SetupError
@@ -18,7 +19,6 @@ from ...upstream.limits import UpstreamLimits
 from ...upstream.member import UpstreamMember
 from ...upstream.pool.balance import POLICIES
 from ...upstream.tls import UpstreamTls
-from .field import option, told
 from .tls import Tls
 from .validate import backend_arguments, check_place, check_socket, check_tls
 
@@ -68,15 +68,9 @@ class ListenerSettings:
     uds: str | None = option(None, "a UNIX socket's path, instead of host and port; @name is an abstract one")
     uds_permissions: str | None = option(None, "the socket file's permissions, octal as chmod takes them: '660'")
     fd: int | None = option(None, "a listening socket that the process inherits, by its descriptor")
-    app: App | None = field(
-        default=None, metadata=told("http: the App whose routes answer here; the app above if not given")
-    )
-    handler: Callable[..., Any] | None = field(
-        default=None, metadata=told("tcp: the function that holds the conversation")
-    )
-    framing: Any = field(
-        default="raw", metadata=told("tcp: raw, lines, length, coserver, or module:name of a class like them")
-    )
+    app: App | None = option(None, "http: the App whose routes answer here; the app above if not given")
+    handler: Callable[..., Any] | None = option(None, "tcp: the function that holds the conversation")
+    framing: Any = option("raw", "tcp: raw, lines, length, coserver, or module:name of a class like them")
     proxy_protocol: bool | None = option(
         None, "whether each connection begins with a PROXY header; as the one above if not given"
     )
@@ -112,9 +106,7 @@ class UpstreamSettings:
         None, 'its members: http://, https://, tcp://, http+unix:PATH; a weight follows, "http://10.0.0.1 weight=2"'
     )
     policy: str | None = option(None, "which member is asked", of=tuple(POLICIES))
-    framing: Any = field(
-        default=None, metadata=told("for tcp members: raw, lines, length, coserver, or module:name of a class")
-    )
+    framing: Any = option(None, "for tcp members: raw, lines, length, coserver, or module:name of a class")
     limits: Mapping[str, Any] = field(default_factory=dict)
     tls: UpstreamTls | None = None
 

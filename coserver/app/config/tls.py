@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
 
+from ...field import option
 from ...server.handler.errors import SetupError
 from ...transport.certificates import REQUIREMENTS, VERSIONS, CertificateError, Certificates, Files
-
-
-def _option(default: Any, why: str, *, of: Sequence[str] = (), secret: bool = False) -> Any:
-    metadata = {"unit": "", "why": why, "of": of, "secret": secret}
-    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,29 +18,29 @@ class Tls:
     The files are read when the server starts, and again when they change or by ``Server.reload_certificates``.
     """
 
-    certfile: Sequence[str] = _option(
+    certfile: Sequence[str] = option(
         (), "PEM files, each a certificate and its chain; the one that names the host asked for is taken, or the first"
     )
-    keyfile: Sequence[str] = _option(
+    keyfile: Sequence[str] = option(
         (), "the private key of each, in the same order; none if they stand in the certificates' files"
     )
-    keyfile_password: str | None = _option(
+    keyfile_password: str | None = option(
         None,
         "what the keys are encrypted with; better set by its variable than by its flag, which everybody can see",
         secret=True,
     )
-    ca_certs: str | None = _option(
+    ca_certs: str | None = option(
         None, "a PEM file, or a folder, of the authorities whose client certificates are taken"
     )
-    cert_reqs: str | None = _option(
+    cert_reqs: str | None = option(
         None,
         "whether clients must show a certificate: none, optional or required; required if ca_certs is given",
         of=tuple(REQUIREMENTS),
     )
-    ciphers: str | None = _option(
+    ciphers: str | None = option(
         None, "the ciphers of TLS 1.2, as OpenSSL lists them (ECDHE+AESGCM); Python's own choice if not given"
     )
-    min_version: str = _option("1.2", "the lowest version of TLS that is spoken", of=tuple(VERSIONS))
+    min_version: str = option("1.2", "the lowest version of TLS that is spoken", of=tuple(VERSIONS))
 
     def __post_init__(self) -> None:
         for name in ("certfile", "keyfile"):

@@ -292,7 +292,7 @@ def test_show_cuts_nothing_off(coserver: Coserver, folder: Path) -> None:
 
 # The reference.
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "options.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "options.md"
 
 
 def test_the_reference_is_the_one_in_the_docs(coserver: Coserver) -> None:

@@ -21,7 +21,7 @@ from coserver import App, Limits, Request, testing
 
 from ..clients import answers, connect
 
-VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent.parent / "vectors" / "http11.json").read_text())
+VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[2] / "vectors" / "http11.json").read_text())
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 # A client that half-closes and then reads needs no time to linger: it has left as soon as it has been answered.
 LIMITS = Limits(linger_timeout=1.0)
