@@ -117,7 +117,8 @@ class Record(NamedTuple):
     ended: float
     at: float
     head: bytes
-    endpoint: Any
+    handler: str
+    route: str
     status: int
     sent_size: int
     answer_size: int
@@ -129,51 +130,55 @@ class Record(NamedTuple):
         """In the order of their times: what went smoothly was told when it was over."""
         marks: Marks = list(self.draft.marks) if self.draft is not None else []
         if self.began:
-            marks += (ev.HandlerStarted, self.began, self.endpoint.name, ev.HandlerFinished, self.since, None)
+            marks += (ev.HandlerStarted, self.began, self.handler, ev.HandlerFinished, self.since, None)
             marks += (ev.ResponseFinished, self.ended, self.since)
         each = iter(marks)
         rows = sorted(zip(each, each, each, strict=True), key=itemgetter(1))
         return [one for row in rows for one in row]
 
 
-#: A Record's values in their order. As a bare tuple it costs a third, and most are never looked at.
+#: A Record's values in their order. A bare tuple costs a third of a Record, and most are never looked at.
 Row = tuple[Any, ...]
+#: Where a Row has its size and its exchange's id.
+SIZE, ID = Record._fields.index("size"), Record._fields.index("id")
 
 
-def keep(exchange: Any, listener: ListenerView, ended: float, most: int, draft: Draft | None = None) -> Row:
-    """What is kept of an exchange, of its answer's body ``most`` bytes.
+def keep(exchange: Any, listener: ListenerView, began: float, ended: float, most: int, draft: Draft | None) -> Row:
+    """The row of an exchange, with ``most`` bytes of its answer's body. ``began``: see Record.
 
-    As few objects as can be, none of them made for it if it went smoothly: a thousand requests later each is freed,
-    when no cache knows it any more. So the head is kept as it came.
+    Makes as few objects as possible, and none of its own for an exchange that went smoothly: each is freed a thousand
+    requests later, when no cache of the processor has it any more. So the head is kept as it came.
     """
-    connection, head = exchange.connection, exchange.head
-    raw = head.raw if head is not None else b""
-    answer = exchange.answer_head if exchange.status else b""
-    if exchange.size > most and answer:
+    connection, head, endpoint = exchange.connection, exchange.head, exchange.endpoint
+    raw, status, answer_size = head.raw if head is not None else b"", exchange.status, exchange.size
+    answer = exchange.answer_head if status else b""
+    if answer_size > most and answer:
         answer = answer[: answer.find(b"\r\n\r\n") + 4 + most]
     size = _OVERHEAD + len(raw) + len(answer)
     if draft is not None:
         size += draft.size
-    return (size, exchange.id, connection.id, connection.peer, listener, exchange.started, exchange.untold,
-            connection.since, ended, time(), raw, exchange.endpoint, exchange.status, exchange.body_size, exchange.size,
-            answer, draft)  # fmt: skip
+    if endpoint is None:
+        handler = route = ""
+    else:
+        handler, route = endpoint.name, endpoint.route
+    return (size, exchange.id, connection.id, connection.peer, listener, exchange.started, began, connection.since,
+            ended, time(), raw, handler, route, status, exchange.body_size, answer_size, answer, draft)  # fmt: skip
 
 
 def keep_message(exchange: Any, ended: float, most: int, draft: Draft) -> Row:
-    """What is kept of a TCP message's exchange, of the message ``most`` bytes."""
+    """The row of a TCP message's exchange, with ``most`` bytes of the message."""
     connection, message = exchange.connection, exchange.message
     draft.message = message[:most]
     return Record(
         size=_OVERHEAD + draft.size, id=exchange.id, connection=connection.id, peer=connection.peer,
         listener=draft.listener, started=exchange.started, began=0.0, since=0.0, ended=ended, at=time(), head=b"",
-        endpoint=connection, status=0, sent_size=len(message), answer_size=0, answer=b"", draft=draft,
+        handler=connection.handler, route="", status=0, sent_size=len(message), answer_size=0, answer=b"", draft=draft,
     )  # fmt: skip
 
 
 def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Trace:
     """The trace of a record."""
     one, seconds = record.listener, record.ended - record.started
-    http = one.protocol == "http"
     marks, head, draft = record.marks, read_request(record.head), record.draft
     line = Line(marks, record.started, seconds)
     spans = line.spans()
@@ -195,8 +200,8 @@ def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Tra
         request=_request(record, head),
         status=record.status,
         response=_response(record),
-        handler=(record.endpoint.name if http else record.endpoint.handler) if record.endpoint is not None else "",
-        route=record.endpoint.route if http and record.endpoint is not None else "",
+        handler=record.handler,
+        route=record.route,
         phase=_phase(record, head, marks, spans),
         error=line.errors[0] if line.errors else "",
         marked=marked,
@@ -235,4 +240,4 @@ def _phase(record: Record, head: RequestHead | None, marks: Marks, spans: tuple[
         return phases.HEAD
     if head.length != record.sent_size:
         return phases.BODY
-    return phases.HEAD if record.endpoint is None else phases.HANDLER  # which began before the recording
+    return phases.HANDLER if record.handler else phases.HEAD  # a handler that began before the recording

@@ -16,7 +16,7 @@ from typing import Any
 from ...lifecycle import events as ev
 from ...lifecycle.emitter import Emitter
 from ..snapshot.capture import ListenerView
-from .record import Draft, Kept, Record, Row, fold, keep, keep_message
+from .record import ID, SIZE, Draft, Kept, Record, Row, fold, keep, keep_message
 from .spans import NOTES
 from .trace import Trace
 
@@ -103,7 +103,7 @@ class Recorder:
 
     def find(self, number: int) -> Trace | None:
         """The trace of an exchange by its id."""
-        return next((self._fold(row) for row in self._copy() if row[1] == number), None)
+        return next((self._fold(row) for row in self._copy() if row[ID] == number), None)
 
     def clear(self) -> None:
         """Forget all that was recorded."""
@@ -142,11 +142,13 @@ class Recorder:
     def served(self, exchange: Any, at: float) -> None:
         """The observer of what went smoothly."""
         draft = self._drafts.pop(exchange.id, None) if self._drafts else None
-        one = self._listeners.get(exchange.connection.service)
+        listener = self._listeners.get(exchange.connection.service)
+        counted = 0
         if draft is not None:
             self._keep_changed(draft, exchange)
-        if one is not None:
-            self._keep(keep(exchange, one, at, self.bounds.body_size, draft), draft.kept if draft is not None else 0)
+            counted = draft.kept
+        if listener is not None:
+            self._keep(keep(exchange, listener, exchange.untold, at, self.bounds.body_size, draft), counted)
 
     def tap(self, exchange: Any, piece: bytes, *, sent: bool) -> None:
         draft = self._drafts.get(exchange.id)
@@ -173,7 +175,7 @@ class Recorder:
         if isinstance(event, ev.SubrequestEvent):
             exchange = exchange.exchange
             if not exchange.untold:
-                return None  # a detached one, whose exchange is over
+                return None  # no events are deferred, so the exchange is over: the subrequest is a detached one
         one = self._listeners.get(exchange.connection.service)
         if one is None or (one.protocol == "http" and exchange.status and type(event) in _LATE):
             return None
@@ -220,14 +222,14 @@ class Recorder:
         most = self.bounds.body_size
         if draft.http:
             self._keep_changed(draft, event.source)
-            self._keep(keep(event.source, draft.listener, event.at, most, draft), draft.kept)
+            self._keep(keep(event.source, draft.listener, 0.0, event.at, most, draft), draft.kept)
         else:
             self._keep(keep_message(event.source, event.at, most, draft), draft.kept)
 
     def _keep(self, row: Row, counted: int) -> None:
         """Add it, ``counted`` bytes of which are in ``size`` already, and let the oldest give way."""
         rows, bounds = self._rows, self.bounds
-        self.size += row[0] - counted
+        self.size += row[SIZE] - counted
         rows.append(row)
         while len(rows) > bounds.traces or (self.size > bounds.size and len(rows) > 1):
             self._forget()
@@ -247,10 +249,10 @@ class Recorder:
             row = self._rows.popleft()
         except IndexError:
             return  # another thread has cleared it
-        self.size -= row[0]
+        self.size -= row[SIZE]
         self.dropped += 1
         if self.marked:
-            self.marked.discard(row[1])
+            self.marked.discard(row[ID])
 
     def _drop(self, number: int) -> None:
         draft = self._drafts.pop(number, None)
