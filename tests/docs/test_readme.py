@@ -79,7 +79,7 @@ def test_notebook_or_script(capsys: pytest.CaptureFixture[str]) -> None:
 def test_embedded_in_trio(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("trio")
     with leak_check():
-        run("In a loop that runs already, here trio's")
+        run("In a running event loop, here trio's")
     assert capsys.readouterr().out == "Hello, trio!\n"
 
 
