@@ -1,21 +1,36 @@
-"""coserver: an embeddable server toolkit. TCP and HTTP on coroutines, on asyncio or trio, every connection in view."""
+"""coserver: an embeddable server toolkit. TCP and HTTP on coroutines, on asyncio or trio, every connection in view.
 
+What stands here, and in ``coserver.hooks``, ``.upstream``, ``.observe``, ``.control`` and ``.testing``, is public. The
+modules below those are the house's own. Names of modules that most programs never need are loaded when they are asked
+for (PEP 562).
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
+from .app.address import Address
 from .app.app import App
 from .app.config.tls import Tls
 from .app.server import Server
 from .hooks.cancellation import RequestCancelled
 from .hooks.suspension import await_
 from .hooks.workers import run_blocking
+from .protocol.errors import LocalProtocolError, RemoteProtocolError
+from .protocol.fields import Headers
 from .protocol.sse import ServerSentEvent
+from .server.blocking_tcp import BlockingTcpConnection
 from .server.handler.errors import ClientLeft, HTTPException, SetupError
 from .server.handler.request import Request
+from .server.handler.request_stream import RequestStream
 from .server.handler.response import Response
 from .server.handler.uploads import Upload
 from .server.limits import Limits
+from .server.tcp import TcpConnection
+from .transport.tls_info import TlsInfo
 from .upstream.errors import (
     SubrequestCancelled,
+    TooDeep,
     UpstreamBusy,
     UpstreamConnectError,
     UpstreamError,
@@ -25,26 +40,60 @@ from .upstream.errors import (
 from .upstream.gather import gather
 from .upstream.limits import UpstreamLimits
 from .upstream.member import UpstreamMember
+from .upstream.response import StreamedUpstreamResponse, UpstreamResponse
 from .upstream.subrequest import Subrequest
 from .upstream.tls import UpstreamTls
 from .upstream.upstream import Upstream
 
+if _TYPE_CHECKING:
+    from .app.inspect.failures import Failure, Failures
+    from .app.inspect.traces import Traces
+    from .app.process.isolation import IsolatedServer
+    from .notebook.live import LiveTable
+    from .server.handler.forms import Form
+
 __version__ = "0.1.0"
 
+#: Each in a module that is loaded when the name is first asked for.
+_LATE = {
+    "Failure": ".app.inspect.failures",
+    "Failures": ".app.inspect.failures",
+    "Form": ".server.handler.forms",
+    "IsolatedServer": ".app.process.isolation",
+    "LiveTable": ".notebook.live",
+    "Traces": ".app.inspect.traces",
+}
+
 __all__ = [
+    "Address",
     "App",
+    "BlockingTcpConnection",
     "ClientLeft",
+    "Failure",
+    "Failures",
+    "Form",
     "HTTPException",
+    "Headers",
+    "IsolatedServer",
     "Limits",
+    "LiveTable",
+    "LocalProtocolError",
+    "RemoteProtocolError",
     "Request",
     "RequestCancelled",
+    "RequestStream",
     "Response",
     "Server",
     "ServerSentEvent",
     "SetupError",
+    "StreamedUpstreamResponse",
     "Subrequest",
     "SubrequestCancelled",
+    "TcpConnection",
     "Tls",
+    "TlsInfo",
+    "TooDeep",
+    "Traces",
     "Upload",
     "Upstream",
     "UpstreamBusy",
@@ -53,12 +102,26 @@ __all__ = [
     "UpstreamLimits",
     "UpstreamMember",
     "UpstreamProtocolError",
+    "UpstreamResponse",
     "UpstreamTimeout",
     "UpstreamTls",
     "await_",
     "gather",
     "run_blocking",
 ]
+
+
+if not _TYPE_CHECKING:  # a checker shall find a misspelt name
+
+    def __getattr__(name: str) -> _Any:
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(_import_module(_LATE[name], __name__), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load_ipython_extension(shell: _Any) -> None:

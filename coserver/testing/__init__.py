@@ -11,14 +11,16 @@ from ..lifecycle.order import OrderCheck, OutOfOrder
 from .checks import LeakError, leak_check, order_check, serving
 from .client import Client, ClientOptions, client
 from .conversation import Conversation
+from .cookies import Cookies
 from .response import BadStatus, Disconnected, Response, StreamedResponse
-from .sync_client import SyncClient, sync_client
+from .sync_client import SyncClient, SyncConversation, SyncStreamedResponse, sync_client
 
 __all__ = [
     "BadStatus",
     "Client",
     "ClientOptions",
     "Conversation",
+    "Cookies",
     "Disconnected",
     "LeakError",
     "OrderCheck",
@@ -26,6 +28,8 @@ __all__ = [
     "Response",
     "StreamedResponse",
     "SyncClient",
+    "SyncConversation",
+    "SyncStreamedResponse",
     "client",
     "leak_check",
     "order_check",
