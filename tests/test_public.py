@@ -25,21 +25,36 @@ PATHS = ("coserver", "coserver.hooks", "coserver.upstream", "coserver.observe", 
 PRIVATE = {
     "coserver.app.inspect.display.ShownTrace": "a Trace, with what shows it in a notebook",
     "coserver.app.inspect.display.ShownTraces": "a list of them",
+    "coserver.app.process.remote.RemoteSteps": "stands in for a Stepper of another process",
+    "coserver.app.process.remote.RemoteTraces": "stands in for Traces of another process",
     "coserver.testing.response.Lines": "an iterator",
 }
 #: Not public yet. An entry that is not needed any more fails the test.
 OPEN = {
-    "coserver.control.streams.Ended",
+    "coserver.control.client.Unreachable",
+    "coserver.lifecycle.emitter.Emitter",
+    "coserver.observe.export.replay.ReplayError",
+    "coserver.observe.export.replay.Replayed",
+    "coserver.observe.filters.FilterError",
+    "coserver.observe.meter.Meter",
+    "coserver.observe.metrics.Collector",
+    "coserver.observe.snapshot.snapshot.Snapshot",
+    "coserver.observe.step.stepper.Stepper",
+    "coserver.observe.trace.recorder.Bounds",
+    "coserver.observe.trace.trace.Trace",
+    "coserver.server.handler.params.Given",
 }
 
 
 def public() -> dict[str, Any]:
-    """Every public name by its path."""
-    found = {}
+    """Every public name by its path, the first one if it has two."""
+    found: dict[int, tuple[str, Any]] = {}
     for path in PATHS:
         module = importlib.import_module(path)
-        found |= {f"{path}.{name}": getattr(module, name) for name in getattr(module, "__all__", ())}
-    return found
+        for name in getattr(module, "__all__", ()):
+            value = getattr(module, name)
+            found.setdefault(id(value), (f"{path}.{name}", value))
+    return dict(found.values())
 
 
 @cache
@@ -47,7 +62,7 @@ def hidden() -> dict[str, list[str]]:
     """By public path, the patterns of the reference that say which attributes are the house's own."""
     page = (ROOT / "docs/reference/api.md").read_text()
     blocks = re.findall(r"^::: (\S+)\n(?:    options:\n      (\w+): (\[.*\])\n)?", page, re.MULTILINE)
-    return {name: [option, *map(str, re.findall(r"[\w!^_$|()\[\]]+(?=[\",\]])", values))] for name, option, values in blocks}
+    return {name: [option, *re.findall(r"[^\s\",]+", values[1:-1])] for name, option, values in blocks}
 
 
 def is_shown(path: str, name: str) -> bool:
@@ -156,6 +171,8 @@ def test_it_sees_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("path", PATHS)
 def test_a_package_has_what_it_says(path: str) -> None:
     module = importlib.import_module(path)
+    if not hasattr(module, "__all__"):
+        pytest.skip("it exports nothing yet")
     assert list(module.__all__) == sorted(set(module.__all__))
     for name in module.__all__:
         assert getattr(module, name) is not None
@@ -163,7 +180,7 @@ def test_a_package_has_what_it_says(path: str) -> None:
         assert not submodule, f"{path}.{name} is a name, and hides a file"
     assert set(module.__all__) <= set(dir(module))
     with pytest.raises(AttributeError, match="no_such_name"):
-        module.no_such_name
+        _ = module.no_such_name
 
 
 def test_what_is_not_used_is_not_loaded() -> None:

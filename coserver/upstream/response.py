@@ -41,6 +41,7 @@ class _Answer:
 
     @property
     def headers(self) -> Headers:
+        """The header fields of the final answer."""
         if self._headers is None:
             self._headers = Headers(self.fields)
         return self._headers

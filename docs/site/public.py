@@ -14,16 +14,13 @@ from typing import Any
 from mkdocs.exceptions import PluginError
 
 #: Every name in the ``__all__`` of these modules is public.
-MODULES = ("coserver", "coserver.testing", "coserver.hooks")
+MODULES = ("coserver", "coserver.hooks", "coserver.upstream", "coserver.testing")
 #: Public names of other modules: a server, the control socket or a file gives their objects to users.
 ALSO: dict[str, tuple[str, ...]] = {
-    "coserver.server.tcp": ("TcpConnection",),
-    "coserver.server.blocking_tcp": ("BlockingTcpConnection",),
     "coserver.observe.step.stepper": ("Stepper",),
     "coserver.observe.step.held": ("Held", "NotHeld"),
     "coserver.observe.snapshot.snapshot": ("Snapshot", "ListenerState", "ConnectionState", "ExchangeState",
                                             "Suspension", "SubrequestState", "UpstreamState", "MemberState"),
-    "coserver.app.inspect.traces": ("Traces",),
     "coserver.observe.trace.trace": ("Trace", "Span", "Message", "Body"),
     "coserver.observe.export.replay": ("Replayed", "ReplayError"),
     "coserver.observe.export.har_reader": ("read_har", "HarError"),
@@ -35,7 +32,9 @@ _AS_SUBJECT = {"request_lines", "response_lines", "request_content", "response_c
 OURS = {
     "coserver.Request": {"set_body", "set_body_file", "set_spool", "set_pieces"},
     "coserver.Subrequest": {"post", "expire"},
-    "coserver.server.tcp.TcpConnection": {"go_on", "parked", "unwatch"},
+    "coserver.LiveTable": {"draw", "over"},
+    "coserver.upstream.Gathered": {"post"},
+    "coserver.TcpConnection": {"go_on", "parked", "unwatch"},
     "coserver.observe.step.stepper.Stepper": {"unwatch"},
     "coserver.observe.snapshot.snapshot.ExchangeState": _AS_SUBJECT,
     "coserver.observe.trace.trace.Trace": _AS_SUBJECT,
@@ -44,9 +43,13 @@ OURS = {
 
 
 def names() -> list[tuple[str, str]]:
-    """Every public name with its module."""
-    found = [(module, name) for module in MODULES for name in import_module(module).__all__]
-    return found + [(module, name) for module, some in ALSO.items() for name in some]
+    """Every public name with its module; a name of two modules stands with the first."""
+    found: dict[int, tuple[str, str]] = {}
+    for path in MODULES:
+        module = import_module(path)
+        for name in module.__all__:
+            found.setdefault(id(getattr(module, name)), (path, name))
+    return [*found.values(), *((module, name) for module, some in ALSO.items() for name in some)]
 
 
 def wrong(page: str) -> Iterator[str]:

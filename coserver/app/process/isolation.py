@@ -121,6 +121,7 @@ class IsolatedServer(Addressed):
 
     @property
     def running(self) -> bool:
+        """False once its process has ended."""
         return self._process.poll() is None
 
     @property
