@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from coserver.app.config.process_settings import DEBUGGED, LogSettings
+from coserver.server.handler.errors import FAILURE
 
 from .log_writer import LogHandler, LogWriter
 
@@ -129,7 +130,7 @@ class JsonFormat(logging.Formatter):
 
 
 _OURS = {"time", "level", "logger", "message", "exception"}
-_STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
+_STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName", FAILURE}
 
 
 def message_of(record: logging.LogRecord) -> str:

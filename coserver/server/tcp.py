@@ -29,7 +29,7 @@ from .connection.base import Accepted
 from .connection.linger import linger
 from .connection.pace import patience
 from .handler.endpoint import DIRECT, WORKER, Endpoint
-from .handler.errors import SetupError
+from .handler.errors import HandlerFailure, SetupError
 from .http.exchange import next_exchange_id
 from .message import Message
 
@@ -107,7 +107,9 @@ class TcpConnection(Accepted):
             self.end("the client left")
             return
         self.end(f"handler {self._endpoint.name} failed: {error!r:.80}")
-        log.error("handler %s failed on %r, the connection is closed", self._endpoint.name, self, exc_info=error)
+        failure = HandlerFailure(self._endpoint.name, self, error)
+        log.error("handler %s failed on %r, the connection is closed", self._endpoint.name, self, exc_info=error,
+                  extra=failure.extra)  # fmt: skip
 
     def parked(self, where: str) -> None:
         if self.exchange is not None and self.exchange.watched:

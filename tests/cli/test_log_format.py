@@ -351,8 +351,8 @@ def test_an_embedded_server_touches_nothing(tmp_path: Path) -> None:
 
 CONFIGURED = """
 import logging, sys
-from coserver.app.logs import configure
-from coserver.app.command import LogSettings
+from coserver_cli.log import configure
+from coserver.app.config.process_settings import LogSettings
 configure(LogSettings(level=sys.argv[1], debug=sys.argv[2].split()))
 if len(sys.argv) > 3:
     logging.basicConfig(format="mine %(message)s", level=logging.DEBUG)

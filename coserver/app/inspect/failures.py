@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ...server.handler.errors import FAILURE, HandlerFailure
+
 if TYPE_CHECKING:
     from ...server.service import Service
     from ..observed import Observed
@@ -94,20 +96,20 @@ class _Ear(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            failures = self._whose(record)
-            if failures is not None:
-                failures.add(_read(record))
+            failure: HandlerFailure | None = getattr(record, FAILURE, None)
+            failures = self._failures_for(failure)
+            if failure is not None and failures is not None:
+                failures.add(_read(failure, record.created))
             elif _unheard(self) and logging.lastResort is not None:
                 logging.lastResort.handle(record)
         except Exception:
             self.handleError(record)
 
-    def _whose(self, record: logging.LogRecord) -> Failures | None:
-        if not record.exc_info or not isinstance(record.args, tuple) or len(record.args) < 2:
+    def _failures_for(self, failure: HandlerFailure | None) -> Failures | None:
+        if failure is None:
             return None
-        connection = getattr(record.args[1], "connection", record.args[1])
-        service = getattr(connection, "service", None)
-        return None if service is None else self.of.get(service)
+        connection = getattr(failure.subject, "connection", failure.subject)
+        return self.of.get(connection.service)
 
 
 _ear = _Ear()
@@ -138,19 +140,15 @@ def _unheard(ear: logging.Handler) -> bool:
     return True
 
 
-def _read(record: logging.LogRecord) -> Failure:
-    assert record.exc_info is not None
-    error = record.exc_info[1]
-    assert error is not None
-    assert isinstance(record.args, tuple)
-    handler, subject = record.args[:2]
+def _read(failure: HandlerFailure, at: float) -> Failure:
+    handler, subject, error = failure
     head = getattr(subject, "head", None)
     where = f"{head.method} {head.target}" if head is not None else f"{subject!r}"
     shown = "".join(traceback.format_exception(type(error), error, _outside(error.__traceback__), limit=-_FRAMES))
     if len(shown) > _CHARACTERS:
         shown = f"… {len(shown) - _CHARACTERS} characters more\n{shown[-_CHARACTERS:]}"
     said = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
-    return Failure(record.created, str(handler), where, said[:500], shown)
+    return Failure(at, handler, where, said[:500], shown)
 
 
 def _outside(trace: TracebackType | None) -> TracebackType | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from .error_handlers import ErrorHandlers
@@ -38,6 +38,23 @@ def too_much(detail: str, limit: str, status: int = 413) -> HTTPException:
 
 class SetupError(Exception):
     """An app is put together wrongly: a route, a parameter, a name. The message says where and the way out."""
+
+
+#: The attribute of a log record that holds its HandlerFailure.
+FAILURE = "coserver_failure"
+
+
+class HandlerFailure(NamedTuple):
+    """An exception that the app did not expect. The log record about it carries this, for ``server.failures``."""
+
+    handler: str
+    subject: Any  # the exchange, or the TCP connection
+    error: BaseException
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """For ``extra=`` of a log call."""
+        return {FAILURE: self}
 
 
 class ClientLeft(Exception):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...upstream.errors import UpstreamError
 from ..handler.endpoint import Endpoint
 from ..handler.error_handlers import find_handler
-from ..handler.errors import HTTPException
+from ..handler.errors import HandlerFailure, HTTPException
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -25,8 +25,9 @@ def endpoint_for(connection: HttpConnection, exchange: Exchange, error: BaseExce
             log.warning("handler %s, %r, request id %s: %s", exchange.endpoint_name, exchange,
                         exchange.request.request_id, error, extra=exchange.marks)  # fmt: skip
     elif not expected and not isinstance(error, HTTPException):
+        failure = HandlerFailure(exchange.endpoint_name, exchange, error)
         log.error("handler %s failed on %r, request id %s", exchange.endpoint_name, exchange,
-                  exchange.request.request_id, exc_info=error, extra=exchange.marks)  # fmt: skip
+                  exchange.request.request_id, exc_info=error, extra={**exchange.marks, **failure.extra})  # fmt: skip
     if isinstance(error, HTTPException) and error.limit:
         breaches = connection.service.breaches
         breaches.note(error.limit, connection.peer, "%r: %s (%s)", connection, error.detail, error.limit)

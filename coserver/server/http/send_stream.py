@@ -17,7 +17,7 @@ from ...hooks.workers import run_for
 from ...protocol import responses
 from ...protocol.errors import LocalProtocolError, RemoteProtocolError
 from ...transport.cancellation import is_cancellation
-from ..handler.errors import ClientLeft
+from ..handler.errors import ClientLeft, HandlerFailure
 from ..handler.response import Response, encode_piece
 from . import response_head as wire
 
@@ -148,8 +148,9 @@ def _failed(exchange: Exchange, sender: Sender, error: BaseException) -> Excepti
     if not sender.started:
         exchange.status = 0
         return NothingSent(error)
+    failure = HandlerFailure(exchange.endpoint_name, exchange, error)
     log.error("handler %s broke off its response to %r, request id %s", exchange.endpoint_name, exchange,
-              exchange.request.request_id, exc_info=error, extra=exchange.marks)  # fmt: skip
+              exchange.request.request_id, exc_info=error, extra={**exchange.marks, **failure.extra})  # fmt: skip
     return BrokenOff(f"the handler broke off its response: {error!r:.80}")
 
 
