@@ -174,7 +174,8 @@ def _flag(test: Test) -> Callable[[str], Test]:
 LETTERS: dict[str, Letter] = {
     "all": Letter("", _flag(lambda s: True), "everything"),
     "at": Letter("phase", _phase, "the exchange is in this phase, or ended in it"),
-    "b": Letter("regex", _content(lambda s: s.request_content(), lambda s: s.response_content()), "either message's body", whole=True),
+    "b": Letter("regex", _content(lambda s: s.request_content(), lambda s: s.response_content()),
+                "either message's body", whole=True),
     "bq": Letter("regex", _content(lambda s: s.request_content()), "the request's body", whole=True),
     "bs": Letter("regex", _content(lambda s: s.response_content()), "the response's body", whole=True),
     "c": Letter("code", _status, "the response's status; x stands for any digit: 5xx"),
