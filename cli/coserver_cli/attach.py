@@ -16,12 +16,12 @@ from coserver.control.client import Client, Ended, Refused, Unreachable, find
 from coserver.control.edit_syntax import read_hold
 from coserver.observe.filters import FilterError
 
-from . import console as lines
+from . import console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from coserver.views.shell.trace import Wanted
+    from coserver.views.shell.trace import TraceOptions
 
 #: What a server that is controlled by a port must be told; in the environment, for a command line is no secret.
 TOKEN = "COSERVER_CONTROL_TOKEN"
@@ -49,24 +49,24 @@ def _picture(client: Client, filter: str, *, as_json: bool) -> None:
 
 def step(filter: str, at: str, server: str | None, limit: float | None, *, as_json: bool, once: bool) -> int:
     """Commands from stdin, what is held on stdout."""
-    from coserver.views.shell.line_input import Typed
-    from coserver.views.shell.step import LineStepper, Manner
+    from coserver.views.shell.line_input import LineInput
+    from coserver.views.shell.step import LineStepper, StepOptions
 
-    manner = Manner(json=as_json, once=once, asks=sys.stdin.isatty() and not as_json)
+    options = StepOptions(json=as_json, once=once, asks=sys.stdin.isatty() and not as_json)
     _, phases = read_hold(f"@{at}")
 
     def run(client: Client) -> None:
         with client.step(filter, phases, limit) as opened:
-            LineStepper(opened, sys.stdout, manner).run(Typed(sys.stdin.fileno()))
+            LineStepper(opened, sys.stdout, options).run(LineInput(sys.stdin.fileno()))
 
     return _with(server, run)
 
 
-def trace(wanted: Wanted, server: str | None) -> int:
+def trace(options: TraceOptions, server: str | None) -> int:
     """Finished exchanges on stdout."""
     from coserver.views.shell.trace import follow
 
-    return _with(server, lambda client: follow(client, wanted, sys.stdout, sys.stderr))
+    return _with(server, lambda client: follow(client, options, sys.stdout, sys.stderr))
 
 
 def _with(server: str | None, run: Callable[[Client], Any]) -> int:
@@ -84,19 +84,19 @@ def _told() -> Iterator[list[int]]:
     try:
         yield codes
     except Ended as error:
-        lines.trouble(str(error))
+        console.error(str(error))
         codes.append(USAGE)
     except Unreachable as error:
-        lines.trouble(str(error))
+        console.error(str(error))
         codes.append(UNREACHABLE)
     except Refused as error:
-        lines.trouble(str(error))
+        console.error(str(error))
         codes.append(USAGE)
     except FilterError as error:
-        lines.trouble(str(error))
+        console.error(str(error))
         codes.append(USAGE)
     except OSError as error:
-        lines.trouble(str(error))
+        console.error(str(error))
         codes.append(1)
     except KeyboardInterrupt:
         if sys.stdout.isatty():

@@ -42,9 +42,9 @@ def top(
 
     Example: coserver top shop
     """
-    from . import attach as looking
+    from . import attach
 
-    raise typer.Exit(looking.top(server, filter, as_json=json, once=once))
+    raise typer.Exit(attach.top(server, filter, as_json=json, once=once))
 
 
 def step(
@@ -69,9 +69,9 @@ def step(
 
     Example: echo 'edit target=/b' | coserver step '~u /a' --at head --once
     """
-    from . import attach as looking
+    from . import attach
 
-    raise typer.Exit(looking.step(filter, at, server, limit, as_json=json, once=once))
+    raise typer.Exit(attach.step(filter, at, server, limit, as_json=json, once=once))
 
 
 def trace(
@@ -92,12 +92,12 @@ def trace(
 
     Example: coserver trace '~took >200ms' --waterfall
     """
-    from coserver.views.shell.trace import Wanted
+    from coserver.views.shell.trace import TraceOptions
 
-    from . import attach as looking
+    from . import attach
 
-    wanted = Wanted(filter=filter, json=json, waterfall=waterfall, curl=curl, once=once, har=har)
-    raise typer.Exit(looking.trace(wanted, server))
+    options = TraceOptions(filter=filter, json=json, waterfall=waterfall, curl=curl, once=once, har=har)
+    raise typer.Exit(attach.trace(options, server))
 
 
 #: What the list of commands says of each.

@@ -16,8 +16,7 @@ from coserver import __version__
 from .attach_commands import ABOUT, step, top, trace
 from .options import DEV_DEFAULTS, DEVELOPMENT, SEEING, Sectioned, with_flags
 from .reload.child import join_parent
-from .serve import serve as serving
-from .serve.serve import Asked
+from .serve.serve import Arguments, serve_app
 
 cli = typer.Typer(
     name="coserver",
@@ -131,7 +130,7 @@ def serve(
         from .serve.dev import watched
 
         raise typer.Exit(supervise(watched(reload_dir or [], app_dir), shows_errors=False))
-    raise typer.Exit(serving.serve(Asked(target, flags, config, env_file, factory, app_dir, live), child))
+    raise typer.Exit(serve_app(Arguments(target, flags, config, env_file, factory, app_dir, live), child))
 
 
 @cli.command(cls=Sectioned, short_help="Serve while the app is being written.")
@@ -155,7 +154,7 @@ def dev(
     """
     from .serve.dev import run
 
-    raise typer.Exit(run(Asked(target, flags, config, env_file, factory, app_dir), reload_dir or [], join_parent()))
+    raise typer.Exit(run(Arguments(target, flags, config, env_file, factory, app_dir), reload_dir or [], join_parent()))
 
 
 for attached in (top, step, trace):
@@ -174,7 +173,7 @@ def routes(
     """
     from .routes import run
 
-    raise typer.Exit(run(Asked(target, {}, config, None, factory, app_dir), as_json=json))
+    raise typer.Exit(run(Arguments(target, {}, config, None, factory, app_dir), as_json=json))
 
 
 @cli.command(cls=Sectioned, short_help="Tell what is missing here.")
@@ -185,9 +184,9 @@ def doctor(
 
     With an app, it is imported, and what its blocking calls hold up in spite of the hooks is told too.
     """
-    from .doctor.doctor import show as examined
+    from .doctor.doctor import run
 
-    raise typer.Exit(examined(app, as_json=json))
+    raise typer.Exit(run(app, as_json=json))
 
 
 @cli.command(cls=Sectioned, short_help="Serve a small shop to try it on.")
@@ -204,7 +203,7 @@ def demo(
     ] = None,
 ) -> None:
     """Serve a small shop with some traffic of its own, and say what to try. Ctrl+C stops it."""
-    from .demo.show import run
+    from .demo.demo import run
 
     raise typer.Exit(run(port))
 
@@ -228,9 +227,9 @@ def dev_cert(
 
     Example: coserver dev-cert && coserver serve shop:app --ssl-certfile dev-cert.pem --ssl-keyfile dev-cert.key
     """
-    from . import dev_cert as devcert
+    from .dev_cert import run
 
-    raise typer.Exit(devcert.run(names or [], folder, force=force))
+    raise typer.Exit(run(names or [], folder, force=force))
 
 
 config_commands = typer.Typer(
@@ -258,12 +257,12 @@ def check(
 
     All that is wrong is told at once, each with its line. Ends with code 1 if anything is.
     """
-    from .config import check as configuration
+    from .config.check import check
 
     if file is not None and config is not None:
         raise typer.BadParameter("name the file once", param_hint="'--config'")
-    asked = Asked(config=file or config, env_file=env_file, app_dir=app_dir)
-    raise typer.Exit(configuration.check(asked, not no_import))
+    arguments = Arguments(config=file or config, env_file=env_file, app_dir=app_dir)
+    raise typer.Exit(check(arguments, not no_import))
 
 
 @config_commands.command(cls=Sectioned, short_help="Show each value and where it comes from.")
@@ -280,15 +279,15 @@ def show(
     flags: dict[str, Any],
 ) -> None:
     """Show the values that 'coserver serve' would take, each with its origin. It takes the flags of serve as well."""
-    from .config import check as configuration
+    from .config.check import show
 
-    asked = Asked(target, flags, config, env_file, factory, app_dir)
-    raise typer.Exit(configuration.show(asked, imports=not no_import, as_json=json))
+    arguments = Arguments(target, flags, config, env_file, factory, app_dir)
+    raise typer.Exit(show(arguments, imports=not no_import, as_json=json))
 
 
 @config_commands.command(cls=Sectioned, short_help="Print the reference as Markdown.")
 def reference() -> None:
     """Print all settings, flags, variables and keys as Markdown."""
-    from .config.reference import reference as written
+    from .config.reference import reference
 
-    typer.echo(written(), nl=False)
+    typer.echo(reference(), nl=False)

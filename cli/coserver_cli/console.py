@@ -19,7 +19,8 @@ from rich.text import Text
 from coserver import Server, __version__
 from coserver.app.address import Address
 from coserver.views.text import counted
-from coserver_cli import log as logs
+
+from .log import writer
 
 log = logging.getLogger("coserver.cli")
 #: Everything goes to the log: where that is JSON, a line that is none would stop whoever reads it.
@@ -55,13 +56,13 @@ def stopped() -> None:
     say(Text("stopping"))
 
 
-def found(target: str, others: Sequence[str]) -> None:
+def app_found(target: str, others: Sequence[str]) -> None:
     """The app that nobody named, and those that it was preferred to."""
     beside = f"; there are {', '.join(others)} too" if others else ""
     say(Text.assemble("found ", (target, "bold"), beside))
 
 
-def again(server: Server) -> None:
+def serving_again(server: Server) -> None:
     """A reload's next child listens where the one before did."""
     say(Text.assemble("serving ", (server.name, "bold"), " again"))
 
@@ -71,7 +72,7 @@ def watching(folders: Sequence[Path]) -> None:
     say(Text(f"watching {', '.join(map(_short, folders))} for changes", "dim"))
 
 
-def changed(files: Mapping[Path, str]) -> None:
+def reloading(files: Mapping[Path, str]) -> None:
     """Why it reloads: the first file, and how many more."""
     file, what = min(files.items())
     # An editor that writes a new file over the old one has added it, to the system's mind.
@@ -80,7 +81,7 @@ def changed(files: Mapping[Path, str]) -> None:
     say(Text.assemble((_short(file), "cyan"), f"{more} {what}: reloading"))
 
 
-def waiting(code: int) -> None:
+def waiting_for_change(code: int) -> None:
     """The child has ended by itself."""
     what = "the app has ended" if not code else "nothing is served"
     by = f" (signal {-code})" if code < 0 else ""
@@ -99,7 +100,7 @@ def traceback_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(type(error), error, _from_user_code(error.__traceback__))).rstrip()
 
 
-def trouble(message: str, way_out: str = "", cause: BaseException | None = None) -> None:
+def error(message: str, way_out: str = "", cause: BaseException | None = None) -> None:
     """What went wrong and the way out; for an error in the user's own module, its traceback first."""
     if as_records:
         return log.error("%s", f"{message}: {way_out}" if way_out else message, exc_info=cause)
@@ -158,10 +159,10 @@ def say(text: Text) -> None:
     # Made anew each time: sys.stderr may have been replaced since.
     console = _Stderr(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     try:
-        if (writer := logs.writer()) is not None:  # in line with the log, and without a wait for a slow reader
+        if (log_writer := writer()) is not None:  # in line with the log, and without a wait for a slow reader
             with console.capture() as said:
                 console.print(text)
-            writer.write(said.get())
+            log_writer.write(said.get())
         else:
             console.print(text)
     except OSError:

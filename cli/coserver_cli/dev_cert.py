@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from . import console as lines
+from . import console
 
 #: Whom the certificate is for if nobody is named.
 USUAL = ("localhost", "127.0.0.1", "::1")
@@ -22,19 +22,19 @@ def run(names: Sequence[str], folder: Path, *, force: bool) -> int:
     try:
         import trustme
     except ImportError:
-        lines.trouble("dev-cert needs trustme, which is not installed", "pip install 'coserver[dev]'")
+        console.error("dev-cert needs trustme, which is not installed", "pip install 'coserver[dev]'")
         return 1
     certificate, key, authority = (folder / f"dev-cert{end}" for end in (".pem", ".key", "-ca.pem"))
     there = [path for path in (certificate, key, authority) if path.exists()]
     if there and not force:
-        lines.trouble(f"{there[0]} is there already", "write over it with --force, or name another folder with --dir")
+        console.error(f"{there[0]} is there already", "write over it with --force, or name another folder with --dir")
         return 1
     names = tuple(names) or USUAL
     try:
         made = trustme.CA(organization_name="coserver dev-cert")
         issued = made.issue_cert(*names, not_after=datetime.now(UTC) + timedelta(days=_DAYS))
     except ValueError as error:
-        lines.trouble(f"no certificate can be made for {', '.join(names)}: {error}")
+        console.error(f"no certificate can be made for {', '.join(names)}: {error}")
         return 1
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,13 +42,13 @@ def run(names: Sequence[str], folder: Path, *, force: bool) -> int:
         _write(key, issued.private_key_pem.bytes(), 0o600)
         _write(authority, made.cert_pem.bytes(), 0o644)
     except OSError as error:
-        lines.trouble(f"{error.filename or folder} cannot be written: {error.strerror}")
+        console.error(f"{error.filename or folder} cannot be written: {error.strerror}")
         return 1
     host = f"[{names[0]}]" if ":" in names[0] else names[0]
-    lines.say(Text.assemble("a certificate for ", (", ".join(names), "bold"), f", good for {_DAYS} days"))
-    lines.say(Text(f"  serve it   coserver serve module:app --ssl-certfile {certificate} --ssl-keyfile {key}"))
-    lines.say(Text(f"  ask        curl --cacert {authority} https://{host}:8000/"))
-    lines.say(Text(f"  browsers   import {authority} as an authority; its key has been thrown away"))
+    console.say(Text.assemble("a certificate for ", (", ".join(names), "bold"), f", good for {_DAYS} days"))
+    console.say(Text(f"  serve it   coserver serve module:app --ssl-certfile {certificate} --ssl-keyfile {key}"))
+    console.say(Text(f"  ask        curl --cacert {authority} https://{host}:8000/"))
+    console.say(Text(f"  browsers   import {authority} as an authority; its key has been thrown away"))
     return 0
 
 

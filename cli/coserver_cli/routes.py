@@ -14,11 +14,9 @@ from coserver.app.routes import find_framing, framing_name
 from coserver.protocol.framing import Framing
 from coserver.server.handler.endpoint import AWAIT, DIRECT, describe, kind_of
 
-from . import console as lines
-from . import tables
-from .serve import serve as serving
+from . import console, tables
 from .serve.dev import with_target
-from .serve.serve import Asked
+from .serve.serve import Arguments, CommandFailed, configure, load_app
 from .serve.target import TargetError
 
 
@@ -33,15 +31,15 @@ class Row:
     where: str
 
 
-def run(asked: Asked, *, as_json: bool) -> int:
+def run(arguments: Arguments, *, as_json: bool) -> int:
     """Print what the app that is asked for answers to; the exit code."""
     try:
-        asked = with_target(asked, "coserver routes")
-        app = serving.find(asked, serving.configure(asked)).app
+        arguments = with_target(arguments, "coserver routes")
+        app = load_app(arguments, configure(arguments)).app
     except TargetError as error:
-        lines.trouble(str(error), error.way_out)
+        console.error(str(error), error.way_out)
         return 1
-    except serving.Failure:
+    except CommandFailed:
         return 1
     show(app, as_json=as_json)
     return 0

@@ -20,7 +20,7 @@ _KEPT = 200
 log = logging.getLogger("coserver.notebook")
 
 
-class Asked(Protocol):
+class Answerer(Protocol):
     """A panel, as it is asked."""
 
     @property
@@ -34,12 +34,12 @@ class Questions:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._panels: dict[str, Asked] = {}
+        self._panels: dict[str, Answerer] = {}
         self._answers: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._under_way: dict[str, threading.Event] = {}
         self.desk: PagePort | None = None
 
-    def enter(self, panel: Asked) -> PagePort | None:
+    def enter(self, panel: Answerer) -> PagePort | None:
         """The desk to ask past the kernel; None if there can be none."""
         with self._lock:
             self._panels[panel.mark] = panel
@@ -50,7 +50,7 @@ class Questions:
                     log.warning("clicks wait for the end of a cell that runs: no port of 127.0.0.1 is free: %s", error)
             return self.desk
 
-    def leave(self, panel: Asked) -> None:
+    def leave(self, panel: Answerer) -> None:
         """Twice is fine."""
         with self._lock:
             self._panels.pop(panel.mark, None)
@@ -91,7 +91,7 @@ class Questions:
         return found
 
 
-def _answer(panel: Asked | None, given: dict[str, Any]) -> dict[str, Any]:
+def _answer(panel: Answerer | None, given: dict[str, Any]) -> dict[str, Any]:
     if panel is None:
         return {"error": "what is shown here is over"}
     try:

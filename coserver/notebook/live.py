@@ -18,7 +18,7 @@ from ..views.html import snapshot_bundle, traces_bundle
 from .clicks import Wrong
 from .exchange_page import exchange_html, growing_html, trace_html
 from .panel import Bundle, Panel
-from .table_rows import MOST, Cells, Drawer, Picture, describe, find_exchange, trace_cells
+from .table_rows import MOST, Cells, TableDrawer, TablePicture, describe, find_exchange, trace_cells
 
 #: Of those that were finished between two looks, so many are shown: a person reads none of a thousand a second.
 _NEW = 100
@@ -28,7 +28,7 @@ _FROZEN = 20
 _GROWS = 1.0
 
 
-class Watched(Protocol):
+class LiveServer(Protocol):
     """The server, as this floor needs it."""
 
     @property
@@ -47,13 +47,13 @@ class LiveTable(Panel):
 
     kind = "live"
 
-    def __init__(self, server: Watched, filter: str | Filter = "", pattern: str = "") -> None:
+    def __init__(self, server: LiveServer, filter: str | Filter = "", pattern: str = "") -> None:
         """Raises FilterError."""
         super().__init__(pattern)
         self._server = server
         self._wanted = parse(filter)
         self._drawing = Lock()
-        self._drawer = Drawer()
+        self._drawer = TableDrawer()
         self._over: deque[tuple[str, Cells]] = deque(maxlen=MOST)
         self._recorded = 0
         self._skipped = 0
@@ -173,7 +173,7 @@ class LiveTable(Panel):
 class LivePicture:
     """The tables, and what is opened."""
 
-    def __init__(self, picture: Picture, key: str, html: str) -> None:
+    def __init__(self, picture: TablePicture, key: str, html: str) -> None:
         self._picture = picture
         self._key = key
         self._html = html

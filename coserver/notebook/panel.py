@@ -34,7 +34,7 @@ MISSING = "This table does not move: the live one needs anywidget; pip install '
 log = logging.getLogger("coserver.notebook")
 
 
-class Drawn(Protocol):
+class Picture(Protocol):
     """What is shown at one moment."""
 
     def since(self, before: Any) -> dict[str, Any] | None:
@@ -62,13 +62,13 @@ class Panel:
         self._looking = False
         self._missed = False  # the page has not had all of it
         self._numbers = count(1)
-        self._last: Drawn | None = None
+        self._last: Picture | None = None
         self._frozen: Bundle = {}
         self._unlisten: Callable[[], None] = _nothing
 
     # What a subclass says.
 
-    def draw(self) -> Drawn:
+    def draw(self) -> Picture:
         """What is to be seen now."""
         raise NotImplementedError
 
@@ -217,7 +217,7 @@ class Panel:
         self._push(self._look().since(None), whole=True, over=True)
         self._freeze()
 
-    def _look(self) -> Drawn:
+    def _look(self) -> Picture:
         """What is to be seen; once it is over, what was seen last if there is no more to look at."""
         try:
             return self.draw()

@@ -48,7 +48,7 @@ HELD = View(
 
 
 @dataclass(slots=True)
-class Seen:
+class Appearance:
     """One that is held: how it looks ``now``, how it looked ``then``, when it was held ``before``, at that phase.
 
     ``at`` is when it was held, in seconds since 1970.
@@ -76,7 +76,7 @@ class StepPanel(Panel):
         self.step = step
         self.server = server
         self._chosen: int | None = None
-        self._seen_before: dict[tuple[int, int | None], Seen] = {}
+        self._seen_before: dict[tuple[int, int | None], Appearance] = {}
         step.watch(self.wake)
 
     def show(self) -> None:
@@ -112,14 +112,14 @@ class StepPanel(Panel):
             found |= {"svg": lifecycle_svg(chosen.phase, seen.before), "html": held_html(chosen, shown, changed)}
         return StepPicture(found)
 
-    def _compare(self, held: Held, now: Facts) -> tuple[Seen, frozenset[str]]:
+    def _compare(self, held: Held, now: Facts) -> tuple[Appearance, frozenset[str]]:
         """How it was seen, and the names of what has changed since it was held before."""
         key = (held.connection, held.exchange.id)
         seen = self._seen_before.pop(key, None)
         if seen is None:
-            seen = Seen(held.id, held.phase, time() - held.seconds, None, now, now)
+            seen = Appearance(held.id, held.phase, time() - held.seconds, None, now, now)
         elif seen.id != held.id:  # held anew: what was known last is how it looked then
-            seen = Seen(held.id, held.phase, time() - held.seconds, seen.phase, now, seen.now)
+            seen = Appearance(held.id, held.phase, time() - held.seconds, seen.phase, now, seen.now)
         seen.now = now
         self._seen_before[key] = seen
         while len(self._seen_before) > _REMEMBERED:

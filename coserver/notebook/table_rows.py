@@ -53,14 +53,14 @@ HEADINGS: dict[str, tuple[Heading, ...]] = {
 
 
 @dataclass(slots=True)
-class Picture:
+class TablePicture:
     """What the table shows at one moment; ``more`` are the rows of each table that are not sent."""
 
     tables: dict[str, Table]
     more: dict[str, int]
     about: dict[str, Any]
 
-    def since(self, before: Picture | None) -> dict[str, Any] | None:
+    def since(self, before: TablePicture | None) -> dict[str, Any] | None:
         """What is to be sent to whoever has ``before``; None if that is nothing."""
         if before is None:
             return {"tables": self.tables, "more": self.more, "about": self.about, "whole": True}
@@ -79,14 +79,14 @@ class Picture:
         return {"put": put, "gone": gone, "more": self.more, "about": self.about}
 
 
-class Drawer:
+class TableDrawer:
     """Makes pictures, one after the other, of one server."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[Any, Cells]] = {}  # what a row was made of, and the row
         self._drawn: dict[tuple[str, str], tuple[Any, Cells]] = {}
 
-    def draw(self, snapshot: Snapshot, over: Sequence[tuple[str, Cells]], wanted: Filter = EVERYTHING) -> Picture:
+    def draw(self, snapshot: Snapshot, over: Sequence[tuple[str, Cells]], wanted: Filter = EVERYTHING) -> TablePicture:
         """``over`` are the rows of those that are over and match, the newest last."""
         self._drawn = {}
         busy = [one for one in snapshot.exchanges if wanted.matches(one)]
@@ -104,7 +104,7 @@ class Drawer:
         for at, member in enumerate(UPSTREAMS.rows(snapshot)[:MOST]):
             upstreams[str(at)] = self._row(("upstreams", str(at)), UPSTREAMS, member, snapshot.at)
         self._known = self._drawn
-        return Picture(
+        return TablePicture(
             {"requests": requests, "connections": connections, "upstreams": upstreams},
             {"requests": max(len(busy) + len(over) - len(requests), 0), "connections": len(linked) - len(connections)},
             _about(snapshot),

@@ -14,7 +14,7 @@ import traitlets
 
 _here = Path(__file__).parent
 #: One module, written in several files for the sake of whoever reads them.
-FILES = ("dom.js", "asking.js", "table.js", "live.js", "step.js", "mount.js")
+FILES = ("dom.js", "clicks.js", "table.js", "live.js", "step.js", "mount.js")
 
 
 class Widget(anywidget.AnyWidget):

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coserver_cli import log_writer as logwriter
+from coserver_cli import log_writer
 from coserver_cli.log import JsonFormat, TextFormat
 from coserver_cli.log_writer import LogHandler, LogWriter
 
@@ -210,8 +210,8 @@ def test_what_is_written_comes_in_order(pipe: tuple[int, int]) -> None:
 
 def test_a_reader_that_stands_still(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for it, what waits is bounded, what is dropped is counted and told when it goes on."""
-    monkeypatch.setattr(logwriter, "WAITING_MAX", 1_000_000)
-    monkeypatch.setattr(logwriter, "FLUSH_PATIENCE", 0.1)
+    monkeypatch.setattr(log_writer, "WAITING_MAX", 1_000_000)
+    monkeypatch.setattr(log_writer, "FLUSH_PATIENCE", 0.1)
     reader, end = pipe
     writer = LogWriter(end)
     handler = LogHandler(writer, JsonFormat())
@@ -225,7 +225,7 @@ def test_a_reader_that_stands_still(pipe: tuple[int, int], monkeypatch: pytest.M
     got: list[bytes] = []
     thread = threading.Thread(target=lambda: got.append(read_all(reader)))
     thread.start()
-    monkeypatch.setattr(logwriter, "FLUSH_PATIENCE", 10)
+    monkeypatch.setattr(log_writer, "FLUSH_PATIENCE", 10)
     assert writer.flush()
     handler.handle(record("after it"))
     handler.close()
@@ -414,11 +414,11 @@ def test_without_stderr_no_client_gets_the_log(tmp_path: Path) -> None:
 
 def test_configured_twice_it_writes_once(tmp_path: Path) -> None:
     code = (
-        "from coserver_cli import log as logs\nfrom coserver.app.config.process_settings import LogSettings\n"
-        "assert logs.writer() is None\n"
-        "first = logs.configure(LogSettings())\nassert logs.writer() is first\n"
+        "from coserver_cli import log\nfrom coserver.app.config.process_settings import LogSettings\n"
+        "assert log.writer() is None\n"
+        "first = log.configure(LogSettings())\nassert log.writer() is first\n"
         "first.write('first\\n')\n"
-        "second = logs.configure(LogSettings(format='json'))\nassert logs.writer() is second\n"
+        "second = log.configure(LogSettings(format='json'))\nassert log.writer() is second\n"
         "import logging\nlogging.getLogger('coserver.x').info('one')\nlogging.getLogger('x').info('two')\n"
     )
     done = run_script(code, tmp_path)
@@ -431,8 +431,8 @@ def test_configured_twice_it_writes_once(tmp_path: Path) -> None:
 def test_a_child_process_writes_its_own(tmp_path: Path) -> None:
     code = (
         "import logging, os, warnings\nwarnings.simplefilter('ignore')\n"
-        "from coserver_cli import log as logs\nfrom coserver.app.config.process_settings import LogSettings\n"
-        "logs.configure(LogSettings())\nlog = logging.getLogger('x')\n"
+        "from coserver_cli import log\nfrom coserver.app.config.process_settings import LogSettings\n"
+        "log.configure(LogSettings())\nlog = logging.getLogger('x')\n"
         "log.info('parent')\n"
         "if not os.fork():\n    log.info('child')\n    logging.shutdown()\n    os._exit(0)\n"
         "os.wait()\n"

@@ -12,10 +12,10 @@ import pytest
 
 from coserver import App
 from coserver.app.server import Server
-from coserver.notebook import clicks as asking
+from coserver.notebook import clicks
 from coserver.notebook.clicks import Questions, Wrong
 from coserver.notebook.live import LiveTable
-from coserver.notebook.table_rows import MOST, Drawer
+from coserver.notebook.table_rows import MOST, TableDrawer
 from coserver.observe.filters import FilterError
 from coserver.views.live import example
 
@@ -132,7 +132,7 @@ def test_a_row_opens_as_the_exchange_in_full(server: Server) -> None:
 def test_more_rows_than_are_sent_are_counted() -> None:
     cells = [["1"]]
     many = [(f"x{number}", cells) for number in range(MOST + 30)]
-    drawn = Drawer().draw(example(), many)
+    drawn = TableDrawer().draw(example(), many)
     assert len(drawn.tables["requests"]) == MOST
     assert drawn.more["requests"] == 30 + 4
     assert f"x{MOST + 29}" in drawn.tables["requests"]  # the newest are kept
@@ -140,7 +140,7 @@ def test_more_rows_than_are_sent_are_counted() -> None:
 
 
 def test_a_change_names_what_was_put_and_what_is_gone() -> None:
-    drawer = Drawer()
+    drawer = TableDrawer()
     first = drawer.draw(example(), [("a", [["1"]]), ("b", [["2"]])])
     second = drawer.draw(example(), [("b", [["3"]]), ("c", [["4"]])])
     change = second.since(first)
@@ -175,7 +175,7 @@ def test_a_question_that_comes_by_both_ways_is_done_once() -> None:
     assert "is over" in questions.by_kernel({"id": "3", "to": "q", "what": "next"})["error"]
     questions.leave(panel)
     assert questions.desk is None
-    assert asking.questions.desk is None
+    assert clicks.questions.desk is None
 
 
 def test_without_a_kernel_the_frozen_tables_are_shown(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,7 +194,7 @@ def test_without_anywidget_the_frozen_tables_say_how_to_get_it(
     said = capsys.readouterr().out
     assert "live: running" in said
     assert "pip install 'coserver[notebook]'" in said
-    assert asking.questions.desk is None
+    assert clicks.questions.desk is None
 
 
 class Sent:
@@ -274,4 +274,4 @@ def test_what_changed_is_pushed_while_somebody_looks_and_no_longer(server: Serve
     server.apps[0].state.go.set()
     server.stop()
     wait_until(lambda: widget.states[-1].get("over"))
-    wait_until(lambda: asking.questions.desk is None)
+    wait_until(lambda: clicks.questions.desk is None)

@@ -16,25 +16,23 @@ from coserver.app.config.table import listener_table, table, upstream_table, ups
 from coserver.protocol.framing import FRAMINGS
 from coserver.views.text import counted
 
-from .. import console as lines
-from .. import tables
+from .. import console, tables
 from ..options import DEFAULTS
-from ..serve import serve as serving
-from ..serve.serve import Asked, Failure
+from ..serve.serve import Arguments, CommandFailed, configure, load_app, validate
 
 Row = tuple[str, Any, str, str]  # key, value, origin, unit
 
 
-def check(asked: Asked, imports: bool) -> int:
+def check(arguments: Arguments, imports: bool) -> int:
     """Say what is wrong, or what was found right; the exit code."""
     try:
-        configuration = serving.configure(asked)
+        configuration = configure(arguments)
         if imports and (configuration.app or configuration.listeners):
-            serving.ready(serving.find(asked, configuration))
-    except Failure:
+            validate(load_app(arguments, configuration))
+    except CommandFailed:
         return 1
     for warning in configuration.warnings:
-        lines.warning(warning)
+        console.warning(warning)
     for line in _checked(configuration, imports):
         print(line)
     return 0
@@ -62,17 +60,17 @@ def _checked(configuration: Configuration, imports: bool) -> Iterator[str]:
 _NAMING = ("app", "handler", "framing")
 
 
-def show(asked: Asked, *, imports: bool, as_json: bool) -> int:
+def show(arguments: Arguments, *, imports: bool, as_json: bool) -> int:
     """Print the effective values, each with its origin; the exit code."""
     own = Limits()
     try:
-        configuration = serving.configure(asked)
+        configuration = configure(arguments)
         if imports and (configuration.app or configuration.listeners):
-            own = serving.find(asked, configuration).app.limits
-    except Failure:
+            own = load_app(arguments, configuration).app.limits
+    except CommandFailed:
         return 1
     for warning in configuration.warnings:
-        lines.warning(warning)
+        console.warning(warning)
     rows = list(_rows(configuration, own))
     listeners = [list(_listener_rows(one)) for one in configuration.listeners]
     if as_json:

@@ -24,7 +24,7 @@ from coserver.transport.listener import BACKLOG
 from coserver.views.text import counted
 
 from .. import tables
-from . import notebook as doctor_notebook
+from . import notebook
 
 FINE, NOTE, PROBLEM = "ok", "note", "problem"
 _STYLES = {FINE: "green", NOTE: "yellow", PROBLEM: "bold red"}
@@ -72,7 +72,7 @@ def examine() -> list[Finding]:
     return findings
 
 
-def show(target: str | None = None, *, as_json: bool = False) -> int:
+def run(target: str | None = None, *, as_json: bool = False) -> int:
     """Print the findings, of an app too if one is named; 1 if there is a problem among them, else 0."""
     findings = examine() if target is None else examine() + _of_app(target)
     problems = sum(one.state == PROBLEM for one in findings)
@@ -185,7 +185,7 @@ def _system() -> Iterator[Finding]:
 
 def _notebook() -> Iterator[Finding]:
     names = ("ipykernel", "jupyterlab", "jupyter-server-proxy")
-    for what, fine, found, way_out in doctor_notebook.examine({name: _distribution(name) for name in names}):
+    for what, fine, found, way_out in notebook.examine({name: _distribution(name) for name in names}):
         yield Finding(what, FINE if fine else NOTE, found, way_out)
 
 

@@ -11,10 +11,10 @@ from os import environ
 
 from coserver.app.clicking import proxy_pattern
 
-Said = tuple[str, bool, str, str]  # what, whether it is fine, what was found, the way out
+Result = tuple[str, bool, str, str]  # what, whether it is fine, what was found, the way out
 
 
-def kernel(version: str) -> Said:
+def kernel(version: str) -> Result:
     """``version`` of ipykernel, as its metadata have it."""
     parts = version.split(".")
     if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):
@@ -30,7 +30,7 @@ def kernel(version: str) -> Said:
     return "kernel", True, f"ipykernel {version}: clicks wait until the cell that runs has ended{later}", ""
 
 
-def click_path(environment: Mapping[str, str] = environ) -> Said:
+def click_path(environment: Mapping[str, str] = environ) -> Result:
     """Through which notebook proxy links go."""
     pattern, variable = proxy_pattern(environment)
     if not pattern:
@@ -38,7 +38,7 @@ def click_path(environment: Mapping[str, str] = environ) -> Said:
     return "links", True, f"go through {pattern} ({variable})", ""
 
 
-def proxy(version: str, environment: Mapping[str, str] = environ) -> Said:
+def proxy(version: str, environment: Mapping[str, str] = environ) -> Result:
     """jupyter-server-proxy belongs where the notebook server runs: not here is no proof that it is not there."""
     if version:
         return "jupyter-server-proxy", True, version, ""
@@ -48,7 +48,7 @@ def proxy(version: str, environment: Mapping[str, str] = environ) -> Said:
     return "jupyter-server-proxy", True, "not in this environment, and no link needs it", ""
 
 
-def examine(versions: Mapping[str, str], environment: Mapping[str, str] = environ) -> Iterator[Said]:
+def examine(versions: Mapping[str, str], environment: Mapping[str, str] = environ) -> Iterator[Result]:
     """``versions`` by distribution, "" for what is not installed."""
     if versions.get("ipykernel"):
         yield kernel(versions["ipykernel"])

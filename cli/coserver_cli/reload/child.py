@@ -19,7 +19,7 @@ from coserver import Server
 from coserver.app import registry
 from coserver.app.registry import Bound
 
-from .. import console as lines
+from .. import console
 
 #: Set by the parent: the socket pair's descriptor, and each listener with its own.
 VARIABLE = "COSERVER_INHERIT"
@@ -61,7 +61,7 @@ class Child:
         with self._lock:
             if signals > self._said:
                 self._said = signals
-                lines.stopping(server, signals)
+                console.stopping(server, signals)
 
     def _say(self, message: object, descriptors: list[int]) -> None:
         try:

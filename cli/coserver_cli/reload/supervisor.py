@@ -26,10 +26,10 @@ from typing import Any
 from coserver.app import registry
 from coserver.app.registry import Bound
 
-from .. import console as lines
+from .. import console
 from .child import AFTER_GRACE, GRACE, VARIABLE, as_sockets
 from .standin import StandIn
-from .watch import INSTALL, MISSING, Watched, can_watch
+from .watch import INSTALL, MISSING, WatchedFolders, can_watch
 
 #: What a message and its sockets may take: far more than any app's listeners; Linux passes 253 descriptors at most.
 _MESSAGE, _DESCRIPTORS = 1 << 20, 253
@@ -37,7 +37,7 @@ _MESSAGE, _DESCRIPTORS = 1 << 20, 253
 Event = tuple[str, Any]
 
 
-class Generation:
+class ChildProcess:
     """One child. What it says, and its end, come as events."""
 
     def __init__(self, command: list[str], kept: dict[str, list[Bound]], events: SimpleQueue[Event]) -> None:
@@ -120,7 +120,7 @@ class Reloader:
 
     def __init__(self, command: list[str], folders: Iterable[Path], *, shows_errors: bool) -> None:
         self._command = command
-        self._watched = Watched(folders)
+        self._watched = WatchedFolders(folders)
         self._events: SimpleQueue[Event] = SimpleQueue()  # its put may interrupt itself: signal handlers use it
         self._kept = registry.inherited  # where the stand-in finds them
         self._stand_in = StandIn(shows_errors=shows_errors)
@@ -128,15 +128,15 @@ class Reloader:
 
     def run(self) -> int:
         """Until SIGINT or SIGTERM; the exit code."""
-        lines.watching(self._watched.folders)
+        console.watching(self._watched.folders)
         end_watch = self._watched.watch(
             lambda files: self._events.put(("changed", files)), lambda why: self._events.put(("blind", why))
         )
-        child: Generation | None = None
+        child: ChildProcess | None = None
         with _signals(self._events):
             try:
                 while True:
-                    child = Generation(self._command, self._kept, self._events)
+                    child = ChildProcess(self._command, self._kept, self._events)
                     code = self._until_change(child)
                     if code is not None:
                         return code
@@ -147,14 +147,14 @@ class Reloader:
                     child.end(0)
                 self._let_go()
 
-    def _until_change(self, child: Generation) -> int | None:
+    def _until_change(self, child: ChildProcess) -> int | None:
         """Watch over one child until another is due (None), or the end; then the exit code."""
         while True:
             kind, what = self._events.get()
             if kind == "signal":
                 return self._leave(child, what)
             if kind == "blind":
-                lines.trouble(f"files cannot be watched: {what}", "watch fewer: --reload-dir FOLDER")
+                console.error(f"files cannot be watched: {what}", "watch fewer: --reload-dir FOLDER")
                 child.stop(0)
                 child.end(AFTER_GRACE)
                 return 1
@@ -172,12 +172,12 @@ class Reloader:
                     self._moved = True
                     self._let_go()
                     return None
-                lines.waiting(child.process.returncode)
+                console.waiting_for_change(child.process.returncode)
                 self._stand_in.start([one for some in self._kept.values() for one in some], child.failure)
 
-    def _renew(self, child: Generation, files: dict[Path, str]) -> None:
+    def _renew(self, child: ChildProcess, files: dict[Path, str]) -> None:
         """Make way for the next child; what changes meanwhile is its already."""
-        lines.changed(files)
+        console.reloading(files)
         self._stand_in.stop()
         child.stop(GRACE)
         child.end(GRACE + AFTER_GRACE)
@@ -206,11 +206,11 @@ class Reloader:
                 Path(one.path).unlink(missing_ok=True)
         self._kept.clear()
 
-    def _leave(self, child: Generation, number: int) -> int:
+    def _leave(self, child: ChildProcess, number: int) -> int:
         """Ctrl+C or SIGTERM: drain; again: at once; and once more: without asking."""
         self._stand_in.stop()
         if not child.running:
-            lines.stopped()
+            console.stopped()
         for signals, grace in ((1, None), (2, 0.0)):
             child.stop(grace, signals)
             if not self._another_signal(child, (child.grace if grace is None else grace) + AFTER_GRACE):
@@ -218,7 +218,7 @@ class Reloader:
         child.end(0)
         return 128 + number if number == signal.SIGINT else 0
 
-    def _another_signal(self, child: Generation, within: float) -> bool:
+    def _another_signal(self, child: ChildProcess, within: float) -> bool:
         """Wait for the child's end; whether a signal came first."""
         until = time.monotonic() + within
         while child.running and (left := until - time.monotonic()) > 0:
@@ -255,6 +255,6 @@ def supervise(folders: Iterable[Path], told: Iterable[str] = (), *, shows_errors
     ``told``: what the children are told beside this command's own arguments.
     """
     if not can_watch():
-        lines.trouble(MISSING, INSTALL)
+        console.error(MISSING, INSTALL)
         return 1
     return Reloader([*child_command(), *told], folders, shows_errors=shows_errors).run()

@@ -25,7 +25,7 @@ def can_watch() -> bool:
     return find_spec("watchfiles") is not None
 
 
-class Watched:
+class WatchedFolders:
     """Some folders, and which files in them count."""
 
     def __init__(self, folders: Iterable[Path]) -> None:

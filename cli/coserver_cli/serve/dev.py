@@ -10,47 +10,46 @@ from pathlib import Path
 from coserver.app.config.file import ConfigError
 from coserver.app.config.resolve import resolve
 
-from .. import console as lines
+from .. import console
 from ..options import DEV_DEFAULTS
 from ..reload.child import Child
 from ..reload.supervisor import supervise
-from . import serve as serving
 from .discover import choose
-from .serve import Asked
+from .serve import Arguments, serve_app
 from .target import TargetError
 
 
-def run(asked: Asked, folders: Sequence[Path], child: Child | None) -> int:
+def run(arguments: Arguments, folders: Sequence[Path], child: Child | None) -> int:
     """Serve until a signal; the exit code. The parent finds the app, so that a save of something half does not change
     which one is meant; the child is told."""
     if child is not None:
-        return serving.serve(replace(asked, flags={"debug": DEV_DEFAULTS["debug"], **asked.flags}), child)
+        return serve_app(replace(arguments, flags={"debug": DEV_DEFAULTS["debug"], **arguments.flags}), child)
     try:
-        found = with_target(asked, "coserver dev")
+        found = with_target(arguments, "coserver dev")
     except TargetError as error:
-        lines.trouble(str(error), error.way_out)
+        console.error(str(error), error.way_out)
         return 1
     told: list[str] = []
-    if found.config is not asked.config:
+    if found.config is not arguments.config:
         told += ["--config", str(found.config)]
-    if found.target is not None and asked.target is None:
+    if found.target is not None and arguments.target is None:
         told.append(found.target)
-    return supervise(watched(folders, asked.app_dir), told, shows_errors=True)
+    return supervise(watched(folders, arguments.app_dir), told, shows_errors=True)
 
 
-def with_target(asked: Asked, command: str) -> Asked:
+def with_target(arguments: Arguments, command: str) -> Arguments:
     """With the app's name: what is given, else coserver.toml's, else the one that is found. Raises TargetError."""
-    if asked.target is not None:
-        return asked
+    if arguments.target is not None:
+        return arguments
     try:
-        configuration = resolve(flags={}, environ=os.environ, config=asked.config)
+        configuration = resolve(flags={}, environ=os.environ, config=arguments.config)
     except ConfigError:
-        return asked  # whoever serves says what is wrong with it
+        return arguments  # whoever serves says what is wrong with it
     if configuration.app is not None or configuration.listeners:
-        return asked
-    target, others = choose((asked.app_dir or Path.cwd()).resolve(), command)
-    lines.found(target, others)
-    return replace(asked, target=target, config=configuration.file.path if configuration.file else asked.config)
+        return arguments
+    target, others = choose((arguments.app_dir or Path.cwd()).resolve(), command)
+    console.app_found(target, others)
+    return replace(arguments, target=target, config=configuration.file.path if configuration.file else arguments.config)
 
 
 def watched(folders: Sequence[Path], app_dir: Path | None) -> list[Path]:

@@ -27,7 +27,7 @@ from coserver.hooks import offloaded
 from coserver.hooks.install import choose
 from coserver.hooks.offload import choose_threads
 
-from .. import console as lines
+from .. import console
 from ..options import DEFAULTS
 from ..reload.child import Child
 from . import systemd
@@ -38,7 +38,7 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 @dataclass
-class Asked:
+class Arguments:
     """What a command line says. ``flags`` is by option key, its values read."""
 
     target: str | None = None
@@ -51,7 +51,7 @@ class Asked:
 
 
 @dataclass
-class Found:
+class LoadedApp:
     """What is to be run: ``app`` with ``options`` as ``App.run`` takes them."""
 
     configuration: Configuration
@@ -59,68 +59,69 @@ class Found:
     options: Options
 
 
-class Failure(Exception):
+class CommandFailed(Exception):
     """The command ends with code 1, for a reason that has been said. ``str`` is the reason once more."""
 
 
-def serve(asked: Asked, child: Child | None = None) -> int:
+def serve_app(arguments: Arguments, child: Child | None = None) -> int:
     """Serve until a signal; the exit code."""
     try:
-        configuration = configure(asked)
+        configuration = configure(arguments)
         start_log(configuration.log())
         for warning in configuration.warnings:
-            lines.warning(warning)
+            console.warning(warning)
         install_hooks(configuration.hooks())
-        found = find(asked, configuration)
-        number = _run(found, child, asked.live)
-    except Failure as failure:
+        loaded = load_app(arguments, configuration)
+        number = _run(loaded, child, arguments.live)
+    except CommandFailed as failure:
         if child is not None:
             child.failed(str(failure), listening=isinstance(failure.__cause__, CannotListen))
         return 1
     return INTERRUPTED if number == signal.SIGINT else 0
 
 
-def configure(asked: Asked) -> Configuration:
-    """Read all sources. Raises Failure, and typer.BadParameter for flags that contradict one another."""
+def configure(arguments: Arguments) -> Configuration:
+    """Read all sources. Raises CommandFailed, and typer.BadParameter for flags that contradict one another."""
     for name in ("uds", "fd"):
-        if name in asked.flags and any(key in asked.flags for key in ("host", "port", "uds", "fd") if key != name):
+        others = {"host", "port", "uds", "fd"} - {name}
+        if name in arguments.flags and any(other in arguments.flags for other in others):
             raise typer.BadParameter(
                 f"a server listens on one of them: give --{name}, or --host and --port", param_hint=f"'--{name}'"
             )
-    if asked.env_file is not None:
-        _load_env_file(asked.env_file)
+    if arguments.env_file is not None:
+        _load_env_file(arguments.env_file)
     try:
-        look_in(asked.app_dir)
-        return resolve(flags=asked.flags, environ=os.environ, config=asked.config, target=asked.target)
+        look_in(arguments.app_dir)
+        return resolve(flags=arguments.flags, environ=os.environ, config=arguments.config, target=arguments.target)
     except TargetError as error:
-        lines.trouble(str(error), error.way_out)
-        raise Failure(str(error)) from None
+        console.error(str(error), error.way_out)
+        raise CommandFailed(str(error)) from None
     except ConfigError as error:
         raise _failed(*error.problems) from None
 
 
-def find(asked: Asked, configuration: Configuration) -> Found:
-    """Import what is to be served. Raises Failure, and typer.BadParameter if nothing is named at all."""
+def load_app(arguments: Arguments, configuration: Configuration) -> LoadedApp:
+    """Import what is to be served. Raises CommandFailed, and typer.BadParameter if nothing is named at all."""
     try:
         if configuration.app is not None:
-            app = _named("app", configuration.app, factory=asked.factory)
+            app = _named("app", configuration.app, factory=arguments.factory)
         else:
             app = _app_of_listeners(configuration)
-        return Found(configuration, app, _options(configuration, app))
+        return LoadedApp(configuration, app, _options(configuration, app))
     except TargetError as error:
-        lines.trouble(str(error), error.way_out, error.cause)
-        raise Failure(lines.traceback_of(error.cause) if error.cause else str(error)) from None
+        console.error(str(error), error.way_out, error.cause)
+        raise CommandFailed(console.traceback_of(error.cause) if error.cause else str(error)) from None
     except ConfigError as error:
         raise _failed(*error.problems) from None
 
 
-def ready(found: Found) -> None:
-    """Hold it all against the rules that are asked at start. Raises Failure."""
+def validate(loaded: LoadedApp) -> None:
+    """Hold it all against the rules that are asked at start. Raises CommandFailed."""
     try:
-        settings = found.app.settings(found.options)
-        for app in [found.app, *(one.app for one in settings.listeners if one.app is not None)]:
+        settings = loaded.app.settings(loaded.options)
+        for app in [loaded.app, *(one.app for one in settings.listeners if one.app is not None)]:
             app.compile()
-        listening(found.app, settings)  # reads certificates
+        listening(loaded.app, settings)  # reads certificates
     except SetupError as error:
         raise _failed(str(error)) from None
 
@@ -160,40 +161,40 @@ def _options(configuration: Configuration, app: App) -> Options:
 DEFAULTS_OF_RUN = {name: value for name, value in DEFAULTS.items() if name != "port"}
 
 
-def _run(found: Found, child: Child | None, live: bool) -> int | None:
-    """Serve until a signal; its number. Raises Failure."""
+def _run(loaded: LoadedApp, child: Child | None, live: bool) -> int | None:
+    """Serve until a signal; its number. Raises CommandFailed."""
     begun: list[Server] = []
 
     def on_start(server: Server) -> None:
         begun.append(server)
         systemd.tell("READY=1")
         if child is not None and child.ready(server):
-            lines.again(server)
+            console.serving_again(server)
         else:
-            lines.started(server)
+            console.started(server)
 
     def on_signal(server: Server, count: int) -> None:
         systemd.tell("STOPPING=1")
-        (child.stopping if child else lines.stopping)(server, count)
+        (child.stopping if child else console.stopping)(server, count)
 
     try:
         systemd.take_sockets()
         if live:
             from .live import run_live
 
-            return run_live(found.app, on_start, on_signal, **found.options)
-        return found.app.run(on_start=on_start, on_signal=on_signal, **found.options)
+            return run_live(loaded.app, on_start, on_signal, **loaded.options)
+        return loaded.app.run(on_start=on_start, on_signal=on_signal, **loaded.options)
     except CannotListen as error:
         message = error.strerror or str(error)
-        lines.trouble(message, _who_holds(message) if error.errno == errno.EADDRINUSE else "")
-        raise Failure(message) from error
+        console.error(message, _who_holds(message) if error.errno == errno.EADDRINUSE else "")
+        raise CommandFailed(message) from error
     except SetupError as error:
         raise _failed(str(error)) from None
     except Exception as error:  # what a lifespan raised
         when = "end" if begun else "start"
         said = f"the app failed at its {when}: {type(error).__name__}: {error}"
-        lines.trouble(said, "mend it; the traceback says where", error)
-        raise Failure(lines.traceback_of(error)) from None
+        console.error(said, "mend it; the traceback says where", error)
+        raise CommandFailed(console.traceback_of(error)) from None
 
 
 def _who_holds(message: str) -> str:
@@ -203,13 +204,13 @@ def _who_holds(message: str) -> str:
 
 
 def _load_env_file(path: Path) -> None:
-    """Set what the file holds and is not set already, for the app as well. Raises Failure."""
+    """Set what the file holds and is not set already, for the app as well. Raises CommandFailed."""
     try:
         from dotenv import load_dotenv
         from dotenv.parser import parse_stream
     except ImportError:
-        lines.trouble("--env-file needs python-dotenv, which is not installed", "pip install 'coserver[dev]'")
-        raise Failure("--env-file needs python-dotenv") from None
+        console.error("--env-file needs python-dotenv, which is not installed", "pip install 'coserver[dev]'")
+        raise CommandFailed("--env-file needs python-dotenv") from None
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
@@ -228,7 +229,7 @@ def _load_env_file(path: Path) -> None:
 def install_hooks(settings: HookSettings) -> None:
     """Hook blocking calls before the app is imported: what it makes of locks and thread-locals is then hooked too.
 
-    Raises Failure for a driver to be offloaded that is not installed.
+    Raises CommandFailed for a driver to be offloaded that is not installed.
     """
     choose(settings.chosen)
     hooks.install(settings.chosen, mutex=settings.mutex, period=settings.mutex_period)
@@ -241,13 +242,13 @@ def install_hooks(settings: HookSettings) -> None:
 
 def start_log(settings: LogSettings) -> None:
     """Point the process's logging to stderr, in the form that was asked for."""
-    from .. import log as logs
+    from .. import log
 
-    logs.configure(settings)
-    lines.as_records = settings.format == "json"
+    log.configure(settings)
+    console.as_records = settings.format == "json"
 
 
-def _failed(*problems: str) -> Failure:
+def _failed(*problems: str) -> CommandFailed:
     for one in problems:
-        lines.trouble(one)
-    return Failure("\n".join(problems))
+        console.error(one)
+    return CommandFailed("\n".join(problems))

@@ -10,7 +10,7 @@ from ...observe.filters import EVERYTHING
 from ...observe.snapshot.snapshot import ConnectionState, ExchangeState
 from ...observe.trace.trace import Trace
 from ..live import VIEWS
-from .model import HELP, LOOK, TABLE, Dashboard, Order
+from .model import HELP, LOOK, TABLE, Command, Dashboard
 from .prompt import Prompt
 
 
@@ -18,20 +18,20 @@ from .prompt import Prompt
 class Key:
     """``about`` is for the help, "" for a key that is like the one before; ``short`` for the line at the bottom."""
 
-    do: Callable[[Dashboard], Order | None]
+    do: Callable[[Dashboard], Command | None]
     about: str = ""
     short: str = ""
 
 
-def _view(name: str) -> Callable[[Dashboard], Order | None]:
-    def show(board: Dashboard) -> Order | None:
+def _view(name: str) -> Callable[[Dashboard], Command | None]:
+    def show(board: Dashboard) -> Command | None:
         board.view, board.first, board.place, board.selected, board.mode = VIEWS[name], 0, 0, None, TABLE
-        return Order("follow") if name == "traces" and not board.following else None
+        return Command("follow") if name == "traces" and not board.following else None
 
     return show
 
 
-def _next_view(board: Dashboard) -> Order | None:
+def _next_view(board: Dashboard) -> Command | None:
     names = list(VIEWS)
     return _view(names[(names.index(board.view.name) + 1) % len(names)])(board)
 
@@ -67,21 +67,21 @@ def _held(board: Dashboard) -> dict[str, Any] | None:
     return held
 
 
-def _with_held(what: str) -> Callable[[Dashboard], Order | None]:
-    def order(board: Dashboard) -> Order | None:
+def _with_held(what: str) -> Callable[[Dashboard], Command | None]:
+    def command(board: Dashboard) -> Command | None:
         held = _held(board)
         if held is None:
             return None
         if what != "editor":
             board.leaving.add(held["id"])
-        return Order(what, {"which": held["id"]})
+        return Command(what, {"which": held["id"]})
 
-    return order
+    return command
 
 
-def _all(board: Dashboard) -> Order:
+def _all(board: Dashboard) -> Command:
     board.leaving.update(board.held)
-    return Order("resume_all")
+    return Command("resume_all")
 
 
 def _edit(board: Dashboard) -> None:
@@ -99,25 +99,25 @@ def _respond(board: Dashboard) -> None:
         return
     number = held["id"]
 
-    def then(text: str) -> Order:
+    def then(text: str) -> Command:
         from ...control.edit_syntax import read_answer
 
         status, body, headers = read_answer(text)
         board.leaving.add(number)
-        return Order("respond", {"which": number, "status": status, "body": body, "headers": headers})
+        return Command("respond", {"which": number, "status": status, "body": body, "headers": headers})
 
     board.ask(Prompt(f"answer #{number}:", "", "503 'come later' Retry-After:5"), then)
 
 
-def _look(board: Dashboard) -> Order | None:
+def _look(board: Dashboard) -> Command | None:
     row = board.current()
     if row is None or isinstance(row, tuple):
         return None
     board.look(board.held_of(row) or (row.exchange or row if isinstance(row, ConnectionState) else row))
-    return Order("look", {"id": board.looked.id}) if isinstance(board.looked, Trace | ExchangeState) else None
+    return Command("look", {"id": board.looked.id}) if isinstance(board.looked, Trace | ExchangeState) else None
 
 
-def _mark(board: Dashboard) -> Order | None:
+def _mark(board: Dashboard) -> Command | None:
     row = board.looked if board.mode == LOOK else board.current()
     row = row.exchange if isinstance(row, ConnectionState) else row
     if not isinstance(row, ExchangeState | Trace | dict):
@@ -126,21 +126,21 @@ def _mark(board: Dashboard) -> Order | None:
     on = number not in board.marked
     (board.marked.add if on else board.marked.discard)(number)
     board.say(f"exchange {number} is marked" if on else f"exchange {number} is not marked any more")
-    return Order("mark", {"id": number, "on": on}) if isinstance(row, Trace) else None
+    return Command("mark", {"id": number, "on": on}) if isinstance(row, Trace) else None
 
 
-def _with_request(what: str) -> Callable[[Dashboard], Order | None]:
-    def order(board: Dashboard) -> Order | None:
+def _with_request(what: str) -> Callable[[Dashboard], Command | None]:
+    def command(board: Dashboard) -> Command | None:
         row = board.looked if board.mode == LOOK else board.current()
         row = row.exchange if isinstance(row, ConnectionState) else row
         if isinstance(row, dict):
-            return Order(what, {"id": row["exchange"]["id"]})
+            return Command(what, {"id": row["exchange"]["id"]})
         if not isinstance(row, Trace | ExchangeState):
             board.say("choose a request: among the exchanges, 1, or the traces, 4", wrong=True)
             return None
-        return Order(what, {"id": row.id})
+        return Command(what, {"id": row.id})
 
-    return order
+    return command
 
 
 def _pause(board: Dashboard) -> None:
@@ -196,7 +196,7 @@ KEYS: dict[str, Key] = {
     "r": Key(_with_request("replay"), "r: send its request again", "replay"),
     "c": Key(_with_request("curl"), "c: its request as a command of curl, secrets masked", "curl"),
     "m": Key(_mark, "m: mark it, for the filter ~marked", "mark"),
-    "ctrl-l": Key(lambda board: Order("redraw"), "ctrl-l: draw everything anew"),
+    "ctrl-l": Key(lambda board: Command("redraw"), "ctrl-l: draw everything anew"),
     "?": Key(_help, "?, F1: this help", "help"),
     "f1": Key(_help),
     "q": Key(_quit, "q, ctrl-c: end; what is held goes on (while you type, ctrl-c leaves that)", "quit"),
@@ -206,7 +206,7 @@ KEYS: dict[str, Key] = {
 _BACK = ("q", "escape", "left", "enter", "backspace", "?")
 
 
-def press(board: Dashboard, key: str) -> Order | None:
+def press(board: Dashboard, key: str) -> Command | None:
     """One key; what is to be asked of the server, if anything is."""
     if board.prompt is not None:
         return board.type(board.prompt, key)

@@ -1,6 +1,6 @@
 """The dashboard without its terminal: what it knows, what a key does to it, and the lines that show it.
 
-Nothing here waits. A key comes to a change, or to an Order that ``top`` carries out; lines are made of what is visible.
+Nothing here waits. A key changes the board or gives a Command, which ``run`` carries out.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ TABLE, LOOK, HELP = "table", "look", "help"
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be asked of the server: a row of ``desk.DO``, and what it takes."""
+class Command:
+    """What is to be asked of the server: a row of ``session.COMMANDS``, and what it takes."""
 
     what: str
     given: Mapping[str, Any] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Dashboard:
         self.scroll = 0
         self.below = 0  # lines that are not to be seen; known when it is drawn
         self.prompt: Prompt | None = None
-        self._then: Callable[[str], Order | None] | None = None
+        self._then: Callable[[str], Command | None] | None = None
         self.note, self.wrong = "", False
         self.draft: tuple[int, str] | None = None  # what was written in an editor, until it is taken
         self.gone = False  # the server does not answer
@@ -222,11 +222,11 @@ class Dashboard:
 
     # What is pressed, as ``keys`` says.
 
-    def ask(self, prompt: Prompt, then: Callable[[str], Order | None]) -> None:
+    def ask(self, prompt: Prompt, then: Callable[[str], Command | None]) -> None:
         """Have a line typed, and go on with it."""
         self.prompt, self._then = prompt, then
 
-    def type(self, prompt: Prompt, key: str) -> Order | None:
+    def type(self, prompt: Prompt, key: str) -> Command | None:
         """One key of what is typed."""
         prompt.press(key)
         self.note = ""
@@ -253,17 +253,17 @@ class Dashboard:
         self.filter = parse(text)
         self.first = 0
 
-    def set_hold(self, text: str) -> Order:
+    def set_hold(self, text: str) -> Command:
         """``~u /x @handler``; nothing lets everything go. Raises FilterError, ValueError."""
         if not text:
-            return Order("release")
+            return Command("release")
         filter, at = read_hold("" if text == "." else text)
         parse(filter)
-        return Order("hold", {"filter": filter, "at": at, "text": f"{filter or 'all'} @{','.join(at)}"})
+        return Command("hold", {"filter": filter, "at": at, "text": f"{filter or 'all'} @{','.join(at)}"})
 
-    def set_edit(self, which: int, text: str) -> Order:
+    def set_edit(self, which: int, text: str) -> Command:
         """Raises ValueError."""
-        return Order("edit", {"which": which, "changes": read_edit(text)})
+        return Command("edit", {"which": which, "changes": read_edit(text)})
 
     def move(self, by: int) -> None:
         """The selection, or the page that is looked at."""

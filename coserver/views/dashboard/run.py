@@ -1,4 +1,4 @@
-"""``coserver top``: the dashboard in a terminal. Its loop never waits for the server: what asks is its ``desk``."""
+"""``coserver top``: the dashboard in a terminal. Its loop never waits for the server: what asks is its ``session``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ...observe.snapshot.snapshot import Snapshot
 from ..live import TABLES, UPSTREAMS
 from . import editor, screen
 from .keys import press
-from .model import Dashboard, Order
-from .session import REFRESH, Desk
+from .model import Command, Dashboard
+from .session import REFRESH, Session
 from .terminal import Terminal
 
 
@@ -23,12 +23,12 @@ def run(client: Client, filter: str = "", *, ended: Callable[[], bool] = lambda:
     """
     board = Dashboard(filter)
     with Terminal(out) as terminal:
-        desk = Desk(client, board, terminal.wake)
-        desk.start()
+        session = Session(client, board, terminal.wake)
+        session.start()
         try:
             while not board.ended and not ended():
                 try:
-                    _once(terminal, desk)
+                    _once(terminal, session)
                 except KeyboardInterrupt:
                     if board.prompt is None:
                         break
@@ -37,50 +37,50 @@ def run(client: Client, filter: str = "", *, ended: Callable[[], bool] = lambda:
         except KeyboardInterrupt:
             pass
         finally:
-            desk.stop()
+            session.stop()
 
 
-def _once(terminal: Terminal, desk: Desk) -> None:
+def _once(terminal: Terminal, session: Session) -> None:
     """Draw, and do what is pressed."""
-    board = desk.board
-    with desk.lock:
+    board = session.board
+    with session.lock:
         width, height = terminal.size
         found = screen.lines(board, width, height)
     terminal.draw(found)
     for key in terminal.keys(REFRESH):
-        with desk.lock:
-            order = press(board, key)
-        if order is not None and order.what == "redraw":
+        with session.lock:
+            command = press(board, key)
+        if command is not None and command.what == "redraw":
             terminal.redraw()
-        elif order is not None and order.what == "editor":
-            _edit(terminal, desk, order.given["which"])
-        elif order is not None:
-            desk.orders.put(order)
-    if desk.failure is not None:
-        raise desk.failure
+        elif command is not None and command.what == "editor":
+            _edit(terminal, session, command.given["which"])
+        elif command is not None:
+            session.commands.put(command)
+    if session.failure is not None:
+        raise session.failure
 
 
-def _edit(terminal: Terminal, desk: Desk, which: int) -> None:
+def _edit(terminal: Terminal, session: Session, which: int) -> None:
     """In an editor; what cannot be taken is there again at the next try."""
-    board = desk.board
-    with desk.lock:
+    board = session.board
+    with session.lock:
         held = board.held.get(which)
     if held is None:
         return
     draft = board.draft[1] if board.draft is not None and board.draft[0] == which else None
     try:
         text = editor.edit(terminal, held, editor.as_text(held) if draft is None else draft)
-        with desk.lock:
+        with session.lock:
             board.draft = (which, text)
         changes = editor.changes_in(held, text)
     except (OSError, ValueError) as error:
-        with desk.lock:
+        with session.lock:
             board.say(str(error), wrong=True)
         return
     if changes:
-        desk.orders.put(Order("edit", {"which": which, "changes": changes}))
+        session.commands.put(Command("edit", {"which": which, "changes": changes}))
     else:
-        with desk.lock:
+        with session.lock:
             board.draft = None
             board.say("nothing is changed")
 

@@ -1,6 +1,6 @@
-"""What a dashboard asks of its server, in threads of its own: pictures, what is held, traces; and orders, one by one.
+"""What a dashboard asks of its server, in threads of its own: pictures, what is held, traces; and commands, one by one.
 
-A new order is a method here and a row of DO. Who runs the dashboard is ``top``.
+A new command is a method here and a row of COMMANDS. Who runs the dashboard is ``top``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ...observe.export.replay import as_curl
 from ...observe.filters import needs_whole
 from ...observe.snapshot.snapshot import ExchangeState
 from ...observe.trace.trace import Trace
-from .model import TRACES_MAX, Dashboard, Order
+from .model import TRACES_MAX, Command, Dashboard
 
 #: Seconds between two pictures.
 REFRESH = 0.5
@@ -26,17 +26,17 @@ REFRESH = 0.5
 _LEAST = 0.05
 #: Seconds between two attempts to reach a server that is gone: it may be a reload's next one.
 _AGAIN = 1.0
-_STOP = Order("")
+_STOP = Command("")
 
 
-class Desk:
+class Session:
     """What asks and is told. ``lock`` is of the board: three threads change it."""
 
     def __init__(self, client: Client, board: Dashboard, wake: Callable[[], None]) -> None:
         self.client = client
         self.board = board
         self.lock = threading.Lock()
-        self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         #: What a thread has failed by: it ends the dashboard, instead of a traceback across its screen.
         self.failure: BaseException | None = None
         self._wake = wake
@@ -44,7 +44,7 @@ class Desk:
         self._hurry = threading.Event()  # something is held, or is no more: a picture before its time
         self._step: StepStream | None = None
         #: What a server that is gone was asked to do: the next one is asked as soon as it runs.
-        self._again: list[Order] = []
+        self._again: list[Command] = []
         self._streams: list[Any] = []
         self._threads: list[threading.Thread] = []
 
@@ -56,7 +56,7 @@ class Desk:
         """What is held goes on."""
         self._ended.set()
         self._hurry.set()
-        self.orders.put(_STOP)
+        self.commands.put(_STOP)
         self._close_step()
         for stream in self._streams:
             stream.close()
@@ -86,8 +86,8 @@ class Desk:
                 self._ask_what_matches()
                 if self._again and snapshot.state == "running":
                     again, self._again = self._again, []
-                    for order in again:
-                        self.orders.put(order)
+                    for command in again:
+                        self.commands.put(command)
             except (Unreachable, Refused) as error:
                 self.board.gone = True
                 self._say(f"{error}", wrong=True)
@@ -125,11 +125,11 @@ class Desk:
     def _obey(self) -> None:
         """Orders, one after the other."""
         while True:
-            order = self.orders.get()
-            if order is _STOP or self._ended.is_set():
+            command = self.commands.get()
+            if command is _STOP or self._ended.is_set():
                 return
             try:
-                DO[order.what](self, **order.given)
+                COMMANDS[command.what](self, **command.given)
             except (Unreachable, Refused) as error:
                 self._say(str(error), wrong=True)
             except (KeyError, ValueError) as error:
@@ -149,7 +149,7 @@ class Desk:
         step = self._step = self.client.step(filter, at)
         with self.lock:
             self.board.hold = text
-        self._thread(self._follow_held, step, Order("hold", {"filter": filter, "at": at, "text": text}))
+        self._thread(self._follow_held, step, Command("hold", {"filter": filter, "at": at, "text": text}))
         self._say(f"holding {text}")
 
     def _release(self) -> None:
@@ -166,7 +166,7 @@ class Desk:
             self.board.leaving.update(self.board.held)
             self.board.show_held([])
 
-    def _follow_held(self, step: StepStream, asked: Order) -> None:
+    def _follow_held(self, step: StepStream, asked: Command) -> None:
         try:
             for held in step.changes():
                 with self.lock:
@@ -238,13 +238,13 @@ class Desk:
                         self.board.show_trace(read_trace(each))
                         looked = self.board.looked
                     if isinstance(looked, Trace) and looked.id == each["id"]:
-                        self.orders.put(Order("look", {"id": looked.id}))  # it has ended: now it is there in full
+                        self.commands.put(Command("look", {"id": looked.id}))  # it has ended: now it is there in full
         except Unreachable:
             pass
         with self.lock:
             self.board.following = False
         if not self._ended.is_set():
-            self._again.append(Order("follow"))
+            self._again.append(Command("follow"))
 
     def _look(self, id: int) -> None:
         try:
@@ -271,7 +271,7 @@ class Desk:
 
     def _replay(self, id: int) -> None:
         self._say(f"the request of {id} is sent again")
-        self._thread(self._send_again, id)  # it may be held, and other orders are to let it go
+        self._thread(self._send_again, id)  # it may be held, and other commands are to let it go
 
     def _send_again(self, id: int) -> None:
         try:
@@ -282,19 +282,19 @@ class Desk:
         self._say(f"sent again: {found['status']} in {found['seconds'] * 1e3:.1f} ms, {found['size']} bytes")
 
 
-#: What each order comes to.
-DO: dict[str, Callable[..., None]] = {
-    "hold": Desk._hold,
-    "release": Desk._release,
-    "next": Desk._next,
-    "resume": Desk._resume,
-    "resume_all": Desk._resume_all,
-    "abort": Desk._abort,
-    "edit": Desk._edit,
-    "respond": Desk._respond,
-    "follow": Desk._follow,
-    "look": Desk._look,
-    "mark": Desk._mark,
-    "replay": Desk._replay,
-    "curl": Desk._curl,
+#: What each command comes to.
+COMMANDS: dict[str, Callable[..., None]] = {
+    "hold": Session._hold,
+    "release": Session._release,
+    "next": Session._next,
+    "resume": Session._resume,
+    "resume_all": Session._resume_all,
+    "abort": Session._abort,
+    "edit": Session._edit,
+    "respond": Session._respond,
+    "follow": Session._follow,
+    "look": Session._look,
+    "mark": Session._mark,
+    "replay": Session._replay,
+    "curl": Session._curl,
 }

@@ -21,8 +21,6 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from .glyphs import table_for
-
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"  # other screen, no cursor, no wrapping, empty
 _LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
 #: Seconds after which an escape by itself is the key, and not the beginning of another one's sequence.
@@ -41,6 +39,18 @@ _CONTROLS = {
     "\r": "enter", "\n": "enter", "\t": "tab", "\x7f": "backspace", "\x08": "backspace", "\x15": "ctrl-u",
     "\x01": "home", "\x05": "end", "\x0c": "ctrl-l", "\x03": "ctrl-c", "\x04": "ctrl-d", "\x17": "ctrl-w",
 }  # fmt: skip
+#: Characters that a terminal's font or encoding lacks, and others of the same width that stand for them. The Linux
+#: console has the 256 characters of code page 437; a terminal whose locale is not UTF-8 gets ASCII.
+_CODE_PAGE_437 = {
+    "▸": "►", "▴": "▲", "▾": "▼", "●": "•", "‖": "║", "…": ".", "–": "-",
+    "▁": "_", "▂": "_", "▃": "▄", "▅": "▄", "▆": "█", "▇": "█",
+    "▏": "▌", "▎": "▌", "▍": "▌", "▋": "█", "▊": "█", "▉": "█",
+}  # fmt: skip
+_ASCII = {
+    "▸": ">", "▴": "^", "▾": "v", "●": "*", "‖": "=", "…": ".", "–": "-", "•": "*", "µ": "u", "→": ">", "←": "<",
+    "↑": "^", "↓": "v", "▁": "_", "▂": ".", "▃": "-", "▄": "-", "▅": "=", "▆": "+", "▇": "*", "█": "#",
+    "▏": "|", "▎": "|", "▍": "|", "▌": "|", "▋": "#", "▊": "#", "▉": "#", "░": ".", "▒": ":", "▓": "%",
+}  # fmt: skip
 
 
 class Terminal:
@@ -56,7 +66,7 @@ class Terminal:
                 "--json the same as JSON"
             )
         self._encoding = sys.stdout.encoding or "utf-8"
-        self._glyphs = table_for(os.environ.get("TERM", ""), self._encoding)
+        self._glyphs = glyphs_for(os.environ.get("TERM", ""), self._encoding)
         self._shown: list[str] = []
         self._decoder = codecs.getincrementaldecoder(self._encoding)("replace")
         self._pending = ""
@@ -210,6 +220,13 @@ class Terminal:
 def is_dumb() -> bool:
     """Whether its cursor cannot be moved: Emacs' shell, a log that is looked at."""
     return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+
+
+def glyphs_for(terminal: str, encoding: str) -> dict[int, str]:
+    """For ``str.translate``; ``terminal`` is what TERM says."""
+    if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        return str.maketrans(_ASCII)
+    return str.maketrans(_CODE_PAGE_437) if terminal == "linux" else {}
 
 
 def read_keys(text: str) -> list[str]:

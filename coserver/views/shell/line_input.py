@@ -7,7 +7,7 @@ import select
 from collections.abc import Iterator
 
 
-class Typed:
+class LineInput:
     """An iterator of the lines of a descriptor, without their ends; ``close`` ends it, from any thread."""
 
     def __init__(self, descriptor: int) -> None:

@@ -19,7 +19,7 @@ from ...control.client import Refused, StepStream, Unreachable
 from ...control.edit_syntax import read_answer, read_edit
 from .. import held as view
 from ..text import plain
-from .line_input import Typed
+from .line_input import LineInput
 
 #: By word: how it is used, what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class StepOptions:
     """How it is done. ``once``: until the first that was held is let go; ``asks``: a person types."""
 
     json: bool = False
@@ -48,9 +48,9 @@ class Manner:
 class LineStepper:
     """Reads commands, prints what they come to. What is meant is the oldest that is held, or ``#id`` after the word."""
 
-    def __init__(self, step: StepStream, out: TextIO, manner: Manner) -> None:
+    def __init__(self, step: StepStream, out: TextIO, options: StepOptions) -> None:
         self.step = step
-        self.manner = manner
+        self.options = options
         self._out = out
         self._console = Console(file=out, highlight=False, soft_wrap=True, emoji=False)
         self._changed = threading.Condition()
@@ -58,24 +58,24 @@ class LineStepper:
         self._seen: set[int] = set()
         self._let_go: set[int] = set()  # by this one's own commands
         self._first: int | None = None
-        self._lines: Typed | None = None
+        self._lines: LineInput | None = None
         self._gone: Exception | None = None
         self._closing = False
 
-    def run(self, lines: Typed) -> None:
+    def run(self, lines: LineInput) -> None:
         """Until the lines end. Raises Unreachable when the server is gone, or lets everything go because it drains."""
         self._lines = lines
         reader = threading.Thread(target=self._follow, name="coserver step", daemon=True)
         reader.start()
         try:
-            if self.manner.once:
+            if self.options.once:
                 self._wait_for(None)
             self._prompt()  # from now on what matches is held
             typed = iter(lines)
             for line in typed:
                 if not self._do(line.strip()):
                     break
-                if self.manner.once and self._over():
+                if self.options.once and self._over():
                     lines.close()
                     self._tell_undone([line.strip() for line in typed])
                     break
@@ -94,7 +94,7 @@ class LineStepper:
                 with self._changed:
                     self._take(held)
                     self._changed.notify_all()
-                if self.manner.once and self._over():
+                if self.options.once and self._over():
                     self._lines.close()
             if not self._closing:
                 raise Unreachable("the server has let everything go, and holds nothing more: it stops")
@@ -124,7 +124,7 @@ class LineStepper:
                 self._tell(one)
 
     def _tell(self, one: dict[str, Any]) -> None:
-        if self.manner.json:
+        if self.options.json:
             self._say({"held": _sent(one)})
             return
         self._over_prompt("\r")
@@ -134,7 +134,7 @@ class LineStepper:
     def _tell_gone(self, one: dict[str, Any], seconds: float) -> None:
         limit = float(self.step.first["limit"])
         why = f"it was held for {limit:g} s" if seconds > limit - 0.5 else "its client left, or another let it go"
-        if self.manner.json:
+        if self.options.json:
             self._say({"gone": one["id"], "why": why})
             return
         self._over_prompt("\r")
@@ -143,11 +143,11 @@ class LineStepper:
 
     def _over_prompt(self, how: str) -> None:
         """What comes by itself is not written behind the prompt that stands there."""
-        if self.manner.asks:
+        if self.options.asks:
             self._out.write(how)
 
     def _prompt(self) -> None:
-        if self.manner.asks and not self._closing:
+        if self.options.asks and not self._closing:
             self._out.write("step> ")
             self._out.flush()
 
@@ -181,7 +181,7 @@ class LineStepper:
                            f"{'; '.join(undone)}; leave out --once to go on")  # fmt: skip
 
     def _complain(self, what: str) -> None:
-        if self.manner.json:
+        if self.options.json:
             self._say({"error": what})
         else:
             self._console.print(f"error: {what}", style="red", markup=False)
@@ -191,7 +191,7 @@ class LineStepper:
         with self._changed:
             if which is None:
                 wanted = lambda: self._held or self._closing  # noqa: E731
-                if not self._changed.wait_for(wanted, None if self.manner.asks is False else 0.0) and not self._held:
+                if not self._changed.wait_for(wanted, None if self.options.asks is False else 0.0) and not self._held:
                     raise ValueError("nothing is held")
             elif which not in self._held:
                 raise ValueError(f"#{which} is not held")
@@ -224,7 +224,7 @@ class LineStepper:
             raise
         with self._changed:
             self._held.pop(one["id"], None)
-        if self.manner.json:
+        if self.options.json:
             self._say({"let_go": one["id"]})
 
     # The commands.
@@ -243,7 +243,7 @@ class LineStepper:
         with self._changed:
             for one in held:
                 self._held.pop(one, None)
-        if self.manner.json:
+        if self.options.json:
             self._say({"let_go": held})
 
     def _abort(self, rest: str) -> None:
@@ -270,7 +270,7 @@ class LineStepper:
         self._show_one(self._meant(rest)[0])
 
     def _show_one(self, one: dict[str, Any]) -> None:
-        if self.manner.json:
+        if self.options.json:
             self._say({"held": _sent(one)})
         else:
             self._console.print(view.render(one))
@@ -278,15 +278,15 @@ class LineStepper:
     def _list(self, rest: str) -> None:
         with self._changed:
             held = list(self._held.values())
-        if self.manner.json:
+        if self.options.json:
             self._say({"list": [_sent(one) for one in held]})
-        for one in () if self.manner.json else held:
+        for one in () if self.options.json else held:
             self._console.print(view.heading(one))
-        if not held and not self.manner.json:
+        if not held and not self.options.json:
             self._console.print("nothing is held")
 
     def _help(self, rest: str) -> None:
-        if self.manner.json:
+        if self.options.json:
             self._say({"commands": dict(COMMANDS.values())})
             return
         self._console.print("The oldest is meant, or the one whose number follows: next #12", style="bright_black")

@@ -23,7 +23,7 @@ from ..traces import line_of
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TraceOptions:
     """What is printed of each: one of ``json``, ``waterfall``, ``curl``, or a line. ``once``: what is kept, no more.
 
     ``har`` is a file that all of them go to, whole when it ends.
@@ -42,17 +42,17 @@ class Wanted:
         return self.curl or self.har is not None
 
 
-def follow(client: Client, wanted: Wanted, out: TextIO, note: TextIO) -> None:
+def follow(client: Client, options: TraceOptions, out: TextIO, note: TextIO) -> None:
     """Print until the stream ends or Ctrl+C; the HAR file is written however it ends.
 
     Raises Unreachable, Refused, OSError if the file cannot be written.
     """
-    console = Console(file=out, highlight=False, emoji=False, soft_wrap=not wanted.waterfall)
-    with _har_file(wanted.har, note) as keep:
+    console = Console(file=out, highlight=False, emoji=False, soft_wrap=not options.waterfall)
+    with _har_file(options.har, note) as keep:
         try:
-            for trace in _traces(client, wanted, note):
+            for trace in _traces(client, options, note):
                 keep(trace)
-                _print(console, out, trace, wanted)
+                _print(console, out, trace, options)
         except KeyboardInterrupt:
             pass
 
@@ -82,14 +82,14 @@ def _har_file(path: Path | None, note: TextIO) -> Iterator[Callable[[Trace], Non
             note.write(f"{counted(count, 'exchange')} in {path}\n")
 
 
-def _traces(client: Client, wanted: Wanted, note: TextIO) -> Iterable[Trace]:
-    if wanted.once:
-        kept = client.traces(wanted.filter, whole=wanted.whole)
+def _traces(client: Client, options: TraceOptions, note: TextIO) -> Iterable[Trace]:
+    if options.once:
+        kept = client.traces(options.filter, whole=options.whole)
         yield from kept
         if not kept and not client.ask("GET", "/v1/traces?last=1")["recording"]:
             note.write("nothing has been recorded: serve with --record, or leave --once out\n")
         return
-    with client.follow(wanted.filter, whole=wanted.whole) as stream:
+    with client.follow(options.filter, whole=options.whole) as stream:
         for each in stream:
             if "lost" in each:
                 note.write(f"{each['lost']} exchanges were lost: this reader is too slow\n")
@@ -98,12 +98,12 @@ def _traces(client: Client, wanted: Wanted, note: TextIO) -> Iterable[Trace]:
     note.write(f"no more comes: {client.name} stops\n")
 
 
-def _print(console: Console, out: TextIO, trace: Trace, wanted: Wanted) -> None:
-    if wanted.json:
-        out.write(json.dumps(trace_dict(trace, whole=wanted.whole), ensure_ascii=False) + "\n")
-    elif wanted.curl:
+def _print(console: Console, out: TextIO, trace: Trace, options: TraceOptions) -> None:
+    if options.json:
+        out.write(json.dumps(trace_dict(trace, whole=options.whole), ensure_ascii=False) + "\n")
+    elif options.curl:
         out.write(_curl(trace) + "\n")
-    elif wanted.waterfall:
+    elif options.waterfall:
         console.print(waterfall.render(trace))
         console.print()
     else:

@@ -50,7 +50,7 @@ def test_an_extra_that_is_missing_is_a_note(monkeypatch: pytest.MonkeyPatch) -> 
         "trio", NOTE, "not installed (the backend trio)", "pip install 'coserver[trio]'"
     )
     assert found("watchfiles").way_out == "pip install 'coserver[dev]'"
-    assert doctor.show() == 0
+    assert doctor.run() == 0
 
 
 def test_what_is_needed_is_a_problem(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +58,7 @@ def test_what_is_needed_is_a_problem(monkeypatch: pytest.MonkeyPatch, capsys: py
     one = found("h11")
     assert (one.state, one.found) == (PROBLEM, "not installed")
     assert one.way_out.startswith("pip install 'h11>=")
-    assert doctor.show() == 1
+    assert doctor.run() == 1
     assert capsys.readouterr().out.endswith("\n1 problem\n")
 
 
@@ -86,7 +86,7 @@ def test_an_examination_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(doctor.metadata, "requires", broken)
     assert found("packages").state == NOTE
-    assert doctor.show() == 0
+    assert doctor.run() == 0
 
 
 def test_in_a_real_process_that_lacks_packages(folder: Path, environment: dict[str, str]) -> None:
@@ -111,7 +111,7 @@ def test_in_a_real_process_that_lacks_packages(folder: Path, environment: dict[s
 ESCAPING = """
 import sqlite3, _thread, threading
 from coserver import App
-from coserver.hooks.locals import original
+from coserver.hooks.shims.local_shim import original
 
 older = original()
 newer = threading.local()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coserver_cli.reload.watch import Watched
+from coserver_cli.reload.watch import WatchedFolders
 
 from ..conftest import TIMEOUT
 from .commands import Serve, ask, count, until, write
@@ -35,7 +35,7 @@ def test_which_files_count(tmp_path: Path) -> None:
     """The project itself may lie below a folder that is passed over inside it."""
     project = tmp_path / "node_modules" / ".venv" / "project"
     (project / "inner").mkdir(parents=True)
-    watched = Watched([project, project / "inner", project])
+    watched = WatchedFolders([project, project / "inner", project])
     assert watched.folders == [project.resolve()]
     for name, counts in {
         "app.py": True, "inner/x.py": True, "coserver.toml": True, ".env": True, ".env.local": True, "prod.env": True,
@@ -51,7 +51,7 @@ def test_a_system_that_cannot_watch(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
     monkeypatch.setattr("watchfiles.watch", watch)
     why: list[str] = []
-    Watched([tmp_path]).watch(lambda _: None, why.append)()
+    WatchedFolders([tmp_path]).watch(lambda _: None, why.append)()
     assert why == ["[Errno 28] no watches are left"]
 
 

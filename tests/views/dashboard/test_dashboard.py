@@ -19,13 +19,12 @@ from rich.console import Console
 from coserver.observe.snapshot.snapshot import Snapshot
 from coserver.observe.trace.trace import Body, Message
 from coserver.views import held as held_view
-from coserver.views.dashboard.glyphs import table_for
 from coserver.views.dashboard.keys import KEYS, press
 from coserver.views.dashboard.model import Dashboard
 from coserver.views.dashboard.prompt import Prompt
 from coserver.views.dashboard.rates import Rates, sparkline
 from coserver.views.dashboard.screen import example_board, lines, plain_lines
-from coserver.views.dashboard.terminal import Terminal, read_keys
+from coserver.views.dashboard.terminal import Terminal, glyphs_for, read_keys
 from coserver.views.live import VIEWS, example
 from coserver.views.samples import page
 
@@ -78,9 +77,9 @@ def test_keys_without_anything_held() -> None:
         assert press(board, key) is None
         assert "nothing is held" in board.note
     for key, what in (("r", "replay"), ("c", "curl")):
-        order = press(board, key)
-        assert order is not None
-        assert (order.what, order.given) == (what, {"id": 44})
+        command = press(board, key)
+        assert command is not None
+        assert (command.what, command.given) == (what, {"id": 44})
         assert press(Dashboard(), key) is None
     assert press(board, "unknown") is None
     for key, each in KEYS.items():
@@ -98,9 +97,9 @@ def held_board() -> tuple[Dashboard, dict[str, Any]]:
 def test_orders_of_what_is_held() -> None:
     board, held = held_board()
     for key, what in (("n", "next"), ("a", "resume"), ("X", "abort")):
-        order = press(board, key)
-        assert order is not None
-        assert (order.what, order.given) == (what, {"which": held["id"]})
+        command = press(board, key)
+        assert command is not None
+        assert (command.what, command.given) == (what, {"which": held["id"]})
     press(board, "e")
     for char in "target":
         press(board, char)
@@ -109,16 +108,16 @@ def test_orders_of_what_is_held() -> None:
     assert board.wrong
     for char in "=/x":
         press(board, char)
-    order = press(board, "enter")
-    assert order is not None
-    assert order.given == {"which": 3, "changes": {"target": "/x"}}
+    command = press(board, "enter")
+    assert command is not None
+    assert command.given == {"which": 3, "changes": {"target": "/x"}}
     press(board, "i")
     press(board, "ctrl-u")
     for char in "~u /a @head":
         press(board, char)
-    order = press(board, "enter")
-    assert order is not None
-    assert order.given == {"filter": "~u /a", "at": ["head"], "text": "~u /a @head"}
+    command = press(board, "enter")
+    assert command is not None
+    assert command.given == {"filter": "~u /a", "at": ["head"], "text": "~u /a @head"}
 
 
 def test_each_of_two_held_subrequests_has_a_row() -> None:
@@ -130,14 +129,14 @@ def test_each_of_two_held_subrequests_has_a_row() -> None:
     assert "users for /cart" in plain_lines(board, 120, 24)[4]
     press(board, "down")
     for key, what in (("n", "next"), ("a", "resume"), ("X", "abort")):
-        order = press(board, key)
-        assert order is not None
-        assert (order.what, order.given) == (what, {"which": 5})
+        command = press(board, key)
+        assert command is not None
+        assert (command.what, command.given) == (what, {"which": 5})
     press(board, "enter")
     assert "#5 users GET /u/5  held at response" in plain_lines(board, 80, 24)[3]
-    order = press(board, "a")
-    assert order is not None
-    assert order.given == {"which": 5}
+    command = press(board, "a")
+    assert command is not None
+    assert command.given == {"which": 5}
     press(board, "q")
     press(board, "f")
     for char in "~u nowhere":
@@ -308,9 +307,9 @@ def test_what_is_looked_at_follows_its_hold() -> None:
 
 def test_what_is_looked_at_ends_meanwhile() -> None:
     board = bare_board()
-    order = press(board, "enter")
-    assert order is not None
-    assert (order.what, order.given) == ("look", {"id": 44})
+    command = press(board, "enter")
+    assert command is not None
+    assert (command.what, command.given) == ("look", {"id": 44})
     board.request = held_message()
     shown = "\n".join(plain_lines(board, 80, 24))
     assert "→ GET /report.pdf" in shown
@@ -410,8 +409,8 @@ def test_no_dashboard_on_a_dumb_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     ("xterm", "utf-8", "▸ µ ‖ ▁█"), ("linux", "utf-8", "► µ ║ _█"), ("vt100", "ascii", "> u = _#"),
 ])  # fmt: skip
 def test_characters_that_a_terminal_lacks(term: str, encoding: str, shown: str) -> None:
-    assert "▸ µ ‖ ▁█".translate(table_for(term, encoding)) == shown
-    everything = "".join(plain_lines(example_board(), 120, 40)).translate(table_for("vt100", "ascii"))
+    assert "▸ µ ‖ ▁█".translate(glyphs_for(term, encoding)) == shown
+    everything = "".join(plain_lines(example_board(), 120, 40)).translate(glyphs_for("vt100", "ascii"))
     assert everything.isascii()
 
 

@@ -8,8 +8,8 @@ import sys
 
 from coserver import Server
 
-from .. import console as lines
-from ..serve import serve as serving
+from .. import console
+from ..serve.serve import INTERRUPTED
 from . import shop
 from .traffic import CUSTOMERS, Traffic
 
@@ -25,13 +25,13 @@ def run(port: int | None = None) -> int:
 
     def on_start(server: Server) -> None:
         _tell(server)
-        lines.started(server)
+        console.started(server)
         traffic.append(Traffic(server.url))
         traffic[0].start()
 
     def on_signal(server: Server, count: int) -> None:
         traffic[0].stop()
-        lines.stopping(server, count)
+        console.stopping(server, count)
 
     wanted = _free_port(HTTP_PORT) if port is None else port
     try:
@@ -39,12 +39,12 @@ def run(port: int | None = None) -> int:
     except OSError as error:
         if traffic:
             raise
-        lines.trouble(error.strerror or str(error))
+        console.error(error.strerror or str(error))
         return 1
     traffic[0].stop()
     traffic[0].join()
     print(f"stopped; the customers got {traffic[0].answered} answers")
-    return serving.INTERRUPTED if number == signal.SIGINT else 0
+    return INTERRUPTED if number == signal.SIGINT else 0
 
 
 def _free_port(wanted: int) -> int:
