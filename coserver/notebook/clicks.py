@@ -1,7 +1,7 @@
-"""Questions of a page to the panels of this process: by the kernel, or past it through the desk, each answered once.
+"""Questions of a page to this process's panels: they come by the kernel or by the page's port; each is answered once.
 
-A question that the kernel does not answer at once, for a cell runs, is asked again through the desk under the same
-number; whichever comes first is done, the other is given the same answer.
+A kernel that runs a cell does not answer. The page then asks again by the port, under the same number. The first of the
+two is carried out; the second gets the same answer.
 """
 
 from __future__ import annotations
@@ -30,43 +30,43 @@ class Answerer(Protocol):
 
 
 class Questions:
-    """All panels of a process. The desk is there as long as a panel is."""
+    """All panels of a process. The page_port is there as long as a panel is."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._panels: dict[str, Answerer] = {}
         self._answers: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._under_way: dict[str, threading.Event] = {}
-        self.desk: PagePort | None = None
+        self.page_port: PagePort | None = None
 
     def enter(self, panel: Answerer) -> PagePort | None:
-        """The desk to ask past the kernel; None if there can be none."""
+        """The page_port to ask past the kernel; None if there can be none."""
         with self._lock:
             self._panels[panel.mark] = panel
-            if self.desk is None:
+            if self.page_port is None:
                 try:
-                    self.desk = PagePort(self.by_desk)
+                    self.page_port = PagePort(self.by_port)
                 except OSError as error:
                     log.warning("clicks wait for the end of a cell that runs: no port of 127.0.0.1 is free: %s", error)
-            return self.desk
+            return self.page_port
 
     def leave(self, panel: Answerer) -> None:
         """Twice is fine."""
         with self._lock:
             self._panels.pop(panel.mark, None)
-            desk = None
+            page_port = None
             if not self._panels:
-                desk, self.desk = self.desk, None
+                page_port, self.page_port = self.page_port, None
                 self._answers.clear()
-        if desk is not None:
-            desk.close()
+        if page_port is not None:
+            page_port.close()
 
     def by_kernel(self, given: dict[str, Any]) -> dict[str, Any]:
         """A question that came as a message; on a thread of its own where the kernel has subshells."""
         on_main = threading.current_thread() is threading.main_thread()
         return self._ask(given, "kernel" if on_main else "subshell")
 
-    def by_desk(self, given: dict[str, Any]) -> dict[str, Any]:
+    def by_port(self, given: dict[str, Any]) -> dict[str, Any]:
         return self._ask(given, "port")
 
     def _ask(self, given: dict[str, Any], way: str) -> dict[str, Any]:

@@ -125,10 +125,10 @@ class Panel:
     def _begin(self, shell: Any) -> None:
         from .widget import make
 
-        desk = questions.enter(self)
+        page_port = questions.enter(self)
         self._last = self.draw()
         state = {"n": next(self._numbers), "at": time(), **(self._last.since(None) or {})}
-        way = {} if desk is None else {"port": desk.port, "token": desk.token, "pattern": self._pattern}
+        way = {} if page_port is None else {"port": page_port.port, "token": page_port.token, "pattern": self._pattern}
         self._widget = make(kind=self.kind, mark=self.mark, state=state, way=way)
         self._widget.on_msg(self._message)
         self._unlisten = _on_cell_end(shell, self._cell_ended)
@@ -160,9 +160,9 @@ class Panel:
             return
         if content.get("what") == "here":
             origin = content.get("origin")
-            desk = questions.desk
-            if desk is not None and isinstance(origin, str):
-                desk.origins.add(origin)
+            page_port = questions.page_port
+            if page_port is not None and isinstance(origin, str):
+                page_port.origins.add(origin)
             self._seen()
             return
         if content.get("what") == "away":

@@ -54,7 +54,7 @@ print("port", server.port)
     "step = server.step('~m POST')\nstep",
     "print(requests.post(server.url + '/items?token=abcdef', json={'name': 'kettle'}, timeout=60).text)",
     "print(requests.get(server.url + '/slow', timeout=60).text)",
-    "from coserver.notebook.clicks import questions\nprint('desk', questions.desk.port, 'port', server.port)",
+    "from coserver.notebook.clicks import questions\nprint('page_port', questions.page_port.port, 'port', server.port)",
     "short = App('short').start()\nshort.live().show()",
     "short.stop()",
 ]
@@ -262,7 +262,7 @@ def test_in_the_dark(lab: Lab) -> None:
 
 def test_a_restarted_kernel_leaves_no_listener(lab: Lab) -> None:
     said = lab.page.run(PORTS).split()
-    ports = [int(said[said.index("desk") + 1]), lab.port]
+    ports = [int(said[said.index("page_port") + 1]), lab.port]
     assert all(listens(port) for port in ports)
     with urlopen(f"{lab.url}/api/kernels?token={TOKEN}", timeout=PATIENCE) as response:
         (kernel,) = json.loads(response.read())

@@ -165,17 +165,17 @@ class Panel:
 
 def test_a_question_that_comes_by_both_ways_is_done_once() -> None:
     questions, panel = Questions(), Panel()
-    desk = questions.enter(panel)
-    assert desk is not None
+    page_port = questions.enter(panel)
+    assert page_port is not None
     question = {"id": "1", "to": "p", "what": "next", "held": 3}
-    assert questions.by_desk(question) == {"re": "1", "way": "port", "answer": 3}
+    assert questions.by_port(question) == {"re": "1", "way": "port", "answer": 3}
     assert questions.by_kernel(question) == {"re": "1", "way": "port", "answer": 3}
     assert panel.asked == ["next"]
     assert questions.by_kernel({"id": "2", "to": "p", "what": "bad"}) == {"re": "2", "way": "kernel", "error": "no"}
     assert "is over" in questions.by_kernel({"id": "3", "to": "q", "what": "next"})["error"]
     questions.leave(panel)
-    assert questions.desk is None
-    assert clicks.questions.desk is None
+    assert questions.page_port is None
+    assert clicks.questions.page_port is None
 
 
 def test_without_a_kernel_the_frozen_tables_are_shown(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,7 +194,7 @@ def test_without_anywidget_the_frozen_tables_say_how_to_get_it(
     said = capsys.readouterr().out
     assert "live: running" in said
     assert "pip install 'coserver[notebook]'" in said
-    assert clicks.questions.desk is None
+    assert clicks.questions.page_port is None
 
 
 class Sent:
@@ -274,4 +274,4 @@ def test_what_changed_is_pushed_while_somebody_looks_and_no_longer(server: Serve
     server.apps[0].state.go.set()
     server.stop()
     wait_until(lambda: widget.states[-1].get("over"))
-    wait_until(lambda: clicks.questions.desk is None)
+    wait_until(lambda: clicks.questions.page_port is None)
