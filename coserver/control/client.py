@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from ..observe.snapshot.snapshot import Snapshot
+from ..observe.step.actions import StepperActions
 from ..observe.trace.trace import Trace
 from . import socket_path as place
 from .wire_format import PROTOCOL, read_trace
@@ -261,7 +262,7 @@ class Stream:
         self._response.close()
 
 
-class StepStream:
+class StepStream(StepperActions[Mapping[str, Any], dict[str, Any]]):
     """A stepper on the other side. ``changes`` are what it holds, after each change; the other words are a Stepper's.
 
     What is held is plain values, as ``Held.as_dict`` gives them; ``which`` is one of those, or its id.
@@ -294,39 +295,22 @@ class StepStream:
         """Let everything go; from any thread."""
         self._stream.close()
 
-    def next(self, which: Any = None) -> dict[str, Any]:
-        """Let it go to its next phase."""
-        return self.do("next", which)
-
-    def resume(self, which: Any = None) -> dict[str, Any]:
-        """Let it go."""
-        return self.do("resume", which)
-
     def resume_all(self) -> int:
         """Let all go that is held now; how many those were."""
-        return int(self.do("resume_all", None)["let_go"])
+        return int(self._ask("resume_all", {})["let_go"])
 
-    def until(self, phase: str, which: Any = None) -> dict[str, Any]:
-        """Let it go to that phase."""
-        return self.do("until", which, phase=phase)
+    def do(self, action: str, /, which: Mapping[str, Any] | int | None = None, **arguments: Any) -> dict[str, Any]:
+        """Do one of ACTIONS, by its name, to ``which``; return its plain values afterwards.
 
-    def edit(self, which: Any = None, **changes: Any) -> dict[str, Any]:
-        """Change it; keywords as for ``Held.edit``."""
-        return self.do("edit", which, **changes)
+        A body of bytes goes over as text, so it must be UTF-8: else ValueError. Raises Refused, Unreachable.
+        """
+        given = {name: value.decode() if isinstance(value, bytes) else value for name, value in arguments.items()}
+        if which is not None:
+            given["held"] = which["id"] if isinstance(which, Mapping) else which
+        return self._ask(action, given)
 
-    def respond(self, status: int = 200, body: Any = "", headers: Any = None, *, which: Any = None) -> dict[str, Any]:
-        """Answer in the handler's place."""
-        return self.do("respond", which, status=status, body=body, headers=headers)
-
-    def abort(self, which: Any = None) -> dict[str, Any]:
-        """Reset the connection, or cancel the subrequest."""
-        return self.do("abort", which)
-
-    def do(self, what: str, which: Any, **given: Any) -> dict[str, Any]:
-        """One of those, by its name. Raises Refused, Unreachable."""
-        number = which["id"] if isinstance(which, Mapping) else which
-        body = given if number is None else {**given, "held": number}
-        found: dict[str, Any] = self._client.ask("POST", f"/v1/steps/{self.number}/{what}", body)
+    def _ask(self, what: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = self._client.ask("POST", f"/v1/steps/{self.number}/{what}", given)
         return found
 
 

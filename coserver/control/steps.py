@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from ..observe.filters import FilterError
+from ..observe.step.actions import ACTIONS
 from ..observe.step.held import NotHeld
 from ..observe.step.stepper import Stepper
 from ..server.handler.errors import HTTPException
@@ -16,15 +17,6 @@ from .feed import HEARTBEAT, Feed
 if TYPE_CHECKING:
     from .server_handle import ServerHandle
 
-#: What may be asked of a stepper, with the names that go with it.
-WHAT: dict[str, tuple[str, ...]] = {
-    "next": (),
-    "resume": (),
-    "until": ("phase",),
-    "edit": ("method", "target", "headers", "body", "status"),
-    "respond": ("status", "body", "headers"),
-    "abort": (),
-}
 _ALWAYS = ("held",)
 #: One request, however many there are: after each change of what is held, all that is held is told.
 _ALL = "resume_all"
@@ -87,9 +79,9 @@ class Steppers:
             if given:
                 raise HTTPException(400, f"{_ALL} takes nothing, since all that is held is meant; got {given!r:.80}")
             return {"let_go": step.resume_all()}
-        names = WHAT.get(what)
+        names = ACTIONS.get(what)
         if names is None:
-            raise HTTPException(404, f"a stepper cannot {what!r:.30}; there are {', '.join((*WHAT, _ALL))}")
+            raise HTTPException(404, f"a stepper cannot {what!r:.30}; there are {', '.join((*ACTIONS, _ALL))}")
         if not isinstance(given, dict) or any(name not in (*names, *_ALWAYS) for name in given):
             raise HTTPException(400, f"{what} takes an object with {', '.join((*names, *_ALWAYS))}; got {given!r:.80}")
         arguments = {name: value for name, value in given.items() if name not in _ALWAYS}

@@ -32,7 +32,7 @@ from ..inspect.display import show_snapshot
 from ..sockets import CannotListen
 from .child import LENGTH
 from .pickler import pack
-from .remote import RemoteSteps, RemoteTraces
+from .remote import RemoteStepper, RemoteTraces
 from .spawning import ending, report, spawn
 
 if TYPE_CHECKING:
@@ -135,9 +135,9 @@ class IsolatedServer(Addressed):
 
     def step(
         self, filter: str | Filter = "", at: str | Iterable[str] = "handler", *, limit: float | None = None
-    ) -> RemoteSteps:
+    ) -> RemoteStepper:
         """As Server.step."""
-        return RemoteSteps(self._client, self.name, str(filter) if filter else "", at, limit)
+        return RemoteStepper(self._client, self.name, str(filter) if filter else "", at, limit)
 
     def live(self, filter: str | Filter = "", *, record: bool = True) -> LiveTable:
         """As Server.live."""

@@ -14,6 +14,7 @@ from ...control.client import Client, Refused, Unreachable
 from ...observe.filters import parse
 from ...observe.snapshot.json_rows import read_exchange
 from ...observe.snapshot.snapshot import ExchangeState
+from ...observe.step.actions import HeldActions, StepperActions
 from ...observe.step.held import NotHeld
 from ...observe.trace.trace import Trace
 from ..clicking import proxy_pattern
@@ -93,10 +94,10 @@ class RemoteTraces:
         return traces_bundle(self._all())
 
 
-class RemoteHeld:
+class RemoteHeld(HeldActions):
     """What a stepper over there holds; its methods raise NotHeld and ValueError as a Held's do."""
 
-    def __init__(self, step: RemoteSteps, given: dict[str, Any]) -> None:
+    def __init__(self, step: RemoteStepper, given: dict[str, Any]) -> None:
         self._step = step
         self.id = int(given["id"])
         self.over = False
@@ -123,26 +124,12 @@ class RemoteHeld:
         """Plain values, as Held gives them."""
         return self._given
 
-    def next(self) -> None:
-        self._step.do("next", self)
-
-    def resume(self) -> None:
-        self._step.do("resume", self)
-
-    def until(self, phase: str) -> None:
-        self._step.do("until", self, phase=phase)
-
-    def edit(self, **changes: Any) -> None:
-        self._step.do("edit", self, **changes)
-
-    def respond(self, status: int = 200, body: Any = "", headers: Any = None) -> None:
-        self._step.do("respond", self, status=status, body=body, headers=headers)
-
-    def abort(self) -> None:
-        self._step.do("abort", self)
+    def do(self, action: str, /, **arguments: Any) -> None:
+        """Do one of ACTIONS over there. Raises NotHeld, ValueError."""
+        self._step.do(action, self, **arguments)
 
 
-class RemoteSteps:
+class RemoteStepper(StepperActions[RemoteHeld, None]):
     """A stepper of an isolated server, as ``server.step`` returns it; a thread of its own hears what is held."""
 
     def __init__(self, client: Client, server: str, filter: str, at: str | Iterable[str], limit: float | None) -> None:
@@ -167,7 +154,7 @@ class RemoteSteps:
         state = "closed" if self.closed else f"{len(self.waiting)} held"
         return f"<Stepper {str(self.filter)!r} at {', '.join(sorted(self.at))}: {state}>"
 
-    def __enter__(self) -> RemoteSteps:
+    def __enter__(self) -> RemoteStepper:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -199,26 +186,6 @@ class RemoteSteps:
             raise NotHeld(f"{what} by {self!r}; step.waiting lists what is")
         return found
 
-    def next(self, which: RemoteHeld | int | None = None) -> None:
-        self.find(which).next()
-
-    def resume(self, which: RemoteHeld | int | None = None) -> None:
-        self.find(which).resume()
-
-    def until(self, phase: str, which: RemoteHeld | int | None = None) -> None:
-        self.find(which).until(phase)
-
-    def edit(self, which: RemoteHeld | int | None = None, **changes: Any) -> None:
-        self.find(which).edit(**changes)
-
-    def respond(
-        self, status: int = 200, body: Any = "", headers: Any = None, *, which: RemoteHeld | int | None = None
-    ) -> None:
-        self.find(which).respond(status, body, headers)
-
-    def abort(self, which: RemoteHeld | int | None = None) -> None:
-        self.find(which).abort()
-
     def close(self) -> None:
         """Let everything go and hold nothing more. Twice is fine."""
         self.closed = True
@@ -232,17 +199,18 @@ class RemoteSteps:
     def unwatch(self, call: Callable[[], None]) -> None:
         self._watchers = tuple(one for one in self._watchers if one != call)
 
-    def do(self, what: str, held: RemoteHeld, **given: Any) -> None:
-        """What a RemoteHeld asks. Raises NotHeld, ValueError."""
+    def do(self, action: str, /, which: RemoteHeld | int | None = None, **arguments: Any) -> None:
+        """Do one of ACTIONS over there. Raises NotHeld, ValueError."""
+        held = self.find(which)
         if held.over:
             raise NotHeld(f"{held.title} is not held any more")
         try:
-            found = self._remote.do(what, held.id, **given)
+            found = self._remote.do(action, held.id, **arguments)
         except Refused as error:
             raise (ValueError if error.status == 400 else NotHeld)(str(error)) from error
         except Unreachable as error:
             raise NotHeld(str(error)) from error
-        if what == "edit":
+        if action == "edit":
             held.take(found)
         else:
             held.over = True

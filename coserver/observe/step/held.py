@@ -22,6 +22,7 @@ from ...transport.loop import poster
 from ..snapshot.json_rows import exchange_dict
 from ..snapshot.rows import ExchangeState
 from ..text import Fields, decode_fields
+from .actions import ACTIONS, HeldActions
 
 if TYPE_CHECKING:
     from ...lifecycle.events import Event
@@ -39,7 +40,7 @@ class NotHeld(Exception):
     """What was to be done needs something that is held, and it is held no more."""
 
 
-class Held:
+class Held(HeldActions):
     """``id`` is its own in this process; ``phase`` where it is held, ``event`` what it has reached.
 
     ``exchange`` is its picture as a snapshot has it; ``connection`` the connection's number.
@@ -176,56 +177,46 @@ class Held:
             else None,
         }
 
-    # What can be done with it.
+    def do(self, action: str, /, **arguments: Any) -> None:
+        """Do one of ACTIONS, by its name. Raises NotHeld; ValueError for arguments that cannot be."""
+        with self._lock:
+            self._check()
+            match action:
+                case "next":
+                    self._go(frozenset(phases.PHASES))
+                case "resume":
+                    self._go(None)
+                case "until":
+                    self._go(holdable(arguments["phase"]))
+                case "edit":
+                    self._edit(arguments)
+                case "respond":
+                    self._respond(**arguments)
+                case "abort":
+                    self._abort()
+                case _:
+                    raise ValueError(f"{action!r:.30} is no action; there are {', '.join(ACTIONS)}")
 
-    def next(self) -> None:
-        """Let it go on to the next phase that can be held. Raises NotHeld."""
-        self._go(frozenset(phases.PHASES))
+    def _edit(self, changes: dict[str, Any]) -> None:
+        edit = getattr(self._source, "edit", None)
+        if edit is None or not changes:
+            raise ValueError(f"nothing can be changed at {self.phase!r}" if edit is None else "nothing to change")
+        edit(self.phase, changes)
 
-    def resume(self) -> None:
-        """Let it go on; it is held again only where its stepper holds. Raises NotHeld."""
+    def _respond(self, status: int, body: Any, headers: Any) -> None:
+        source = self._source
+        if self.phase not in ANSWERABLE or not hasattr(source, "make_answer"):
+            raise ValueError(f"nothing is to be answered at {self.phase!r}; it can be at {', '.join(ANSWERABLE)}")
+        endpoint = getattr(source, "endpoint", None)
+        if self.phase == phases.BODY and endpoint is not None and endpoint.stream:
+            raise ValueError("its handler runs already (stream=True) and will answer; hold it at 'response'")
+        self.answered = Answered(source.make_answer(status, body, headers))
         self._go(None)
 
-    def until(self, phase: str | Iterable[str]) -> None:
-        """Let it go on to ``phase``, or the first of several, past its stepper's own. Raises NotHeld, ValueError."""
-        self._go(holdable(phase))
-
-    def edit(self, **changes: Any) -> None:
-        """Change method, target, headers, body of the request; status, headers, body of an answer that is there.
-
-        ``headers``: a mapping sets those fields, None removing one; a list of pairs takes the place of all. Raises
-        ValueError for what cannot be, and changes nothing then; NotHeld.
-        """
-        with self._lock:
-            self._check()
-            edit = getattr(self._source, "edit", None)
-            if edit is None or not changes:
-                raise ValueError(f"nothing can be changed at {self.phase!r}" if edit is None else "nothing to change")
-            edit(self.phase, changes)
-
-    def respond(self, status: int = 200, body: Any = b"", headers: Any = None) -> None:
-        """Answer without the handler: ``body`` is what a handler may return, str, bytes, dict.
-
-        A subrequest is answered without its upstream, a TCP message by ``body`` alone. Raises ValueError, NotHeld.
-        """
-        with self._lock:
-            self._check()
-            source = self._source
-            if self.phase not in ANSWERABLE or not hasattr(source, "make_answer"):
-                raise ValueError(f"nothing is to be answered at {self.phase!r}; it can be at {', '.join(ANSWERABLE)}")
-            endpoint = getattr(source, "endpoint", None)
-            if self.phase == phases.BODY and endpoint is not None and endpoint.stream:
-                raise ValueError("its handler runs already (stream=True) and will answer; hold it at 'response'")
-            self.answered = Answered(source.make_answer(status, body, headers))
-            self._go(None)
-
-    def abort(self) -> None:
-        """End it: the connection is reset, a subrequest is cancelled. Raises NotHeld."""
-        with self._lock:
-            self._check()
-            source = self._source
-            connection = getattr(source, "connection", source)
-            self._go(None, source.cancel if self._is_subrequest else lambda: connection.abort("aborted while held"))
+    def _abort(self) -> None:
+        source = self._source
+        connection = getattr(source, "connection", source)
+        self._go(None, source.cancel if self._is_subrequest else lambda: connection.abort("aborted while held"))
 
     # The stepper's.
 

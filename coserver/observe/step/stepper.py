@@ -28,6 +28,7 @@ from ...lifecycle.order import HOLDABLE
 from ...transport.loop import poster
 from ..filters import Filter, FilterError, parse
 from ..snapshot.capture import ServerView, picture_of
+from .actions import StepperActions
 from .held import Held, NotHeld, holdable
 
 #: Seconds that something may be held: long enough for a look and a thought, short enough that a stepper that somebody
@@ -51,7 +52,7 @@ class Steppable:
     thread: int
 
 
-class Stepper:
+class Stepper(StepperActions[Held, None]):
     """Made by ``server.step``. All methods are for any thread; only ``wait`` waits, and ``wait_async`` is its twin.
 
     ``with server.step("/page") as step:`` lets everything go at the end, however that comes.
@@ -135,15 +136,9 @@ class Stepper:
             self.unwatch(tell)
         return held
 
-    # What can be done with one of those: ``which`` is a Held or its id, the oldest if not given. See Held.
-
-    def next(self, which: Held | int | None = None) -> None:
-        """Let it go on to the next phase that can be held. Raises NotHeld."""
-        self.find(which).next()
-
-    def resume(self, which: Held | int | None = None) -> None:
-        """Let it go on; it is held again only where this stepper holds. Raises NotHeld."""
-        self.find(which).resume()
+    def do(self, action: str, /, which: Held | int | None = None, **arguments: Any) -> None:
+        """Do one of ACTIONS, by its name, to ``which``. Raises NotHeld; ValueError for arguments that cannot be."""
+        self.find(which).do(action, **arguments)
 
     def resume_all(self) -> int:
         """Let all go that is held now; how many those were."""
@@ -152,27 +147,6 @@ class Stepper:
             for held in waiting:
                 held.resume()
         return len(waiting)
-
-    def until(self, phase: str | Iterable[str], which: Held | int | None = None) -> None:
-        """Let it go on to that phase. Raises NotHeld, ValueError."""
-        self.find(which).until(phase)
-
-    def edit(self, which: Held | int | None = None, **changes: Any) -> None:
-        """Change method, target, headers, body of the request, or status, headers, body of an answer that is there.
-
-        Raises ValueError for what cannot be, NotHeld.
-        """
-        self.find(which).edit(**changes)
-
-    def respond(
-        self, status: int = 200, body: Any = b"", headers: Any = None, *, which: Held | int | None = None
-    ) -> None:
-        """Answer without the handler. Raises ValueError, NotHeld."""
-        self.find(which).respond(status, body, headers)
-
-    def abort(self, which: Held | int | None = None) -> None:
-        """End it with a reset. Raises NotHeld."""
-        self.find(which).abort()
 
     def find(self, which: Held | int | None = None) -> Held:
         """Raises NotHeld."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coserver import App, Server
-from coserver.app.process.remote import RemoteSteps, RemoteTraces
+from coserver.app.process.remote import RemoteStepper, RemoteTraces
 from coserver.control.client import Client
 from coserver.observe.filters import FilterError
 from coserver.observe.step.held import NotHeld
@@ -73,7 +73,7 @@ def asking(server: Server, path: str) -> tuple[threading.Thread, list[tuple[int,
 
 def test_a_stepper(server: Server, client: Client) -> None:
     seen = threading.Event()
-    with RemoteSteps(client, "shop", "~u /items", ["handler", "response"], 30) as steps:
+    with RemoteStepper(client, "shop", "~u /items", ["handler", "response"], 30) as steps:
         steps.watch(seen.set)
         thread, answers = asking(server, "/items/1")
         held = steps.wait(10)
