@@ -24,9 +24,8 @@ from ..server.handler.error_handlers import ErrorEndpoint, ErrorHandlers, check_
 from ..server.handler.errors import SetupError
 from ..server.limits import Limits
 from ..server.router import Router
-from ..upstream.declaring import UpstreamOptions
 from ..upstream.member import UpstreamMember
-from ..upstream.upstream import Upstream
+from ..upstream.upstream import Upstream, UpstreamOptions
 from . import runner as running
 from .config.settings import ListenerSettings, Options, Settings
 from .config.tls import Tls

@@ -31,11 +31,11 @@ def edit_subrequest(sub: Subrequest, given: Mapping[str, Any]) -> None:
     check_names("subrequest", given, _REQUEST)
     method = given.get("method", sub.method)
     body = as_bytes(given["body"]) if "body" in given else None
-    if body is not None and sub.given is not None:
+    if body is not None and sub.body_source is not None:
         raise ValueError("its body is streamed, and nobody can change it")
     lines = [line.partition(b": ")[::2] for line in sub.fields.split(b"\r\n") if line]
     framing = [line for line in lines if line[0].lower() in _FRAMING]
-    if body is not None or (method != sub.method and sub.given is None):
+    if body is not None or (method != sub.method and sub.body_source is None):
         size = len(sub.body if body is None else body)
         framing = [(b"content-length", b"%d" % size)] if size or method in EXPECT_BODY else []
     fields = merge([(n.lower(), v) for n, v in lines if n.lower() not in _FRAMING], given.get("headers"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 from urllib.parse import urlencode
 
 from ..protocol.errors import LocalProtocolError
+from ..protocol.fields import RawFields
 from ..protocol.jsons import encode_json
 from ..protocol.requests import EXPECT_BODY, IDEMPOTENT, check_method, encode_request_fields, encode_target
-from .connection.request_body import Given
+from .connection.request_body import StreamedBody
 
 if TYPE_CHECKING:
     from .subrequest import Subrequest
@@ -28,8 +29,21 @@ _LONGEST = 256  # bytes of a target that is worth keeping; all of them together 
 _fields: dict[bytes, bytes] = {}
 _FIELDS_MAX = 64
 
+#: Fields of one hop alone, beside those that Connection names (RFC 9110 §7.6.1; RFC 9112 for the framing).
+HOP_BY_HOP = frozenset(
+    {
+        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
+        b"trailer", b"transfer-encoding", b"upgrade",
+    }
+)  # fmt: skip
+#: Said anew for the next hop.
+_OURS = frozenset(
+    {b"host", b"expect", b"content-length", b"coserver-depth", b"traceparent", b"tracestate", b"forwarded"}
+)
+_VIA = "1.1 coserver"
 
-class Asking(TypedDict, total=False):
+
+class EncodeOptions(TypedDict, total=False):
     """What is said of a request beside method and target. Of ``json``, ``data``, ``content`` there is one at most."""
 
     params: Parameters | None
@@ -41,7 +55,7 @@ class Asking(TypedDict, total=False):
     repeat: bool
 
 
-def say(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
+def encode_request(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
     """Set what ``sub`` puts on the wire; ``inherited`` are field lines of its exchange.
 
     Raises LocalProtocolError, TypeError, ValueError for what cannot be sent.
@@ -73,17 +87,17 @@ def say(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
     sub.stream = bool(options.get("stream"))
     if "repeat" in options:
         sub.may_repeat = bool(options["repeat"])
-    length = _say_body(sub, options, said, has_type)
+    length = _encode_body(sub, options, said, has_type)
     sub.fields = b"%b%b%b%b\r\n" % (agent, fields, inherited, length)
 
 
-def _say_body(sub: Subrequest, options: Mapping[str, Any], said: list[str], has_type: bool) -> bytes:
+def _encode_body(sub: Subrequest, options: Mapping[str, Any], said: list[str], has_type: bool) -> bytes:
     """Set its body; the field lines about it. ``said``: the caller's Content-Length; ``has_type``: its Content-Type."""
     body, content_type = _body(options)
     length = b""
     if isinstance(body, AsyncIterator | Iterator):
         sub.may_repeat = False
-        sub.given, length = _given(body, said)
+        sub.body_source, length = _given(body, said)
     else:
         size = len(body or b"")
         if said and said != [str(size)]:
@@ -118,13 +132,13 @@ def _request_line(method: str, target: bytes) -> bytes:
     return b"%b %b HTTP/1.1\r\n" % (method.encode(), target)
 
 
-def _given(pieces: Any, said: list[str]) -> tuple[Given, bytes]:
+def _given(pieces: Any, said: list[str]) -> tuple[StreamedBody, bytes]:
     """A body that is sent as it comes: of the length that the caller says, or in chunks."""
     if not said:
-        return Given(pieces, None), b"transfer-encoding: chunked\r\n"
+        return StreamedBody(pieces, None), b"transfer-encoding: chunked\r\n"
     if len(said) > 1 or not said[0].isascii() or not said[0].isdigit():
         raise LocalProtocolError(f"Content-Length is one whole number; got {', '.join(said)}")
-    return Given(pieces, int(said[0])), b"content-length: %d\r\n" % int(said[0])
+    return StreamedBody(pieces, int(said[0])), b"content-length: %d\r\n" % int(said[0])
 
 
 def _body(options: Mapping[str, Any]) -> tuple[Any, bytes]:
@@ -150,3 +164,70 @@ def _body(options: Mapping[str, Any]) -> tuple[Any, bytes]:
     if isinstance(value, Iterable) and not isinstance(value, Mapping):
         return iter(value), b""
     raise TypeError(f"content is bytes, str, or an iterable of them; got {type(value).__name__}: {value!r:.60}")
+
+
+class Forwardable(Protocol):
+    """What is asked of a handler's request."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def target(self) -> str: ...
+
+    @property
+    def head(self) -> Any: ...
+
+    def stream(self) -> AsyncIterator[bytes]: ...
+
+    def forwarded_fields(self) -> list[tuple[str, str]]:
+        """Who asked, and how, for the next hop: X-Forwarded-For and its kin."""
+        ...
+
+
+class ForwardOptions(TypedDict, total=False):
+    """The keywords of ``forward``."""
+
+    target: str
+    headers: Mapping[str, str] | Iterable[tuple[str, str]]
+    keep_host: bool
+    timeout: float
+
+
+def end_to_end(fields: RawFields) -> RawFields:
+    """The fields that are for the other end, not for the next hop."""
+    named = {
+        option.strip(b" \t").lower() for name, value in fields if name == b"connection" for option in value.split(b",")
+    }
+    return [(name, value) for name, value in fields if name not in HOP_BY_HOP and name not in named]
+
+
+def forward_request(request: Forwardable, options: ForwardOptions) -> tuple[str, str, dict[str, Any]]:
+    """Method, target and what else is asked."""
+    head = request.head
+    fields: list[tuple[str, str]] = []
+    via = _VIA
+    for name, value in end_to_end(head.fields):
+        text = value.decode("latin-1")
+        if name == b"via":
+            via = f"{text}, {via}"
+        elif name not in _OURS:
+            fields.append((name.decode("ascii"), text))
+    added = [*request.forwarded_fields(), ("via", via)]
+    if options.get("keep_host") and head.host:
+        added.append(("host", head.host.decode("ascii")))
+    given = options.get("headers", ())
+    added += list(given.items() if isinstance(given, Mapping) else given)
+    replaced = {name.lower() for name, _ in added}
+    fields = [field for field in fields if field[0] not in replaced]
+    asked: dict[str, Any] = {"headers": fields + added, "stream": True}
+    if head.length != 0:
+        asked["content"] = request.stream()
+        if head.length is not None:
+            asked["headers"].append(("content-length", str(head.length)))
+    if "timeout" in options:
+        asked["timeout"] = options["timeout"]
+    target = options.get("target")
+    if target is None:
+        target = head.path + (f"?{head.query}" if head.query else "")
+    return request.method, target, asked

@@ -9,14 +9,14 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from .subrequest import Subrequest, begin_waiting, end_waiting
-from .waitable import Pending
+from .waitable import Waitable
 
 if TYPE_CHECKING:
     from ..transport.loop import FutureLatch, Latch
     from .upstream import Upstream
 
 
-def gather(*subs: Pending[Any], return_exceptions: bool = False, first: int | None = None) -> Gathered:
+def gather(*subs: Waitable[Any], return_exceptions: bool = False, first: int | None = None) -> Gathered:
     """All of ``subs`` as one: ``await gather(a, b)``, ``gather(a, b).result()``; a list of answers in their order.
 
     The first failure is raised and cancels the rest, unless ``return_exceptions``. With ``first=k`` it is done when k
@@ -24,7 +24,7 @@ def gather(*subs: Pending[Any], return_exceptions: bool = False, first: int | No
     can. Raises TypeError, ValueError.
     """
     for sub in subs:
-        if not isinstance(sub, Pending):
+        if not isinstance(sub, Waitable):
             raise TypeError(f"gather takes subrequests, as users.get(...) returns them; got {type(sub).__name__}")
     if first is not None and not 1 <= first <= len(subs):
         raise ValueError(f"first is from 1 to the number of subrequests, {len(subs)}; got {first!r}")
@@ -33,16 +33,16 @@ def gather(*subs: Pending[Any], return_exceptions: bool = False, first: int | No
     return Gathered(subs, return_exceptions, first)
 
 
-class Gathered(Pending[list[Any]]):
+class Gathered(Waitable[list[Any]]):
     """What ``gather`` returns. One latch: whoever waits is woken once."""
 
-    def __init__(self, subs: tuple[Pending[Any], ...], return_exceptions: bool, first: int | None) -> None:
+    def __init__(self, subs: tuple[Waitable[Any], ...], return_exceptions: bool, first: int | None) -> None:
         self._watchers = []
         self._subs = subs
         self._return_exceptions = return_exceptions
         self._first = first
         self._left = len(subs)
-        self._came: list[Pending[Any]] = []
+        self._came: list[Waitable[Any]] = []
         self._awaited = False
         self.thread = 0
         for sub in subs:
@@ -85,7 +85,7 @@ class Gathered(Pending[list[Any]]):
             if self.done:
                 break
 
-    def _one_elsewhere(self, sub: Pending[Any]) -> None:
+    def _one_elsewhere(self, sub: Waitable[Any]) -> None:
         """One of another loop is done: on this one it counts."""
         mine = next(each for each in self._subs if each.thread == self.thread)
         try:
@@ -93,7 +93,7 @@ class Gathered(Pending[list[Any]]):
         except RuntimeError:
             self._one(sub)
 
-    def _one(self, sub: Pending[Any]) -> None:
+    def _one(self, sub: Waitable[Any]) -> None:
         """One of them is done."""
         if self.done:
             return
@@ -252,10 +252,10 @@ class Map:
         return FirstDone(tuple(self._under_way)) if self._under_way else None
 
 
-class FirstDone(Pending[None]):
+class FirstDone(Waitable[None]):
     """Done as soon as one of ``subs`` is; whatever became of it is not looked at."""
 
-    def __init__(self, subs: tuple[Pending[Any], ...]) -> None:
+    def __init__(self, subs: tuple[Waitable[Any], ...]) -> None:
         self._watchers = []
         self._subs = subs
         self.thread = subs[0].thread

@@ -118,7 +118,7 @@ async def end_forwarding(exchange: Exchange) -> None:
     """End the children; returns when none of them reads from the exchange's request any more."""
     children = exchange.children or ()
     end_children(exchange)
-    while any(child.given is not None and child.given.taking for child in children):
+    while any(child.body_source is not None and child.body_source.taking for child in children):
         await anyio.lowlevel.checkpoint()
 
 

@@ -15,7 +15,7 @@ from ..lifecycle import events as ev
 from ..lifecycle.phases import SUBREQUEST
 from .errors import SubrequestCancelled, UpstreamBusy, UpstreamError, UpstreamTimeout
 from .parent import Exchange, Host
-from .waitable import Pending
+from .waitable import Waitable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
     from ..transport.loop import FutureLatch, Latch
     from .connection.connection import UpstreamConnection
-    from .connection.request_body import Given
+    from .connection.request_body import StreamedBody
     from .pool.client import Client
     from .pool.pool import Pool
-    from .stream import BodyStream
+    from .response import BodyStream
 
 _next_number = itertools.count(1).__next__
 
 OnDone = Callable[["Subrequest"], Any]
 
 
-class Subrequest(Pending[Any]):
+class Subrequest(Waitable[Any]):
     """``await sub``, ``sub.result()``: an UpstreamResponse, with ``stream=True`` a StreamedUpstreamResponse, of a TCP
     framing the message. ``response``, ``status``, ``error``, ``elapsed``, ``timeline`` to look at.
 
@@ -44,7 +44,7 @@ class Subrequest(Pending[Any]):
     # Defaults of the class, not set one by one: most subrequests never change them.
     start = fields = body = b""  # request line, field lines with the empty one, body
     own_host = False  # the fields say Host
-    given: Given | None = None  # a body that comes piece by piece
+    body_source: StreamedBody | None = None  # a body that comes piece by piece
     stream = False  # the answer is there with its head
     may_repeat = True  # sent twice it does no harm, and can be
     response: Any = None
@@ -66,8 +66,8 @@ class Subrequest(Pending[Any]):
     retried = 0
     tried: tuple[Pool, ...] = ()  # who was asked before
     between = False  # two attempts
-    twin: Subrequest | None = None  # the second attempt of a hedge
-    more = False  # there is more to do at its end: it is detached, has a twin, is a second attempt
+    hedge: Subrequest | None = None  # the second attempt of a hedge
+    more = False  # there is more to do at its end: it is detached, has a hedge, is a second attempt
     resent = False  # its connection was dead, and it went out again
     placed = connected = secured = sent = first = ended = 0.0
     deadline = math.inf  # while it waits in line; the sweeper's
@@ -211,7 +211,7 @@ class Subrequest(Pending[Any]):
     def expire(self, now: float) -> None:
         """It has waited too long: UpstreamTimeout, or UpstreamBusy where its own time is not over yet."""
         limits = self.client.limits
-        self.client.leave_line(self)
+        self.client.queue.leave(self)
         if now >= self.until:
             self.fail(self.make_error(UpstreamTimeout, "no connection became free in time", phase="total"))
         else:
@@ -229,7 +229,7 @@ class Subrequest(Pending[Any]):
         if via is not None:
             via.abandon(self.error)
         else:
-            self.client.leave_line(self)
+            self.client.queue.leave(self)
         if self.scope is not None:
             self.scope.cancel()
         if self.host is not None and self.watched and self.response is None:  # else it is held, finished
@@ -242,9 +242,9 @@ class Subrequest(Pending[Any]):
         while watchers:
             watchers.pop()()
         if self.more:
-            self.client.attempts.ended(self)
-            if self.twin is not None:
-                self.twin.cancel()
+            self.client.retries.ended(self)
+            if self.hedge is not None:
+                self.hedge.cancel()
             if self.detached:
                 self.client.detached.ended(self)
 

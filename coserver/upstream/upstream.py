@@ -1,37 +1,59 @@
-"""An upstream: the face that a handler asks through. ``users.get("/u/1")`` starts at once and returns a Subrequest.
+"""``Upstream``: the object that a handler sends subrequests through. ``users.get("/u/1")`` starts one at once.
 
-It belongs to no loop: each loop that serves, or ``async with Upstream(...)``, opens it for itself.
+An Upstream belongs to no loop. Each loop that serves, or that enters ``async with Upstream(...)``, opens it for itself.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from threading import get_ident
 from time import monotonic
 from types import TracebackType
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import anyio
 
+from ..protocol.codecs import choose_codec
+from ..protocol.framing import FRAMINGS, Framing
+from ..protocol.http1_client import choose_response_codec
 from ..transport.loop import Loop
-from .declaring import Configured, Declared, UpstreamOptions
-from .encode import Asking, say
-from .forwarding import Forwardable, ForwardOptions, forwarded
+from .connection.readers import FramedReader, HttpReader
+from .encode import EncodeOptions, Forwardable, ForwardOptions, encode_request, forward_request
 from .gather import Map
+from .limits import UpstreamLimits
 from .member import UpstreamMember
 from .parent import current_host, exchange_of, hand_on, mark_opened
+from .pool.balance import POLICIES, Key
 from .pool.client import Client
 from .subrequest import OnDone, Subrequest
+from .tls import UpstreamTls
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 
-class Options(Asking, total=False):
-    """The keywords of ``get`` and its kin."""
+class UpstreamOptions(TypedDict, total=False):
+    """The keywords of ``Upstream``, except the members and the name."""
 
-    timeout: float
-    detach: bool
-    on_done: OnDone
+    policy: str
+    key: Key | None
+    limits: UpstreamLimits
+    codec: str
+    framing: str | Callable[[int], Framing] | None
+    tls: SSLContext | UpstreamTls | None
+
+
+class ConfigureOptions(TypedDict, total=False):
+    """The keywords of ``configure``. ``limits`` maps names of fields of UpstreamLimits to their new values."""
+
+    members: Sequence[str | UpstreamMember]
+    policy: str | None
+    framing: str | Callable[[int], Framing] | None
+    limits: Mapping[str, Any]
+    tls: UpstreamTls | None
 
 
 class SendOptions(TypedDict, total=False):
@@ -42,23 +64,62 @@ class SendOptions(TypedDict, total=False):
     on_done: OnDone
 
 
-class MapOptions(Options, total=False):
-    """The keywords of ``map``, beside those of ``request``."""
+class RequestOptions(EncodeOptions, total=False):
+    """The keywords of ``request``, ``get`` and the other methods."""
+
+    timeout: float
+    detach: bool
+    on_done: OnDone
+
+
+class MapOptions(RequestOptions, total=False):
+    """The keywords of ``map``: those of ``request``, and the method."""
 
     method: str
 
 
-class Upstream(Declared):
+class Upstream:
     """One or more members that serve the same. ``async with Upstream("http://127.0.0.1:8000") as users:``
 
-    A member is a URL or an ``UpstreamMember``; ``policy`` is a row of POLICIES, ``codec`` as for a server. ``key`` is
-    for "consistent-hash": called with a Subrequest it says what goes to the same member. ``framing``, a row of
-    FRAMINGS or a class like them, is for tcp members; ``tls`` for https ones: an UpstreamTls or an
-    ssl.SSLContext; without it the system's authorities are trusted. Raises ValueError.
+    ``members`` are URLs or ``UpstreamMember`` objects. ``policy`` is a key of POLICIES. ``key``, for the policy
+    "consistent-hash", takes a Subrequest and returns a str or bytes: equal keys go to the same member. ``codec`` is the
+    HTTP parser, as for a server. ``framing``, for tcp members, is a key of FRAMINGS or a class of the same kind.
+    ``tls``, for https members, is an UpstreamTls or an ssl.SSLContext; without it the system's authorities are
+    trusted. Raises ValueError, TypeError.
     """
 
-    def __init__(self, *members: str | UpstreamMember, name: str = "", **options: Unpack[UpstreamOptions]) -> None:
-        super().__init__(*members, name=name, **options)
+    def __init__(
+        self,
+        *members: str | UpstreamMember,
+        name: str = "",
+        policy: str = "round-robin",
+        key: Key | None = None,
+        limits: UpstreamLimits | None = None,
+        codec: str = "auto",
+        framing: str | Callable[[int], Framing] | None = None,
+        tls: SSLContext | UpstreamTls | None = None,
+    ) -> None:
+        if not members:
+            raise ValueError("an upstream has at least one member: Upstream('http://127.0.0.1:8000')")
+        self.members = [
+            member if isinstance(member, UpstreamMember) else UpstreamMember.parse(member) for member in members
+        ]
+        if policy not in POLICIES:
+            raise ValueError(f"policy is one of {', '.join(map(repr, POLICIES))}; got {policy!r}")
+        self.name = name or self.members[0].authority
+        self.policy = policy
+        if key is not None and policy != "consistent-hash":
+            raise ValueError(f"a key is for policy 'consistent-hash'; the policy is {policy!r}")
+        self.key = key
+        self.limits = limits or UpstreamLimits()
+        self.codec = choose_codec(codec)
+        self.framing = _check_framing(framing, self.members)
+        if self.framing is not None and self.limits.check_path:
+            raise ValueError("check_path is for members that speak HTTP: a tcp member cannot be asked for a path")
+        self._own_tls = tls
+        self.tls = _check_tls(tls, self.members)
+        #: The name in the members' certificates, where it is not the one in their addresses.
+        self.server_name = tls.server_name if isinstance(tls, UpstreamTls) else None
         self._clients: dict[int, Client] = {}  # by the thread of their loops
         self._opened: dict[int, int] = {}  # how often, by thread
         self._stack: list[AbstractAsyncContextManager[None]] = []
@@ -68,64 +129,86 @@ class Upstream(Declared):
         return f"<Upstream {self.name!r} {', '.join(member.address for member in self.members)}, {state}>"
 
     def __reduce__(self) -> Any:
-        """To another process, where it is not open yet: as it was declared."""
+        """Pickle the declaration only: in another process the upstream is not open."""
         options = {
             "name": self.name, "policy": self.policy, "key": self.key, "limits": self.limits, "codec": self.codec,
             "framing": self.framing, "tls": self._own_tls,
         }  # fmt: skip
-        return _declared_again, (type(self), tuple(self.members), options)
+        return _declare, (type(self), tuple(self.members), options)
 
-    def configure(self, **given: Unpack[Configured]) -> None:
-        """As of what is declared; RuntimeError while it is open, unless that changes nothing."""
-        before = self.declared()
-        super().configure(**given)
-        if self._clients and self.declared() != before:
-            self.restore(before)
+    def configure(self, **given: Unpack[ConfigureOptions]) -> None:
+        """Change the declaration: the given keywords replace the old values, the rest stays.
+
+        Raises ValueError and TypeError like the constructor; RuntimeError if the upstream is open and anything would
+        change.
+        """
+        policy = given.get("policy") or self.policy
+        changed = Upstream(
+            *(given.get("members") or self.members),
+            name=self.name,
+            policy=policy,
+            key=self.key if policy == "consistent-hash" else None,
+            limits=replace(self.limits, **given.get("limits", {})),
+            codec=self.codec,
+            framing=given.get("framing") or self.framing,
+            tls=given.get("tls") or self._own_tls,
+        )
+        if self._clients and changed._declared() != self._declared():
             raise RuntimeError(f"upstream {self.name!r} is open: it can be changed only before its app starts")
+        self.members, self.policy, self.limits, self.framing, self._own_tls = changed._declared()
+        self.tls, self.server_name = changed.tls, changed.server_name
 
-    # Asking.
+    def _declared(self) -> tuple[Any, ...]:
+        """The values that ``configure`` can change."""
+        return self.members, self.policy, self.limits, self.framing, self._own_tls
 
-    def get(self, target: str, **options: Unpack[Options]) -> Subrequest:
-        """Ask for ``target``, a path with its query; see ``request``."""
+    # Sending subrequests.
+
+    def get(self, target: str, **options: Unpack[RequestOptions]) -> Subrequest:
+        """``request`` with GET. ``target`` is a path, with its query if it has one."""
         return self._start("GET", target, b"", options)
 
-    def head(self, target: str, **options: Unpack[Options]) -> Subrequest:
+    def head(self, target: str, **options: Unpack[RequestOptions]) -> Subrequest:
         """``request`` with HEAD."""
         return self._start("HEAD", target, b"", options)
 
-    def post(self, target: str, **options: Unpack[Options]) -> Subrequest:
+    def post(self, target: str, **options: Unpack[RequestOptions]) -> Subrequest:
         """``request`` with POST."""
         return self._start("POST", target, b"", options)
 
-    def put(self, target: str, **options: Unpack[Options]) -> Subrequest:
+    def put(self, target: str, **options: Unpack[RequestOptions]) -> Subrequest:
         """``request`` with PUT."""
         return self._start("PUT", target, b"", options)
 
-    def patch(self, target: str, **options: Unpack[Options]) -> Subrequest:
+    def patch(self, target: str, **options: Unpack[RequestOptions]) -> Subrequest:
         """``request`` with PATCH."""
         return self._start("PATCH", target, b"", options)
 
-    def delete(self, target: str, **options: Unpack[Options]) -> Subrequest:
+    def delete(self, target: str, **options: Unpack[RequestOptions]) -> Subrequest:
         """``request`` with DELETE."""
         return self._start("DELETE", target, b"", options)
 
-    def request(self, method: str, target: str, **options: Unpack[Options]) -> Subrequest:
-        """Start a request, at once; ``await`` it, or take its ``result()``.
+    def request(self, method: str, target: str, **options: Unpack[RequestOptions]) -> Subrequest:
+        """Start a request at once, and return it: ``await`` it, or call its ``result()``.
 
-        Keywords: params, headers, json, data (a form), content (bytes or str); ``timeout`` in seconds for the whole;
-        ``repeat``: whether it may be sent twice, if its method does not say.
-        Inside a handler it ends with the handler's exchange, unless ``detach``: then ``on_done(subrequest)``, a ``def``
-        or an ``async def``, is called with its outcome. Raises RuntimeError where the upstream is not open,
-        LocalProtocolError for what cannot be sent, TooDeep.
+        Keywords: params, headers, json, data (a form), content (bytes, str, or an iterable of them), stream (settle at
+        the head of the response); ``timeout`` in seconds for the whole; ``repeat``: whether it may be sent twice, where
+        the method does not tell.
+
+        In a handler the subrequest ends with the handler's exchange. With ``detach`` it goes on, and
+        ``on_done(subrequest)``, a ``def`` or an ``async def``, is called at its end.
+
+        Raises RuntimeError if the upstream is not open, LocalProtocolError, TypeError or ValueError for a request that
+        cannot be sent, TooDeep for too many subrequests inside each other.
         """
         return self._start(method, target, b"", options)
 
     def _start(self, method: str, target: str, message: bytes, options: Any) -> Subrequest:
-        """``message``: what a framing has made of it; HTTP makes its own."""
+        """Start a subrequest. ``message`` holds the framed bytes of ``send``; it is empty for HTTP."""
         if self.framing is not None and not message:
             raise RuntimeError(f"upstream {self.name!r} speaks no HTTP: send(message) is how it is asked")
         thread = get_ident()
-        client = self._clients.get(thread) or self._elsewhere()
+        client = self._clients.get(thread) or self._other_client()
         started = monotonic()
         sub = Subrequest(client, method, target, started)
         host = current_host.get()
@@ -135,7 +218,7 @@ class Upstream(Declared):
         if message:
             sub.body, sub.may_repeat = message, False
         else:
-            say(sub, options, b"" if exchange is None else exchange.handed_on or hand_on(exchange, client))
+            encode_request(sub, options, b"" if exchange is None else exchange.handed_on or hand_on(exchange, client))
         sub.until = started + client.limits.total_timeout
         if options:
             if "timeout" in options:
@@ -150,11 +233,11 @@ class Upstream(Declared):
         if client.thread == thread:
             client.begin(sub)
         else:
-            client.begin_from_elsewhere(sub)
+            client.begin_from_thread(sub)
         return sub
 
     def send(self, message: bytes | str, **options: Unpack[SendOptions]) -> Subrequest:
-        """Ask a ``tcp`` upstream: one message out, framed, one back; ``await`` gives its bytes.
+        """Send one framed message to a ``tcp`` upstream; ``await`` gives the bytes of the one that comes back.
 
         Keywords: timeout, detach, on_done (see ``request``). Raises RuntimeError, LocalProtocolError.
         """
@@ -164,30 +247,38 @@ class Upstream(Declared):
         return self._start("SEND", "", framed, options)
 
     def forward(self, request: Forwardable, **options: Unpack[ForwardOptions]) -> Subrequest:
-        """Stream a handler's request to this upstream and its answer back: ``return users.forward(request)``.
+        """Stream a handler's request to this upstream and its response back: ``return users.forward(request)``.
 
-        Hop-by-hop fields go no further, the usual forwarded fields are set. Keywords: target (the request's own if not
-        given), headers (added, or put in the place of the request's), keep_host (the client's Host, not the member's),
-        timeout (until the answer's head). In a route with ``stream=True`` nothing of the body is kept. A client that
-        leaves cancels it.
+        Hop-by-hop fields are dropped (RFC 9110 §7.6.1), the usual forwarded fields are set. Keywords: target (default:
+        the request's own), headers (added; they replace fields of the same name), keep_host (send the client's Host
+        instead of the member's), timeout in seconds (until the head of the response). In a route with ``stream=True``
+        the body is never in memory as a whole. A client that leaves cancels the subrequest.
         """
-        method, target, asked = forwarded(request, options)
+        method, target, asked = forward_request(request, options)
         return self._start(method, target, b"", asked)
 
     def map(
         self, targets: Iterable[str], *, limit: int = 8, as_completed: bool = False, **options: Unpack[MapOptions]
     ) -> Map:
-        """Ask for many without starting all: ``async for answer in users.map(targets)``; in a ``def``, ``for``.
+        """Send many requests, a few at a time: ``async for answer in users.map(targets)``; in a ``def``, ``for``.
 
-        At most ``limit`` are under way or wait to be taken. In the order of ``targets``, or with ``as_completed`` as
-        they come. Keywords: method, and those of ``request``. The first failure is raised where its answer would be,
-        and ends it. Raises ValueError.
+        At most ``limit`` subrequests are under way or wait to be taken. Answers come in the order of ``targets``; with
+        ``as_completed``, in the order of their completion. Keywords: method, and those of ``request``. The first
+        failure is raised in the place of its answer, and ends the iteration. Raises ValueError for a limit below 1.
         """
         return Map(self, targets, limit, as_completed, options)
 
     def client_of(self, thread: int) -> Client | None:
-        """What works for it on the loop of that thread; from any thread."""
+        """The client on the loop of that thread, None if there is none. From any thread."""
         return self._clients.get(thread)
+
+    def reader(self) -> Callable[[], Any]:
+        """The factory that makes the reader of each connection."""
+        if self.framing is not None:
+            framing, size = self.framing, self.limits.body_size
+            return lambda: FramedReader(framing(size))
+        make, limits = choose_response_codec(self.codec), self.limits.response
+        return lambda: HttpReader(make, limits)
 
     # Opening.
 
@@ -204,10 +295,10 @@ class Upstream(Declared):
 
     @asynccontextmanager
     async def opened(self, grace: float = math.inf) -> AsyncIterator[None]:
-        """Open on this loop during the block; at its end the rest of what is under way is cancelled.
+        """Open the upstream on this loop during the block; at its end, cancel the subrequests under way.
 
-        Detached subrequests that stand alone are waited for, ``grace`` seconds; a handler's are its server's to drain.
-        Several may do so at once: they share what the first has opened.
+        Detached subrequests of no exchange get ``grace`` seconds to end first; those of an exchange are waited for by
+        the drain of its server. Blocks may overlap: they share the client that the first has opened.
         """
         thread = get_ident()
         if thread in self._clients:
@@ -226,7 +317,7 @@ class Upstream(Declared):
             try:
                 yield
             except Exception as error:
-                failure = error  # the block's own, raised below: a task group would wrap it in an ExceptionGroup
+                failure = error  # of the block; raised below, since a task group would wrap it in an ExceptionGroup
             finally:
                 await self._leave(thread, grace)
                 tasks.cancel_scope.cancel()
@@ -245,8 +336,8 @@ class Upstream(Declared):
             del self._clients[thread], self._opened[thread]
             client.close()
 
-    def _elsewhere(self) -> Client:
-        """In a thread without a loop of its own, or on a loop that has not opened it: the one opened last."""
+    def _other_client(self) -> Client:
+        """The client that was opened last, for a thread without a loop or a loop that has not opened this upstream."""
         for client in reversed(list(self._clients.values())):
             return client
         raise RuntimeError(
@@ -265,5 +356,41 @@ def _detach(sub: Subrequest, detach: bool | None, on_done: OnDone | None) -> Non
     sub.client.detached.begin(sub)
 
 
-def _declared_again(kind: type[Upstream], members: tuple[UpstreamMember, ...], options: dict[str, Any]) -> Upstream:
+def _declare(kind: type[Upstream], members: tuple[UpstreamMember, ...], options: dict[str, Any]) -> Upstream:
     return kind(*members, **options)
+
+
+def _check_framing(framing: Any, members: Sequence[UpstreamMember]) -> Callable[[int], Framing] | None:
+    """The class of the framing, called once for each connection; None for HTTP members. Raises ValueError."""
+    tcp = {member.scheme == "tcp" for member in members}
+    if len(tcp) > 1:
+        raise ValueError("the members of an upstream speak the same: all of them tcp, or none")
+    if True not in tcp:
+        if framing is not None:
+            raise ValueError("a framing is for tcp members, 'tcp://127.0.0.1:9000'")
+        return None
+    if framing is None:
+        raise ValueError(f"tcp members need a framing: {', '.join(map(repr, FRAMINGS))}, or a class like them")
+    if isinstance(framing, str):
+        if framing not in FRAMINGS:
+            raise ValueError(f"framing is one of {', '.join(map(repr, FRAMINGS))}, or a class; got {framing!r}")
+        return FRAMINGS[framing]
+    made: Callable[[int], Framing] = framing
+    return made
+
+
+def _check_tls(tls: SSLContext | UpstreamTls | None, members: Sequence[UpstreamMember]) -> SSLContext | None:
+    """The TLS context for https members, None if there are none. Raises ValueError, TypeError."""
+    if not any(member.scheme == "https" for member in members):
+        if tls is not None:
+            raise ValueError("tls is for https members, 'https://users.example'")
+        return None
+    if isinstance(tls, UpstreamTls):
+        return tls.load()
+    import ssl  # takes 10 ms: only for https
+
+    if tls is None:
+        return ssl.create_default_context()
+    if not isinstance(tls, ssl.SSLContext):
+        raise TypeError(f"tls is an UpstreamTls or an ssl.SSLContext; got {tls!r}")
+    return tls

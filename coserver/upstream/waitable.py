@@ -22,7 +22,7 @@ from ..transport.loop import FutureLatch, Latch, poster
 T = TypeVar("T")
 
 
-class Pending(Generic[T]):
+class Waitable(Generic[T]):
     """``thread`` is its own loop's, 0 for one without a loop. Subclasses say what it comes to, and how it is given up.
 
     ``awaited``: somebody has asked for the outcome.

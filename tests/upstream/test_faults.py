@@ -438,7 +438,7 @@ async def test_random_cancellations() -> None:
         assert (await users.get("/")).body == b"ok"
         pool = pool_of(users)
         assert pool.open == len(pool.idle) == len(pool.connections)
-        assert not pool.line
+        assert not pool.queue
         await until(lambda: server.open == pool.open)
 
 

@@ -312,4 +312,4 @@ def _upstream(policy: str, client: Any) -> UpstreamState:
         )
         for pool in client.all_pools
     ]  # fmt: skip
-    return UpstreamState(name=client.name, policy=policy, waiting=len(client.line), members=tuple(members))
+    return UpstreamState(name=client.name, policy=policy, waiting=len(client.queue), members=tuple(members))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ...protocol.responses import has_body
-from ...upstream.forwarding import end_to_end
+from ...upstream.encode import end_to_end
 from ...upstream.response import StreamedUpstreamResponse, UpstreamResponse
 from ..identity import host_of
 

@@ -1,69 +1,140 @@
-"""One connection to a member: connect, then (send a request, read its answer)*, then close.
+"""One connection to a member: connect, then (send a request, read its response)*, then close.
 
-The poller calls ``readable``; nothing here waits but what connects and what sends more than the socket takes at once.
-A connection never goes back to its pool half read. How it goes wrong is ``ending.py``.
+The poller calls ``readable``, the sweeper ``expire``. Nothing here waits except for two tasks: the one that connects,
+and the one that sends more than the socket takes at once. A connection never returns to its pool half read.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from ...protocol.errors import RemoteProtocolError
 from ...transport.stream import RECEIVE_SIZE
-from ..errors import UpstreamProtocolError
-from ..response import StreamedUpstreamResponse
-from ..stream import BodyStream
-from .connecting import connect
-from .dial import Wire
-from .ending import BODY, CLOSED, FIRST_BYTE, IDLE, SEND, TLS, Ending
-from .readers import HttpReader
+from ..errors import UpstreamConnectError, UpstreamError, UpstreamProtocolError, UpstreamTimeout
+from ..response import BodyStream, StreamedUpstreamResponse
+from .dial import Wire, dial, start_tls
+from .readers import HttpReader, Reader
 from .request_body import send_rest
 
 if TYPE_CHECKING:
+    from ..pool.client import Client
+    from ..pool.pool import Pool
     from ..subrequest import Subrequest
 
+log = logging.getLogger("coserver.upstream")
+
+# The phases, by the names that ``UpstreamTimeout.phase`` has for them.
+CONNECT, TLS, SEND, FIRST_BYTE, BODY, IDLE, CLOSED = "connect", "tls", "send", "first byte", "body", "idle", "closed"
+
+#: For each phase the limit behind its deadline, and the text of the error.
+_LATE = {
+    CONNECT: ("connect_timeout", "no connection"),
+    TLS: ("tls_timeout", "no end of the TLS handshake"),
+    SEND: ("send_timeout", "nothing of the request was taken"),
+    FIRST_BYTE: ("first_byte_timeout", "no first byte of an answer"),
+    BODY: ("between_timeout", "nothing more of the answer"),
+}
 _ANY_SIZE = 1 << 63
 
 
-class UpstreamConnection(Ending):
-    """``sub`` is whom it works for, None while it is idle. The sweeper looks at ``deadline``."""
+class UpstreamConnection:
+    """``sub`` is the subrequest under way, None while the connection is idle. ``deadline`` is that of the phase."""
 
-    __slots__ = ()
+    __slots__ = (
+        "_body", "_fd", "_limits", "_reader", "_recv", "_sending", "_wire", "born", "client", "deadline",
+        "phase", "pool", "scope", "send", "sub", "uses",
+    )  # fmt: skip
+
+    def __init__(self, client: Client, pool: Pool) -> None:
+        self.client = client
+        self.pool = pool
+        self._limits = client.limits
+        self._reader: Reader = client.make_reader()
+        self._wire: Wire | None = None
+        self._recv: Callable[[int], bytes]  # the wire's two methods, once there is one
+        self.send: Callable[[Any], int]
+        self._fd = -1
+        self.scope: anyio.CancelScope | None = None  # around the task that connects or sends
+        self._sending = False
+        self._body: BodyStream | None = None  # of a streamed response
+        self.sub: Subrequest | None = None
+        self.phase = CONNECT
+        self.uses = 0
+        self.born = monotonic()
+        self.deadline = math.inf
+        pool.connections.add(self)
+        client.sweeper.add(self)
 
     def __repr__(self) -> str:
         return f"<UpstreamConnection {self.pool.address} {self.phase}, {self.uses} served>"
 
-    # In order of life.
+    # Connecting.
 
     def connect(self, sub: Subrequest) -> None:
-        """Begin to connect, for ``sub``."""
+        """Begin to connect, in order to send ``sub``."""
         self.sub = sub
         sub.via = self
         sub.placed = self.born
         sub.attempts += 1
         self.deadline = min(self.born + self._limits.connect_timeout, sub.until)
-        self.client.spawn(connect, self)
+        self.client.spawn(self._connect)
 
-    def connected(self) -> None:
-        """The socket is; TLS comes next, if it comes."""
+    async def _connect(self) -> None:
+        """Dial and call ``ready`` or ``fail``. A task of the client's group: it never raises."""
+        # The task makes the scope itself: ``spawn`` may be called by the loop, outside any task.
+        with anyio.CancelScope() as self.scope:
+            if self.sub is None:
+                return
+            client, pool = self.client, self.pool
+            try:
+                if not pool.addresses and pool.name is not None:
+                    await pool.name.answered()
+                    if self.sub is None:
+                        return  # the look-up has given ``sub`` to one of the members that it found
+                sock = await dial(pool.addresses, client.loop)
+                wire: Wire = sock
+                if client.tls is not None and pool.member.scheme == "https":
+                    self._socket_connected()
+                    wire = await start_tls(sock, client.loop, client.tls, client.server_name or pool.member.name)
+            except OSError as error:
+                if pool.addresses and pool.name is not None:
+                    pool.name.doubt()
+                self.fail(UpstreamConnectError, f"cannot connect: {error.strerror or error}", error)
+            except anyio.BrokenResourceError as error:  # TLS
+                self.fail(UpstreamConnectError, f"cannot connect: {error}", error)
+            except Exception as error:
+                log.exception("%r: internal error", self)
+                self.fail(UpstreamConnectError, f"internal error: {error!r}", error)
+            else:
+                self.scope = None
+                try:
+                    self._ready(wire)
+                except OSError as error:  # the system watches no more descriptors (epoll_ctl(2): ENOSPC, ENOMEM)
+                    self.fail(UpstreamConnectError, f"cannot watch it: {error.strerror or error}", error)
+
+    def _socket_connected(self) -> None:
+        """Enter phase TLS: the TCP connection stands, the handshake begins."""
         self.phase = TLS
         sub = self.sub
         if sub is not None:
             sub.connected = now = monotonic()
             self.deadline = min(now + self._limits.tls_timeout, sub.until)
 
-    def ready(self, wire: Wire) -> None:
-        """The wire is there: take it and send what it was made for, unless that was given up in the same turn."""
+    def _ready(self, wire: Wire) -> None:
+        """Take the finished wire and send the subrequest, unless that was given up in the same turn of the loop."""
         sub = self.sub
         if sub is None or self.phase is CLOSED:
             wire.close()
             return
         self._wire = wire
-        self._recv: Callable[[int], bytes] = wire.recv
-        self.send: Callable[[Any], int] = wire.send
+        self._recv = wire.recv
+        self.send = wire.send
         self._fd = wire.fileno()
         self.client.poller.read(self._fd, self.readable)
         now = monotonic()
@@ -73,8 +144,10 @@ class UpstreamConnection(Ending):
             sub.connected = now
         self.begin(sub, now, fresh=True)
 
+    # Sending.
+
     def alive(self) -> bool:
-        """Whether the member has left it alone: worth a look for what may not be repeated."""
+        """Whether the idle socket is still open and silent. One ``recv``: for requests that may not be repeated."""
         try:
             self._recv(1)
         except BlockingIOError:
@@ -84,7 +157,7 @@ class UpstreamConnection(Ending):
         return False
 
     def begin(self, sub: Subrequest, now: float, *, fresh: bool = False) -> None:
-        """Send ``sub``; on an idle connection, or on the ``fresh`` one that was made for it."""
+        """Send ``sub``, on an idle connection or on the ``fresh`` one that was opened for it."""
         if not fresh:
             self.sub = sub
             sub.via = self
@@ -100,7 +173,7 @@ class UpstreamConnection(Ending):
         except OSError as error:
             self.broken(error)
             return
-        if sent < len(data) or sub.given is not None:
+        if sent < len(data) or sub.body_source is not None:
             self._sending = True
             self.phase = SEND
             self.deadline = min(now + self._limits.send_timeout, sub.until)
@@ -111,8 +184,8 @@ class UpstreamConnection(Ending):
         deadline = now + self._limits.first_byte_timeout
         self.deadline = deadline if deadline < sub.until else sub.until
 
-    def all_sent(self, sub: Subrequest) -> None:
-        """The task that sent the rest has done so, or has been told to stop."""
+    def sender_ended(self, sub: Subrequest) -> None:
+        """Note the end of the sending task: it has sent the rest, or was told to stop."""
         self._sending = False
         self.scope = None
         if self.phase is CLOSED and self._wire is not None:
@@ -123,12 +196,14 @@ class UpstreamConnection(Ending):
             self.deadline = min(now + self._limits.first_byte_timeout, sub.until)
 
     async def wait_writable(self) -> None:
-        """Until the socket takes more."""
+        """Wait until the socket takes more."""
         assert self._wire is not None
         await self.client.loop.wait_writable(self._wire)
 
+    # Receiving.
+
     def readable(self) -> None:
-        """The poller: there is something to read, or the end."""
+        """Read what has come, or the end of the stream. Called by the poller."""
         try:
             data = self._recv(RECEIVE_SIZE)
         except BlockingIOError:
@@ -138,14 +213,14 @@ class UpstreamConnection(Ending):
             return
         sub = self.sub
         if sub is None:
-            self.close()  # the member closed an idle connection, or said what nobody asked for
+            self.close()  # the member closed an idle connection, or sent bytes that answer nothing
             return
         try:
             if data:
                 done = self._reader.receive(data)
             else:
                 if self._is_stale(sub):
-                    self._again(sub)
+                    self._resend(sub)
                     return
                 self._reader.end()
                 done = True
@@ -155,7 +230,7 @@ class UpstreamConnection(Ending):
         now = monotonic()
         if not sub.first:
             sub.first = now
-            self.pool.took(now - sub.placed)
+            self.pool.note_latency(now - sub.placed)
         if sub.stream:
             self._stream(sub, done, now)
         elif done:
@@ -165,7 +240,7 @@ class UpstreamConnection(Ending):
             self.deadline = min(now + self._limits.between_timeout, sub.until)
 
     def _stream(self, sub: Subrequest, done: bool, now: float) -> None:
-        """Some of a streamed answer has come: its head settles the subrequest, its body goes on."""
+        """Pass on a part of a streamed response: its head settles the subrequest, its body goes on."""
         reader, body = self._reader, self._body
         assert isinstance(reader, HttpReader)
         self.phase = BODY
@@ -174,7 +249,7 @@ class UpstreamConnection(Ending):
             if head is None:
                 self.deadline = min(now + self._limits.between_timeout, sub.until)
                 return
-            sub.until = math.inf  # whoever takes the body has all the time that it takes
+            sub.until = math.inf  # the reader of the body has all the time that it needs
             body = self._body = sub.body_stream = BodyStream(sub, self)
             sub.finish(StreamedUpstreamResponse(head, body), now)
         self.deadline = now + self._limits.between_timeout
@@ -192,11 +267,12 @@ class UpstreamConnection(Ending):
             self.client.attempt_ended(sub, self.pool, None, head.status)
 
     def pause(self) -> None:
-        """Read no more for now; the member waits, and nothing is its fault."""
+        """Stop reading for now: the body's buffer is full. The member has to wait and is not to blame."""
         self.client.poller.pause(self._fd)
         self.deadline = monotonic() + self._limits.take_timeout
 
     def resume(self) -> None:
+        """Read again after ``pause``."""
         if self.phase is CLOSED:
             return
         self.deadline = monotonic() + self._limits.between_timeout
@@ -206,7 +282,7 @@ class UpstreamConnection(Ending):
             self.broken(error)
 
     def _finish(self, sub: Subrequest, now: float) -> None:
-        """The answer is whole: the connection is free before anybody is told."""
+        """Settle the subrequest with its whole response. The connection is free before anybody is woken."""
         answer = self._reader.answer()
         self._free(sub, now)
         client, pool, status = self.client, self.pool, getattr(answer, "status", 0)
@@ -215,7 +291,7 @@ class UpstreamConnection(Ending):
         sub.finish(answer, now)
 
     def _free(self, sub: Subrequest, now: float) -> None:
-        """Back to the pool, or closed."""
+        """Return to the pool, or close if this connection must not be used again."""
         reader, limits = self._reader, self._limits
         self.sub = None
         self.uses += 1
@@ -226,8 +302,119 @@ class UpstreamConnection(Ending):
             return
         patience, told = limits.idle_timeout, reader.patience
         if told is not None:
-            patience = min(patience, told - 1)  # a second for what is on the way
+            patience = min(patience, told - 1)  # one second for a request that is on its way
         self.phase = IDLE
         deadline = now + patience
         self.deadline = deadline if deadline < worn_out else worn_out
         self.pool.give_back(self)
+
+    # Ends.
+
+    def close(self, *, hand_on: bool = True) -> None:
+        """Close the socket and leave the pool; a second call does nothing. The caller settles the subrequest.
+
+        ``hand_on``: the free place may go to the first in the queue.
+        """
+        if self.phase is CLOSED:
+            return
+        was_idle = self.phase is IDLE
+        self.phase = CLOSED
+        self.client.sweeper.discard(self)
+        self._reader.close()
+        wire = self._wire
+        if wire is not None:
+            self.client.poller.forget(self._fd)
+            if self.scope is None:  # otherwise the sending task closes it, after its wait has ended
+                wire.close()
+        if self.scope is not None:
+            self.scope.cancel()
+        if was_idle and hand_on:
+            try:
+                self.pool.idle.remove(self)
+            except ValueError:
+                pass
+        self.pool.connection_closed(self, hand_on=hand_on)
+
+    def release_unsent(self) -> Subrequest | None:
+        """Close because the member leaves, and return the subrequest if nothing of it was sent; else None."""
+        sub = self.sub
+        if sub is None or self.phase not in (CONNECT, TLS):
+            return None
+        self.sub = None
+        sub.attempts -= 1
+        self.close(hand_on=False)
+        return sub
+
+    def expire(self, now: float) -> None:
+        """End the phase that has passed its deadline. Called by the sweeper."""
+        sub, limits = self.sub, self._limits
+        if sub is None:
+            self.close()
+            return
+        if self._body is not None and self._body.paused:
+            what = f"nobody took the body for {limits.take_timeout:.3g} s"
+            self.abandon(sub.make_error(UpstreamTimeout, what, phase="take"))
+            return
+        if now >= sub.until:
+            self.fail(UpstreamTimeout, f"no whole answer in {sub.until - sub.started:.3g} s", phase="total")
+            return
+        limit, what = _LATE[self.phase]
+        self.fail(UpstreamTimeout, f"{what} in {getattr(limits, limit):.3g} s ({limit})", phase=self.phase)
+
+    def broken(self, error: OSError) -> None:
+        """Handle an error of the socket: the member is gone."""
+        sub = self.sub
+        if sub is None:
+            self.close()
+        elif self._is_stale(sub):
+            self._resend(sub)
+        else:
+            self.fail(UpstreamProtocolError, f"the connection broke: {error.strerror or error}", error)
+
+    def request_body_failed(self, sub: Subrequest, error: BaseException) -> None:
+        """The caller's body iterator raised: fail the subrequest, blame no member."""
+        if self.sub is sub:
+            self.abandon(error)
+            if not sub.done:
+                sub.fail(error)
+
+    def abandon(self, error: BaseException) -> None:
+        """Close before the response is whole: nobody wants the rest. A later read of the body raises ``error``."""
+        body, self._body = self._body, None
+        self.sub = None
+        self.close()
+        if body is not None:
+            body.end(error)
+
+    def _is_stale(self, sub: Subrequest) -> bool:
+        """Whether the member closed a kept connection just as the request went out, which no side can prevent."""
+        return bool(self.uses) and not self._reader.begun and not sub.resent and sub.may_repeat
+
+    def _resend(self, sub: Subrequest) -> None:
+        """Send ``sub`` again on a new connection in this one's place. Another idle one might be as dead."""
+        sub.resent = True
+        sub.via = self.sub = None
+        pool = self.pool
+        self.close(hand_on=False)
+        if pool.leaving:
+            self.client.place_first([sub])
+            return
+        pool.open += 1
+        self.client.connect(pool, sub)
+
+    def fail(
+        self, kind: type[UpstreamError], reason: str, cause: BaseException | None = None, *, phase: str = ""
+    ) -> None:
+        """Close, and end the attempt with an error of ``kind``. The client may try again at another member."""
+        sub, self.sub = self.sub, None
+        body, self._body = self._body, None
+        self.close()
+        if sub is None:
+            return
+        error = sub.make_error(kind, reason, phase=phase) if phase else sub.make_error(kind, reason)
+        error.__cause__ = cause
+        self.client.attempt_ended(sub, self.pool, error, 0)
+        if body is not None:
+            body.end(error)
+        elif not sub.done:
+            self.client.attempt_failed(sub, error)

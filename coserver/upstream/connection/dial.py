@@ -1,4 +1,4 @@
-"""From a member's address to what a connection sends through and reads from: a socket, or one under TLS."""
+"""Dialling: from a member's addresses to a ``Wire``, which is a connected socket or one under TLS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class Wire(Protocol):
-    """What never waits: ``recv`` and ``send`` raise BlockingIOError instead, and OSError when the member is gone."""
+    """A non-blocking socket, plain or under TLS.
+
+    ``recv`` and ``send`` raise BlockingIOError instead of waiting, and OSError when the member is gone.
+    """
 
     def recv(self, size: int, /) -> bytes: ...
 
@@ -29,7 +32,7 @@ class Wire(Protocol):
 
 
 async def dial(addresses: Addresses, loop: Loop) -> Socket:
-    """Connected to the first of the addresses that answers. Raises OSError: none does."""
+    """Connect to the first address that answers. Raises OSError if none does."""
     failure = OSError(errno.EADDRNOTAVAIL, "it has no address")
     for family, address in addresses:
         try:
@@ -39,10 +42,10 @@ async def dial(addresses: Addresses, loop: Loop) -> Socket:
     raise failure
 
 
-async def secured(sock: Socket, loop: Loop, tls: SSLContext, name: str) -> Wire:
-    """The socket under TLS, with the member that ``name`` says; it is closed if that fails.
+async def start_tls(sock: Socket, loop: Loop, tls: SSLContext, name: str) -> Wire:
+    """Do the TLS handshake with the member called ``name``; the socket is closed if that fails.
 
-    Raises BrokenResourceError: its certificate, its versions; OSError.
+    Raises BrokenResourceError for a certificate or a version that does not do, and OSError.
     """
     from .tls_wire import TlsWire
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("coserver.upstream")
 
 
-class Given:
+class StreamedBody:
     """A body that is given piece by piece. ``length`` None: it goes out in chunks. ``taking``: it is being read."""
 
     __slots__ = ("length", "pieces", "sent", "taking")
@@ -68,19 +68,19 @@ class _WireBroke(Exception):
 async def send_rest(connection: UpstreamConnection, sub: Subrequest, rest: memoryview) -> None:
     """Send ``rest``, then the body's pieces if it has any."""
     if connection.sub is not sub:
-        connection.all_sent(sub)
+        connection.sender_ended(sub)
         return
     with anyio.CancelScope() as connection.scope:
         try:
             await _send(connection, sub, rest)
         finally:
-            connection.all_sent(sub)
+            connection.sender_ended(sub)
 
 
 async def _send(connection: UpstreamConnection, sub: Subrequest, rest: memoryview) -> None:
     try:
         await _send_all(connection, sub, rest)
-        given = sub.given
+        given = sub.body_source
         if given is not None:
             given.taking = True
             try:
@@ -97,10 +97,10 @@ async def _send(connection: UpstreamConnection, sub: Subrequest, rest: memoryvie
     except BaseException as error:  # the caller's own: what its body raised, or yielded
         if is_cancellation(error):
             raise
-        connection.give_up(sub, error)
+        connection.request_body_failed(sub, error)
 
 
-async def _send_async(connection: UpstreamConnection, sub: Subrequest, given: Given) -> None:
+async def _send_async(connection: UpstreamConnection, sub: Subrequest, given: StreamedBody) -> None:
     pieces: Any = given.pieces
     try:
         async for piece in pieces:
@@ -111,7 +111,7 @@ async def _send_async(connection: UpstreamConnection, sub: Subrequest, given: Gi
                 await pieces.aclose()
 
 
-def _send_in_worker(connection: UpstreamConnection, sub: Subrequest, given: Given) -> None:
+def _send_in_worker(connection: UpstreamConnection, sub: Subrequest, given: StreamedBody) -> None:
     """A whole iterator in one worker: a generator must not change its greenlet halfway."""
     pieces: Any = given.pieces
     try:

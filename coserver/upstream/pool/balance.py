@@ -53,7 +53,7 @@ class RoundRobin:
         current[best] -= total
         return best
 
-    def told(self, pool: Pool, sub: Subrequest, error: UpstreamError | None) -> None:
+    def attempt_ended(self, pool: Pool, sub: Subrequest, error: UpstreamError | None) -> None:
         weight, now = pool.member.weight, self._effective.get(pool)
         if now is None or (error is None and now == weight):
             return
@@ -97,7 +97,7 @@ class PeakEwma:
         now = monotonic()
         return one if self._load(one, now) <= self._load(other, now) else other
 
-    def told(self, pool: Pool, sub: Subrequest, error: UpstreamError | None) -> None:
+    def attempt_ended(self, pool: Pool, sub: Subrequest, error: UpstreamError | None) -> None:
         """Note its seconds, from the taking of a connection to the first byte."""
         if pool not in self._seen:
             return

@@ -1,6 +1,6 @@
-"""An upstream on one loop: its pools, the line before them, and the tasks of what is slow.
+"""An upstream on one loop: its members' pools, the queue before them, and the tasks that wait.
 
-``begin`` starts a subrequest, at once and without waiting: on an idle connection, on a new one, or in line.
+``Client.place`` decides where a subrequest goes: to an idle connection, to a new one, or into the queue.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from anyio.abc import TaskGroup
 from ...transport.loop import Loop, latches, poster
 from ..connection.connection import UpstreamConnection
 from ..connection.readers import Reader
-from ..encode import say
+from ..encode import encode_request
 from ..errors import SubrequestCancelled, UpstreamBusy, UpstreamError
 from ..subrequest import Subrequest
 from .balance import POLICIES, client_address
 from .detach import Detached
 from .health import check
 from .hold import Holds
-from .line import Line
 from .members import Members
-from .pool import Pool
-from .retry import Attempts
+from .pool import Pool, PoolQueue
+from .retry import Retries
 
 if TYPE_CHECKING:
     from ..upstream import Upstream
@@ -36,7 +35,7 @@ log = logging.getLogger("coserver.upstream")
 
 
 class Client:
-    """Made on the loop that it is for; ``tasks`` is where what waits has its tasks."""
+    """Made on the loop that it works on. ``tasks`` is the group for the tasks of its subrequests and members."""
 
     def __init__(self, upstream: Upstream, tasks: TaskGroup) -> None:
         self.name = upstream.name
@@ -51,17 +50,17 @@ class Client:
         self._post = poster()
         self.latch = latches()
         self.closed = False
-        self.line = Line()
+        self.queue = PoolQueue(self.sweeper)
         self.key = upstream.key or client_address
-        self.attempts = Attempts(self)
+        self.retries = Retries(self)
         self._members = Members(self, upstream.members, POLICIES[upstream.policy])
         self.members_changed()
         self._tasks = tasks
-        # What runs for a subrequest must not see, nor keep alive, what its handler has set.
+        # Tasks must neither see nor keep alive the context variables that a handler has set.
         self._context = copy_context()
         self.holds = Holds(self)
         self.detached = Detached(self)
-        self._coming: dict[Subrequest, None] = {}  # from other threads
+        self._coming: dict[Subrequest, None] = {}  # begun in other threads, not yet on this loop
         for name in self._members.names:
             tasks.start_soon(name.keep)
         if self.limits.check_path:
@@ -72,16 +71,16 @@ class Client:
 
     @property
     def pools(self) -> Sequence[Pool]:
-        """Those of who may be asked."""
+        """The pools of all members that may be asked."""
         return self._members.pools
 
     @property
     def all_pools(self) -> Sequence[Pool]:
-        """With those who have left, as long as something of theirs is under way. From any thread."""
+        """``pools``, and those of members that have left and still have requests under way. From any thread."""
         return (*self._members.pools, *self._members.leaving)
 
     def begin(self, sub: Subrequest) -> None:
-        """Start it, or have it wait."""
+        """Start a subrequest without waiting; a gate may hold it first."""
         if self.closed:
             sub.cancel()
             return
@@ -92,10 +91,10 @@ class Client:
         else:
             self.holds.hold(sub, event, lambda: self.place(sub))
 
-    def begin_from_elsewhere(self, sub: Subrequest) -> None:
-        """Start it from another thread. Raises RuntimeError if it is closed."""
+    def begin_from_thread(self, sub: Subrequest) -> None:
+        """Start a subrequest from another thread. Raises RuntimeError if this client is closed."""
         self._coming[sub] = None
-        if not self.closed:  # else ``close`` has not seen it, or has cancelled it
+        if not self.closed:  # otherwise ``close`` has cancelled it, or came before it
             try:
                 self.post(self._come, sub)
                 return
@@ -110,118 +109,113 @@ class Client:
             self.begin(sub)
 
     def place(self, sub: Subrequest) -> None:
-        """Give it a connection, or a place in line."""
+        """Send the subrequest on a connection, or queue it. There are three cases:
+
+        1. *Idle*: the chosen member has an idle connection. ``Pool.take`` sends on the one that was used last.
+        2. *New*: it has none, but fewer than ``max_connections``. ``Pool.take`` opens one.
+        3. *Queued*: every member is full. ``PoolQueue`` keeps it for ``pool_timeout`` seconds; where ``waiting``
+           subrequests are queued already it fails with UpstreamBusy.
+
+        ``Members.choose`` picks the member for cases 1 and 2. The head of the queue is served by ``Pool.give_back``
+        when a connection becomes free, by ``Pool.connection_closed`` when one ends, and by ``serve_queue`` when
+        members come or come back.
+        """
         if sub.done:
             return
         pool = self._only
         if pool is None:
             try:
                 pool = self._members.choose(sub)
-            except Exception as error:  # of the user's own ``key``: it is for whoever asked, in whichever thread
+            except Exception as error:  # raised by the user's ``key``: the caller gets it, in whichever thread
                 sub.fail(error)
                 return
-            if self.attempts.hedges:
-                self.attempts.watch(sub)
+            if self.retries.hedges:
+                self.retries.watch(sub)
         elif not pool.idle and pool.open >= pool.most:
             pool = None
         if pool is not None:
             pool.take(sub)
-        elif len(self.line) >= self.limits.waiting:
-            sub.fail(sub.make_error(UpstreamBusy, f"{len(self.line)} requests wait for a connection already"))
+        elif len(self.queue) >= self.limits.waiting:
+            sub.fail(sub.make_error(UpstreamBusy, f"{len(self.queue)} requests wait for a connection already"))
         else:
-            sub.deadline = min(monotonic() + self.limits.pool_timeout, sub.until)
-            self.line.join(sub)
-            self.sweeper.add(sub)
+            self.queue.join(sub, min(monotonic() + self.limits.pool_timeout, sub.until))
 
     def place_first(self, subs: Iterable[Subrequest]) -> None:
-        """Their member has left before anything of them was sent: they are the next to be served."""
+        """Queue subrequests before all others: their member has left before anything of them was sent."""
         until = monotonic() + self.limits.pool_timeout
         for sub in sorted(subs, key=lambda one: one.started, reverse=True):
             sub.begin_again()
             if sub.silent:
-                sub.cancel()  # a check, of one that nobody asks any more
+                sub.cancel()  # a check of the member that has left
                 continue
-            sub.deadline = min(until, sub.until)
-            self.line.join_first(sub)
-            self.sweeper.add(sub)
-        self.serve_line()
+            self.queue.join_first(sub, min(until, sub.until))
+        self.serve_queue()
+
+    def serve_queue(self) -> None:
+        """Serve the queue after members became available."""
+        while self.queue and not self.closed:
+            pool = self._members.choose(self.queue.first())
+            if pool is None:
+                return
+            pool.take(self.queue.pop())
 
     def members_changed(self) -> None:
-        """Others may be asked now."""
-        #: Nothing is to be chosen, nor looked at again.
-        self._only = None if self.attempts.hedges else self._members.only
-        #: Whether it is to be told of plain answers too; most have no use for that.
-        self.learns = self.attempts.hedges or self._members.told is not None
+        """Work out what depends on the members and their number."""
+        #: The only pool, if there is nothing to choose, and no hedge to prepare.
+        self._only = None if self.retries.hedges else self._members.only
+        #: Whether ordinary answers count too, for hedges or the policy.
+        self.learns = self.retries.hedges or self._members.attempt_ended is not None
 
-    def gone(self, pool: Pool) -> None:
-        """A member that left has nothing under way any more."""
+    def member_gone(self, pool: Pool) -> None:
+        """Forget a member that left: its last connection has ended."""
         self._members.gone(pool)
 
     def choose_other(self, sub: Subrequest) -> Pool | None:
-        """For a second attempt beside the first."""
+        """Choose the pool for a hedge, which runs beside the first attempt."""
         return self._members.choose_other(sub)
 
-    def serve_line(self) -> None:
-        """Members have come, or come back: whoever waits, and can be served now, is."""
-        while self.line and not self.closed:
-            pool = self._members.choose(self.line.peek())
-            if pool is None:
-                return
-            sub = self.line.first()
-            self.left_line(sub)
-            pool.take(sub)
-
     def check(self, pool: Pool) -> Subrequest | None:
-        """Ask a member how it is; None if it is busy on all of its connections."""
+        """Send a health check to a member. None if all of its connections are busy."""
         if not pool.has_room or self.closed:
             return None
         now = monotonic()
         sub = Subrequest(self, "GET", self.limits.check_path, now)
-        say(sub, {}, b"")
+        encode_request(sub, {}, b"")
         sub.single = sub.silent = True
         sub.until = now + self.limits.check_timeout
         pool.take(sub)
         return sub
 
     def connect(self, pool: Pool, sub: Subrequest) -> None:
-        """Open a connection for ``sub``; its place is taken."""
+        """Open a connection for ``sub``. The pool has counted its place."""
         UpstreamConnection(self, pool).connect(sub)
 
-    def leave_line(self, sub: Subrequest) -> None:
-        """It does not wait any more; one that does not stand in line is no error."""
-        if self.line.leave(sub):
-            self.sweeper.discard(sub)
-
-    def left_line(self, sub: Subrequest) -> None:
-        """It was first, and has a connection now."""
-        self.sweeper.discard(sub)
-
     def attempt_ended(self, sub: Subrequest, pool: Pool, error: UpstreamError | None, status: int) -> None:
-        """One attempt has ended, well or not; a cancelled one is nobody's fault, and is not told."""
+        """Report the end of an attempt to health, policy and hedges. Cancelled attempts blame nobody: not reported."""
         if sub.silent:
             return
-        if error is None and self.attempts.hedges:
-            self.attempts.note(sub, monotonic())
-        pool.health.told(sub, error, status)
-        if self._members.told is not None:
-            self._members.told(pool, sub, error)
+        if error is None and self.retries.hedges:
+            self.retries.note(sub, monotonic())
+        pool.health.attempt_ended(sub, error, status)
+        if self._members.attempt_ended is not None:
+            self._members.attempt_ended(pool, sub, error)
 
-    def failed(self, sub: Subrequest, error: UpstreamError) -> None:
-        """An attempt has failed: another is under way, or is made now, or that is the end."""
-        if sub.twin is not None:
+    def attempt_failed(self, sub: Subrequest, error: UpstreamError) -> None:
+        """Fail the subrequest, unless its hedge is still under way or a retry is allowed."""
+        if sub.hedge is not None:
             sub.error, sub.via = error, None
-        elif not self.attempts.retry(sub, error):
+        elif not self.retries.retry(sub, error):
             sub.fail(error)
 
     # Tasks, and the end.
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Run what waits. It must not raise: what befalls one subrequest must reach no other."""
+        """Start a task. It must not raise: a failure of one subrequest must not reach the others."""
         start: Callable[..., Any] = self._tasks.start_soon
         self._context.run(start, function, *args)
 
     def post(self, call: Callable[..., Any], *args: Any) -> None:
-        """Have ``call(*args)`` called on this loop, from any thread. Raises RuntimeError when the loop has ended."""
+        """Call ``call(*args)`` on this loop; from any thread. Raises RuntimeError if the loop has ended."""
         self._post(self._called, call, args)
 
     def _called(self, call: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -231,17 +225,15 @@ class Client:
             self.spawn(_in_task, call, args)
 
     def close(self) -> None:
-        """Cancel what is under way, close all connections."""
+        """Cancel all subrequests, close all connections."""
         self.closed = True
         for sub in tuple(self._coming):
             self._coming.pop(sub, None)
             sub.cancel()
-        while self.line:
-            sub = self.line.first()
-            self.left_line(sub)
-            sub.cancel()
+        while self.queue:
+            self.queue.pop().cancel()
         self.holds.close()
-        self.attempts.close()
+        self.retries.close()
         for pool in self.all_pools:
             pool.leaving = True
             self.sweeper.discard(pool.health)

@@ -28,7 +28,7 @@ FRESH = 1.0
 log = logging.getLogger("coserver.upstream")
 
 
-class Name:
+class ResolvedName:
     """``pools`` is the same list for life. One look-up at a time: a resolver that hangs holds one thread."""
 
     def __init__(self, client: Client, member: UpstreamMember, members: Members) -> None:
@@ -42,10 +42,10 @@ class Name:
         self._wanted = anyio.Event()
 
     def __repr__(self) -> str:
-        return f"<Name {self._member.name}: {', '.join(pool.address for pool in self.pools)}>"
+        return f"<ResolvedName {self._member.name}: {', '.join(pool.address for pool in self.pools)}>"
 
     def _pool(self) -> Pool:
-        return Pool(self._client, self._member, self._client.line, self)
+        return Pool(self._client, self._member, self._client.queue, self)
 
     async def keep(self) -> None:
         """Look it up from time to time; in a task of the client's."""

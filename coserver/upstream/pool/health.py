@@ -58,7 +58,7 @@ class Health:
             return FAILING
         return EJECTED if self.deadline < math.inf else UP
 
-    def told(self, sub: Subrequest, error: UpstreamError | None, status: int) -> None:
+    def attempt_ended(self, sub: Subrequest, error: UpstreamError | None, status: int) -> None:
         """An attempt has ended."""
         recent = None
         if error is not None:
@@ -104,7 +104,7 @@ class Health:
         self._pool.troubled = out or bool(self.ejections)
         if out != self._pool.out:
             self._pool.out = out
-            self._pool.client.serve_line()
+            self._pool.client.serve_queue()
 
     def checked(self, *, well: bool) -> None:
         """A check has ended."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..member import UpstreamMember
 from .balance import Policy
-from .dns import Name
+from .dns import ResolvedName
 from .pool import Pool
 
 if TYPE_CHECKING:
@@ -25,14 +25,16 @@ class Members:
     ``told`` is what the policy hears, None if it learns nothing.
     """
 
-    __slots__ = ("_client", "_groups", "_make_policy", "_policy", "leaving", "names", "only", "pools", "told")
+    __slots__ = (
+        "_client", "_groups", "_make_policy", "_policy", "attempt_ended", "leaving", "names", "only", "pools",
+    )  # fmt: skip
 
     def __init__(
         self, client: Client, members: Iterable[UpstreamMember], policy: Callable[[Sequence[Pool]], Policy]
     ) -> None:
         self._client = client
         self._make_policy = policy
-        self.names: list[Name] = []
+        self.names: list[ResolvedName] = []
         self._groups = [self._group(member) for member in members]  # the pools of each
         self.leaving: tuple[Pool, ...] = ()
         self._arrange()
@@ -42,8 +44,8 @@ class Members:
 
     def _group(self, member: UpstreamMember) -> list[Pool]:
         if member.places:
-            return [Pool(self._client, member, self._client.line)]
-        name = Name(self._client, member, self)
+            return [Pool(self._client, member, self._client.queue)]
+        name = ResolvedName(self._client, member, self)
         self.names.append(name)
         return name.pools
 
@@ -51,7 +53,8 @@ class Members:
         self.pools: tuple[Pool, ...] = tuple(pool for group in self._groups for pool in group)
         self.only = self.pools[0] if len(self.pools) == 1 else None
         self._policy = self._make_policy(self.pools)
-        self.told: Callable[..., None] | None = getattr(self._policy, "told", None) if self.only is None else None
+        learns = None if self.only is not None else getattr(self._policy, "attempt_ended", None)
+        self.attempt_ended: Callable[..., None] | None = learns
 
     def choose(self, sub: Subrequest) -> Pool | None:
         """Of those that have room and are not out; of all with room if all are out."""
@@ -84,6 +87,6 @@ class Members:
         self.leaving = tuple(each for each in self.leaving if each is not pool)
         self._client.sweeper.discard(pool.health)
 
-    def left(self, name: Name) -> dict[object, Pool]:
+    def left(self, name: ResolvedName) -> dict[object, Pool]:
         """By their first address, those who have left a name and have not ended."""
         return {pool.addresses[0]: pool for pool in self.leaving if pool.name is name and pool.addresses}

@@ -24,7 +24,7 @@ LEAST = 3
 REMEMBERED, ENOUGH = 256, 32
 
 
-class Attempts:
+class Retries:
     """Of one client: who may have another, and when."""
 
     def __init__(self, client: Client) -> None:
@@ -38,10 +38,10 @@ class Attempts:
         self.hedges = self._limits.hedge_percentile > 0
 
     def __repr__(self) -> str:
-        return f"<Attempts of {self._client.name}: {len(self._extra)} extra, {len(self._waiting)} wait>"
+        return f"<Retries of {self._client.name}: {len(self._extra)} extra, {len(self._waiting)} wait>"
 
     def _affordable(self) -> bool:
-        live = sum(pool.busy for pool in self._client.pools) + len(self._client.line)
+        live = sum(pool.busy for pool in self._client.pools) + len(self._client.queue)
         return len(self._extra) < max(LEAST, live * self._limits.retry_budget / 100)
 
     # Retries.
@@ -51,7 +51,7 @@ class Attempts:
         limits = self._limits
         if sub.single or sub.retried >= limits.retries or sub.first or self._client.closed:
             return False
-        if not (sub.may_repeat or (_never_sent(error) and sub.given is None)) or not self._affordable():
+        if not (sub.may_repeat or (_never_sent(error) and sub.body_source is None)) or not self._affordable():
             return False
         delay = 0.0
         assert sub.pool is not None
@@ -91,14 +91,14 @@ class Attempts:
             self._waiting.add(Later(self, sub, monotonic() + self._late))
 
     def due(self, later: Later, sub: Subrequest) -> None:
-        """Its time has come: a repeat begins, or a late request gets its twin."""
+        """Its time has come: a repeat begins, or a late request gets its hedge."""
         self.forget(later)
         if sub.done or self._client.closed:
             return
         if sub.between:
             sub.between = False
             self._client.place(sub)
-        elif sub.via is not None and not sub.first and sub.twin is None and self._affordable():
+        elif sub.via is not None and not sub.first and sub.hedge is None and self._affordable():
             self._hedge(sub)
 
     def _hedge(self, sub: Subrequest) -> None:
@@ -106,12 +106,12 @@ class Attempts:
         pool = client.choose_other(sub)
         if pool is None:
             return
-        twin = Twin(sub)
-        sub.twin, sub.more = twin, True
+        hedge = Hedge(sub)
+        sub.hedge, sub.more = hedge, True
         sub.attempts += 1
-        twin.more = True
-        self._extra.add(twin)
-        pool.take(twin)
+        hedge.more = True
+        self._extra.add(hedge)
+        pool.take(hedge)
 
     def ended(self, sub: Subrequest) -> None:
         """It has its answer, or will have none."""
@@ -132,26 +132,26 @@ class Attempts:
 class Later:
     """Something to look at when its time has come; in the sweeper's ``running``, which it looks at each tick."""
 
-    __slots__ = ("attempts", "deadline", "sub")
+    __slots__ = ("deadline", "retries", "sub")
 
-    def __init__(self, attempts: Attempts, sub: Subrequest, deadline: float) -> None:
-        self.attempts = attempts
+    def __init__(self, retries: Retries, sub: Subrequest, deadline: float) -> None:
+        self.retries = retries
         self.sub = sub
         self.deadline = deadline
-        sweeper = attempts._client.sweeper
+        sweeper = retries._client.sweeper
         sweeper.add(self)
         sweeper.running.add(self)
 
     def expire(self, now: float) -> None:
-        self.attempts.due(self, self.sub)
+        self.retries.due(self, self.sub)
 
     def outlive(self, now: float) -> None:
         """It need not wait for the end of what is over."""
         if self.sub.done:
-            self.attempts.forget(self)
+            self.retries.forget(self)
 
 
-class Twin(Subrequest):
+class Hedge(Subrequest):
     """The second attempt of a hedged subrequest: whichever answers first ends the other."""
 
     single = True
@@ -165,7 +165,7 @@ class Twin(Subrequest):
     def _settle(self) -> None:
         super()._settle()
         first = self.of
-        first.twin = None
+        first.hedge = None
         if first.done:
             return
         if self.response is not None:
@@ -173,7 +173,7 @@ class Twin(Subrequest):
         elif first.via is None and first.ended:  # the first has failed before
             assert isinstance(first.error, UpstreamError)
             error, first.error = first.error, None
-            first.client.failed(first, error)
+            first.client.attempt_failed(first, error)
 
     def _win(self, first: Subrequest) -> None:
         via, first.via, first.error = first.via, None, None

@@ -68,14 +68,14 @@ def test_a_weight_falls_with_failures_and_comes_back(outcomes: list[bool]) -> No
     pools = pools_of([4, 4])
     policy = RoundRobin(pools)
     for well in outcomes:
-        policy.told(pools[0], SUB, None if well else ERROR)
+        policy.attempt_ended(pools[0], SUB, None if well else ERROR)
         assert 4 / 64 <= policy._effective[pools[0]] <= 4
     for _ in range(3):
-        policy.told(pools[0], SUB, ERROR)
+        policy.attempt_ended(pools[0], SUB, ERROR)
     counts = Counter(policy.choose(pools, SUB) for _ in range(900))
     assert 0 < counts[pools[0]] < 150
     for _ in range(8):
-        policy.told(pools[0], SUB, None)
+        policy.attempt_ended(pools[0], SUB, None)
     counts = Counter(policy.choose(pools, SUB) for _ in range(900))
     assert abs(counts[pools[0]] - 450) <= 5
 
@@ -109,16 +109,16 @@ def test_peak_ewma_leaves_the_slow_alone_and_forgets(monkeypatch: pytest.MonkeyP
     def took(seconds: float) -> Any:
         return SimpleNamespace(first=now, placed=now - seconds)
 
-    policy.told(pools[0], took(0.010), None)
-    policy.told(pools[1], took(0.500), None)
+    policy.attempt_ended(pools[0], took(0.010), None)
+    policy.attempt_ended(pools[1], took(0.500), None)
     assert {policy.choose(pools, SUB) for _ in range(20)} == {pools[0]}
-    policy.told(pools[0], took(2.0), None)  # a peak counts at once
+    policy.attempt_ended(pools[0], took(2.0), None)  # a peak counts at once
     assert {policy.choose(pools, SUB) for _ in range(20)} == {pools[1]}
-    policy.told(pools[1], took(0.0), ERROR)  # a quick refusal is no attraction
-    policy.told(pools[0], took(0.001), None)
+    policy.attempt_ended(pools[1], took(0.0), ERROR)  # a quick refusal is no attraction
+    policy.attempt_ended(pools[0], took(0.001), None)
     now += 60
     for _ in range(3):
-        policy.told(pools[0], took(0.001), None)
+        policy.attempt_ended(pools[0], took(0.001), None)
     assert {policy.choose(pools, SUB) for _ in range(20)} == {pools[1]}  # a minute later it is tried again
     assert policy.choose(pools[:1], SUB) is pools[0]
 

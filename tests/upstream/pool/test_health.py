@@ -162,7 +162,7 @@ async def test_whoever_waits_is_served_when_a_member_comes_back() -> None:
         with pytest.raises(UpstreamError):
             await first
         third = users.get("/")  # the sound one is full, the other is out
-        assert len(client_of(users).line) == 1
+        assert len(client_of(users).queue) == 1
         moody.ill = False
         assert (await third).ok
         assert third.member == bad.url

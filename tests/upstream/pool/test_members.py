@@ -1,6 +1,6 @@
 """Members that fail, leave and come, and second attempts, under any schedule: no place is lost, nobody is forgotten.
 
-A real client with its real members, pools, health and attempts; only the connections stand in for real ones.
+A real client with its real members, pools, health and retries; only the connections stand in for real ones.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from coserver import UpstreamLimits, UpstreamMember, UpstreamProtocolError
 from coserver.transport.deadlines import Sweeper
 from coserver.upstream.pool.balance import POLICIES
 from coserver.upstream.pool.client import Client
-from coserver.upstream.pool.line import Line
 from coserver.upstream.pool.members import Members
-from coserver.upstream.pool.pool import Pool
-from coserver.upstream.pool.retry import Attempts, Twin
+from coserver.upstream.pool.pool import Pool, PoolQueue
+from coserver.upstream.pool.retry import Hedge, Retries
 from coserver.upstream.subrequest import Subrequest
 
 MOST = 2
@@ -60,7 +59,7 @@ class Connection:
         self.sent = True
         self._take(sub)
 
-    def hand_over(self) -> Subrequest | None:
+    def release_unsent(self) -> Subrequest | None:
         sub = self.sub
         if self.sent or sub is None:
             return None
@@ -78,7 +77,7 @@ class Connection:
             self.closed = True
             if hand_on and self in cast(Any, self.pool.idle):
                 self.pool.idle.remove(cast(Any, self))
-            self.pool.left(cast(Any, self), hand_on=hand_on)
+            self.pool.connection_closed(cast(Any, self), hand_on=hand_on)
 
 
 class Bench(Client):
@@ -89,9 +88,9 @@ class Bench(Client):
         self.name, self.limits, self.thread = "bench", limits, get_ident()
         self.sweeper = Sweeper()
         self.closed = False
-        self.line = Line()
+        self.queue = PoolQueue(self.sweeper)
         self.key = lambda sub: sub.target
-        self.attempts = Attempts(self)
+        self.retries = Retries(self)
         members = [UpstreamMember("http://127.0.0.1:1"), UpstreamMember("http://users.test", weight=2)]
         self._members = Members(self, members, POLICIES[policy])
         self.members_changed()
@@ -105,7 +104,7 @@ class MembersMachine(RuleBasedStateMachine):
         super().__init__()
         self.client = Bench("least-connections")
         self.asked: list[Subrequest] = []
-        self.before: list[Subrequest] = []  # the line, as it was
+        self.before: list[Subrequest] = []  # the queue, as it was
 
     def live(self) -> list[Subrequest]:
         return [sub for sub in self.asked if not sub.done]
@@ -144,7 +143,7 @@ class MembersMachine(RuleBasedStateMachine):
         connection.close()
         error = sub.make_error(UpstreamProtocolError, "broken")
         self.client.attempt_ended(sub, connection.pool, error, 0)
-        self.client.failed(sub, error)
+        self.client.attempt_failed(sub, error)
 
     @precondition(lambda self: self.busy())
     @rule(data=st.data())
@@ -160,15 +159,15 @@ class MembersMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def hedge(self, data: st.DataObject) -> None:
         sub = data.draw(st.sampled_from(self.busy())).sub
-        if sub.twin is None and not isinstance(sub, Twin) and self.client.attempts._affordable():
-            self.client.attempts._hedge(sub)
+        if sub.hedge is None and not isinstance(sub, Hedge) and self.client.retries._affordable():
+            self.client.retries._hedge(sub)
 
-    @precondition(lambda self: self.client.attempts._waiting)
+    @precondition(lambda self: self.client.retries._waiting)
     @rule()
     def its_time_comes(self) -> None:
-        later = min(self.client.attempts._waiting, key=lambda each: each.sub.started)
+        later = min(self.client.retries._waiting, key=lambda each: each.sub.started)
         later.outlive(monotonic())
-        if later in self.client.attempts._waiting:
+        if later in self.client.retries._waiting:
             later.expire(monotonic())
 
     @rule(data=st.data())
@@ -210,24 +209,24 @@ class MembersMachine(RuleBasedStateMachine):
 
     @invariant()
     def everybody_is_somewhere(self) -> None:
-        waiting = {later.sub for later in self.client.attempts._waiting if later.sub.between}
+        waiting = {later.sub for later in self.client.retries._waiting if later.sub.between}
         for sub in self.live():
-            twin = sub.twin is not None and not sub.twin.done and sub.error is not None
-            assert (sub in self.client.line.waiting) + (sub.via is not None) + (sub in waiting) + twin == 1
-        for sub in self.client.line.waiting:
+            hedged = sub.hedge is not None and not sub.hedge.done and sub.error is not None
+            assert (sub in self.client.queue.waiting) + (sub.via is not None) + (sub in waiting) + hedged == 1
+        for sub in self.client.queue.waiting:
             assert not sub.done
 
     @invariant()
     def nobody_waits_while_somebody_could_serve(self) -> None:
-        line, pools = self.client.line, self.client.pools
-        if line:
+        queue, pools = self.client.queue, self.client.pools
+        if queue:
             assert not any(pool.has_room for pool in pools if not pool.out)
             assert not all(pool.out for pool in pools) or not any(pool.has_room for pool in pools)
 
     @invariant()
     def first_come_first_served(self) -> None:
-        now = list(self.client.line.waiting)
-        left = [sub for sub in self.before if sub in self.client.line.waiting]
+        now = list(self.client.queue.waiting)
+        left = [sub for sub in self.before if sub in self.client.queue.waiting]
         if left:
             overtaken = self.before.index(left[0])
             assert not any(sub.via is not None for sub in self.before[overtaken:] if sub not in left)
@@ -235,18 +234,18 @@ class MembersMachine(RuleBasedStateMachine):
 
     @invariant()
     def second_attempts_end(self) -> None:
-        attempts = self.client.attempts
-        assert not any(sub.done for sub in attempts._extra)
+        retries = self.client.retries
+        assert not any(sub.done for sub in retries._extra)
         for sub in self.asked:
             if sub.done:
-                assert sub.twin is None or sub.twin.done
+                assert sub.hedge is None or sub.hedge.done
 
     def teardown(self) -> None:
         for sub in self.live():
             sub.cancel()
         self.no_place_is_lost()
-        assert not self.client.line
-        assert not self.client.attempts._extra
+        assert not self.client.queue
+        assert not self.client.retries._extra
         assert not self.client._members.leaving
         assert not self.busy()
 

@@ -11,9 +11,9 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from coserver import UpstreamLimits, UpstreamMember
+from coserver.transport.deadlines import Sweeper
 from coserver.upstream.pool.client import Client
-from coserver.upstream.pool.line import Line
-from coserver.upstream.pool.pool import Pool
+from coserver.upstream.pool.pool import Pool, PoolQueue
 
 MOST = 3
 
@@ -45,23 +45,19 @@ class Connection:
             self.closed = True
             if hand_on and self in cast(Any, self.pool.idle):
                 self.pool.idle.remove(cast(Any, self))
-            self.pool.left(cast(Any, self), hand_on=hand_on)
+            self.pool.connection_closed(cast(Any, self), hand_on=hand_on)
 
 
 class PoolMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.left_line: list[Any] = []
-        client = SimpleNamespace(
-            limits=UpstreamLimits(max_connections=MOST),
-            connect=Connection,
-            left_line=self.left_line.append,
-            closed=False,
-        )
-        self.line = Line()
-        self.pool = Pool(cast(Client, client), UpstreamMember("http://127.0.0.1:1"), self.line)
+        self.left_queue: list[Any] = []
+        client = SimpleNamespace(limits=UpstreamLimits(max_connections=MOST), connect=Connection, closed=False)
+        sweeper = SimpleNamespace(add=lambda sub: None, discard=self.left_queue.append)
+        self.queue = PoolQueue(cast(Sweeper, sweeper))
+        self.pool = Pool(cast(Client, client), UpstreamMember("http://127.0.0.1:1"), self.queue)
         self.asked: list[Any] = []
-        self.waiting: list[Any] = []  # the model of the line
+        self.waiting: list[Any] = []  # the model of the queue
         self.number = 0
 
     def busy(self) -> list[Connection]:
@@ -74,19 +70,19 @@ class PoolMachine(RuleBasedStateMachine):
         sub = Sub(self.number)
         self.asked.append(sub)
         if self.pool.has_room:
-            assert not self.line  # a newcomer never overtakes
+            assert not self.queue  # a newcomer never overtakes
             self.pool.take(cast(Any, sub))
             assert sub.via is not None
         else:
-            self.line.join(cast(Any, sub))
+            self.queue.join(cast(Any, sub), math.inf)
             self.waiting.append(sub)
 
-    def settle_line(self) -> None:
-        """Whoever got a connection was the first in line, each time."""
-        for sub in self.left_line:
+    def settle_queue(self) -> None:
+        """Each subrequest that got a connection was the first in the queue."""
+        for sub in self.left_queue:
             assert sub is self.waiting.pop(0)
             assert sub.via is not None
-        self.left_line.clear()
+        self.left_queue.clear()
 
     @precondition(lambda self: self.busy())
     @rule(data=st.data())
@@ -95,7 +91,7 @@ class PoolMachine(RuleBasedStateMachine):
         connection.sub = None
         connection.fresh = False
         self.pool.give_back(cast(Any, connection))
-        self.settle_line()
+        self.settle_queue()
 
     @precondition(lambda self: self.busy())
     @rule(data=st.data())
@@ -103,14 +99,16 @@ class PoolMachine(RuleBasedStateMachine):
         connection = data.draw(st.sampled_from(self.busy()))
         connection.sub = None
         connection.close()
-        self.settle_line()
+        self.settle_queue()
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
-    def leave_the_line(self, data: st.DataObject) -> None:
+    def leave_the_queue(self, data: st.DataObject) -> None:
         sub = data.draw(st.sampled_from(self.waiting))
-        assert self.line.leave(sub)
-        assert not self.line.leave(sub)
+        assert self.queue.leave(sub)
+        assert not self.queue.leave(sub)
+        assert self.left_queue.pop() is sub
+        assert not self.left_queue
         self.waiting.remove(sub)
 
     @precondition(lambda self: self.pool.idle)
@@ -136,7 +134,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_waits_while_there_is_room(self) -> None:
-        assert len(self.line) == len(self.waiting)
+        assert len(self.queue) == len(self.waiting)
         if self.waiting:
             assert not self.pool.has_room
 
@@ -147,18 +145,19 @@ class Sub:
         self.may_repeat = True
         self.via: Any = None
         self.pool: Any = None
+        self.deadline = math.inf
 
 
 TestPool = PoolMachine.TestCase
 TestPool.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
 
 
-def test_a_line_is_as_fast_at_its_head_however_long_it_is() -> None:
-    line = Line()
+def test_a_queue_is_as_fast_at_its_head_however_long_it_is() -> None:
+    queue = PoolQueue(Sweeper())
     subs: list[Any] = [Sub(number) for number in range(50_000)]
     for sub in subs:
-        line.join(sub)
+        queue.join(sub, math.inf)
     for sub in subs[: len(subs) // 2]:
-        assert line.leave(sub)
-    assert [line.first() for _ in range(len(line))] == subs[len(subs) // 2 :]
-    assert repr(line) == "<Line 0 waiting>"
+        assert queue.leave(sub)
+    assert [queue.pop() for _ in range(len(queue))] == subs[len(subs) // 2 :]
+    assert repr(queue) == "<PoolQueue 0 waiting>"

@@ -160,7 +160,7 @@ async def test_cancelled_between_two_attempts() -> None:
         await until(lambda: sub.between)
         sub.cancel()
         assert sub.done
-        await until(lambda: not client_of(users).attempts._waiting)
+        await until(lambda: not client_of(users).retries._waiting)
         left = users.get("/")
         await until(lambda: left.between)
     assert left.cancelled  # with its upstream
@@ -212,10 +212,10 @@ async def test_a_hedge_wins_and_the_other_is_cancelled() -> None:
         assert slow.held == 1
         await until(lambda: not one.open)
         assert [pool.health.failures for pool in client_of(users).pools] == [0, 0]  # cancelled, not blamed
-        await until(lambda: not client_of(users).attempts._waiting)
+        await until(lambda: not client_of(users).retries._waiting)
 
 
-async def test_the_first_wins_and_the_twin_is_cancelled() -> None:
+async def test_the_first_wins_and_the_hedge_is_cancelled() -> None:
     leave = anyio.Event()
     quick = True
 
@@ -232,7 +232,7 @@ async def test_the_first_wins_and_the_twin_is_cancelled() -> None:
         await warm(users)
         quick = False
         sub = users.get("/")
-        await until(lambda: sub.twin is not None and server.open == 2)
+        await until(lambda: sub.hedge is not None and server.open == 2)
         leave.set()
         assert (await sub).ok
         await until(lambda: server.open == 1)
@@ -245,18 +245,18 @@ async def test_a_hedge_whose_first_fails_and_a_parent_that_gives_up() -> None:
         await warm(users)
         slow.slow = True
         sub = users.get("/")
-        await until(lambda: sub.twin is not None and slow.held == 2)
+        await until(lambda: sub.hedge is not None and slow.held == 2)
         assert sub.via is not None
         sub.via.fail(UpstreamProtocolError, "gone")
         assert not sub.done
-        twin = sub.twin
-        assert twin is not None
-        assert twin.via is not None
-        twin.via.fail(UpstreamProtocolError, "gone too")
+        hedge = sub.hedge
+        assert hedge is not None
+        assert hedge.via is not None
+        hedge.via.fail(UpstreamProtocolError, "gone too")
         with pytest.raises(UpstreamProtocolError, match="gone"):
             await sub
         sub = users.get("/")
-        await until(lambda: sub.twin is not None)
+        await until(lambda: sub.hedge is not None)
         sub.cancel()
         await until(lambda: not server.open)
         assert not client_of(users).pools[0].open
@@ -321,9 +321,9 @@ async def test_a_storm_with_second_attempts() -> None:
                         tasks.start_soon(one, users)
             assert made["retried"]
             assert made["hedged"]
-            assert not client.line
-            assert not client.attempts._extra
-            await until(lambda: not client.attempts._waiting)
+            assert not client.queue
+            assert not client.retries._extra
+            await until(lambda: not client.retries._waiting)
             for pool in client.pools:
                 assert pool.open == len(pool.idle) == len(pool.connections)
             await until(lambda: first.open + second.open == sum(pool.open for pool in client.pools))
