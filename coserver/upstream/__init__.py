@@ -6,15 +6,12 @@
 | subrequest | one subrequest: it waits, ends, is cancelled |
 | waitable | the base of all that may be awaited by a task, and waited for by a plain function |
 | gather | several subrequests at once: ``gather`` and ``upstream.map`` |
-| response | an answer: whole, or with a body that is still coming |
-| stream | the body that is still coming |
-| encode | a subrequest's bytes |
-| forwarding | a request handed on to an upstream |
+| response | a response: whole, or with a body that is still coming |
+| encode | a subrequest's bytes; a handler's request forwarded to an upstream |
 | edit | a held subrequest changed, or answered in the member's place |
 | errors | what a subrequest raises |
 | limits, tls, member | what is declared: ``UpstreamLimits``, ``UpstreamTls``, ``UpstreamMember`` |
 | parent | the exchange that a subrequest belongs to, and how deep they nest |
-| declaring | the part of an Upstream that is the same on every loop |
 | pool/ | members and their connections: choice, queue, health, retries, DNS |
 | connection/ | one connection to one member |
 """
@@ -31,8 +28,7 @@ from .errors import (
 from .gather import Gathered, Map  # the function is coserver.gather: here its name is the file's
 from .limits import UpstreamLimits
 from .member import UpstreamMember
-from .response import StreamedUpstreamResponse, UpstreamResponse
-from .stream import BodyStream
+from .response import BodyStream, StreamedUpstreamResponse, UpstreamResponse
 from .subrequest import Subrequest
 from .tls import UpstreamTls
 from .upstream import Upstream
