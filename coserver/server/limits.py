@@ -23,7 +23,7 @@ class Limits:
     Raises ValueError for a number out of range, TypeError for a value that is no number.
     """
 
-    # least=1: a server that accepts no connection or no head is a mistake. A limit of 0 on bodies or waits is none.
+    # least=1: a server that accepts no connection or no head is a mistake. To accept no body may be intended.
     head_size: int = limit(
         32 * KiB,
         "bytes",
