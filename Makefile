@@ -1,27 +1,27 @@
-# The two commands that do everything: `make demo` and `make test`. Python 3.11 or newer and a package index are enough.
-# `make check` is what CI runs.
+# Two commands do everything: `make demo` and `make test`. They need only Python 3.11 or newer and a package index.
+# CI runs `make check`.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# More for pytest: make test PYTEST_ARGS="-k drain -x"; -n 0 runs all in one process
+# Options for pytest: make test PYTEST_ARGS="-k drain -x"; -n 0 runs all tests in one process
 PYTEST_ARGS ?=
 
 .PHONY: help demo test docs docs-serve changelog notebooks storm conformance check lint types imports coverage clean
 
 help:
-	@echo "make demo    a small shop with traffic of its own, on port 8000"
-	@echo "make test    all tests"
-	@echo "make docs    the site, into site/; make docs-serve shows it on port 8001 and follows your changes"
-	@echo "make notebooks    JupyterLab on the lessons of notebooks/"
-	@echo "make storm   10,000 random cancellations of subrequests"
-	@echo "make changelog    what the newsfragments make of CHANGELOG.md; VERSION=1.2 writes it, and takes them away"
-	@echo "make check   what CI runs: lint, types, imports, tests with coverage"
-	@echo "make kernels the notebook tests on each supported ipykernel: KERNELS='6.31.0 7.3.0'"
-	@echo "make conformance    CPython's own tests inside hooked workers, on asyncio and trio"
-	@echo "make soak    ten minutes of good and hostile clients; what the server holds must stay flat"
+	@echo "make demo    serve a small shop with its own traffic, on port 8000"
+	@echo "make test    run all tests"
+	@echo "make docs    build the site into site/; make docs-serve serves it on port 8001 and follows your changes"
+	@echo "make notebooks    open the lessons of notebooks/ in JupyterLab"
+	@echo "make storm   test 10,000 random cancellations of subrequests"
+	@echo "make changelog    show the next part of CHANGELOG.md; VERSION=1.2 writes it, and removes the newsfragments"
+	@echo "make check   run all that CI runs: lint, types, imports, tests with coverage"
+	@echo "make kernels    run the notebook tests on each supported ipykernel: KERNELS='6.31.0 7.3.0'"
+	@echo "make conformance    run CPython's own tests inside hooked workers, on asyncio and trio"
+	@echo "make soak    run good and hostile clients for ten minutes; the server's memory, descriptors and tasks must not grow"
 	@echo "make clean   remove the environment and all caches"
-	@echo "PYTHON=python3.12 make ...   takes another Python for the environment"
+	@echo "PYTHON=python3.12 make ...   use another Python for the environment"
 
 demo: $(VENV)/.installed
 	@$(BIN)/coserver demo || test $$? = 130
@@ -45,7 +45,7 @@ changelog: $(VENV)/.installed-dev
 	@$(BIN)/python -m pip install -qq --group news
 	$(BIN)/towncrier build $(if $(VERSION),--version $(VERSION),--draft --version next)
 
-# Each in an environment of its own; the newest is what make test runs with.
+# Each kernel has an environment of its own. `make test` runs with the newest.
 KERNELS ?= 6.31.0 7.3.0
 kernels: $(VENV)/.installed-dev
 	@for kernel in $(KERNELS); do \
@@ -77,7 +77,7 @@ conformance: $(VENV)/.installed-dev
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov site dist build
 
-# The environment, made once, and again when pyproject.toml changes. pip learned --group in 25.1.
+# The environment is made once, and again when pyproject.toml changes. --group needs pip 25.1.
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "coserver needs Python 3.11 or newer, this is " \
 	  + sys.version.split()[0] + "; name another: make PYTHON=python3.12 ...")'
