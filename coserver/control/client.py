@@ -247,6 +247,7 @@ class Stream:
 
     @property
     def closed(self) -> bool:
+        """Whether this side has closed it."""
         return self._connection.sock is None
 
     def close(self) -> None:

@@ -1,1 +1,104 @@
-"""Floor 4: what watches a server without being part of it: filters, snapshot, recorder, metrics."""
+"""Floor 4: how a server is seen. Snapshots, traces, filters, steppers, metrics.
+
+Public are the names in ``__all__``. Each is imported when it is first asked for (PEP 562).
+
+| file | what it holds |
+|---|---|
+| snapshot/ | a picture of a live server: connections, exchanges, upstreams, counters |
+| trace/ | an exchange that is over, recorded step by step |
+| step/ | exchanges held at a phase: looked at, changed, let go |
+| export/ | traces as HAR, Chrome trace and OTLP; HAR files read; requests sent again |
+| filters | the filter language: ``parse``, and the tree that it returns |
+| letters | the table of the language's terms, such as ``~u`` |
+| subject | what a filter asks of an exchange |
+| meter | counts of exchanges, suspensions and subrequests |
+| metrics | the counts as OpenMetrics, for prometheus-client |
+| secrets | names of secret fields and parameters, and their masks |
+| text | fields, heads and bodies made readable |
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+if _TYPE_CHECKING:
+    from .export.har_reader import HarError, read_har
+    from .export.replay import Replayed, ReplayError
+    from .filters import FilterError, parse
+    from .snapshot.rows import (
+        ConnectionState,
+        ExchangeState,
+        ListenerState,
+        MemberState,
+        SubrequestState,
+        Suspension,
+        UpstreamState,
+        WorkersState,
+    )
+    from .snapshot.snapshot import Snapshot
+    from .step.held import Held, NotHeld
+    from .step.stepper import Stepper
+    from .trace.trace import Body, Message, Span, Trace
+
+#: Where each name is defined.
+_LATE = {
+    "Body": ".trace.trace",
+    "ConnectionState": ".snapshot.rows",
+    "ExchangeState": ".snapshot.rows",
+    "FilterError": ".filters",
+    "HarError": ".export.har_reader",
+    "Held": ".step.held",
+    "ListenerState": ".snapshot.rows",
+    "MemberState": ".snapshot.rows",
+    "Message": ".trace.trace",
+    "NotHeld": ".step.held",
+    "ReplayError": ".export.replay",
+    "Replayed": ".export.replay",
+    "Snapshot": ".snapshot.snapshot",
+    "Span": ".trace.trace",
+    "Stepper": ".step.stepper",
+    "SubrequestState": ".snapshot.rows",
+    "Suspension": ".snapshot.rows",
+    "Trace": ".trace.trace",
+    "UpstreamState": ".snapshot.rows",
+    "WorkersState": ".snapshot.rows",
+    "parse": ".filters",
+    "read_har": ".export.har_reader",
+}
+
+__all__ = [
+    "Body",
+    "ConnectionState",
+    "ExchangeState",
+    "FilterError",
+    "HarError",
+    "Held",
+    "ListenerState",
+    "MemberState",
+    "Message",
+    "NotHeld",
+    "ReplayError",
+    "Replayed",
+    "Snapshot",
+    "Span",
+    "Stepper",
+    "SubrequestState",
+    "Suspension",
+    "Trace",
+    "UpstreamState",
+    "WorkersState",
+    "parse",
+    "read_har",
+]
+
+if not _TYPE_CHECKING:  # a checker shall find a misspelt name
+
+    def __getattr__(name: str) -> _Any:
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(_import_module(_LATE[name], __name__), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

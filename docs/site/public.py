@@ -1,6 +1,6 @@
 """Check that each public name stands in the reference and has a docstring; otherwise the build fails.
 
-mkdocs calls this file before it builds the site. A name is public by a module's ``__all__``, or by a row of ALSO.
+mkdocs calls this file before it builds the site. A name is public by a module's ``__all__``.
 """
 
 from __future__ import annotations
@@ -14,19 +14,9 @@ from typing import Any
 from mkdocs.exceptions import PluginError
 
 #: Every name in the ``__all__`` of these modules is public.
-MODULES = ("coserver", "coserver.hooks", "coserver.upstream", "coserver.testing")
-#: Public names of other modules: a server, the control socket or a file gives their objects to users.
-ALSO: dict[str, tuple[str, ...]] = {
-    "coserver.observe.step.stepper": ("Stepper",),
-    "coserver.observe.step.held": ("Held", "NotHeld"),
-    "coserver.observe.snapshot.snapshot": ("Snapshot", "ListenerState", "ConnectionState", "ExchangeState",
-                                            "Suspension", "SubrequestState", "UpstreamState", "MemberState"),
-    "coserver.observe.trace.trace": ("Trace", "Span", "Message", "Body"),
-    "coserver.observe.export.replay": ("Replayed", "ReplayError"),
-    "coserver.observe.export.har_reader": ("read_har", "HarError"),
-    "coserver.observe.filters": ("parse", "FilterError"),
-    "coserver.control.client": ("find", "Client", "StepStream"),
-}  # fmt: skip
+MODULES = (
+    "coserver", "coserver.hooks", "coserver.upstream", "coserver.observe", "coserver.control", "coserver.testing",
+)  # fmt: skip
 #: Methods that need no docstring because no user calls them: the connection does, or a filter, or the wire format.
 _AS_SUBJECT = {"request_lines", "response_lines", "request_content", "response_content"}
 OURS = {
@@ -35,10 +25,10 @@ OURS = {
     "coserver.LiveTable": {"draw", "over"},
     "coserver.upstream.Gathered": {"post"},
     "coserver.TcpConnection": {"go_on", "parked", "unwatch"},
-    "coserver.observe.step.stepper.Stepper": {"unwatch"},
-    "coserver.observe.snapshot.snapshot.ExchangeState": _AS_SUBJECT,
-    "coserver.observe.trace.trace.Trace": _AS_SUBJECT,
-    "coserver.control.client.Client": {"connect", "fields", "unreachable"},
+    "coserver.observe.Stepper": {"unwatch"},
+    "coserver.observe.ExchangeState": _AS_SUBJECT,
+    "coserver.observe.Trace": _AS_SUBJECT,
+    "coserver.control.Client": {"connect", "fields", "unreachable"},
 }
 
 
@@ -49,7 +39,7 @@ def names() -> list[tuple[str, str]]:
         module = import_module(path)
         for name in module.__all__:
             found.setdefault(id(getattr(module, name)), (path, name))
-    return [*found.values(), *((module, name) for module, some in ALSO.items() for name in some)]
+    return list(found.values())
 
 
 def wrong(page: str) -> Iterator[str]:
