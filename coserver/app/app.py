@@ -1,13 +1,16 @@
-"""App: routes and TCP handlers, and the four ways to run them."""
+"""App: routes, TCP handlers, upstreams and lifespans; and the four ways to run them."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
+from importlib.util import find_spec
+from os import PathLike
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import anyio
 from anyio.abc import TaskStatus
@@ -23,33 +26,36 @@ from ..server.handler.endpoint import describe
 from ..server.handler.error_handlers import ErrorEndpoint, ErrorHandlers, check_error_key
 from ..server.handler.errors import SetupError
 from ..server.limits import Limits
-from ..server.router import Router
+from ..server.router import Router, split_route
 from ..upstream.member import UpstreamMember
 from ..upstream.upstream import Upstream, UpstreamOptions
-from . import runner as running
+from . import runner
 from .config.settings import ListenerSettings, Options, Settings
 from .config.tls import Tls
 from .config.validate import check_tls
 from .lifespan import Lifespan, make_lifespan
-from .routes import Mount, TcpRoute, check_prefix, find_framing, make_router, places
-from .routing import Handler, Routing
+from .routes import Mount, Route, TcpRoute, check_prefix, find_framing, make_router, places, route_limits
 from .server import Server
 from .signals import OnSignal
 
 if TYPE_CHECKING:
     from .process.isolation import IsolatedServer
 
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+log = logging.getLogger("coserver.app")
+
 _numbers = itertools.count(1)
 
 
-class App(Routing):
-    """A server's handlers. ``name`` is its key: starting an app of the same name again replaces the running server.
+class App:
+    """The handlers of a server. Starting an app replaces a running server of the same ``name``; apps without a name
+    never replace each other.
 
-    Apps without a name are never replaced by one another. ``limits`` are the defaults of every way to run it;
-    ``emitter`` takes observers and gates; ``state`` holds whatever the handlers share. ``hooks`` has the process's
-    blocking calls hooked, in its ``def`` handlers alone: all families, those named, or none (coserver.hooks.install);
-    ``offloaded`` names drivers in C that are to run in threads there, ["sqlite3"] say (see
-    coserver.hooks.offload_drivers).
+    ``limits`` are the defaults for every way to run it. ``emitter`` takes observers and gates. ``state`` is for data
+    that handlers share. ``hooks`` chooses the families of blocking calls that suspend only their ``def`` handler: all,
+    those named, or none (see coserver.hooks.install). ``offloaded`` names drivers in C whose calls run in threads,
+    ["sqlite3"] for example (see coserver.hooks.offload_drivers).
     Raises SetupError.
     """
 
@@ -66,7 +72,8 @@ class App(Routing):
         self.hooks = hooks if isinstance(hooks, bool) else tuple(hooks)
         self.offloaded = offloaded if isinstance(offloaded, str) else tuple(offloaded)  # a text is refused by name
         self._hook()
-        super().__init__()
+        self.routes: list[Route] = []
+        self.measured = False  # its servers count from their start on
         self.emitter = Emitter()
         self.state = SimpleNamespace()
         self.errors = ErrorHandlers()
@@ -76,14 +83,118 @@ class App(Routing):
         self.lifespans: list[Lifespan] = []
         self.upstreams: dict[str, Upstream] = {}
         self._mounted_in: list[App] = []
+        self._router: Router | None = None  # made at the first start
 
     def __repr__(self) -> str:
         return f"<App {self.name!r} {len(self.routes)} routes, {len(self.tcp_routes)} tcp>"
 
-    #: Decorator, or wrapper of a call: in a handler this function runs in a thread (see coserver.hooks.offload).
+    #: Decorator, or wrapper of a call: run this function in a thread (see coserver.hooks.offload).
     offload = staticmethod(offload)
 
     # Handlers.
+
+    def route(
+        self,
+        path: str,
+        *,
+        methods: Iterable[str] = ("GET",),
+        stream: bool = False,
+        limits: Mapping[str, Any] | None = None,
+    ) -> Callable[[Handler], Handler]:
+        """Decorator: serve ``path`` by this handler. ``{name}`` and ``{name:type}`` are parameters; a type is str, int,
+        float, uuid or, for the last segment, path. With ``stream`` the handler starts before the body has arrived.
+        ``limits`` replaces fields of the listener's Limits, for this route: ``{"body_size": 5_000_000}``.
+
+        Raises SetupError for a malformed route. An unknown parameter of the handler raises it when the app starts, and
+        at once if the app runs.
+        """
+        if isinstance(methods, str):
+            raise SetupError(f"methods is a list: methods=[{methods!r}]")
+        split_route(path)
+        own = route_limits(path, limits)
+        names = tuple(method.upper() for method in methods)
+
+        def register(handler: Handler) -> Handler:
+            replaced = [one for one in self.routes if one.path == path and set(one.methods) & set(names)]
+            with self._change(self.routes):
+                whole = [one for one in replaced if set(one.methods) <= set(names)]
+                self.routes[:] = [one for one in self.routes if one not in whole]
+                self.routes.append(Route(path, names, handler, stream, own))
+            if replaced:
+                old, new = describe(replaced[-1].handler), describe(handler)
+                log.info("app %s: %s replaces %s on %s %s", self.name, new, old, names, path)
+                if self._router is not None and "IPython" in sys.modules:
+                    from ..notebook.cell import tell
+
+                    tell(f"{' '.join(names)} {path}: {new} answers from the next request on, in the place of {old}")
+            return handler
+
+        return register
+
+    def get(
+        self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
+    ) -> Callable[[Handler], Handler]:
+        """Decorator: ``route`` for GET. The handler answers HEAD as well."""
+        return self.route(path, methods=["GET"], stream=stream, limits=limits)
+
+    def post(
+        self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
+    ) -> Callable[[Handler], Handler]:
+        """Decorator: ``route`` for POST."""
+        return self.route(path, methods=["POST"], stream=stream, limits=limits)
+
+    def put(
+        self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
+    ) -> Callable[[Handler], Handler]:
+        """Decorator: ``route`` for PUT."""
+        return self.route(path, methods=["PUT"], stream=stream, limits=limits)
+
+    def patch(
+        self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
+    ) -> Callable[[Handler], Handler]:
+        """Decorator: ``route`` for PATCH."""
+        return self.route(path, methods=["PATCH"], stream=stream, limits=limits)
+
+    def delete(
+        self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
+    ) -> Callable[[Handler], Handler]:
+        """Decorator: ``route`` for DELETE."""
+        return self.route(path, methods=["DELETE"], stream=stream, limits=limits)
+
+    def head(self, path: str, *, limits: Mapping[str, Any] | None = None) -> Callable[[Handler], Handler]:
+        """Decorator: ``route`` for HEAD."""
+        return self.route(path, methods=["HEAD"], limits=limits)
+
+    def options(self, path: str, *, limits: Mapping[str, Any] | None = None) -> Callable[[Handler], Handler]:
+        """Decorator: ``route`` for OPTIONS."""
+        return self.route(path, methods=["OPTIONS"], limits=limits)
+
+    def static(
+        self, prefix: str, folder: str | PathLike[str], *, index: str | None = "index.html", hidden: bool = False
+    ) -> None:
+        """Serve the files in ``folder`` below ``prefix``, "/files" or "/". ``index`` answers for a directory.
+
+        Files outside the folder are not served, even through symbolic links. Names that begin with a dot are served
+        only if ``hidden`` is true. Raises SetupError.
+        """
+        from .static import StaticFolder
+
+        served = StaticFolder(folder, index, hidden)
+        base = "" if prefix == "/" else check_prefix(prefix)
+        self.get(base or "/")(served.serve_root)
+        self.get(f"{base}/{{path:path}}")(served.serve)
+
+    def metrics(self, path: str = "/metrics") -> None:
+        """Serve the server's metrics at ``path``, as OpenMetrics text. The server counts from its start on.
+
+        Raises SetupError without prometheus-client (``coserver[metrics]``).
+        """
+        if not find_spec("prometheus_client"):
+            raise SetupError("metrics need prometheus-client; pip install 'coserver[metrics]'")
+        from .metrics import answer_metrics
+
+        self.measured = True
+        self.get(path)(answer_metrics)
 
     def tcp(
         self,
@@ -97,17 +208,17 @@ class App(Routing):
         proxy_protocol: bool | None = None,
         tls: Tls | bool | None = None,
     ) -> Callable[[Handler], Handler]:
-        """Decorator: this handler holds the conversation with each client of a TCP port, or of a UNIX socket (``uds``).
+        """Decorator: this handler serves the connections to a TCP port, or to a UNIX socket (``uds``).
 
-        ``framing`` is a row of FRAMINGS or a class like them, called with ``Limits.frame_size`` for each connection.
-        ``limits`` are its own; with ``proxy_protocol`` each connection begins with a PROXY header. ``tls`` is its
-        own Tls, False for none; None: as the server that it is part of. Raises SetupError.
+        ``framing`` is a row of FRAMINGS, or a class like them; it is called with ``Limits.frame_size`` for each
+        connection. ``limits`` and ``tls`` replace those of the server; ``tls=False`` is plain TCP. With
+        ``proxy_protocol`` each connection begins with a PROXY header. Raises SetupError.
         """
         make = find_framing(framing)
         check_tls(tls, "", (None, False))
 
         def register(handler: Handler) -> Handler:
-            # A handler defined again (a cell run again) takes its predecessor's place.
+            # A handler that is defined again (a cell that runs again) replaces its predecessor.
             own = name or describe(handler).rpartition(".")[2]
             route = TcpRoute(own, port, host, handler, make, uds, limits, proxy_protocol, tls)
             self.tcp_routes = [one for one in self.tcp_routes if one.name != route.name]
@@ -116,13 +227,14 @@ class App(Routing):
 
         return register
 
-    # What belongs to handlers.
+    # Error handlers, lifespans, mounts, listeners, upstreams.
 
     def error(self, what: int | type[Exception]) -> Callable[[Handler], Handler]:
         """Decorator: answer errors of this status, or exceptions of this class, by this handler.
 
-        It may ask for ``request`` and ``error``. What it returns has the error's status, unless it says another; None
-        is the usual answer. The nearest class counts; 500 is for what no class fits. Raises SetupError.
+        The handler may take ``request`` and ``error``. Its response has the error's status, unless it sets another;
+        None stands for the usual answer. The nearest class wins; status 500 is for exceptions that match no class.
+        Raises SetupError.
         """
         key = check_error_key(what)
 
@@ -135,18 +247,19 @@ class App(Routing):
         return register
 
     def lifespan(self, function: Handler) -> Handler:
-        """Decorator: a generator function of one ``yield``, or what returns a context manager, around the serving.
+        """Decorator: a generator function with one ``yield``, or a function that returns a context manager.
 
-        Entered before the server listens, left when its last connection has ended; an app may have several. It may
-        take the app, to leave something in ``app.state``. Raises SetupError.
+        It is entered before the server listens, and left when the last connection has ended. It may take the app, to
+        store something in ``app.state``. An app may have several. Raises SetupError.
         """
         self.lifespans.append(make_lifespan(function))
         return function
 
     def mount(self, prefix: str, app: App) -> None:
-        """Serve all routes of another app below ``prefix``, "/api" say; its error handlers and lifespans count there.
+        """Serve all routes of another app below ``prefix``, "/api" for example, with its error handlers and lifespans.
 
-        What it is told later counts too, and another app on the same prefix takes its place. Raises SetupError.
+        Routes that the other app gets later are served too. Another app on the same prefix replaces it.
+        Raises SetupError.
         """
         check_prefix(prefix)
         if not isinstance(app, App):
@@ -154,7 +267,7 @@ class App(Routing):
         if self in app.parts():
             raise SetupError(f"app {app.name!r} holds app {self.name!r} already: mounted here it would hold itself")
         if app.tcp_routes or app.listeners:
-            raise SetupError(f"app {app.name!r} has listeners of its own, which have no place below a prefix; start it")
+            raise SetupError(f"app {app.name!r} has listeners of its own, which no prefix can hold: start it instead")
         with self._change(self.mounts):
             self.mounts[:] = [*(one for one in self.mounts if one.prefix != prefix), Mount(prefix, app)]
             app._mounted_in.append(self)
@@ -168,10 +281,10 @@ class App(Routing):
         self.listeners = [*(one for one in self.listeners if one not in same), settings]
 
     def upstream(self, name: str, *members: str | UpstreamMember, **options: Unpack[UpstreamOptions]) -> Upstream:
-        """What this app's handlers may ask: ``users = app.upstream("users", "http://10.0.0.1:8080")``.
+        """Declare an upstream for this app's handlers: ``users = app.upstream("users", "http://10.0.0.1:8080")``.
 
-        Keywords: policy, limits, codec (see Upstream). It is open while the app runs, its lifespans included; another
-        of the same name takes its place at the next start. Raises SetupError.
+        Keywords: policy, limits, codec (see Upstream). The upstream is open while the app runs, in its lifespans too.
+        Another of the same name replaces it at the next start. Raises SetupError.
         """
         try:
             self.upstreams[name] = Upstream(*members, name=name, **options)
@@ -186,26 +299,27 @@ class App(Routing):
     @overload
     def start(self, *, isolated: Literal[False] = False, **options: Unpack[Options]) -> Server: ...
     def start(self, *, isolated: bool = False, **options: Unpack[Options]) -> Server | IsolatedServer:
-        """Run in a daemon thread with a loop of its own; returns when it listens.
+        """Run in a daemon thread with a loop of its own. Returns when the server listens.
 
-        Keywords: host, port, uds, backend, codec, limits (see Settings). A running server of the same name is replaced,
-        its listening sockets taken over. ``with app.start() as server:`` stops it at the end. With ``isolated`` it runs
-        in a process of its own, as the app is now, and ends with this one. Raises SetupError, OSError.
+        Keywords: host, port, uds, backend, codec, limits (see Settings). The server replaces a running one of the same
+        name, and takes over its listening sockets. ``with app.start() as server:`` stops it at the end of the block.
+        With ``isolated`` a copy of the app runs in a process of its own, which ends with this one.
+        Raises SetupError, OSError.
         """
         settings = self.settings(options)
         if isolated:
             from .process.isolation import start
 
-            make_router(self)  # what nobody provides is said here
+            make_router(self)  # raises SetupError here, not in the other process
             return start(self, settings, dict(options))
         if f"{__package__}.process.isolation" in sys.modules:
             from .process.isolation import give_way
 
             give_way(self.name)
-        return running.start(self, settings)
+        return runner.start(self, settings)
 
     def __getstate__(self) -> dict[str, Any]:
-        """To another process: as it was declared, without who observes it here."""
+        """For another process: the declarations, without the observers here."""
         return {name: value for name, value in vars(self).items() if name not in ("emitter", "_router")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -214,13 +328,19 @@ class App(Routing):
             endpoint.app = self
 
     def serving(self, **options: Unpack[Options]) -> AbstractAsyncContextManager[Server]:
-        """``async with app.serving() as server:`` runs it in the caller's loop, and drains it at the block's end."""
-        return running.serving(self, self.settings(options))
+        """Run in the caller's loop: ``async with app.serving() as server:``. The server drains at the end of the block.
+
+        Keywords: see Settings.
+        """
+        return runner.serving(self, self.settings(options))
 
     async def serve(
         self, *, task_status: TaskStatus[Server] = anyio.TASK_STATUS_IGNORED, **options: Unpack[Options]
     ) -> None:
-        """Run in the caller's loop until cancelled or stopped; ``await tasks.start(app.serve)`` gives the Server."""
+        """Run in the caller's loop until cancelled or stopped. ``await tasks.start(app.serve)`` returns the Server.
+
+        Keywords: see Settings.
+        """
         async with self.serving(**options) as server:
             task_status.started(server)
             await server.wait()
@@ -228,20 +348,21 @@ class App(Routing):
     def run(
         self,
         *,
-        on_start: running.OnStart | None = None,
+        on_start: runner.OnStart | None = None,
         on_signal: OnSignal | None = None,
         **options: Unpack[Options],
     ) -> int | None:
-        """Block until SIGINT or SIGTERM, then drain; a second signal stops at once. On port 8000 if none is given.
+        """Serve until SIGINT or SIGTERM, then drain; a second signal stops at once. The default port is 8000.
 
-        Returns the signal's number, None if ``server.stop()`` ended it. ``on_start(server)`` is called when it listens,
-        ``on_signal(server, count)`` before each signal is heeded, ``count`` being 1 for the first.
+        Returns the number of the first signal, or None after ``server.stop()``. ``on_start(server)`` is called when the
+        server listens, ``on_signal(server, count)`` at each signal, before it takes effect; ``count`` begins at 1.
+        Keywords: see Settings.
         """
         if not options.get("uds") and options.get("fd") is None:
             options.setdefault("port", 8000)
-        return running.run(self, self.settings(options), on_start, on_signal)
+        return runner.run(self, self.settings(options), on_start, on_signal)
 
-    # What the running server asks.
+    # For the running server.
 
     def _hook(self) -> None:
         try:
@@ -253,24 +374,24 @@ class App(Routing):
             raise SetupError(str(error)) from None
 
     def settings(self, options: Options) -> Settings:
-        """What counts for a server of this app: these options, and its own limits where they name none."""
-        self._hook()  # once more: they may have been uninstalled since
+        """The settings of a server of this app: these options, with the app's limits as default."""
+        self._hook()  # once more: the hooks may have been uninstalled since
         merged: Options = {"limits": self.limits, **options}
         return Settings(**merged)
 
     def compile(self) -> Router:
-        """Make ready to serve. Raises SetupError for the first route whose handler asks for what nobody provides."""
+        """The router, made at the first call. Raises SetupError for a handler with an unknown parameter."""
         if self._router is None:
             self._router = make_router(self)
         return self._router
 
     def parts(self) -> list[App]:
-        """This app, and all that is mounted in it."""
+        """This app, and all apps mounted in it, at any depth."""
         return list(dict.fromkeys(place.app for place in places(self)))
 
     @contextmanager
     def _change(self, entries: list[Any]) -> Iterator[None]:
-        """Change routes or mounts; a running server serves them at once. What cannot be served is taken back."""
+        """Change routes or mounts. A running server serves the change at once; a change that fails is undone."""
         before = list(entries)
         yield
         try:

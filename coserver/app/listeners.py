@@ -1,4 +1,4 @@
-"""From what was asked for to what listens: each listener with its address, its story, its routes and its limits."""
+"""Plans the listeners of an app: each with its address, its protocol, its routes and its limits."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ..server.tcp import tcp_story
 from ..transport.certificates import Certificates
 from .config.settings import ListenerSettings, Settings
 from .config.tls import Tls
-from .registry import Wanted
 from .routes import TcpRoute, find_framing, framing_name
+from .sockets import Wanted
 
 if TYPE_CHECKING:
     from .app import App
 
 
 @dataclass(frozen=True)
-class Listening:
-    """One listener to be. ``app`` is whose routes answer, or whose handler; ``router`` is empty for TCP."""
+class ListenerPlan:
+    """A listener that is to be bound. ``app`` has the routes, or the TCP handler; ``router`` is empty for TCP."""
 
     wanted: Wanted
     app: App
@@ -37,14 +37,15 @@ class Listening:
     certificates: Certificates | None = None
 
 
-def listening(app: App, settings: Settings) -> list[Listening]:
-    """All listeners of an app: those of the settings, or else HTTP if it has routes; ``app.listen``'s, ``app.tcp``'s.
+def plan_listeners(app: App, settings: Settings) -> list[ListenerPlan]:
+    """All listeners of an app: those of the settings, or else one for HTTP if the app has routes; and those of
+    ``app.listen`` and ``app.tcp``.
 
-    Names are made unique by a number. Raises SetupError for a route that cannot be served.
+    A number makes a name unique. Raises SetupError for a route that cannot be served.
     """
-    found: list[Listening] = []
+    plans: list[ListenerPlan] = []
     names: set[str] = set()
-    loaded: dict[tuple[Tls, bool], Certificates] = {}  # several listeners may share them
+    loaded: dict[tuple[Tls, bool], Certificates] = {}  # several listeners may share certificates
     for one, tls in _all(app, settings):
         name, number = one.wanted.name, 2
         while name in names:
@@ -55,18 +56,18 @@ def listening(app: App, settings: Settings) -> list[Listening]:
             key = (tls, one.wanted.protocol == "http")
             certificates = loaded[key] = loaded.get(key) or tls.load(tuple(PROTOCOLS) if key[1] else ())
         wanted = replace(one.wanted, name=name, tls=tls is not None)
-        found.append(replace(one, wanted=wanted, certificates=certificates))
-    return found
+        plans.append(replace(one, wanted=wanted, certificates=certificates))
+    return plans
 
 
-def _all(app: App, settings: Settings) -> Iterator[tuple[Listening, Tls | None]]:
+def _all(app: App, settings: Settings) -> Iterator[tuple[ListenerPlan, Tls | None]]:
     asked = [*settings.listeners, *app.listeners]
     tcp_routes = list(app.tcp_routes)
     if not settings.listeners and (app.routes or app.mounts or not (asked or tcp_routes)):
         place = ListenerSettings(host=settings.host, port=settings.port, uds=settings.uds, fd=settings.fd)
         yield _http(place, app, settings), settings.tls
     elif not asked and not tcp_routes[0].port and not tcp_routes[0].uds:
-        # Without HTTP the place that was asked for is the first handler's, if that names none of its own.
+        # Without HTTP the address of the settings goes to the first handler, if that names no address of its own.
         tcp_routes[0] = replace(tcp_routes[0], port=settings.port, uds=settings.uds, fd=settings.fd)
     for one in asked:
         if one.protocol == "http":
@@ -84,7 +85,7 @@ def _all(app: App, settings: Settings) -> Iterator[tuple[Listening, Tls | None]]
         yield _tcp(route, app, settings), _tls(route, settings)
 
 
-def _http(one: ListenerSettings, app: App, settings: Settings) -> Listening:
+def _http(one: ListenerSettings, app: App, settings: Settings) -> ListenerPlan:
     served = one.app or app
     name = one.name or "http"
     routes = sum(len(place.routes) for place in served.parts())
@@ -94,21 +95,21 @@ def _http(one: ListenerSettings, app: App, settings: Settings) -> Listening:
         name, one.host or settings.host, one.port or 0, one.uds or "", "http", what, fd=one.fd, permissions=permissions
     )
     limits, proxied = one.limits or settings.limits, _proxied(one, settings)
-    return Listening(wanted, served, HttpConnection, served.compile(), limits, proxied)
+    return ListenerPlan(wanted, served, HttpConnection, served.compile(), limits, proxied)
 
 
-def _tcp(route: TcpRoute, app: App, settings: Settings) -> Listening:
+def _tcp(route: TcpRoute, app: App, settings: Settings) -> ListenerPlan:
     endpoint = Endpoint(route.handler, "connection", ())
     what = f"{route.name}, framing {framing_name(route.framing)}"
     permissions = route.uds_permissions or settings.uds_permissions or ""
     host = route.host or settings.host
     wanted = Wanted(route.name, host, route.port, route.uds or "", "tcp", what, fd=route.fd, permissions=permissions)
     story = tcp_story(endpoint, route.framing)
-    return Listening(wanted, app, story, Router(), route.limits or settings.limits, _proxied(route, settings))
+    return ListenerPlan(wanted, app, story, Router(), route.limits or settings.limits, _proxied(route, settings))
 
 
 def _proxied(one: ListenerSettings | TcpRoute, settings: Settings) -> bool:
-    """Whether it expects PROXY headers. Raises SetupError if nobody may send one."""
+    """Whether the listener expects PROXY headers. Raises SetupError if no peer is trusted to send one."""
     wanted = settings.proxy_protocol if one.proxy_protocol is None else one.proxy_protocol
     if wanted and not settings.trusted_peers:
         raise SetupError(
@@ -118,7 +119,7 @@ def _proxied(one: ListenerSettings | TcpRoute, settings: Settings) -> bool:
 
 
 def _tls(one: ListenerSettings | TcpRoute, settings: Settings) -> Tls | None:
-    """Its own, or the server's: a port must not be plain because nobody thought of it."""
+    """The listener's own TLS, or the server's: only ``tls=False`` makes a listener plain."""
     if isinstance(one.tls, Tls):
         return one.tls
     return None if one.tls is False else settings.tls

@@ -1,76 +1,28 @@
-"""Which apps run in this process, by name, and the listening sockets that a successor takes over."""
+"""The servers that run in this process, by name, and their listening sockets, which a successor takes over."""
 
 from __future__ import annotations
 
 import atexit
 import errno
-import os
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from ..transport.listener import bind_tcp, bind_unix
-from .address import Address
 from .server import Server
-from .sockets import CannotListen, Handed, listening_socket, shared_out
+from .sockets import Bound, CannotListen, SystemdSocket, Wanted, assign_sockets, bound_by_descriptor
 
-#: Guards every change: two threads may start apps at once.
+#: Guards each change: two threads may start apps at once.
 lock = threading.RLock()
 _servers: dict[str, Server] = {}
 _bound: dict[str, list[Bound]] = {}
-#: Listening sockets, by app, that a process which reloads this one keeps and has handed to it: ``bind`` takes what is
-#: wanted of them, and leaves a UNIX socket's file to their keeper. Empty in every other process.
+#: Listening sockets, by app, that a reloading parent process keeps and passed to this one. ``bind`` takes duplicates,
+#: and the parent removes the files of UNIX sockets. Empty in all other processes.
 inherited: dict[str, list[Bound]] = {}
-#: What systemd has handed to this process; the next server that starts takes it.
-handed: list[Handed] = []
-
-
-@dataclass
-class Bound:
-    """The listening sockets of one listener, and what it was asked for. ``kept``: another process holds them too."""
-
-    name: str
-    host: str
-    path: str
-    sockets: list[socket.socket]
-    kept: bool = False
-    protocol: str = "http"
-    serves: str = ""
-    tls: bool = False
-    address: Address = field(init=False)
-
-    def __post_init__(self) -> None:
-        port = 0 if self.path else self.sockets[0].getsockname()[1]
-        self.address = Address(self.name, self.protocol, self.host, port, self.path, self.serves, self.tls)
-
-    def close(self) -> None:
-        for sock in self.sockets:
-            sock.close()
-
-    def remove_file(self) -> None:
-        """A UNIX socket leaves a file behind."""
-        if self.path and not self.path.startswith("@"):
-            try:
-                os.unlink(self.path)
-            except FileNotFoundError:
-                pass
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A listener to be: its name, and host and port or a UNIX socket's path; ``serves`` tells people what answers."""
-
-    name: str
-    host: str
-    port: int
-    path: str = ""
-    protocol: str = "http"
-    serves: str = ""
-    tls: bool = False
-    fd: int | None = None
-    permissions: str = ""  # of the UNIX socket's file, octal
+#: Sockets that systemd passed to this process. The next server that starts takes them.
+systemd_sockets: list[SystemdSocket] = []
 
 
 def running(name: str) -> Server | None:
@@ -80,22 +32,22 @@ def running(name: str) -> Server | None:
 
 
 def all_running() -> list[Server]:
-    """Every server of this process that runs."""
+    """All servers that run in this process."""
     return [server for server in list(_servers.values()) if server.running]
 
 
 def bind(name: str, wanted: list[Wanted]) -> list[Bound]:
-    """Bind all listeners of an app, taking over what its running predecessor holds. Raises OSError."""
+    """Bind all listeners of an app; take over the sockets of its running predecessor. Raises OSError."""
     held = _bound.get(name, []) if running(name) else []
     bound: list[Bound] = []
     made: list[Bound] = []
     try:
-        if handed:
-            taken = shared_out(handed, [want.name for want in wanted])
-            wanted = [replace(want, fd=taken.get(want.name, want.fd)) for want in wanted]
-            handed.clear()
+        if systemd_sockets:
+            assigned = assign_sockets(systemd_sockets, [want.name for want in wanted])
+            wanted = [replace(want, fd=assigned.get(want.name, want.fd)) for want in wanted]
+            systemd_sockets.clear()
         for want in wanted:
-            one = _by_descriptor(want) or _take_over(want, held) or _inherit(name, want)
+            one = bound_by_descriptor(want) or _take_over(want, held) or _inherit(name, want)
             if one is None:
                 one = _bind(want)
                 made.append(one)
@@ -109,49 +61,25 @@ def bind(name: str, wanted: list[Wanted]) -> list[Bound]:
     return bound
 
 
-def _by_descriptor(want: Wanted) -> Bound | None:
-    """What this process was started with: it listens already, wherever that is."""
-    if want.fd is None:
-        return None
-    sock = listening_socket(want.fd)
-    host, path = "", ""
-    name = sock.getsockname()
-    if isinstance(name, tuple):
-        host = name[0]
-    else:
-        path = name if isinstance(name, str) else f"@{name[1:].decode('utf-8', 'replace')}"
-    path = path or ("" if host else "unnamed")
-    return Bound(want.name, host, path, [sock], True, want.protocol, want.serves, want.tls)
-
-
 def _take_over(want: Wanted, held: list[Bound]) -> Bound | None:
-    """A duplicate of the predecessor's sockets: the backlog goes over with them, no client sees the change."""
+    """Duplicates of the predecessor's sockets: the backlog goes over with them, and no client notices the change."""
     for one in held:
-        if want.name == one.name and (_same_place(want, one) or (not want.port and _same_host(want, one))):
-            return _duplicate(want, one)
+        if want.name == one.name and (want.same_address(one) or (not want.port and want.same_host(one))):
+            return want.on_duplicates(one)
     return None
 
 
 def _inherit(name: str, want: Wanted) -> Bound | None:
-    """A duplicate of what the keeper holds at that place, whoever asked for it before; a free port only by its name."""
+    """Duplicates of the parent's sockets at this address, whichever app they were for.
+
+    For port 0, which any free port would satisfy, the app and the listener must have the same names as well.
+    """
     for owner, listeners in inherited.items():
         for one in listeners:
-            by_name = owner == name and want.name == one.name and not want.port and _same_host(want, one)
-            if by_name or _same_place(want, one):
-                return _duplicate(want, one)
+            by_name = owner == name and want.name == one.name and not want.port and want.same_host(one)
+            if by_name or want.same_address(one):
+                return want.on_duplicates(one)
     return None
-
-
-def _same_host(want: Wanted, one: Bound) -> bool:
-    return not want.path and not one.path and want.host == one.host
-
-
-def _same_place(want: Wanted, one: Bound) -> bool:
-    return want.path == one.path if want.path else _same_host(want, one) and want.port == one.address.port
-
-
-def _duplicate(want: Wanted, one: Bound) -> Bound:
-    return _bound_to(want, [sock.dup() for sock in one.sockets], one.kept)
 
 
 def _bind(want: Wanted) -> Bound:
@@ -161,9 +89,9 @@ def _bind(want: Wanted) -> Bound:
         if error.errno == errno.EADDRINUSE:
             raise CannotListen(error.errno, _in_use(want)) from error
         where = want.path or f"{want.host}:{want.port}"
-        why = f"{error.strerror or error}{_way_out(want, error)}"  # Python's own, of a path too long, have no strerror
+        why = f"{error.strerror or error}{_way_out(want, error)}"  # Python's error for a long path has no strerror
         raise CannotListen(error.errno, f"cannot listen on {where} for {want.name!r}: {why}") from error
-    return _bound_to(want, sockets)
+    return want.on(sockets)
 
 
 def _way_out(want: Wanted, error: OSError) -> str:
@@ -178,10 +106,6 @@ def _way_out(want: Wanted, error: OSError) -> str:
     return ""
 
 
-def _bound_to(want: Wanted, sockets: list[socket.socket], kept: bool = False) -> Bound:
-    return Bound(want.name, want.host, want.path, sockets, kept, want.protocol, want.serves, want.tls)
-
-
 def _in_use(want: Wanted) -> str:
     where = want.path or f"{want.host}:{want.port}"
     for server in _servers.values():
@@ -194,12 +118,12 @@ def _in_use(want: Wanted) -> str:
 
 
 @contextmanager
-def given_back(name: str, bound: list[Bound]) -> Iterator[None]:
-    """What was bound is let go if the block raises: the server is not to run after all."""
+def closed_on_error(name: str, bound: list[Bound]) -> Iterator[None]:
+    """Close the listeners of an app if the block raises; its server does not run then."""
     try:
         yield
     except BaseException:
-        held = {one.path for one in _bound.get(name, [])}  # the predecessor's go on
+        held = {one.path for one in _bound.get(name, [])}  # the predecessor still listens there
         for one in bound:
             one.close()
             if one.path not in held and not one.kept:
@@ -207,14 +131,14 @@ def given_back(name: str, bound: list[Bound]) -> Iterator[None]:
         raise
 
 
-def enter(server: Server, bound: list[Bound]) -> None:
-    """The server runs now. Its sockets are duplicated for a successor's sake."""
+def add(server: Server, bound: list[Bound]) -> None:
+    """Register a server that runs now, with its listeners, for a successor."""
     _servers[server.name] = server
     _bound[server.name] = bound
 
 
 def keep(server: Server) -> list[Bound]:
-    """What the server listens on, for another process to keep: a UNIX socket's file is now that process's to remove."""
+    """The server's listeners, for another process to keep. From now on that process removes UNIX sockets' files."""
     with lock:
         bound = list(_bound.get(server.name, []))
         for one in bound:
@@ -222,8 +146,8 @@ def keep(server: Server) -> list[Bound]:
         return bound
 
 
-def close_door(server: Server, bound: list[Bound]) -> None:
-    """The server accepts no more: who comes now is refused at once, not left waiting for a reset. Twice is fine."""
+def stop_listening(server: Server, bound: list[Bound]) -> None:
+    """Close the server's listeners: new clients are refused at once, instead of waiting for a reset. Twice is fine."""
     server.accepting = False
     with lock:
         last = _bound.get(server.name) is bound
@@ -235,17 +159,17 @@ def close_door(server: Server, bound: list[Bound]) -> None:
                 one.remove_file()
 
 
-def leave(server: Server, bound: list[Bound]) -> None:
-    """The server has ended."""
+def remove(server: Server, bound: list[Bound]) -> None:
+    """Unregister a server that has ended."""
     with lock:
-        close_door(server, bound)
+        stop_listening(server, bound)
         if _servers.get(server.name) is server:
             del _servers[server.name]
 
 
 @atexit.register
 def _stop_all() -> None:
-    """A script ends without having stopped its servers: their handlers' ``finally`` blocks still run."""
+    """Stop the servers that a script left running at its end, so that handlers' ``finally`` blocks still run."""
     for server in list(_servers.values()):
         server.begin_stop(0)
         server._ended.wait(1)

@@ -1,11 +1,11 @@
-"""How an app is run: in the caller's loop, in a thread of its own, or in the foreground with signals."""
+"""Runs an app: in the caller's loop, in a thread of its own, or in the foreground with signals."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,24 +15,25 @@ import anyio
 from ..hooks.watchdog import asked as watchdog_asked
 from ..hooks.watchdog import watching
 from ..server.handler.error_handlers import ErrorEndpoint
+from ..server.handler.errors import SetupError
 from ..server.http.head_log import heads_writer
 from ..server.service import Service
 from ..transport.listener import Listener
+from ..upstream.upstream import Upstream
 from . import registry
-from .config.settings import Settings
+from .config.settings import Settings, UpstreamSettings
 from .config.validate import backend_arguments
-from .controlling import controlling, make_control
 from .lifespan import lifespans
-from .listeners import Listening, listening
-from .registry import Bound
+from .listeners import ListenerPlan, plan_listeners
 from .server import Server
 from .signals import OnSignal, ends_the_start, heed_signals
-from .upstreams import configure_upstreams
+from .sockets import Bound, CannotListen
 
 if TYPE_CHECKING:
+    from ..control.host import Control
     from .app import App
 
-log = logging.getLogger("coserver.app")
+control_log = logging.getLogger("coserver.control")
 
 OnStart = Callable[[Server], None]
 Run = Callable[[Callable[[], None]], Coroutine[Any, Any, None]]
@@ -40,29 +41,29 @@ Run = Callable[[Callable[[], None]], Coroutine[Any, Any, None]]
 
 @asynccontextmanager
 async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
-    """Run in the caller's task group of one; drain at the end of the block, or end at once if it raised."""
-    wanted = listening(app, settings)
+    """Serve in a task group of the caller's task. Drain at the end of the block; end at once if the block raised."""
+    plans = plan_listeners(app, settings)
     configure_upstreams(app, settings.upstreams)
-    apps = [part for one in (app, *(each.app for each in wanted)) for part in one.parts()]
+    apps = [part for one in (app, *(each.app for each in plans)) for part in one.parts()]
     server: Server | None = None
     try:
         async with lifespans(apps, settings.limits.grace):
             with registry.lock:
-                services = [make_service(one, app, settings) for one in wanted]
-                old = registry.running(app.name)
-                bound = registry.bind(app.name, [one.wanted for one in wanted])
+                services = [make_service(one, app, settings) for one in plans]
+                predecessor = registry.running(app.name)
+                bound = registry.bind(app.name, [one.wanted for one in plans])
                 server = Server(app.name, settings, services, tuple(one.address for one in bound))
                 server.apps = list(dict.fromkeys(apps))
-                with registry.given_back(server.name, bound):
-                    server.control = make_control(server)
-                registry.enter(server, bound)
+                with registry.closed_on_error(server.name, bound):
+                    server.control = _make_control(server)
+                registry.add(server, bound)
             if settings.record:
                 server.traces.start()
             if any(one.measured for one in apps):
                 server.measure()
-            async with controlling(server), _accepting(wanted, services, server, bound):
-                if old is not None:
-                    await server.replace(old)
+            async with _controlled(server), _accepting(plans, services, server, bound):
+                if predecessor is not None:
+                    await server.replace(predecessor)
                 with watching() if settings.debug or watchdog_asked() else nullcontext():
                     yield server
     finally:
@@ -72,12 +73,12 @@ async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def _accepting(
-    wanted: list[Listening], services: list[Service], server: Server, bound: list[Bound]
+    plans: list[ListenerPlan], services: list[Service], server: Server, bound: list[Bound]
 ) -> AsyncIterator[None]:
-    """All listeners run during the block, and drain at its end."""
+    """Run all listeners during the block, and drain them at its end."""
     runs: list[Run] = [
-        partial(service.run, [(Listener(sock.dup(), service.loop), one.story) for sock in sockets.sockets])
-        for service, one, sockets in zip(services, wanted, bound, strict=True)
+        partial(service.run, [(Listener(sock.dup(), service.loop), plan.story) for sock in sockets.sockets])
+        for service, plan, sockets in zip(services, plans, bound, strict=True)
     ]
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
@@ -85,7 +86,7 @@ async def _accepting(
         try:
             yield
         except Exception as error:
-            failure = error  # the block's own, raised below: a task group would wrap it in an ExceptionGroup
+            failure = error  # the block's own error is raised below: a task group would wrap it in an ExceptionGroup
             tasks.cancel_scope.cancel()
         except BaseException:
             tasks.cancel_scope.cancel()
@@ -97,10 +98,10 @@ async def _accepting(
 
 
 async def _run(runs: list[Run], server: Server, bound: list[Bound]) -> None:
-    """All listeners, until the last of them has ended."""
+    """Run all listeners until the last of them has ended."""
 
     def closed() -> None:
-        registry.close_door(server, bound)
+        registry.stop_listening(server, bound)
         server.release()
 
     try:
@@ -108,16 +109,16 @@ async def _run(runs: list[Run], server: Server, bound: list[Bound]) -> None:
             for run in runs:
                 tasks.start_soon(run, closed)
     finally:
-        registry.leave(server, bound)
+        registry.remove(server, bound)
         server.release()
         server.drained()
 
 
-def make_service(one: Listening, app: App, settings: Settings) -> Service:
-    """One listener's service, with what the settings ask to be written and believed."""
-    service = Service(one.router, one.limits, settings.codec, app.emitter)
-    service.proxy_protocol = one.proxy_protocol
-    service.certificates = one.certificates
+def make_service(plan: ListenerPlan, app: App, settings: Settings) -> Service:
+    """The service of one listener, with the logs and the trusted peers of the settings."""
+    service = Service(plan.router, plan.limits, settings.codec, app.emitter)
+    service.proxy_protocol = plan.proxy_protocol
+    service.certificates = plan.certificates
     if settings.trusted_peers:
         from ..server.handler.trusted_proxies import Trust
 
@@ -128,23 +129,96 @@ def make_service(one: Listening, app: App, settings: Settings) -> Service:
         service.access = access_writer(settings.access_format)
     service.heads = heads_writer()
     if settings.debug:
-        service.last_resort = debug_endpoint()
+        service.last_resort = _debug_endpoint()
     return service
 
 
-def debug_endpoint() -> ErrorEndpoint:
-    """Shows what a handler raised to whoever asked."""
+def _debug_endpoint() -> ErrorEndpoint:
+    """The error handler that shows the client what its handler raised."""
 
     async def show(request: Any, error: Exception) -> Any:
-        from ..views.debug_page.page import debug_page  # rich, loaded only when there is something to show
+        from ..views.debug_page.page import debug_page  # loads rich, so only at the first error
 
         return debug_page(request, error)
 
     return ErrorEndpoint(show)
 
 
+def configure_upstreams(app: App, upstreams: Iterable[UpstreamSettings]) -> None:
+    """Configure the upstreams that the app, or an app mounted in it, declared. The configuration wins.
+
+    An upstream that no app declared becomes the app's: ``app.upstreams["users"]``. Raises SetupError.
+    """
+    for one in upstreams:
+        declared = next((part.upstreams[one.name] for part in app.parts() if one.name in part.upstreams), None)
+        given: dict[str, Any] = {"policy": one.policy, "framing": one.framing, "limits": one.limits, "tls": one.tls}
+        try:
+            if declared is not None:
+                declared.configure(members=one.members or (), **given)
+            elif one.members:
+                app.upstreams[one.name] = upstream = Upstream(*one.members[:1], name=one.name, framing=one.framing)
+                upstream.configure(members=one.members, **given)
+            else:
+                raise ValueError("it has no members, and the app declares none of that name")
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise SetupError(f"upstream {one.name!r}: {error}") from None
+
+
+# The control socket.
+
+
+def _make_control(server: Server) -> Control | None:
+    """The server's control, if the settings ask for one. It answers from ``_controlled`` on.
+
+    With the usual path, a server that cannot have its control socket serves without, and logs that. Raises CannotListen
+    for a path or a port that was named.
+    """
+    settings = server.settings
+    path = "" if settings.control == "off" else settings.control
+    if not path and settings.control_port is None:
+        return None
+    from ..control.host import Control, Where  # not loaded for a server without a control
+
+    try:
+        return Control(server, _version(), Where(path, "127.0.0.1", settings.control_port, settings.control_token))
+    except OSError as error:
+        why = error.strerror or str(error)
+        if settings.control != "auto" or settings.control_port is not None:
+            raise CannotListen(error.errno, f"no control socket: {why}") from error
+        control_log.warning("%r cannot be controlled: %s", server.name, why)
+        return None
+
+
+@asynccontextmanager
+async def _controlled(server: Server) -> AsyncIterator[None]:
+    """Have the server's control answer during the block: from before the first client until after the last."""
+    control = server.control
+    if control is None:
+        yield
+        return
+    # start and stop wait for the control's own thread; this loop has clients to serve meanwhile
+    await anyio.to_thread.run_sync(control.start)
+    try:
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(control.stop)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # loads email, and 40 modules more
+
+    try:
+        return version("coserver")
+    except PackageNotFoundError:  # a source tree on the path
+        return "unknown"
+
+
+# In a thread, in the foreground.
+
+
 def start(app: App, settings: Settings) -> Server:
-    """Run in a daemon thread; returns when it listens. Raises what kept it from listening."""
+    """Serve in a daemon thread; return when the server listens. Raises the error that kept it from listening."""
     started = threading.Event()
     result: list[Server] = []
     failure: list[BaseException] = []
@@ -178,14 +252,14 @@ def start(app: App, settings: Settings) -> Server:
 
 
 def run(app: App, settings: Settings, on_start: OnStart | None, on_signal: OnSignal | None) -> int | None:
-    """Run in the foreground until a signal or ``stop``; which signal it was."""
+    """Serve in the foreground until a signal or ``stop``. Returns the number of the first signal, if there was one."""
     ended_by: list[int] = []
 
     async def main() -> None:
         async with serving(app, settings) as server, anyio.create_task_group() as tasks:
             server.owns_block = True
             if threading.current_thread() is threading.main_thread():
-                # First of all: whoever reads that it has started may send a signal at once.
+                # Before on_start: a person who reads that the server has started may send a signal at once.
                 await tasks.start(heed_signals, server, ended_by, on_signal)
             if on_start is not None:
                 on_start(server)

@@ -1,6 +1,7 @@
-"""Listening sockets that this process was started with: by descriptor (``fd``), or from systemd (``LISTEN_FDS``).
+"""Listening sockets: those that a server asks for, those that it holds, and those that the process inherited.
 
-They stay their owner's: what listens here is a duplicate, and a UNIX socket's file is never removed.
+A process inherits a socket by its descriptor (``fd``), or from systemd (``LISTEN_FDS``). An inherited socket stays its
+owner's: the server listens on a duplicate and never removes the file of a UNIX socket.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import os
 import socket
 import stat
 from collections.abc import MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..server.handler.errors import SetupError
+from .address import Address
 
 #: systemd's first descriptor (sd_listen_fds(3)).
 _FIRST = 3
@@ -21,34 +23,108 @@ _NAMELESS = "unknown"
 
 
 class CannotListen(OSError):
-    """A place cannot be had. ``strerror`` says which, why, and the way out."""
+    """A listener cannot have its address. ``strerror`` names the address, the reason, and the way out."""
 
 
 @dataclass(frozen=True)
-class Handed:
-    """One socket of systemd's, with its FileDescriptorName."""
+class Wanted:
+    """A listener that is to be bound: its name, and host and port or a UNIX socket's path, or a descriptor.
+
+    ``serves`` tells people what answers there. ``permissions`` are those of the UNIX socket's file, in octal.
+    """
 
     name: str
-    fd: int
+    host: str
+    port: int
+    path: str = ""
+    protocol: str = "http"
+    serves: str = ""
+    tls: bool = False
+    fd: int | None = None
+    permissions: str = ""
+
+    def same_host(self, bound: Bound) -> bool:
+        """Whether both are TCP listeners on the same host."""
+        return not self.path and not bound.path and self.host == bound.host
+
+    def same_address(self, bound: Bound) -> bool:
+        """Whether both have the same UNIX socket, or the same host and port."""
+        if self.path:
+            return self.path == bound.path
+        return self.same_host(bound) and self.port == bound.address.port
+
+    def on(self, sockets: list[socket.socket], kept: bool = False) -> Bound:
+        """This listener, on these sockets."""
+        return Bound(self.name, self.host, self.path, sockets, kept, self.protocol, self.serves, self.tls)
+
+    def on_duplicates(self, bound: Bound) -> Bound:
+        """This listener, on duplicates of another one's sockets."""
+        return self.on([sock.dup() for sock in bound.sockets], bound.kept)
+
+
+@dataclass
+class Bound:
+    """The listening sockets of one listener. ``kept``: another process holds them too, and removes the file."""
+
+    name: str
+    host: str
+    path: str
+    sockets: list[socket.socket]
+    kept: bool = False
+    protocol: str = "http"
+    serves: str = ""
+    tls: bool = False
+    address: Address = field(init=False)
+
+    def __post_init__(self) -> None:
+        port = 0 if self.path else self.sockets[0].getsockname()[1]
+        self.address = Address(self.name, self.protocol, self.host, port, self.path, self.serves, self.tls)
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            sock.close()
+
+    def remove_file(self) -> None:
+        """Remove the file that a UNIX socket leaves behind."""
+        if self.path and not self.path.startswith("@"):
+            try:
+                os.unlink(self.path)
+            except FileNotFoundError:
+                pass
+
+
+def bound_by_descriptor(wanted: Wanted) -> Bound | None:
+    """The listener on its inherited descriptor, whose address the socket knows. None if it names no descriptor."""
+    if wanted.fd is None:
+        return None
+    sock = listening_socket(wanted.fd)
+    host, path = "", ""
+    name = sock.getsockname()
+    if isinstance(name, tuple):
+        host = name[0]
+    else:
+        path = name if isinstance(name, str) else f"@{name[1:].decode('utf-8', 'replace')}"
+    path = path or ("" if host else "unnamed")
+    return Bound(wanted.name, host, path, [sock], True, wanted.protocol, wanted.serves, wanted.tls)
 
 
 def listening_socket(fd: int) -> socket.socket:
     """A duplicate of descriptor ``fd``, which must be a listening stream socket. Raises CannotListen."""
     try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            raise _wrong(fd, errno.ENOTSOCK, "is no socket; pass a listening one")
+            raise _unfit(fd, errno.ENOTSOCK, "is no socket; pass a listening one")
     except OSError as error:
         if isinstance(error, CannotListen):
             raise
-        raise _wrong(fd, errno.EBADF, "is not open; whoever starts this process must let it inherit it") from None
+        raise _unfit(fd, errno.EBADF, "is not open; the parent process must let its child inherit it") from None
     sock = socket.socket(fileno=os.dup(fd))
     try:
         if sock.family not in (socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", None)):
-            raise _wrong(fd, errno.EAFNOSUPPORT, f"is a socket of family {sock.family}; pass a TCP or a UNIX one")
+            raise _unfit(fd, errno.EAFNOSUPPORT, f"is a socket of family {sock.family}; pass a TCP or a UNIX one")
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_STREAM:
-            raise _wrong(fd, errno.EPROTOTYPE, "is no stream socket; pass a TCP or UNIX stream one (ListenStream=)")
+            raise _unfit(fd, errno.EPROTOTYPE, "is no stream socket; pass a TCP or UNIX stream one (ListenStream=)")
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise _wrong(fd, errno.EINVAL, "does not listen; call listen() on it first, or set Accept=no in systemd")
+            raise _unfit(fd, errno.EINVAL, "does not listen; call listen() on it first, or set Accept=no in systemd")
         sock.setblocking(False)
         sock.set_inheritable(False)
     except BaseException:
@@ -57,40 +133,50 @@ def listening_socket(fd: int) -> socket.socket:
     return sock
 
 
-def _wrong(fd: int, number: int, what: str) -> CannotListen:
-    return CannotListen(number, f"cannot listen on descriptor {fd}: it {what}")
+def _unfit(fd: int, number: int, reason: str) -> CannotListen:
+    return CannotListen(number, f"cannot listen on descriptor {fd}: it {reason}")
 
 
-def from_systemd(environ: MutableMapping[str, str]) -> list[Handed]:
-    """What systemd has handed to this very process; its variables are taken out, or a child would think they are its
-    own. Raises SetupError.
+@dataclass(frozen=True)
+class SystemdSocket:
+    """A socket that systemd passed to this process, with its FileDescriptorName."""
+
+    name: str
+    fd: int
+
+
+def from_systemd(environ: MutableMapping[str, str]) -> list[SystemdSocket]:
+    """The sockets that systemd passed to this process. Raises SetupError.
+
+    Systemd's variables are removed, so that a child process does not take the sockets for its own.
     """
     pid, count, names = (environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
     if pid != str(os.getpid()):
-        return []  # of another process that did not take them out
+        return []  # the variables were meant for a parent process, which did not remove them
     if not (count.isascii() and count.isdecimal() and 0 < int(count) <= 1024):
-        raise SetupError(f"LISTEN_FDS must be the number of sockets that systemd hands over; got {count!r}")
+        raise SetupError(f"LISTEN_FDS must be the number of sockets that systemd passes; got {count!r}")
     each = names.split(":") if names else []
-    handed = [
-        Handed(each[number] if number < len(each) else _NAMELESS, _FIRST + number) for number in range(int(count))
+    passed = [
+        SystemdSocket(each[number] if number < len(each) else _NAMELESS, _FIRST + number)
+        for number in range(int(count))
     ]
-    for one in handed:
-        with contextlib.suppress(OSError):  # one that is not open is told of by whoever listens on it
+    for one in passed:
+        with contextlib.suppress(OSError):  # for one that is not open, listening_socket raises the error
             os.set_inheritable(one.fd, False)
-    return handed
+    return passed
 
 
-def shared_out(handed: list[Handed], names: list[str]) -> dict[str, int]:
-    """Which listener of ``names`` takes which descriptor: by name, then in order. Raises SetupError if any is left."""
-    taken = {name: one.fd for name in names for one in handed if one.name == name}
-    left = [one for one in handed if one.fd not in taken.values()]
-    for name in names:
-        if name not in taken and left:
-            taken[name] = left.pop(0).fd
+def assign_sockets(passed: list[SystemdSocket], listeners: list[str]) -> dict[str, int]:
+    """The descriptor for each of these listeners: by name first, then in order. Raises SetupError if any is left."""
+    assigned = {name: one.fd for name in listeners for one in passed if one.name == name}
+    left = [one for one in passed if one.fd not in assigned.values()]
+    for name in listeners:
+        if name not in assigned and left:
+            assigned[name] = left.pop(0).fd
     if left:
         raise SetupError(
-            f"systemd hands over {len(handed)} sockets, and there are {len(names)} listeners ({', '.join(names)}); "
+            f"systemd passes {len(passed)} sockets, and there are {len(listeners)} listeners ({', '.join(listeners)}); "
             f"nobody takes {', '.join(f'{one.name} (descriptor {one.fd})' for one in left)}: name the listener of "
             "each in FileDescriptorName="
         )
-    return taken
+    return assigned

@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from ..app.app import App
 from ..app.config.settings import Options
 from ..app.lifespan import lifespans
-from ..app.listeners import Listening, listening
+from ..app.listeners import ListenerPlan, plan_listeners
 from ..app.runner import make_service
 from ..lifecycle import events as ev
 from ..lifecycle import phases
@@ -125,7 +125,7 @@ class Host:
 
     tasks: TaskGroup
 
-    def __init__(self, app: App, services: dict[str, tuple[Service, Listening]]) -> None:
+    def __init__(self, app: App, services: dict[str, tuple[Service, ListenerPlan]]) -> None:
         self.app = app
         self.services = services
         self.failures = Failures()
@@ -197,11 +197,11 @@ class Host:
 async def hosted(app: App, options: Options) -> AsyncIterator[Host]:
     """Run ``app`` for the block; drain it at the end, or end it at once if the block raised. Raises SetupError."""
     settings = app.settings(options)
-    wanted = listening(app, settings)
+    plans = plan_listeners(app, settings)
     failure: Exception | None = None
-    parts = [part for one in (app, *(each.app for each in wanted)) for part in one.parts()]
+    parts = [part for one in (app, *(each.app for each in plans)) for part in one.parts()]
     async with lifespans(parts, settings.limits.grace):
-        services = {one.wanted.name: (make_service(one, app, settings), one) for one in wanted}
+        services = {one.wanted.name: (make_service(one, app, settings), one) for one in plans}
         host = Host(app, services)
         async with _observing(host), anyio.create_task_group() as tasks:
             host.tasks = tasks
@@ -230,7 +230,7 @@ async def _observing(host: Host) -> AsyncIterator[None]:
     host.forget()
 
 
-async def _until_they_run(services: dict[str, tuple[Service, Listening]]) -> None:
+async def _until_they_run(services: dict[str, tuple[Service, ListenerPlan]]) -> None:
     """Until each can take a connection, which is in its task's first turn."""
     while any(service._tasks is None for service, _ in services.values()):
         await anyio.lowlevel.checkpoint()

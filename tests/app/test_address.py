@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coserver.app.clicking import click_url
+from coserver.app.address import click_url
 from coserver.app.server import Address
 
 HERE = Address("http", "http", "127.0.0.1", 8123)

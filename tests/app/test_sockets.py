@@ -14,7 +14,7 @@ import pytest
 from coserver import App, SetupError, testing
 from coserver.app import registry
 from coserver.app.config.settings import ListenerSettings
-from coserver.app.sockets import CannotListen, Handed, from_systemd, shared_out
+from coserver.app.sockets import CannotListen, SystemdSocket, assign_sockets, from_systemd
 
 from .get import get
 
@@ -61,7 +61,7 @@ def test_what_is_none(tmp_path: Path) -> None:
     app = make()
     with open(tmp_path / "file", "w") as file, pytest.raises(CannotListen, match="is no socket; pass a listening one"):
         app.start(fd=file.fileno())
-    with pytest.raises(CannotListen, match="descriptor 987: it is not open; whoever starts this process must let"):
+    with pytest.raises(CannotListen, match="descriptor 987: it is not open; the parent process must let"):
         app.start(fd=987)
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -113,7 +113,7 @@ def test_what_systemd_hands_over() -> None:
         pytest.skip(f"descriptor 3 is not open here (the next is {free})")
     inheritable = os.get_inheritable(3)
     try:
-        assert from_systemd(environ) == [Handed("http", 3)]
+        assert from_systemd(environ) == [SystemdSocket("http", 3)]
     finally:
         os.set_inheritable(3, inheritable)
     assert environ == {"OTHER": "x"}  # or a child would think that they are its own
@@ -125,19 +125,19 @@ def test_what_systemd_hands_over() -> None:
 
 
 def test_who_takes_which() -> None:
-    three, four = Handed("web", 3), Handed("echo", 4)
-    assert shared_out([three, four], ["echo", "web"]) == {"echo": 4, "web": 3}
-    assert shared_out([three], ["http"]) == {"http": 3}
-    assert shared_out([three, four], ["http", "echo"]) == {"http": 3, "echo": 4}
-    assert shared_out([three], ["http", "web"]) == {"web": 3}
-    assert shared_out([], ["http"]) == {}
-    message = r"hands over 2 sockets, and there are 1 listeners \(http\); nobody takes echo"
+    three, four = SystemdSocket("web", 3), SystemdSocket("echo", 4)
+    assert assign_sockets([three, four], ["echo", "web"]) == {"echo": 4, "web": 3}
+    assert assign_sockets([three], ["http"]) == {"http": 3}
+    assert assign_sockets([three, four], ["http", "echo"]) == {"http": 3, "echo": 4}
+    assert assign_sockets([three], ["http", "web"]) == {"web": 3}
+    assert assign_sockets([], ["http"]) == {}
+    message = r"passes 2 sockets, and there are 1 listeners \(http\); nobody takes echo"
     with pytest.raises(SetupError, match=message):
-        shared_out([three, four], ["http"])
+        assign_sockets([three, four], ["http"])
 
 
 def test_the_next_server_takes_them(listening: socket.socket) -> None:
-    registry.handed.append(Handed("http", listening.fileno()))
+    registry.systemd_sockets.append(SystemdSocket("http", listening.fileno()))
     with make().start(port=0) as server:
         assert server.port == listening.getsockname()[1]
     with make().start(port=0) as server:

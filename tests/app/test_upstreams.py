@@ -12,7 +12,7 @@ from coserver import App, Limits, SetupError, UpstreamLimits, UpstreamMember
 from coserver.app.config.file import ConfigError
 from coserver.app.config.resolve import Configuration, resolve
 from coserver.app.config.settings import UpstreamSettings
-from coserver.app.upstreams import configure_upstreams
+from coserver.app.runner import configure_upstreams
 
 
 def configured(tmp_path: Path, text: str) -> Configuration:

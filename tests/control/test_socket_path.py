@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from coserver import App
-from coserver.app.registry import CannotListen
+from coserver.app.sockets import CannotListen
 from coserver.control import socket_path as place
 from coserver.control.client import Client, Unreachable, find
 

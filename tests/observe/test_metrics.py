@@ -169,7 +169,7 @@ def test_from_other_threads_and_in_a_registry_of_ones_own(backend: str) -> None:
 def test_without_prometheus_client_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from coserver.app import routing as module
+    from coserver.app import app as module
 
     with shop().start() as server:
         monkeypatch.setitem(sys.modules, "prometheus_client", None)

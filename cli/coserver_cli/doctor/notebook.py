@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from os import environ
 
-from coserver.app.clicking import proxy_pattern
+from coserver.app.address import proxy_pattern
 
 Result = tuple[str, bool, str, str]  # what, whether it is fine, what was found, the way out
 

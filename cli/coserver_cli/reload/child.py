@@ -17,7 +17,7 @@ import time
 
 from coserver import Server
 from coserver.app import registry
-from coserver.app.registry import Bound
+from coserver.app.sockets import Bound
 
 from .. import console
 

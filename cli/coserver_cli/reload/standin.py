@@ -9,7 +9,7 @@ import html
 from collections.abc import Awaitable, Callable, Iterable
 
 from coserver import App, Request, Response, Server
-from coserver.app.registry import Bound
+from coserver.app.sockets import Bound
 
 from .child import GRACE
 

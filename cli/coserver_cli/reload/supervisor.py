@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 from coserver.app import registry
-from coserver.app.registry import Bound
+from coserver.app.sockets import Bound
 
 from .. import console
 from .child import AFTER_GRACE, GRACE, VARIABLE, as_sockets

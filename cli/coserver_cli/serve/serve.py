@@ -21,7 +21,7 @@ from coserver.app.config.file import ConfigError, Given
 from coserver.app.config.process_settings import HookSettings, LogSettings
 from coserver.app.config.resolve import Configuration, resolve
 from coserver.app.config.settings import Options
-from coserver.app.listeners import listening
+from coserver.app.listeners import plan_listeners
 from coserver.app.sockets import CannotListen
 from coserver.hooks import offloaded
 from coserver.hooks.install import choose
@@ -121,7 +121,7 @@ def validate(loaded: LoadedApp) -> None:
         settings = loaded.app.settings(loaded.options)
         for app in [loaded.app, *(one.app for one in settings.listeners if one.app is not None)]:
             app.compile()
-        listening(loaded.app, settings)  # reads certificates
+        plan_listeners(loaded.app, settings)  # reads certificates
     except SetupError as error:
         raise _failed(str(error)) from None
 

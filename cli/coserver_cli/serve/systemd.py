@@ -1,4 +1,4 @@
-"""systemd's two small protocols: sockets that it hands over (sd_listen_fds(3)), and what it is told (sd_notify(3))."""
+"""systemd's two small protocols: sockets that it passes (sd_listen_fds(3)), and messages to it (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from coserver.app.sockets import from_systemd
 
 
 def take_sockets() -> None:
-    """The next server that starts listens on what systemd has handed to this process. Raises SetupError."""
-    registry.handed[:] = from_systemd(os.environ)
+    """Have the next server that starts listen on the sockets that systemd passed to this process. Raises SetupError."""
+    registry.systemd_sockets[:] = from_systemd(os.environ)
 
 
 def tell(state: str) -> None:

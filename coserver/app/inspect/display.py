@@ -9,7 +9,7 @@ from typing import Any, SupportsIndex, overload
 from ...observe.snapshot.snapshot import Snapshot
 from ...observe.step.stepper import Stepper
 from ...observe.trace.trace import Trace
-from ..clicking import proxy_pattern
+from ..address import proxy_pattern
 
 
 class ShownSnapshot(Snapshot):

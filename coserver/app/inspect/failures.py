@@ -20,7 +20,7 @@ from ...server.handler.errors import FAILURE, HandlerFailure
 
 if TYPE_CHECKING:
     from ...server.service import Service
-    from ..observed import Observed
+    from ..server import Server
 
 #: Failures that are kept: what fits under a cell. Their number is counted on.
 KEPT = 5
@@ -47,7 +47,7 @@ class Failure:
 class Failures:
     """The last ``KEPT``, the newest last; ``total`` is how many there were since it was first asked for."""
 
-    def __init__(self, server: Observed) -> None:
+    def __init__(self, server: Server) -> None:
         self._kept: deque[Failure] = deque(maxlen=KEPT)
         self._followers: list[Callable[[], object]] = []
         self.name = server.name

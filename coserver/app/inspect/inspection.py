@@ -17,14 +17,14 @@ from .display import ShownSnapshot, ShownStepper, show_snapshot
 
 if TYPE_CHECKING:
     from ...lifecycle.events import Event
-    from ..observed import Observed
+    from ..server import Server
 
 #: Seconds that a look at a server waits for its loop. One that is stuck is looked at from outside: that is when a
 #: picture is wanted most.
 PATIENCE = 0.25
 
 
-def watched(server: Observed) -> ServerView:
+def watched(server: Server) -> ServerView:
     """All listeners of a server."""
     found = [
         ListenerView(one.name, one.protocol, one.path or f"{one.host}:{one.port}", service, one.tls)
@@ -35,24 +35,24 @@ def watched(server: Observed) -> ServerView:
     return ServerView(server.name, server.started, found, clients)
 
 
-def take_snapshot(server: Observed) -> ShownSnapshot:
+def take_snapshot(server: Server) -> ShownSnapshot:
     """From any thread; on the server's own, everything is done in it."""
     copied = _copy(watched(server), server)
     state = "running" if server.accepting else "draining" if server.running else "stopped"
     return show_snapshot(copied.build(state))
 
 
-def make_meter(server: Observed) -> Meter:
+def make_meter(server: Server) -> Meter:
     return Meter(watched(server).listeners)
 
 
-def make_collector(server: Observed, meter: Meter) -> Collector:
+def make_collector(server: Server, meter: Meter) -> Collector:
     """What a registry of prometheus-client asks."""
     sweeper = server.sweeper
     return Collector(meter, partial(take_snapshot, server), partial(Loops, sweeper), lambda: server.breaches)
 
 
-def _copy(what: ServerView, server: Observed) -> Capture:
+def _copy(what: ServerView, server: Server) -> Capture:
     """The references, taken on the loop if it is there to do it."""
     found: list[Capture] = []
     done = threading.Event()
@@ -66,7 +66,7 @@ def _copy(what: ServerView, server: Observed) -> Capture:
     return found[0]
 
 
-def pictures(server: Observed) -> Callable[[Event], ExchangeState | None]:
+def pictures(server: Server) -> Callable[[Event], ExchangeState | None]:
     """What makes of an event what filters ask; None of one that is another server's."""
     what = watched(server)
 
@@ -78,7 +78,7 @@ def pictures(server: Observed) -> Callable[[Event], ExchangeState | None]:
     return picture
 
 
-def make_stepper(server: Observed, filter: str | Filter, at: str | Iterable[str], limit: float | None) -> Stepper:
+def make_stepper(server: Server, filter: str | Filter, at: str | Iterable[str], limit: float | None) -> Stepper:
     """Raises FilterError, ValueError; RuntimeError for a server that drains."""
     if not server.accepting:
         raise RuntimeError(f"server {server.name!r} stops, and holds nothing more")

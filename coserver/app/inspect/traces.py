@@ -17,7 +17,7 @@ from .inspection import PATIENCE, take_snapshot, watched
 
 if TYPE_CHECKING:
     from ...observe.export.replay import Replayed
-    from ..observed import Observed
+    from ..server import Server
 
 #: Some traces: by an expression, or one by one.
 Which = str | Filter | Trace | Iterable[Trace]
@@ -30,7 +30,7 @@ class Traces:
     match, and ``for trace in server.traces`` goes through all.
     """
 
-    def __init__(self, server: Observed, bounds: Bounds | None = None) -> None:
+    def __init__(self, server: Server, bounds: Bounds | None = None) -> None:
         self._server = server
         self._recorder = Recorder(server.name, watched(server).listeners, bounds or Bounds(), ShownTrace)
 

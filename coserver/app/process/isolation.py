@@ -24,8 +24,7 @@ from ...observe.snapshot.snapshot import Snapshot
 from ...server.handler.errors import SetupError
 from ...transport.listener import bind_tcp
 from .. import registry
-from ..address import Address, Addressed
-from ..clicking import proxy_pattern
+from ..address import Address, Addressed, proxy_pattern
 from ..config.settings import Settings
 from ..config.validate import seconds
 from ..inspect.display import show_snapshot

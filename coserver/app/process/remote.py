@@ -17,7 +17,7 @@ from ...observe.snapshot.snapshot import ExchangeState
 from ...observe.step.actions import HeldActions, StepperActions
 from ...observe.step.held import NotHeld
 from ...observe.trace.trace import Trace
-from ..clicking import proxy_pattern
+from ..address import proxy_pattern
 from ..inspect.display import ShownTrace, ShownTraces, show_traces
 
 

@@ -64,7 +64,7 @@ def test_a_descriptor_that_is_none(folder: Path) -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "cannot listen on descriptor 77: it is not open; whoever starts this process must let it" in done.stderr
+    assert "cannot listen on descriptor 77: it is not open; the parent process must let its child" in done.stderr
     done = subprocess.run(
         [*COMMAND, "serve", "shop:app", "--fd", "3", "--port", "1"], cwd=folder, capture_output=True, text=True,
         timeout=TIMEOUT, check=False,
@@ -119,7 +119,7 @@ def test_one_socket_too_many(folder: Path) -> None:
             timeout=TIMEOUT, check=False,
         )  # fmt: skip
     assert done.returncode == 1
-    assert "systemd hands over 3 sockets, and there are 2 listeners (http, echo)" in " ".join(done.stderr.split())
+    assert "systemd passes 3 sockets, and there are 2 listeners (http, echo)" in " ".join(done.stderr.split())
 
 
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not installed")

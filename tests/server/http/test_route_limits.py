@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from coserver import App, Limits, Request, testing
-from coserver.app.listeners import listening
+from coserver.app.listeners import plan_listeners
 from coserver.server.handler.errors import SetupError
 from coserver.server.limits import ROUTE_LIMITS, RouteLimits, limits_of
 
@@ -144,7 +144,7 @@ def test_mistakes_are_told_where_they_are_made() -> None:
 def test_none_is_the_listeners() -> None:
     app = App()
     app.get("/", limits={})(lambda: "ok")
-    (one,) = listening(app, app.settings({}))
+    (one,) = plan_listeners(app, app.settings({}))
     assert one.router.find("GET", "/")[0].limits is None
 
 
