@@ -247,7 +247,7 @@ class Server(Addressed):
         return threading.get_ident() == self.thread
 
     def post(self, function: Callable[..., object], *args: Any) -> bool:
-        """Call ``function`` on the server's loop, soon; from any thread. False if the loop and the server have ended."""
+        """Call ``function`` on the server's loop soon, from any thread. False if the loop and the server have ended."""
         # The caller does not wait for the call. The loop may be busy, or wait for the registry's lock that the caller
         # holds; and trio lets no code in a trio thread, a notebook's cell for example, wait for another trio thread.
         try:
