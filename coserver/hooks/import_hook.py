@@ -1,4 +1,7 @@
-"""Tells when a module has been imported: nothing is imported for the hooks' sake, nor comes too late for them."""
+"""Tells when a module has been imported, so that the hooks need not import it, and still come in time.
+
+Loaded with the families "drivers" and "loops", which both wait for modules.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,16 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
 
-class Arrivals(MetaPathFinder):
-    """Finds as Python does, and calls ``tell`` with each module of ``names`` that has been run."""
+class ImportHook(MetaPathFinder):
+    """A finder for ``sys.meta_path`` that finds modules as Python does, and calls ``imported`` with each module of
+    ``names`` after its code has run."""
 
-    def __init__(self, names: Container[str], tell: Callable[[Any], None]) -> None:
+    def __init__(self, names: Container[str], imported: Callable[[Any], None]) -> None:
         self._names = names
-        self._tell = tell
+        self._imported = imported
 
-    def watch(self, on: bool) -> bool:
-        """Begin with it, or end it; whether that is a change."""
+    def switch(self, on: bool) -> bool:
+        """Start or stop; true if that is a change."""
         if on is (self in sys.meta_path):
             return False
         if on:
@@ -36,7 +40,7 @@ class Arrivals(MetaPathFinder):
             def exec_module(module: Any) -> None:
                 run(module)
                 if self in sys.meta_path:
-                    self._tell(module)
+                    self._imported(module)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

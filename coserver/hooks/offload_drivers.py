@@ -12,7 +12,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from .install import is_put, put
+from .install import has_shims, install_shims
 from .offload import in_thread_to_the_end
 from .patch import Shim
 from .workers import Worker
@@ -114,12 +114,12 @@ def offloaded(*names: str) -> None:
                 raise
             raise ModuleNotFoundError(f"offloaded({name!r}): {name} is not installed here", name=name) from None
     for name in names:
-        put(f"driver {name}", partial(_shims, name))
+        install_shims(f"driver {name}", partial(_shims, name))
 
 
 def is_offloaded(name: str) -> bool:
     """Whether this driver's calls are offloaded now."""
-    return is_put(f"driver {name}")
+    return has_shims(f"driver {name}")
 
 
 def check_drivers(names: Iterable[str]) -> None:

@@ -181,7 +181,7 @@ CASES: dict[str, tuple[str, str, Callable[[Things], Any]]] = {
     "Future": ("Future.result", "<Future at .* state=pending>", _results),
     "futures": ("wait", "2 futures", _futures),
     "join": ("Thread.join", r"<Thread\(worker of mine, started \d+\)>", _joins),
-    "offload": ("offload", r".*test_showing\.slowly", lambda things: slowly()),
+    "offload": ("offload", r".*test_describe\.slowly", lambda things: slowly()),
     "await_": ("await_", "<coroutine object sleep at .*>", lambda things: await_(anyio.sleep(0.01))),
 }  # fmt: skip
 

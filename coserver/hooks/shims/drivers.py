@@ -1,7 +1,8 @@
-"""Family "drivers": libraries that need only be told, each a row of LATE. psycopg 3's binary build waits in C, but can
-wait in Python, which is hooked; Django's ORM refuses to work where an event loop runs, and in a worker it may.
+"""Family "drivers": libraries that need only be told; each is a row of LATE.
 
-Nothing is imported for their sake: what is there is told at once, what is imported later as soon as it is.
+psycopg 3's binary build waits in C, but can also wait in Python, which is hooked. Django's ORM refuses to work where an
+event loop runs; in a worker it may. Neither is imported for this: a module that is there is changed at once, another
+one when it is imported.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from ..import_hook import Arrivals
+from ..import_hook import ImportHook
+from ..install import installed
 from ..patch import Shim
 from ..workers import Worker
 
 
-def _wait(waiting: Any) -> Callable[..., Any] | None:
-    """psycopg's ``wait``; None if it waits in Python anyway, or as its user has said."""
+def _psycopg_wait(waiting: Any) -> Callable[..., Any] | None:
+    """A replacement of psycopg's ``wait``; None if it waits in Python already, by default or by the user's choice."""
     original = waiting.wait
     if original is not getattr(waiting, "wait_c", None):
         return None
@@ -31,8 +33,8 @@ def _wait(waiting: Any) -> Callable[..., Any] | None:
     return wait
 
 
-def _get_running_loop(django: Any) -> Callable[..., Any]:
-    """What Django asks before each call of the ORM: a worker may block, as a thread may."""
+def _django_running_loop(django: Any) -> Callable[..., Any]:
+    """A replacement of the function that Django calls before each call of the ORM. A worker may block, as a thread."""
     original = django.get_running_loop
 
     def get_running_loop() -> Any:
@@ -43,14 +45,14 @@ def _get_running_loop(django: Any) -> Callable[..., Any]:
     return get_running_loop
 
 
-#: By module: which of its names is replaced, and what makes the replacement of the module, or None.
+#: By module: the name to replace, and the function that makes the replacement, or None, from the module.
 LATE: dict[str, tuple[str, Callable[[Any], Callable[..., Any] | None]]] = {
-    "psycopg.waiting": ("wait", _wait),
-    "django.utils.asyncio": ("get_running_loop", _get_running_loop),
+    "psycopg.waiting": ("wait", _psycopg_wait),
+    "django.utils.asyncio": ("get_running_loop", _django_running_loop),
 }
 
 
-def _tell(module: Any) -> None:
+def _replace(module: Any) -> None:
     name, make = LATE[module.__name__]
     made = make(module)
     if made is not None:
@@ -58,24 +60,22 @@ def _tell(module: Any) -> None:
         setattr(module, name, made)
 
 
-def _take_back(module: Any) -> None:
+def _put_back(module: Any) -> None:
     name, _ = LATE[module.__name__]
     there = getattr(module, name)
     setattr(module, name, getattr(there, "original", there))
 
 
-_arrivals = Arrivals(LATE, _tell)
+_import_hook = ImportHook(LATE, _replace)
 
 
 def settle() -> None:
-    """After the install and the uninstall."""
-    from ..install import installed
-
-    here = "drivers" in installed()
-    if not _arrivals.watch(here):
+    """After the install and after the uninstall."""
+    on = "drivers" in installed()
+    if not _import_hook.switch(on):
         return
     for module in filter(None, map(sys.modules.get, LATE)):
-        (_tell if here else _take_back)(module)
+        (_replace if on else _put_back)(module)
 
 
 ROWS: tuple[Shim, ...] = ()

@@ -1,7 +1,7 @@
-"""Family "loops": ``asyncio.run`` and its kin, which refuse to run where a loop runs; in blocking code they may.
+"""Family "loops": ``asyncio.run`` and similar functions, which refuse to run where a loop runs. In a worker they may.
 
-A worker has its loop's thread, and what a thread keeps of a running loop (which it is, its task, its generators) it
-keeps once. So in a worker they run in a thread of their own, and the worker waits for that; elsewhere as ever.
+A worker has its loop's thread, and a thread can keep only one running loop, with its task and its generators. So in a
+worker these functions run in a thread of their own, and the worker waits for it. Elsewhere nothing changes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from ..import_hook import Arrivals
+from ..import_hook import ImportHook
+from ..install import install_late, installed
 from ..offload import in_thread_to_the_end
 from ..patch import Shim
 from ..workers import Worker
 
 
-def _running(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
+def _run(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
+    """A shim of a function that makes a loop and runs it."""
+
     def run(*args: Any, **kwargs: Any) -> Any:
         worker = getcurrent()
         if type(worker) is not Worker:
@@ -31,13 +34,15 @@ def _running(original: tuple[Callable[..., Any]], name: str) -> Callable[..., An
     return run
 
 
-def _running_loop(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
+def _run_loop(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
+    """A shim of a loop's own method."""
+
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         worker = getcurrent()
         if type(worker) is not Worker:
             return original[0](self, *args, **kwargs)
-        if self.is_running():  # the worker's own loop, say: the original has the error
-            if name.endswith("run_forever"):  # but that of 3.13 raises late: then the loop counts as not running
+        if self.is_running():  # for example the worker's own loop: the original raises
+            if name.endswith("run_forever"):  # but Python 3.13's raises late: the loop then counts as not running
                 raise RuntimeError("This event loop is already running")
             return original[0](self, *args, **kwargs)
         return _in_a_thread(worker, name, partial(original[0], self, *args, **kwargs))
@@ -46,7 +51,7 @@ def _running_loop(original: tuple[Callable[..., Any]], name: str) -> Callable[..
 
 
 def _in_a_thread(worker: Worker, name: str, function: Callable[[], Any]) -> Any:
-    """There as if it were right here: under the eyes of the same debugger, and chained to the same exception."""
+    """Call it in a thread as if it ran right here: with the same debugger, and chained to the same exception."""
     trace, profile, error = sys.gettrace(), sys.getprofile(), sys.exception()
     if trace is not None or profile is not None:
         function = partial(_traced, trace, profile, function)
@@ -79,8 +84,11 @@ def _handling(error: BaseException, trace: TracebackType | None, function: Calla
         del error, trace
 
 
-def _making_one(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
-    """A runner keeps the context it finds when it makes its loop; which library runs around the worker is no part."""
+def _lazy_init(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
+    """A shim of the method by which a Runner makes its loop, and keeps a copy of the context.
+
+    The copy must not say which async library runs around the worker.
+    """
 
     def make(self: Any) -> None:
         if type(getcurrent()) is not Worker:
@@ -101,31 +109,27 @@ def _without_library(function: Callable[..., None], *args: Any) -> None:
 
 
 ROWS = (
-    Shim("asyncio.runners", "run", _running, late=True),
-    Shim("asyncio.runners:Runner", "run", _running, late=True),
-    Shim("asyncio.runners:Runner", "_lazy_init", _making_one, late=True),
-    Shim("asyncio.base_events:BaseEventLoop", "run_until_complete", _running_loop, late=True),
-    Shim("asyncio.base_events:BaseEventLoop", "run_forever", _running_loop, late=True),
-    Shim("uvloop", "run", _running, late=True),
-    Shim("uvloop:Loop", "run_until_complete", _running_loop, late=True),
-    Shim("uvloop:Loop", "run_forever", _running_loop, late=True),
-    Shim("trio._core._run", "run", _running, late=True),
-    Shim("anyio._core._eventloop", "run", _running, late=True),
-    Shim("asgiref.sync:AsyncToSync", "__call__", _running, late=True),
+    Shim("asyncio.runners", "run", _run, late=True),
+    Shim("asyncio.runners:Runner", "run", _run, late=True),
+    Shim("asyncio.runners:Runner", "_lazy_init", _lazy_init, late=True),
+    Shim("asyncio.base_events:BaseEventLoop", "run_until_complete", _run_loop, late=True),
+    Shim("asyncio.base_events:BaseEventLoop", "run_forever", _run_loop, late=True),
+    Shim("uvloop", "run", _run, late=True),
+    Shim("uvloop:Loop", "run_until_complete", _run_loop, late=True),
+    Shim("uvloop:Loop", "run_forever", _run_loop, late=True),
+    Shim("trio._core._run", "run", _run, late=True),
+    Shim("anyio._core._eventloop", "run", _run, late=True),
+    Shim("asgiref.sync:AsyncToSync", "__call__", _run, late=True),
 )
 
 
-def _tell(module: Any) -> None:
-    from ..install import arrive
-
-    arrive("loops", module.__name__)
+def _imported(module: Any) -> None:
+    install_late("loops", module.__name__)
 
 
-_arrivals = Arrivals(frozenset(shim.module for shim in ROWS), _tell)
+_import_hook = ImportHook(frozenset(shim.module for shim in ROWS), _imported)
 
 
 def settle() -> None:
-    """After the install and the uninstall."""
-    from ..install import installed
-
-    _arrivals.watch("loops" in installed())
+    """After the install and after the uninstall."""
+    _import_hook.switch("loops" in installed())
