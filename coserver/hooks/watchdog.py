@@ -1,9 +1,8 @@
-"""Watches a loop from a thread, in debug: what keeps it for 50 ms is told once for each place, with its stack.
+"""Watches a loop from a thread, in debug: logs each place that blocks the loop for 50 ms, once, with its stack.
 
-Every 10 ms the loop is asked for a sign of life; while that is outstanding, the thread looks at what runs there. One
-and the same call, seen until 50 ms are over, blocks the loop: a driver in C that nobody hooked, a computation, an
-``async def`` that sleeps. A loop that waits for events answers; one that has many short things to do is seen in
-different ones.
+Every 10 ms the thread asks the loop for a sign of life. Until the answer comes, the thread looks at the loop's stack. A
+call that is still there after 50 ms blocks the loop: a driver in C that is not hooked, a computation, an ``async def``
+that sleeps. A loop that waits for events answers; a loop with many short calls shows another one at each look.
 """
 
 from __future__ import annotations
@@ -11,25 +10,28 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread, get_ident
 from time import monotonic
+from traceback import StackSummary
 from types import CodeType, FrameType
 from typing import Any
 
 from anyio.lowlevel import RunVar
 
 from ..transport.loop import Reach
-from .stays import Stay, blamed, debugged, inside
+from .describe import LIBRARIES, OURS
+from .workers import Worker, _live
 
-#: Seconds. What holds the loop for longer is felt by everybody whom it keeps waiting.
+#: Seconds. People notice a loop that is blocked for longer.
 THRESHOLD = 0.05
-#: Seconds between two looks: five of them in the threshold. 100 a second cost one to two percent of a core.
+#: Seconds between two looks: five looks in the threshold. 100 looks a second cost one to two percent of a core.
 TICK = 0.01
-#: A call that goes on is told after this many seconds, or an endless one never would be.
+#: Seconds after which a call is logged while it goes on; otherwise an endless call never would be.
 ENDLESS = 1.0
 
 log = logging.getLogger("coserver.hooks")
@@ -37,13 +39,13 @@ _running: RunVar[Watchdog | None] = RunVar("coserver_watchdog", None)
 
 
 def asked() -> bool:
-    """Whether the logger coserver.hooks was set to debug, which asks for a watchdog too."""
+    """Whether the logger coserver.hooks is set to debug, which asks for a watchdog too."""
     return 0 < log.level <= logging.DEBUG
 
 
 @contextmanager
 def watching(threshold: float = THRESHOLD) -> Iterator[None]:
-    """Watch the running loop during the block. If it is watched already, for another server, that is enough."""
+    """Watch the running loop during the block. Two servers of one loop share a watchdog."""
     watchdog = _running.get()
     if watchdog is None:
         watchdog = Watchdog(threshold)
@@ -60,7 +62,7 @@ def watching(threshold: float = THRESHOLD) -> Iterator[None]:
 
 
 class Ping:
-    """A sign of life that the loop was asked for. ``answered``: when, in monotonic seconds; else None."""
+    """A sign of life that the loop was asked for. ``answered``: monotonic seconds; None while there is no answer."""
 
     __slots__ = ("answered", "posted", "rubbish")
 
@@ -70,13 +72,13 @@ class Ping:
         self.rubbish = rubbish
 
     def answer(self) -> None:
-        """In the loop's thread, in which the frames that were looked at end, and what they hold."""
+        """Called in the loop's thread. It lets go of the frames of earlier looks here, with what they hold."""
         self.answered = monotonic()
         self.rubbish.clear()
 
 
 class Watchdog:
-    """Looks at the loop that it was made in, from a thread of its own between ``start`` and ``stop``."""
+    """Watches the loop in which it was made, from a thread of its own, between ``start`` and ``stop``."""
 
     def __init__(self, threshold: float = THRESHOLD) -> None:
         self.threshold = threshold
@@ -86,25 +88,25 @@ class Watchdog:
         self._used = _cpu_clock(self._ident)
         self._over = Event()
         self._thread = Thread(target=self._watch, name="coserver watchdog", daemon=True)
-        self._loop: frozenset[CodeType] = frozenset()  # the codes of the loop itself, outside of all tasks
-        self._told: set[tuple[str, int | None, str]] = set()
+        self._loop: frozenset[CodeType] = frozenset()  # the code of the loop itself, outside of all tasks
+        self._logged: set[tuple[str, int | None, str]] = set()
         self._stay: Stay | None = None
         self._rubbish: list[Any] = []
         self._ping = Ping(monotonic(), [])
-        self._seen = self._ping.posted  # the last look at what is there now
-        self._collecting = _Collecting()
+        self._seen = self._ping.posted  # the time of the last look
+        self._collections = _Collections()
 
     def start(self) -> None:
-        """In the loop's thread. Nothing is told of what runs before its next turn."""
-        gc.callbacks.append(self._collecting.note)
+        """Called in the loop's thread. Nothing is logged that runs before the loop's next turn."""
+        gc.callbacks.append(self._collections.note)
         self._reach.post(self._learn)
         self._thread.start()
 
     def stop(self) -> None:
-        """In the loop's thread."""
+        """Called in the loop's thread."""
         self._over.set()
-        self._thread.join(1.0)  # it may be writing a record for which a worker of this loop would have to go on
-        gc.callbacks.remove(self._collecting.note)
+        self._thread.join(1.0)  # it may be writing a record that needs a worker of this loop to go on
+        gc.callbacks.remove(self._collections.note)
         self._end(monotonic())
         self._rubbish.clear()
 
@@ -128,17 +130,17 @@ class Watchdog:
             last, used = now, now_used
 
     def look(self, now: float, since_last: float, used: float) -> None:
-        """One look, ``since_last`` seconds after the last one; the loop has computed for ``used`` seconds of them."""
+        """Look once, ``since_last`` seconds after the last look; the loop computed for ``used`` seconds of them."""
         answered = self._ping.answered
         late = since_last >= self.threshold
-        # Less: the process was stopped, the machine asleep, or other threads had the interpreter.
+        # If it computed less: the process was stopped, the machine asleep, or other threads had the interpreter.
         computed = late and used >= self.threshold
-        # This thread comes late where many want the interpreter. Then the loop may be waiting for it just as well.
+        # If many threads want the interpreter, this one is late, and the loop may be waiting for it as well.
         counts = min(since_last, max(TICK * 1.5, used))
         if answered is not None:
             self._end(answered)
             if computed and answered <= now - since_last + TICK:
-                # What computes in C without letting go of the interpreter is seen once, as it ends: here.
+                # A call in C that keeps the interpreter is seen only once, here, as it ends.
                 self._seen = now - since_last
                 self._see(now, counts, only_users=True)
             self._ask(now)
@@ -170,55 +172,55 @@ class Watchdog:
         if stay.counted >= self.threshold and not stay.stack and not self._known(stay):
             stay.show(frames)
         if now - stay.since >= ENDLESS:
-            self._tell(stay, now, " so far")
+            self._log(stay, now, " so far")
 
     def _end(self, at: float | None) -> None:
-        """It is over; at what time is unknown if None."""
+        """End the stay, at this time (monotonic seconds); None if the time is unknown."""
         stay, self._stay = self._stay, None
         if stay is None:
             return
         self._rubbish.append(stay.frames)
         if at is not None:
-            self._tell(stay, at, "")
+            self._log(stay, at, "")
 
     def _known(self, stay: Stay) -> bool:
         file, line, function = place = stay.place
         if line is None:
-            return any(told[0] == file and told[2] == function for told in self._told)
-        return place in self._told or (file, None, function) in self._told
+            return any(one[0] == file and one[2] == function for one in self._logged)
+        return place in self._logged or (file, None, function) in self._logged
 
-    def _tell(self, stay: Stay, at: float, so_far: str) -> None:
-        if stay.told or not stay.stack or self._known(stay):
+    def _log(self, stay: Stay, at: float, so_far: str) -> None:
+        if stay.logged or not stay.stack or self._known(stay):
             return
-        stay.told = True
+        stay.logged = True
         seconds = at - stay.since
-        collected = self._collecting.within(stay.since, at)
+        collected = self._collections.within(stay.since, at)
         if collected > seconds / 2:
-            self._tell_collection(collected)
+            self._log_collection(collected)
             return
         file, line, function = place = stay.place
-        self._told.add(place)
+        self._logged.add(place)
         where = f"{file}:{line} in {function}" if line is not None else f"{file} in {function}"
         log.warning(
-            "%s has blocked the event loop for %.0f ms%s%s: nothing else could run. %s Told once for each place. "
+            "%s has blocked the event loop for %.0f ms%s%s: nothing else could run. %s Logged once for each place. "
             "It stood here:\n%s",
             where, seconds * 1000, so_far, stay.whose, _IN_WORKER if stay.in_worker else _IN_LOOP, stay.stack.rstrip(),
             extra={"place": where, "seconds": seconds},
         )  # fmt: skip
 
-    def _tell_collection(self, seconds: float) -> None:
-        if _COLLECTION not in self._told:
-            self._told.add(_COLLECTION)
+    def _log_collection(self, seconds: float) -> None:
+        if _COLLECTION not in self._logged:
+            self._logged.add(_COLLECTION)
             log.warning(
-                "Python's garbage collector has blocked the event loop for %.0f ms: nothing else could run. Less to "
-                "look at makes it shorter: gc.freeze() once all is loaded. Told once.",
+                "Python's garbage collector has blocked the event loop for %.0f ms: nothing else could run. Fewer "
+                "objects make it shorter: call gc.freeze() once all is loaded. Logged once.",
                 seconds * 1000, extra={"place": "gc", "seconds": seconds},
             )  # fmt: skip
 
 
 _IN_WORKER = (
     "If it waits or computes in C, call it in a thread: offload(function)(...), from coserver.hooks, or for a whole "
-    "driver offloaded('its name'); what computes in Python belongs into another process."
+    "driver offloaded('its name'); a computation in Python belongs in another process."
 )
 _IN_LOOP = (
     "An async def must not block: call it by await run_blocking(function, ...), where hooked calls suspend only the "
@@ -227,8 +229,8 @@ _IN_LOOP = (
 _COLLECTION = ("gc", None, "")
 
 
-class _Collecting:
-    """When the garbage collector ran last."""
+class _Collections:
+    """The time of the last garbage collection."""
 
     __slots__ = ("_ended", "_started")
 
@@ -242,14 +244,146 @@ class _Collecting:
             self._ended = monotonic()
 
     def within(self, start: float, end: float) -> float:
-        """For how many of these seconds."""
+        """Seconds of this time in which the collector ran."""
         return max(min(self._ended, end) - max(self._started, start), 0.0)
 
 
 def _cpu_clock(ident: int) -> Callable[[], float]:
-    """Seconds that this thread has computed; always 0 where the system does not say."""
+    """A clock of the CPU seconds that this thread has used; always 0 if the system has none."""
     clock_of = getattr(time, "pthread_getcpuclockid", None)
     if clock_of is None:
         return lambda: 0.0
     clock = clock_of(ident)
     return lambda: time.clock_gettime(clock)
+
+
+# What a look shows.
+
+#: Whose code a frame is. In a stack, the last kind on this list is blamed. Code that runs a loop or waits for its
+#: events, such as a shim, is never blamed.
+_LOOP, _COSERVER, _STANDARD, _INSTALLED, _USER = range(5)
+_LOOPS = frozenset(("anyio", "asyncio", "selectors", "trio", "uvloop"))
+_HOOKS = os.path.dirname(__file__) + os.sep
+_IMPORTS = "<frozen importlib"
+#: In a debugger a person looks at a handler, and the loop stands still as it should.
+_DEBUGGERS = frozenset(("_pydevd_bundle", "_pydevd_sys_monitoring", "bdb", "pdb", "pydevd"))
+
+
+def inside(frame: FrameType | None, loop: Collection[CodeType]) -> list[FrameType]:
+    """The frames that the loop runs, outermost first, without the loop's own frames, whose code is ``loop``.
+
+    If a worker runs no code of the user's (a function in C, for example), the frames of its caller, which awaits
+    ``run_blocking``, come first.
+    """
+    frames: list[FrameType] = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    while frames and frames[-1].f_code in loop:
+        frames.pop()
+    frames.reverse()
+    if frames and frames[0].f_code is _live.__code__ and max(map(_rank, frames)) < _INSTALLED:
+        worker = worker_of(frames)
+        if worker is not None and worker.parent is not None:
+            frames[:0] = inside(worker.parent.gr_frame, loop)
+    return frames
+
+
+def debugged(frames: Sequence[FrameType]) -> bool:
+    """Whether these are the frames of a debugger."""
+    return any(_package(frame) in _DEBUGGERS for frame in frames)
+
+
+def blamed(frames: Sequence[FrameType], only_users: bool = False) -> list[FrameType]:
+    """The frames of the code to blame: the user's, if there is any; none while the loop waits for events."""
+    ranks = [_rank(frame) for frame in frames]
+    best = max(ranks, default=_LOOP)
+    if best == _LOOP or (only_users and best < _USER):
+        return []
+    if best == _STANDARD and _COSERVER not in ranks:
+        return []  # a loop that is the guest of another loop, which waits
+    if best < _USER and any(frame.f_code.co_filename.startswith(_IMPORTS) for frame in frames):
+        return []  # coserver loads a module that it needs for the first time, once in a process
+    return [frame for frame, rank in zip(frames, ranks, strict=True) if rank == best]
+
+
+def worker_of(frames: Sequence[FrameType]) -> Worker | None:
+    """The worker in which these frames run; None if there is none."""
+    for frame in frames:
+        if frame.f_code is _live.__code__:
+            held = frame.f_locals
+            worker = held.get("worker")
+            if type(held) is dict:
+                held.clear()  # up to Python 3.12 it is a copy, which would keep the last request alive
+            return worker if isinstance(worker, Worker) else None
+    return None
+
+
+def _rank(frame: FrameType) -> int:
+    file = frame.f_code.co_filename
+    if _package(frame) in _LOOPS or file.startswith(_HOOKS):
+        return _LOOP
+    if file.startswith((OURS, "<frozen ")):
+        return _COSERVER
+    if not file.startswith(LIBRARIES):
+        return _USER
+    return _INSTALLED if f"{os.sep}site-packages{os.sep}" in file else _STANDARD
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+class Stay:
+    """One call that blocks the loop since ``since`` (monotonic seconds), as the looks show it; ``counted`` seconds of
+    that are certain.
+
+    ``show`` sets ``stack``, ``in_worker`` and ``whose``. The frames are kept alive meanwhile, or the next frames would
+    take their places in memory and look the same. Let go of them in the loop's thread, where the objects that they hold
+    may end.
+    """
+
+    __slots__ = ("_changing", "_line", "counted", "frames", "in_worker", "logged", "since", "stack", "whose")
+
+    def __init__(self, frames: list[FrameType], since: float) -> None:
+        self.frames = frames
+        self.since = since
+        self.counted = 0.0
+        self.stack = ""
+        self.logged = False
+        self.in_worker = False
+        self.whose = ""
+        self._changing = False
+        self._line = frames[-1].f_lineno
+
+    def still(self, frames: list[FrameType]) -> bool:
+        """Whether the blamed frames of another look are in the same call. If so, keep the frames that both have."""
+        if not frames or frames[0] is not self.frames[0]:
+            return False
+        common = 1
+        while common < min(len(frames), len(self.frames)) and frames[common] is self.frames[common]:
+            common += 1
+        innermost = self.frames[common - 1]
+        if common < len(self.frames):
+            del self.frames[common:]
+            self._changing, self._line = False, innermost.f_lineno
+        elif innermost.f_lineno != self._line:
+            self._changing = True
+        return True
+
+    @property
+    def place(self) -> tuple[str, int | None, str]:
+        """File, line, function; the line is None if the looks saw several lines."""
+        code = self.frames[-1].f_code
+        return code.co_filename, None if self._changing else self._line, code.co_qualname
+
+    def show(self, frames: list[FrameType]) -> None:
+        """Keep the call's stack, worker and connection as text. ``frames`` are all frames of a look; the stack begins
+        with the first blamed one."""
+        worker = worker_of(frames)
+        self.in_worker = worker is not None
+        if worker is not None and worker.subject is not None:
+            self.whose = f", for {worker.subject!r}"
+        shown = frames[next(n for n, frame in enumerate(frames) if frame is self.frames[0]) :]
+        found = StackSummary.extract(((frame, frame.f_lineno) for frame in shown), lookup_lines=False)
+        self.stack = "".join(found.format())

@@ -17,7 +17,7 @@ from unittest import mock
 from coserver.hooks.locks import mutex as locks
 from coserver.hooks.locks import rlock as rlocks
 from coserver.hooks.locks import simple_queue as queues
-from coserver.hooks.shims import connecting, sleep, sockets
+from coserver.hooks.shims import sleep, sockets
 from coserver.hooks.workers import in_worker
 
 _READ = ("_recv", "_recv_into", "_recvfrom", "_recvfrom_into", "_recvmsg", "_recvmsg_into")
@@ -39,9 +39,9 @@ class Oracle:
             self._watch(sockets, name, lambda sock, args: self._socket(sock, args, select.POLLIN | select.POLLPRI))
         for name in _WRITE:
             self._watch(sockets, name, lambda sock, args: self._socket(sock, args, select.POLLOUT))
-        self._watch(connecting, "_accept", lambda sock, args: self._socket(sock, args, select.POLLIN))
+        self._watch(sockets, "_accept", lambda sock, args: self._socket(sock, args, select.POLLIN))
         for name in ("_connect", "_connect_ex"):
-            self._watch(connecting, name, lambda sock, args: _C_timeout(sock) != 0)
+            self._watch(sockets, name, lambda sock, args: _C_timeout(sock) != 0)
         for name in ("_sendall", "_sendfile"):
             self._watch(sockets, name, lambda sock, args: _C_timeout(sock) != 0)
         self._watch(locks, "_acquire", lambda lock, args: _blocks(args) and lock.locked())

@@ -22,9 +22,8 @@ import pytest
 
 from coserver import App, RequestCancelled, SetupError, run_blocking
 from coserver.hooks import OffloadFull, offload, offloaded, uninstall
-from coserver.hooks import offload as offloading
-from coserver.hooks import offload_drivers as offloads
 from coserver.hooks.cancellation import Waits
+from coserver.hooks.offload import choose_threads
 from coserver.hooks.offload_drivers import DRIVERS
 from coserver.hooks.workers import run_for
 from coserver.lifecycle import events as ev
@@ -40,9 +39,9 @@ colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="
 @pytest.fixture
 def few() -> Iterator[None]:
     """One thread, one that waits for it."""
-    offloading.choose_threads(1, 1)
+    choose_threads(1, 1)
     yield
-    offloading.choose_threads()
+    choose_threads()
 
 
 @pytest.fixture
@@ -204,7 +203,7 @@ def test_what_cannot_be_offloaded() -> None:
             offload(wrong)  # type: ignore[arg-type]
     for threads, waiting in ((0, 1), (True, 1), (1, -1)):
         with pytest.raises(ValueError, match="must be"):
-            offloading.choose_threads(threads, waiting)
+            choose_threads(threads, waiting)
 
 
 async def test_it_is_told() -> None:
@@ -231,7 +230,7 @@ def test_names_of_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
         ValueError, match=r"unknown driver 'oracle'; there are sqlite3, psycopg2, .* @offload before a def"
     ):
         offloaded("oracle")
-    monkeypatch.setitem(offloads.DRIVERS, "nowhere_at_all", (("nowhere_at_all", "connect"),))
+    monkeypatch.setitem(DRIVERS, "nowhere_at_all", (("nowhere_at_all", "connect"),))
     with pytest.raises(ModuleNotFoundError, match="nowhere_at_all is not installed"):
         offloaded("nowhere_at_all")
     for wrong in ("sqlite3", ["oracle"], ["nowhere_at_all"]):

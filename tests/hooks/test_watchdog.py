@@ -107,7 +107,7 @@ def test_a_loop_that_ends_without_a_word() -> None:
     anyio.run(main)
     found[0]._thread.join(5)
     assert not watchdogs()
-    gc.callbacks.remove(found[0]._collecting.note)
+    gc.callbacks.remove(found[0]._collections.note)
 
 
 # Look by look.
@@ -206,7 +206,8 @@ async def test_an_endless_one_is_told_while_it_goes_on(told: Callable[[], list[s
         looks.look(99)
         assert not told()
         looks.look(5)
-        assert "has blocked the event loop for 1000 ms so far" in told()[0]
+        # At the first look after one second: the 100th or, as the clock's sums are rounded, the 101st.
+        assert re.search(r"has blocked the event loop for 10[01]0 ms so far", told()[0])
         looks.look(500)
     assert len(told()) == 1
 
@@ -274,7 +275,7 @@ async def test_a_loop_that_waits_for_events(told: Callable[[], list[str]]) -> No
 
 async def test_the_garbage_collector(told: Callable[[], list[str]]) -> None:
     async with looking() as looks:
-        collecting = looks.watchdog._collecting
+        collecting = looks.watchdog._collections
         collecting._started, collecting._ended = looks.now, looks.now + 0.05
         looks.look(6)
     assert "garbage collector has blocked the event loop for 50 ms" in told()[0]

@@ -1,12 +1,14 @@
-"""Family "sockets": every call of ``socket.socket`` that may wait, stream, datagram and UNIX alike.
+"""Family "sockets": every call of ``socket.socket`` that may wait, for stream, datagram and UNIX sockets.
 
-Each call is tried first, without waiting, and only where it would have to wait the worker suspends. A socket in
-non-blocking mode is left alone; so is the C type ``_socket.socket``, which the server's own sockets are of.
+A shim tries the call first, without waiting. The worker suspends only if the call would have to wait. A socket in
+non-blocking mode is left alone, and so is the C type ``_socket.socket``, the type of the server's own sockets.
 """
 
 from __future__ import annotations
 
 import _socket
+import errno
+import os
 import socket
 from collections.abc import Callable
 from time import monotonic
@@ -16,13 +18,14 @@ from greenlet import getcurrent
 
 from ..descriptors import READ, WRITE, busy, closing, is_ready, wait_for
 from ..patch import Shim
-from ..suspension import give_way
+from ..suspension import IO, Sleep, give_way, suspend
 from ..workers import Worker
-from .connecting import accept, connect, connect_ex, numeric
+from .dns import is_address
 
 _ABSENT: Any = object()
 _C = _socket.socket
-_gettimeout, _fileno = _C.gettimeout, _C.fileno
+_gettimeout, _settimeout, _fileno = _C.gettimeout, _C.settimeout, _C.fileno
+_accept, _connect, _connect_ex = _C._accept, _C.connect, _C.connect_ex  # type: ignore[attr-defined]
 _recv, _recv_into, _recvfrom, _recvfrom_into = _C.recv, _C.recv_into, _C.recvfrom, _C.recvfrom_into
 _recvmsg, _recvmsg_into = _C.recvmsg, _C.recvmsg_into
 _send, _sendall, _sendto, _sendmsg = _C.send, _C.sendall, _C.sendto, _C.sendmsg
@@ -30,10 +33,13 @@ _sendfile, _real_close = socket.socket.sendfile, socket.socket._real_close  # ty
 
 # Plain numbers: an enumeration's "|" and "&" cost more than the call itself.
 _NOW = int(socket.MSG_DONTWAIT)
-#: With these a call never waits, or waits for more than the first byte.
+#: With these flags a call never waits, or waits for more than the first byte.
 _ERRORS = int(getattr(socket, "MSG_ERRQUEUE", 0))
 _ALL = int(socket.MSG_WAITALL)
 _SPECIAL = _NOW | _ERRORS | _ALL
+
+#: Seconds between two tries to connect to a UNIX socket whose backlog is full: no event tells when there is room.
+_FULL_PERIOD = 0.005
 
 
 def _in_turn(worker: Worker, sock: socket.socket, call: str, way: int, function: Callable[..., Any], *args: Any) -> Any:
@@ -42,7 +48,7 @@ def _in_turn(worker: Worker, sock: socket.socket, call: str, way: int, function:
     until = None if timeout is None else monotonic() + timeout
     while True:
         fd = _fileno(sock)
-        # With a timeout the call would wait by itself, whatever the flags say: so it is not made before it is ready.
+        # With a timeout the call would wait by itself, whatever its flags: so call it only when it is ready.
         if fd < 0 or timeout is None or is_ready(fd, way):
             try:
                 return function(sock, *args)
@@ -56,7 +62,7 @@ def _in_turn(worker: Worker, sock: socket.socket, call: str, way: int, function:
 def _after_waiting(
     worker: Worker, sock: socket.socket, call: str, way: int, function: Callable[..., Any], *args: Any
 ) -> Any:
-    """The same for a socket without a timeout whose first try would have had to wait."""
+    """The same for a socket without a timeout, after a first try that would have had to wait."""
     while True:
         wait_for(worker, _fileno(sock), way, call, sock)
         try:
@@ -79,12 +85,12 @@ def recv(self: socket.socket, bufsize: int, flags: int = 0, /) -> bytes:
     try:
         return _recv(self, bufsize, flags | _NOW)
     except BlockingIOError:
-        pass  # not in here: what comes after is no consequence of it
+        pass  # wait outside of this block, so that later exceptions are not chained to this one
     return _after_waiting(worker, self, "recv", READ, _recv, bufsize, flags | _NOW)  # type: ignore[no-any-return]
 
 
 def _recv_all(sock: socket.socket, size: int, flags: int) -> bytes:
-    """MSG_WAITALL: all that was asked for, or what comes before the end."""
+    """MSG_WAITALL: ``size`` bytes, or fewer at the end of the stream."""
     if flags & socket.MSG_PEEK or sock.type != socket.SOCK_STREAM:
         return sock.recv(size, flags)
     whole = bytearray()
@@ -207,7 +213,7 @@ def sendall(self: socket.socket, data: Any, flags: int = 0, /) -> None:
                     pass
                 if sent >= size:
                     return None
-            # As the original: the time is for all of it.
+            # As in the original, the timeout is for the whole of ``data``.
             if (until is not None and monotonic() >= until) or not wait_for(worker, fd, WRITE, "sendall", self, until):
                 raise TimeoutError("timed out")
 
@@ -216,12 +222,12 @@ def sendto(self: Any, data: Any, flags_or_address: Any = _ABSENT, address: Any =
     worker = getcurrent()
     given: Any = tuple(one for one in (flags_or_address, address) if one is not _ABSENT)
     if type(worker) is not Worker or _gettimeout(self) == 0 or more or not given or given[-1] is None:
-        return _sendto(self, data, *given, *more)  # which says what is wrong, if anything is
+        return _sendto(self, data, *given, *more)  # the original raises, if the arguments are wrong
     flags, address = (0, *given)[-2:]
     worker.credit -= 1
     if worker.credit < 0:
         give_way(worker, "sendto", self)
-    address = numeric(self, address)
+    address = _numeric(self, address)
     size: int = _in_turn(worker, self, "sendto", WRITE, _sendto, data, flags | _NOW, address)
     return size
 
@@ -234,7 +240,7 @@ def sendmsg(self: socket.socket, buffers: Any, ancdata: Any = (), flags: int = 0
     if worker.credit < 0:
         give_way(worker, "sendmsg", self)
     if address is not None:
-        address = numeric(self, address)
+        address = _numeric(self, address)
     size: int = _in_turn(worker, self, "sendmsg", WRITE, _sendmsg, list(buffers), list(ancdata), flags | _NOW, address)
     return size
 
@@ -243,9 +249,92 @@ def sendfile(self: socket.socket, file: Any, offset: int = 0, count: int | None 
     worker = getcurrent()
     if type(worker) is not Worker or _gettimeout(self) == 0:
         return _sendfile(self, file, offset, count)
-    # The system's own would wait by itself, for the whole of it.
+    # The system's own sendfile would wait by itself, for the whole file.
     size: int = self._sendfile_use_send(file, offset, count)  # type: ignore[attr-defined]
     return size
+
+
+# Connections.
+
+def accept(self: socket.socket, /) -> tuple[int, Any]:
+    worker = getcurrent()
+    if type(worker) is not Worker or _gettimeout(self) == 0:
+        return _accept(self)  # type: ignore[no-any-return]
+    worker.credit -= 1
+    if worker.credit < 0:
+        give_way(worker, "accept", self)
+    timeout = _gettimeout(self)
+    until = None if timeout is None else monotonic() + timeout
+    while (fd := _fileno(self)) >= 0 and not is_ready(fd, READ):
+        if not wait_for(worker, fd, READ, "accept", self, until):
+            raise TimeoutError("timed out")
+    return _accept(self)  # type: ignore[no-any-return]
+
+
+def connect(self: socket.socket, address: Any, /) -> None:
+    worker = getcurrent()
+    if type(worker) is not Worker or _gettimeout(self) == 0:
+        return _connect(self, address)
+    error = _begin_and_wait(worker, self, address, "connect")
+    if error == errno.EAGAIN:
+        raise TimeoutError("timed out")
+    if error:
+        raise OSError(error, os.strerror(error))
+    return None
+
+
+def connect_ex(self: socket.socket, address: Any, /) -> int:
+    worker = getcurrent()
+    if type(worker) is not Worker or _gettimeout(self) == 0:
+        return _connect_ex(self, address)
+    return _begin_and_wait(worker, self, address, "connect_ex")
+
+
+def _begin_and_wait(worker: Worker, sock: socket.socket, address: Any, call: str) -> int:
+    """Connect; return the error number, EAGAIN after the timeout, 0 on success."""
+    worker.credit -= 1
+    if worker.credit < 0:
+        give_way(worker, call, sock)
+    timeout = _gettimeout(sock)
+    until = None if timeout is None else monotonic() + timeout
+    address = _numeric(sock, address)
+    while True:
+        # A socket that is not connected has no other user yet: it may be non-blocking during this call.
+        _settimeout(sock, 0.0)
+        try:
+            error = _connect_ex(sock, address)
+        finally:
+            _settimeout(sock, timeout)
+        if error == errno.EAGAIN and sock.family == socket.AF_UNIX:
+            if until is not None and monotonic() >= until:
+                return error
+            suspend(worker, IO, call, str(address), Sleep, monotonic() + _FULL_PERIOD)
+            continue
+        if error not in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
+            return error
+        break
+    fd = _fileno(sock)
+    while not is_ready(fd, WRITE):
+        if not wait_for(worker, fd, WRITE, call, _as_text(address), until):
+            return errno.EAGAIN
+        if _fileno(sock) != fd:
+            return errno.EBADF
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+def _as_text(address: Any) -> str:
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) and len(address) >= 2 else str(address)
+
+
+def _numeric(sock: socket.socket, address: Any) -> Any:
+    """The address with its host name looked up: the system would do that in the call, and wait."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple) or len(address) < 2:
+        return address
+    host = address[0]
+    if host == "<broadcast>" or is_address(host):
+        return address
+    found = socket.getaddrinfo(host, None, sock.family, sock.type, sock.proto)
+    return (found[0][4][0], *address[1:])
 
 
 def real_close(self: socket.socket, _ss: Any = _C) -> Any:

@@ -59,7 +59,7 @@ async def test_the_second_waits(write: Callable[..., None]) -> None:
     assert await both(value("slow_one"), value("slow_one"), statement, from_it) == [1] * 4
 
 
-async def test_imports_in_a_circle(write: Callable[..., None]) -> None:
+async def test_import_lock_in_a_circle(write: Callable[..., None]) -> None:
     """As between threads: nobody waits for ever, one of them sees the other's module half made."""
     write(
         one_end="import time\nvalue = 1\ntime.sleep(0.02)\nimport other_end\n",
@@ -101,7 +101,8 @@ async def test_loop_code_gets_an_error(write: Callable[..., None]) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run_blocking, value("slow_four"))
         await until(lambda: "slow_four" in sys.modules)
-        with pytest.raises(RuntimeError, match=r"slow_four.*suspended \(.*slow_four.py:2 in <module>\).*test_imports"):
+        where = r"slow_four.*suspended \(.*slow_four.py:2 in <module>\).*test_import_lock"
+        with pytest.raises(RuntimeError, match=where):
             value("slow_four")()
         with pytest.raises(RuntimeError, match="slow_four"):
             value("around")()
