@@ -30,7 +30,7 @@ SHIMS: dict[str, str] = {
     "locks": "locks.mutex",
     "drivers": "shims.drivers",
     "loops": "shims.loops",
-    "locals": "shims.local_shim",
+    "locals": "shims.locals",
 }
 
 _patches: dict[str, list[Patch]] = {}

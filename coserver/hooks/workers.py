@@ -135,11 +135,11 @@ def _live() -> None:
 def _forget(worker: Worker) -> None:
     """End what the call held in thread-locals; in the worker, as destructors may wait, and may use locals again."""
     for _ in range(FORGET_MAX):
-        rooms, worker.locals = worker.locals, None
-        if not rooms:
+        entries, worker.locals = worker.locals, None
+        if not entries:
             return
-        rooms.clear()
-        del rooms
+        entries.clear()
+        del entries
 
 
 def _new() -> Worker:

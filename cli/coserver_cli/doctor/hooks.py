@@ -15,7 +15,7 @@ from typing import Any
 from coserver import hooks
 from coserver.hooks.install import originals
 from coserver.hooks.offload_drivers import DRIVERS, is_offloaded
-from coserver.hooks.shims.local_shim import older
+from coserver.hooks.shims.locals import older
 
 from ..serve.target import TargetError, find_app, look_in
 

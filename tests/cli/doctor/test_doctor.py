@@ -111,7 +111,7 @@ def test_in_a_real_process_that_lacks_packages(folder: Path, environment: dict[s
 ESCAPING = """
 import sqlite3, _thread, threading
 from coserver import App
-from coserver.hooks.shims.local_shim import original
+from coserver.hooks.shims.locals import original
 
 older = original()
 newer = threading.local()

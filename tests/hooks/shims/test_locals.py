@@ -16,8 +16,8 @@ import anyio
 import pytest
 
 from coserver import hooks, run_blocking
-from coserver.hooks.shims import local_shim as family
-from coserver.hooks.shims.locals import Kept
+from coserver.hooks.shims import locals as family
+from coserver.hooks.shims.locals import ThreadLocal
 
 from ..running import both
 
@@ -292,7 +292,7 @@ two = Derived()
 """
     exec(code, module)
     one, two = module["one"], module["two"]
-    assert type(one) is Kept
+    assert type(one) is ThreadLocal
     assert isinstance(one, threading.local)
     one.x = two.x = "the thread's"
     assert await run_blocking(lambda: (one.x, two.x, two.ready)) == ("the thread's", "the thread's", True)
