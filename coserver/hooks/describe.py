@@ -1,7 +1,7 @@
-"""What a suspended worker waits for, in words, and where that stands in the user's code. Asked for only where somebody
-observes; from any thread.
+"""Describes a suspended worker: the call, the thing it waits for, and its line in the user's code.
 
-Who waits for an Event, a Queue or a Future waits for a lock inside of it, which nobody knows: the frames tell which.
+Called only if somebody observes; from any thread. A wait for an Event, a Queue or a Future is a wait for an inner lock,
+which the user does not know: the frames tell the outer object.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .workers import Worker, frame_of
 
 
 class Descriptor:
-    """What waits for one of these numbers waits on this."""
+    """A descriptor that a worker waits for, by its number."""
 
     __slots__ = ("fd",)
 
@@ -32,7 +32,7 @@ class Descriptor:
 
 
 class Descriptors:
-    """... for one of those in an epoll set."""
+    """The descriptors of an epoll set, of which a worker waits for any."""
 
     __slots__ = ("epoll",)
 
@@ -40,8 +40,8 @@ class Descriptors:
         self.epoll = epoll
 
 
-def told(worker: Worker, frame: FrameType | None) -> tuple[str, str]:
-    """In which call it is suspended, and on what; ``frame`` is its innermost one."""
+def describe(worker: Worker, frame: FrameType | None) -> tuple[str, str]:
+    """A suspended worker's call, and the thing it waits for, as text. ``frame`` is its innermost frame."""
     call, on = worker.call or "", worker.on
     if isinstance(on, _INNER):
         call, on = _around(frame, call, on)
@@ -49,7 +49,7 @@ def told(worker: Worker, frame: FrameType | None) -> tuple[str, str]:
 
 
 def show(on: Any) -> str:
-    """What a worker is suspended on, in words."""
+    """The thing that a worker waits for, as text."""
     if isinstance(on, str):
         return on
     if isinstance(on, int | float):
@@ -64,17 +64,17 @@ def show(on: Any) -> str:
     if isinstance(on, child):
         return f"process {on.pid}, {on.args!r:.80}"
     future: Any = getattr(sys.modules.get("concurrent.futures._base"), "Future", ())
-    if isinstance(on, future):  # its own repr takes its lock, which may be just what is waited for
+    if isinstance(on, future):  # its own repr takes its lock, and a worker may be waiting for just that
         return f"<{type(on).__name__} at {id(on):#x} state={on._state.lower()}>"
     return _repr(on)
 
 
-#: Who asks for a repr just now, by the ids of their greenlets: what that waits for is not shown in full.
+#: Ids of the greenlets that are asking for a repr. If the repr itself waits, it is not asked for again.
 _asking: set[int] = set()
 
 
 def _repr(on: Any) -> str:
-    """Of whatever class, and whatever it does there."""
+    """The object's repr, cut to 100 characters; the plain one if the class's own fails."""
     me = id(getcurrent())
     if me in _asking:
         return object.__repr__(on)
@@ -87,9 +87,9 @@ def _repr(on: Any) -> str:
         _asking.discard(me)
 
 
-#: What stands for something else that was called; a thread's handle is there from Python 3.13 on.
+#: Inner objects: the user has called something around them. Threads have a handle from Python 3.13 on.
 _INNER = (_thread.LockType, _thread.RLock, threading.Thread, getattr(_thread, "_ThreadHandle", threading.Thread))
-#: Not loaded for this.
+#: Files whose waits are waits for locks. By path, so that no module is loaded for this.
 _WAITERS = frozenset(
     os.path.join(os.path.dirname(threading.__file__), *path)
     for path in (("threading.py",), ("queue.py",), ("concurrent", "futures", "_base.py"))
@@ -97,7 +97,7 @@ _WAITERS = frozenset(
 
 
 def _around(frame: FrameType | None, call: str, on: Any) -> tuple[str, Any]:
-    """What the user has called, if that is of one of the modules whose waits are waits for locks."""
+    """The call that the user has made, and its object, if it is one of these files'."""
     while frame is not None and frame.f_code.co_filename.startswith(OURS):
         frame = frame.f_back
     while frame is not None and frame.f_code.co_filename in _WAITERS:
@@ -124,7 +124,7 @@ def _address(sock: Any) -> str:
 
 
 def _show_descriptor(fd: Any) -> str:
-    """``descriptor 7`` and what that is: a file's path, a socket's address."""
+    """``descriptor 7``, and its file's path or its socket's address."""
     try:
         fd = fd if isinstance(fd, int) else fd.fileno()
         is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
@@ -142,8 +142,8 @@ def _address_of(fd: int) -> str:
         sock.detach()
 
 
-#: Descriptors of a set that are named.
-_NAMED = 3
+#: Descriptors of a set that are shown.
+_SHOWN = 3
 
 
 def _show_set(epoll: int) -> str:
@@ -152,8 +152,8 @@ def _show_set(epoll: int) -> str:
             fds = [int(line.split()[1]) for line in lines if line.startswith("tfd:")]
     except (OSError, ValueError):
         return "some descriptors"
-    more = f" and {len(fds) - _NAMED} more" if len(fds) > _NAMED else ""
-    return "; ".join(_show_descriptor(fd) for fd in fds[:_NAMED]) + more or "no descriptor"
+    more = f" and {len(fds) - _SHOWN} more" if len(fds) > _SHOWN else ""
+    return "; ".join(_show_descriptor(fd) for fd in fds[:_SHOWN]) + more or "no descriptor"
 
 
 OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
@@ -161,8 +161,11 @@ LIBRARIES = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "pla
 
 
 def place_of(frame: FrameType | None) -> str:
-    """Where the user's code stands: ``file:line in function``, past coserver's own lines, the standard library's and
-    the installed packages', unless there are no others; "" for None."""
+    """The innermost line of the user's code: ``file:line in function``; "" for None.
+
+    Lines of coserver do not count. Lines of the standard library and of installed packages count if there are no
+    others.
+    """
     nearest = ""
     while frame is not None:
         file = frame.f_code.co_filename
@@ -176,5 +179,5 @@ def place_of(frame: FrameType | None) -> str:
 
 
 def where(worker: Worker) -> str:
-    """Where a suspended worker stands in the user's code; "" if it is not suspended. From any thread."""
+    """The innermost line of the user's code in a suspended worker; "" if it is not suspended. From any thread."""
     return place_of(frame_of(worker))

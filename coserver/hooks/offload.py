@@ -1,7 +1,8 @@
-"""``offload``: what waits or computes in C, where no shim reaches, runs in a thread; only the worker waits for it.
+"""``offload``: a function that waits or computes in C, where no shim reaches, runs in a thread. Only the worker waits.
 
-A thread cannot be stopped. So a call that has begun is not broken by a client that leaves: it ends, and the next call
-raises. Only at the end of a stopping server's grace it is left behind, and the log says so.
+A thread cannot be stopped. So a client that leaves does not break an offloaded call: it runs to its end, and the next
+call raises. Only at the end of a stopping server's grace it is left behind, and the log says so. ``in_thread`` is for
+shims whose call may be left behind at once.
 """
 
 from __future__ import annotations
@@ -29,16 +30,18 @@ from .workers import Worker
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Threads of one loop for offloaded calls; as many as anyio has for its own. A pool of connections is smaller.
+#: Threads of one loop for offloaded calls; as many as anyio has for its own. Pools of database connections are smaller.
 THREADS = 40
-#: Calls of one loop that wait for one of them. More than that never catch up: they fail at once.
+#: Calls of one loop that wait for a thread. Further calls fail at once, as such a queue never gets shorter.
 WAITING = 1000
+#: Threads of one loop for ``in_thread``; as many as anyio's own limit, which other code shares.
+SHIM_THREADS = 40
 
 log = logging.getLogger("coserver.hooks")
 
 
 class OffloadFull(RuntimeError):
-    """As many offloaded calls wait for a thread as may. ``status`` is a hint for the answer: 503."""
+    """Too many offloaded calls wait for a thread. ``status`` is a hint for the response: 503."""
 
     status = 503
 
@@ -49,14 +52,14 @@ class _Limit:
 
 
 def check_threads(threads: int, waiting: int) -> None:
-    """Raises ValueError for what ``choose_threads`` would not take."""
+    """Raise ValueError for arguments that ``choose_threads`` does not take."""
     for name, value, least in (("offload_threads", threads, 1), ("offload_waiting", waiting, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be {least} or more; got {value!r}")
 
 
 def choose_threads(threads: int = THREADS, waiting: int = WAITING) -> None:
-    """How many threads offloaded calls may use, and how many may wait for one, from now on; each loop by itself.
+    """Set how many threads offloaded calls may use, and how many calls may wait for one, in each loop, from now on.
 
     Raises ValueError.
     """
@@ -65,15 +68,15 @@ def choose_threads(threads: int = THREADS, waiting: int = WAITING) -> None:
 
 
 def offload(function: Callable[P, T]) -> Callable[P, T]:
-    """``function``, to be called as ever: in a worker it runs in a thread, and the other requests go on meanwhile.
+    """Wrap ``function``: called in a worker it runs in a thread, and the other requests go on meanwhile.
 
-    A decorator, or a wrapper for one call: ``offload(cursor.execute)(query)``. Anywhere else (threads, async code) it
-    is the plain call: an ``async def`` awaits ``run_blocking(offload(function), ...)``. Contextvars flow in, and those
-    it sets flow out; exceptions keep their traceback. A ``threading.local`` is the thread's, and threads change from
-    call to call: what is bound to its thread belongs into one function.
+    A decorator, or a wrapper for one call: ``offload(cursor.execute)(query)``. Outside of workers (threads, async code)
+    it is the plain call: an ``async def`` awaits ``run_blocking(offload(function), ...)``. Contextvars flow in, and the
+    changes flow out; exceptions keep their traceback. A ``threading.local`` is the thread's, and each call may have
+    another thread: put work that is bound to its thread into one function.
 
-    The call raises OffloadFull if too many wait for a thread, RequestCancelled if the request is cancelled before it
-    begins. Raises TypeError for an async or generator function, whose call would not do the work.
+    The call raises OffloadFull if too many calls wait for a thread, RequestCancelled if the request is cancelled before
+    the call begins. Raises TypeError for an async or generator function, whose call would not do the work.
     """
     if not callable(function):
         raise TypeError(f"offload takes a function, offload(cursor.execute)(query); got {function!r:.100}")
@@ -94,7 +97,7 @@ def offload(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def name_of(function: Any) -> str:
-    """What a call of it is suspended on: module and name."""
+    """The module and name of a function, shown while a call of it suspends a worker."""
     while isinstance(function, partial):
         function = function.func
     module = getattr(function, "__module__", None)
@@ -103,36 +106,56 @@ def name_of(function: Any) -> str:
 
 
 def in_thread_to_the_end(worker: Worker, name: str, function: Callable[[], T]) -> T:
-    """Call ``function()`` in a thread of this loop; suspend until it is done. Called in a worker; ``name`` is shown."""
+    """Call ``function()`` in a thread; suspend the worker until it is done. A cancellation does not break it.
+
+    Called in the worker. ``name`` is shown while it waits.
+    """
     if worker.cancellation is not None and worker.cancellation.breaks(IO):
         worker.cancel()
     threads = _threads()
     job = _Job(threads, function)
     threads.enter(worker, job, name)
     try:
-        suspend(worker, WAIT, "offload", name, _same, job)
+        suspend(worker, WAIT, "offload", name, job)
     finally:
         job.left_behind(name)
     result: T = job.take()
     return result
 
 
-def _same(job: _Job) -> _Job:
-    return job
+def in_thread(worker: Worker, call: str, on: Any, function: Callable[[], T]) -> T:
+    """Call ``function()`` in a thread, with this context's variables; suspend the worker until it is done.
+
+    A cancellation leaves the call behind: it goes on in its thread, and its result is lost. ``call`` and ``on`` are
+    shown.
+    """
+    return suspend(worker, IO, call, on, _run_in_thread, function)
+
+
+async def _run_in_thread(function: Callable[[], T]) -> T:
+    try:
+        limiter = _limiter.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(SHIM_THREADS)
+        _limiter.set(limiter)
+    return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)
+
+
+_limiter: RunVar[anyio.CapacityLimiter] = RunVar("coserver_hook_threads")
 
 
 class _Threads:
     """One loop's threads for offloaded calls."""
 
-    __slots__ = ("_free", "_line", "_waiting")
+    __slots__ = ("_free", "_unlimited", "_waiting")
 
     def __init__(self) -> None:
         self._free = anyio.CapacityLimiter(_Limit.threads)
-        self._line = anyio.CapacityLimiter(math.inf)  # anyio's own count, which forgets who is left behind
+        self._unlimited = anyio.CapacityLimiter(math.inf)  # anyio's own count would forget calls that are left behind
         self._waiting = 0
 
     def enter(self, worker: Worker, job: _Job, name: str) -> None:
-        """Take a thread, or wait for one: nothing has begun, so a cancellation breaks that."""
+        """Take a thread, or wait for one; a cancellation breaks this wait. Raises OffloadFull."""
         if self._free.total_tokens != _Limit.threads:
             self._free.total_tokens = _Limit.threads
         try:
@@ -155,23 +178,23 @@ class _Threads:
         self._free.release_on_behalf_of(job)
 
     async def run(self, function: Callable[..., None], *args: Any) -> None:
-        await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=self._line)
+        await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=self._unlimited)
 
 
-_kept: RunVar[_Threads] = RunVar("coserver_offload_threads")
+_running: RunVar[_Threads] = RunVar("coserver_offload_threads")
 
 
 def _threads() -> _Threads:
     try:
-        return _kept.get()
+        return _running.get()
     except LookupError:
         threads = _Threads()
-        _kept.set(threads)
+        _running.set(threads)
         return threads
 
 
 class _Job:
-    """One call in a thread. It may be awaited once more after a cancellation, as a WAIT has to."""
+    """One call in a thread. It may be awaited again after a cancellation, as suspend requires for WAIT."""
 
     __slots__ = ("_changed", "_done", "_event", "_failure", "_function", "_left", "_out", "_post", "_result", "_since",
                  "_threads")  # fmt: skip
@@ -182,9 +205,9 @@ class _Job:
         self._result: Any = None
         self._failure: BaseException | None = None
         self._changed: list[tuple[Any, Any]] = []
-        self._since: float | None = None  # when a thread began with it, monotonic seconds
+        self._since: float | None = None  # when a thread began the call, monotonic seconds
         self._done = False
-        self._left = False  # the task that started it was struck: the thread tells the loop when it is done
+        self._left = False  # its task was cancelled: the thread tells the loop when the call is done
         self._out = False  # its thread is free again
         self._event = anyio.Event()
         self._post = poster()
@@ -193,11 +216,11 @@ class _Job:
         return (self._event.wait() if self._since is not None else self._start()).__await__()
 
     async def _start(self) -> None:
-        claim = allocate_lock()  # whoever has it decides whether this start counts: a thread, or a cancellation
+        claim = allocate_lock()  # the first to take it wins: the thread, which begins the call, or the cancellation
         try:
             await self._threads.run(self._call, claim)
         except BaseException:
-            if not claim.acquire(False):  # a thread goes on with it, and is waited for
+            if not claim.acquire(False):  # the thread has begun: it is waited for
                 self._since = self._since or monotonic()
                 self._left = True
                 if self._done:
@@ -206,7 +229,7 @@ class _Job:
         self._over()
 
     def _call(self, claim: Any) -> None:
-        """In the thread. Raises nothing."""
+        """Run the call, in the thread. Raises nothing."""
         if not claim.acquire(False):
             return
         self._since = monotonic()
@@ -224,28 +247,28 @@ class _Job:
             try:
                 self._post(self._over)
             except RuntimeError:
-                pass  # the loop has ended, and whoever waited with it
+                pass  # the loop has ended, and the worker with it
 
     def _over(self) -> None:
-        """On the loop: its thread is free, whoever waits goes on."""
+        """Free the thread and wake the worker. Called on the loop's own thread."""
         if not self._out:
             self._out = True
             self._threads.leave(self)
             self._event.set()
 
     def left_behind(self, name: str) -> None:
-        """The worker goes on, whatever the reason. Said aloud if the call does not end with that."""
+        """The worker goes on, for whatever reason. Log a warning if the call has not ended."""
         if self._out:
             return
         if self._since is None:
             self._over()
         elif not self._done:
             took = monotonic() - self._since
-            log.warning("the server stops, and %s is left behind: it runs on in its thread, %.1f s so far; what it "
-                        "comes to is lost. A timeout of its own would end it", name, took)  # fmt: skip
+            log.warning("the server stops, and %s is left behind: it runs on in its thread, %.1f s so far, and its "
+                        "result is lost. A timeout of its own would end it", name, took)  # fmt: skip
 
     def take(self) -> Any:
-        """What the call came to. In the worker, whose contextvars become those that it has set."""
+        """Return the result, or raise the exception. Called in the worker, which gets the contextvars of the call."""
         for variable, value in self._changed:
             variable.set(value)
         error, self._failure = self._failure, None

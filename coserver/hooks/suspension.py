@@ -1,7 +1,7 @@
-"""The one way in which blocking code suspends: ``suspend`` hands something to await to the worker's task.
+"""``suspend``, the one way in which blocking code suspends: it hands an awaitable to the worker's task.
 
-While it waits, the worker says in which call, on what and since when: plain slots, to be read from any thread. Events
-are built only where somebody observes, and the line of the user's code is looked for only when somebody asks.
+While a worker waits, its slots tell the call, the thing it waits for, and the time: any thread may read them. Events
+are built only if somebody observes, and the line of the user's code is looked for only if somebody asks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..lifecycle import events as ev
 from ..lifecycle.phases import SUSPEND
 from ..transport.loop import Loop, poster
 from .cancellation import AWAITED, BROKEN, IO, WAIT
-from .describe import place_of, told
+from .describe import describe, place_of
 from .workers import CREDIT, Subject, Worker
 
 T = TypeVar("T")
@@ -31,12 +31,25 @@ __all__ = ["AWAITED", "IO", "WAIT", "Sleep", "Wake", "await_", "await_unseen", "
 log = logging.getLogger("coserver.hooks")
 
 
-def suspend(worker: Worker, kind: int, call: str, on: Any, make: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
-    """Suspend this worker, the current one, until ``make(*args)`` is done; its result.
+def suspend(
+    worker: Worker,
+    kind: int,
+    call: str,
+    on: Any,
+    awaited: Awaitable[T] | Callable[[*Args], Awaitable[T]],
+    *args: *Args,
+) -> T:
+    """Suspend this worker, the current one, until the awaitable is done; return its result.
 
-    ``kind`` is IO (a cancellation breaks it: RequestCancelled), WAIT (it does not, until the server's grace is over;
-    what is awaited must then bear to be awaited once more, as Sleep and Wake do) or AWAITED (it gets the backend's own
-    exception). ``call`` is the call's name, ``on`` what it waits for: an address, a lock, seconds; see ``showing``.
+    ``awaited`` is the awaitable or, if there are ``args``, the function that makes it of them. Pass a coroutine as
+    function and arguments, because a cancelled worker raises before it is made. ``kind`` says what a cancellation does:
+
+    - IO: it breaks the call, which raises RequestCancelled.
+    - WAIT: it does not break the call until the server's grace is over. The task may await the same awaitable again, so
+      that must allow it, as Sleep and Wake do.
+    - AWAITED: the call raises the backend's own exception.
+
+    ``call`` is the name of the call, ``on`` the thing it waits for: an address, a lock, seconds (see ``describe``).
     """
     if worker.cancellation is not None and worker.cancellation.breaks(kind):
         worker.cancel()
@@ -44,11 +57,11 @@ def suspend(worker: Worker, kind: int, call: str, on: Any, make: Callable[[*Args
     worker.kind = kind
     worker.on = on
     worker.since = monotonic()
-    worker.call = call  # last: who reads it finds the others
+    worker.call = call  # last: a thread that sees it finds the others
     subject = worker.subject
     seen = None if subject is None else _seen(worker, subject)
     try:
-        result: T = worker.parent.switch(make(*args))
+        result: T = worker.parent.switch(awaited(*args) if args else awaited)  # type: ignore[operator]
     finally:
         if seen is not None:
             seen.over(worker)
@@ -61,43 +74,43 @@ def suspend(worker: Worker, kind: int, call: str, on: Any, make: Callable[[*Args
 
 
 def give_way(worker: Worker, call: str, on: Any) -> None:
-    """Before a call that does I/O: what has not waited for long lets others run; what is cancelled learns of it."""
+    """Before I/O: let other tasks run, as this worker has not waited for long. A cancelled worker raises."""
     cancellation = worker.cancellation
     if cancellation is None:
-        suspend(worker, IO, call, on, Loop.current().checkpoint)
+        suspend(worker, IO, call, on, Loop.current().checkpoint())
     elif cancellation.breaks(IO):
         worker.cancel()
 
 
 def await_(awaitable: Awaitable[T]) -> T:
-    """Await from blocking code: suspends this worker, and nothing else, until ``awaitable`` is done.
+    """Await from blocking code: suspend this worker, and nothing else, until ``awaitable`` is done.
 
-    Raises RuntimeError outside a worker, and whatever ``awaitable`` raises: a cancellation that strikes it is the
-    backend's own exception here. RequestCancelled if the request was cancelled before.
+    Raises RuntimeError outside a worker, RequestCancelled if the request was cancelled before, and every exception of
+    ``awaitable``. A cancellation of ``awaitable`` raises the backend's own exception here.
     """
     worker = getcurrent()
     if type(worker) is not Worker:
-        _never(awaitable)
+        _close(awaitable)
         raise RuntimeError(
-            "await_() suspends a worker, and this is none: use 'await' here, or call this function by run_blocking()"
+            "await_() works in a worker only: use 'await' here, or call this function by run_blocking()"
         )
     try:
-        return suspend(worker, AWAITED, "await_", awaitable, _same, awaitable)
+        return suspend(worker, AWAITED, "await_", awaitable, awaitable)
     finally:
         if worker.cancellation is not None:
-            _never(awaitable)
+            _close(awaitable)
 
 
 def await_unseen(awaitable: Awaitable[T]) -> T:
-    """For what the server itself waits for in a worker, which has phases and events of its own.
+    """Await in a worker without a suspension in phases and events: the server's own waits have theirs.
 
-    A cancellation raises RequestCancelled. Raises RuntimeError outside a worker.
+    Raises RequestCancelled at a cancellation, RuntimeError outside a worker.
     """
     worker = getcurrent()
     if type(worker) is not Worker:
         return await_(awaitable)
     if worker.cancellation is not None and worker.cancellation.breaks(IO):
-        _never(awaitable)
+        _close(awaitable)
         worker.cancel()
     assert worker.parent is not None
     worker.kind = IO
@@ -107,18 +120,14 @@ def await_unseen(awaitable: Awaitable[T]) -> T:
     return result
 
 
-def _same(awaitable: Awaitable[T]) -> Awaitable[T]:
-    return awaitable
-
-
-def _never(awaitable: Any) -> None:
+def _close(awaitable: Any) -> None:
     close = getattr(awaitable, "close", None)
     if close is not None:
-        close()  # or Python warns, later and elsewhere, that it was never awaited
+        close()  # otherwise Python warns later that it was never awaited
 
 
 class Sleep:
-    """To be awaited until ``until``, monotonic seconds, however often."""
+    """An awaitable that ends at ``until``, monotonic seconds. It may be awaited several times."""
 
     __slots__ = ("until",)
 
@@ -126,15 +135,15 @@ class Sleep:
         self.until = until
 
     def __await__(self) -> Generator[Any, Any, None]:
-        # uvloop's timers come up to a millisecond early.
+        # uvloop's timers end up to a millisecond early.
         while (left := self.until - monotonic()) > 0:
             yield from anyio.sleep(left).__await__()
 
 
 class Wake:
-    """To be awaited until somebody calls ``wake``, from any thread, or until ``until``; then True, or False.
+    """An awaitable that ends when ``wake`` is called, from any thread (True), or at ``until`` (False).
 
-    Made in the worker that is going to wait. To wake what is awake, or long gone, harms nothing.
+    Make it in the worker that will wait. ``wake`` may be called again, or after the wait.
     """
 
     __slots__ = ("_event", "_post", "_thread", "until", "woken")
@@ -147,7 +156,7 @@ class Wake:
         self._thread = get_ident()
 
     def wake(self) -> bool:
-        """Wake it; false if its loop has ended, and who waited with it."""
+        """Wake the worker; false if its loop has ended."""
         self.woken = True
         try:
             if get_ident() == self._thread:
@@ -170,11 +179,11 @@ class Wake:
             await self._event.wait()
 
 
-# What is shown of it.
+# Phases and events of a suspension.
 
 
 class _Seen:
-    """A suspension that shows on a connection."""
+    """A suspension that shows on its subject, a connection."""
 
     __slots__ = ("_call", "_exchange", "_phase", "_subject", "_told")
 
@@ -185,17 +194,17 @@ class _Seen:
         self._told = False
         self._call = ""
 
-    def begin(self, worker: Worker, watched: bool, logged: bool) -> None:
+    def begin(self, worker: Worker, observed: bool, logged: bool) -> None:
         subject = self._subject
         subject.phase = SUSPEND
         subject.suspended = worker
-        if not (watched or logged):
+        if not (observed or logged):
             return
-        frame = sys._getframe(1)
-        (self._call, what), where = told(worker, frame), place_of(frame)
+        frame = sys._getframe()  # coserver's own frames do not count
+        (self._call, what), where = describe(worker, frame), place_of(frame)
         if logged:
             log.debug("%r: %s on %s, %s", subject, self._call, what, where)
-        if watched and self._exchange is not None:
+        if observed and self._exchange is not None:
             self._told = True
             subject.emitter.tell(ev.Suspended(**subject.facts(self._exchange), call=self._call, on=what, where=where))
 

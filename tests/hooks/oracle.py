@@ -14,16 +14,14 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from coserver.hooks.locks import mutex as locks
-from coserver.hooks.locks import rlock as rlocks
-from coserver.hooks.locks import simple_queue as queues
+from coserver.hooks.locks import mutex, rlock, simple_queue
 from coserver.hooks.shims import sleep, sockets
 from coserver.hooks.workers import in_worker
 
 _READ = ("_recv", "_recv_into", "_recvfrom", "_recvfrom_into", "_recvmsg", "_recvmsg_into")
 _WRITE = ("_send", "_sendto", "_sendmsg")
 _poll = select.poll
-_acquire, _release = rlocks._acquire, rlocks._release
+_acquire, _release = rlock._acquire, rlock._release
 
 
 class Oracle:
@@ -44,9 +42,9 @@ class Oracle:
             self._watch(sockets, name, lambda sock, args: _C_timeout(sock) != 0)
         for name in ("_sendall", "_sendfile"):
             self._watch(sockets, name, lambda sock, args: _C_timeout(sock) != 0)
-        self._watch(locks, "_acquire", lambda lock, args: _blocks(args) and lock.locked())
-        self._watch(rlocks, "_acquire", lambda lock, args: _blocks(args) and not _free(lock))
-        self._watch(queues, "_get", lambda queue, args: _blocks(args) and queue.empty())
+        self._watch(mutex, "_acquire", lambda lock, args: _blocks(args) and lock.locked())
+        self._watch(rlock, "_acquire", lambda lock, args: _blocks(args) and not _free(lock))
+        self._watch(simple_queue, "_get", lambda queue, args: _blocks(args) and queue.empty())
         self._watch(sleep, "_sleep", lambda seconds, args: isinstance(seconds, int | float) and 0 < seconds < 1e9)
         return self
 

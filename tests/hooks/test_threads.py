@@ -16,8 +16,7 @@ import anyio
 import pytest
 
 from coserver import run_blocking
-from coserver.hooks.locks import log_handlers as leftovers
-from coserver.hooks.locks import rlock as rlocks
+from coserver.hooks.locks import log_handlers, rlock
 
 from .running import both, ticking
 
@@ -130,7 +129,7 @@ def slow() -> Iterator[tuple[logging.Logger, Slow]]:
     log, handler = logging.Logger("slow"), Slow()
     log.addHandler(handler)
     yield log, handler
-    assert not rlocks.left
+    assert not rlock.after_release
 
 
 def log_in_the_loop(log: logging.Logger, *texts: str) -> None:
@@ -162,7 +161,7 @@ def _says(log: logging.Logger) -> str:
 
 async def test_too_many_records_are_counted(slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     log, handler = slow
-    monkeypatch.setattr(leftovers, "LEFT_MAX", 2)
+    monkeypatch.setattr(log_handlers, "QUEUED_MAX", 2)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run_blocking, log.warning, "worker")
         await is_held(handler)

@@ -260,7 +260,7 @@ def test_outside_of_everything() -> None:
     async def never() -> None:
         raise AssertionError("must not run")
 
-    with pytest.raises(RuntimeError, match="suspends a worker, and this is none"):
+    with pytest.raises(RuntimeError, match="works in a worker only"):
         await_(never())
 
     class Awaitable:

@@ -1,31 +1,28 @@
 """The import system's locks: a module belongs to the worker that imports it, not to the thread.
 
-Or the second worker of a loop would be let in while the first is suspended in the midst of an import, and see the
-module half made. What importlib does is kept as it is, its way out of circular imports too: its own code runs here,
-with another idea of who calls.
+Otherwise a second worker of the loop could go on while the first is suspended in an import, and would see a half-made
+module. importlib's own code runs here, its way out of circular imports included, with the worker as the caller.
 """
 
 from __future__ import annotations
 
 import _thread
 import importlib._bootstrap as bootstrap
-import sys
 from collections.abc import Iterator
 from threading import get_ident
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
-from ..callers import asking, worker_here
-from ..describe import place_of
 from ..patch import Shim
-from ..workers import Worker, frame_of
+from ..workers import Worker
+from .owners import place_of_caller, place_of_worker, with_globals, worker_here
 
 _ModuleLock: Any = bootstrap._ModuleLock  # type: ignore[attr-defined]
 _acquire, _release, _has_deadlock = _ModuleLock.acquire, _ModuleLock.release, _ModuleLock.has_deadlock
 
 
 class _Importer:
-    """A worker that imports. ``depth``: how many modules' locks it has."""
+    """A worker that imports. ``depth`` is the number of module locks that it holds."""
 
     __slots__ = ("depth", "thread", "worker")
 
@@ -35,20 +32,21 @@ class _Importer:
         self.depth = 0
 
 
-#: By the worker's id, which stands for it where importlib has a thread's number; no thread has that.
+#: By the worker's id, which importlib gets in place of a thread's number. No thread has that number.
 _importers: dict[int, _Importer] = {}
 
 
 def _caller() -> int:
-    """The number of whoever calls: of the worker or of the thread."""
+    """The number of the caller: the id of its worker, or else its thread's number."""
     worker = worker_here()
     return get_ident() if worker is None else id(worker)
 
 
-#: What importlib's code has for ``_thread``.
+#: Stands for ``_thread`` in importlib's code.
 _threads = SimpleNamespace(**{**vars(_thread), "get_ident": _caller})
-_acquire_here, _release_here = asking(_acquire, _thread=_threads), asking(_release, _thread=_threads)
-_has_deadlock_here = asking(_has_deadlock, _thread=_threads)
+_acquire_here = with_globals(_acquire, _thread=_threads)
+_release_here = with_globals(_release, _thread=_threads)
+_has_deadlock_here = with_globals(_has_deadlock, _thread=_threads)
 
 
 def acquire(self: Any) -> Any:
@@ -56,9 +54,9 @@ def acquire(self: Any) -> Any:
     thread = get_ident()
     if worker is None:
         if _importers:
-            _look_out(self, thread)
+            _check_loop_code(self, thread)
         return _acquire(self)
-    if self.owner == thread:  # taken before the install, or by loop code that has this loop run in an import
+    if self.owner == thread:  # taken before the install, or by loop code whose import runs this loop
         return _acquire(self)
     caller = id(worker)
     importer = _importers.get(caller)
@@ -95,8 +93,9 @@ def _leave(caller: int, importer: _Importer) -> None:
         _importers.pop(caller, None)
 
 
-def _look_out(lock: Any, thread: int) -> None:
-    """Loop code must not wait for a suspended worker of its thread, nor for a thread that waits for one."""
+def _check_loop_code(lock: Any, thread: int) -> None:
+    """Raise RuntimeError if loop code would wait for a suspended worker of its thread, or for a thread that waits for
+    such a worker."""
     for owner in _owners(lock):
         importer = _importers.get(owner)
         if importer is not None and importer.thread == thread:
@@ -104,7 +103,7 @@ def _look_out(lock: Any, thread: int) -> None:
 
 
 def _owners(lock: Any) -> Iterator[int]:
-    """Who has it, whom that one waits for, and so on."""
+    """The number of the lock's owner, of the owner of the lock that this one waits for, and so on."""
     blocking_on: Any = bootstrap._blocking_on  # type: ignore[attr-defined]
     seen: set[int] = set()
     locks = [lock]
@@ -118,17 +117,15 @@ def _owners(lock: Any) -> Iterator[int]:
 
 
 def _refuse(lock: Any, worker: Worker) -> NoReturn:
-    there = place_of(frame_of(worker)) or "in a call that has ended"
-    here = place_of(sys._getframe(3))
     raise RuntimeError(
-        f"module {lock.name!r} is being imported by a handler that is suspended ({there}), and the event loop would "
-        f"wait for it for ever, at {here}: import it before the server starts, or in a def handler or run_blocking(), "
-        f"where a wait suspends only the caller"
+        f"module {lock.name!r} is being imported by a handler that is suspended ({place_of_worker(worker)}), and the "
+        f"event loop would wait for it for ever, at {place_of_caller()}: import it before the server starts, or in a "
+        f"def handler or run_blocking(), where a wait suspends only the caller"
     )
 
 
 def settle() -> None:
-    """After an uninstall: what workers are importing belongs to their threads, as the originals will have it."""
+    """After an uninstall, give the locks of workers to their threads, as the originals need it."""
     if _ModuleLock.release is release:
         return
     for one in list(bootstrap._module_locks.values()):  # type: ignore[attr-defined]

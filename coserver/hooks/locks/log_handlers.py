@@ -1,6 +1,6 @@
-"""Records that loop code logs while a suspended worker has the handler's lock: it may be writing them to a socket.
+"""Log records of loop code, while a suspended worker holds the log handler's lock (it writes to a socket, perhaps).
 
-They must neither stop the loop nor be lost: they are left in a line, and that worker emits them when it is done.
+Such a record must neither stop the loop nor be lost. It is queued, and the worker emits it when it releases the lock.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from greenlet import getcurrent
 
 from ..patch import Shim
 from ..workers import Worker
-from . import rlock as rlocks
+from . import rlock
 
-#: Records left with one handler. More are dropped, and counted.
-LEFT_MAX = 1000
+#: Records queued for one log handler. More are dropped, and counted.
+QUEUED_MAX = 1000
 
 _handle = logging.Handler.handle
 
 
-class _Left:
-    """The records left with one handler."""
+class _Queue:
+    """The records queued for one log handler."""
 
     __slots__ = ("dropped", "handler", "key", "records")
 
@@ -33,42 +33,42 @@ class _Left:
         self.dropped = 0
 
     def add(self, record: logging.LogRecord) -> None:
-        if len(self.records) < LEFT_MAX:
+        if len(self.records) < QUEUED_MAX:
             self.records.append(record)
         else:
             self.dropped += 1
 
     def emit(self) -> None:
-        """In the worker that has just released the lock."""
+        """Emit the records. Called in the worker that has just released the lock."""
         try:
             while self.records or self.dropped:
                 if self.records:
                     record = self.records.popleft()
                 else:
-                    record, self.dropped = _say(self.dropped), 0
+                    record, self.dropped = _dropped_record(self.dropped), 0
                 with self.handler.lock:  # type: ignore[union-attr]
                     self.handler.emit(record)
         finally:
-            if self.records and self.key not in rlocks.left:  # it was cancelled: the next one goes on
-                rlocks.left[self.key] = self.emit
+            if self.records and self.key not in rlock.after_release:  # cancelled: the next holder goes on
+                rlock.after_release[self.key] = self.emit
 
 
-def _say(dropped: int) -> logging.LogRecord:
-    text = "%d records were dropped here: a handler that logs was suspended in emitting one for too long"
+def _dropped_record(dropped: int) -> logging.LogRecord:
+    text = "%d records were dropped here: a handler was suspended for too long while it emitted a record"
     return logging.LogRecord("coserver.hooks", logging.WARNING, __file__, 0, text, (dropped,), None)
 
 
 def handle(self: logging.Handler, record: logging.LogRecord) -> Any:
     owner = None
-    if rlocks.owners and type(getcurrent()) is not Worker and self.lock is not None:
-        owner = rlocks.suspended_owner(self.lock)
+    if rlock.owners and type(getcurrent()) is not Worker and self.lock is not None:
+        owner = rlock.suspended_owner(self.lock)
     if owner is None:
         return _handle(self, record)
     passed: Any = self.filter(record)
     if passed:
-        emit = rlocks.left.get(id(self.lock))
+        emit = rlock.after_release.get(id(self.lock))
         if emit is None:
-            emit = rlocks.left[id(self.lock)] = _Left(self).emit
+            emit = rlock.after_release[id(self.lock)] = _Queue(self).emit
         emit.__self__.add(record if passed is True else passed)  # type: ignore[attr-defined]
     return passed
 

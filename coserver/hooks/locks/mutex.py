@@ -1,7 +1,8 @@
-"""Family "locks": ``threading.Lock`` in place, and with it Condition, Event, Semaphore, Barrier, queue.Queue, Future.
+"""Family "locks": ``threading.Lock``, and all that is made of it: Condition, Event, Semaphore, Barrier, Queue, Future.
 
-A worker that finds one taken suspends until it is released, by whomever (``lines``). Loop code must never wait for what
-a suspended worker of its own thread holds: the loop would stand still for ever. It gets an error that says who has it.
+A worker that finds a lock taken suspends until it is released, by any thread (see ``waiters``). Loop code must never
+wait for a lock that a suspended worker of its own thread holds, or the loop would stand still for ever. It gets an
+error that names the holder (see ``owners``). ``ROWS`` holds the shims of the whole family.
 """
 
 from __future__ import annotations
@@ -15,12 +16,7 @@ from greenlet import getcurrent
 
 from ..patch import Shim
 from ..workers import Worker
-from . import import_lock as imports
-from . import log_handlers as leftovers
-from . import pyrlocks
-from . import rlock as rlocks
-from . import simple_queue as queues
-from . import thread_join as joining
+from . import import_lock, log_handlers, rlock, simple_queue, thread_join
 from .owners import hold, holders, refuse, suspended_holder
 from .waiters import take, until_of, waiting, wake_next
 
@@ -36,7 +32,7 @@ def acquire(self: Any, blocking: Any = True, timeout: Any = -1) -> bool:
             return _acquire_elsewhere(self, blocking, timeout)
         return _acquire(self, blocking, timeout)
     if blocking is not True or timeout != -1:
-        _acquire(_allocate(), blocking, timeout)  # which says what is wrong with them
+        _acquire(_allocate(), blocking, timeout)  # raises if they are wrong
         if not blocking:
             if not _acquire(self, False):
                 return False
@@ -64,11 +60,11 @@ def _take(worker: Worker, lock: Any, timeout: Any) -> bool:
 
 
 def _acquire_elsewhere(self: Any, blocking: Any, timeout: Any) -> bool:
-    """Outside of workers, of what a worker holds, or has held until code in C released it."""
+    """Acquire outside of workers, while a worker holds the lock, or held it until code in C released it."""
     if suspended_holder(self) is None or not blocking:
         taken = _acquire(self, blocking, timeout)
     else:
-        _acquire(_allocate(), blocking, timeout)  # which says what is wrong with them
+        _acquire(_allocate(), blocking, timeout)  # raises if they are wrong
         taken = _acquire(self, False)
         if not taken:
             holder = suspended_holder(self)
@@ -76,7 +72,7 @@ def _acquire_elsewhere(self: Any, blocking: Any, timeout: Any) -> bool:
                 refuse(self, holder)
             taken = _acquire(self, blocking, timeout)
     if taken:
-        holders.pop(id(self), None)  # whose it was before, if code in C released it
+        holders.pop(id(self), None)  # of the worker that held it before, if code in C released it
     return taken
 
 
@@ -97,9 +93,9 @@ def __exit__(self: Any, kind: Any = None, error: Any = None, trace: Any = None, 
 
 
 def settle() -> None:
-    """Conditions keep methods of their locks: have those that exist ask for them anew, after a change."""
-    imports.settle()
-    pyrlocks.settle()
+    """After the install or the uninstall, renew the methods of their locks that existing Conditions keep."""
+    import_lock.settle()
+    rlock.settle()
     for one in gc.get_objects():
         if issubclass(type(one), Condition):
             own = vars(one)
@@ -115,10 +111,9 @@ ROWS = (
     Shim("_thread:LockType", "release", release),
     Shim("_thread:LockType", "__enter__", __enter__),
     Shim("_thread:LockType", "__exit__", __exit__),
-    *rlocks.ROWS,
-    *pyrlocks.ROWS,
-    *queues.ROWS,
-    *joining.ROWS,
-    *leftovers.ROWS,
-    *imports.ROWS,
+    *rlock.ROWS,
+    *simple_queue.ROWS,
+    *thread_join.ROWS,
+    *log_handlers.ROWS,
+    *import_lock.ROWS,
 )

@@ -1,12 +1,16 @@
-"""``threading.RLock``: it belongs to the worker, not to the thread, or two handlers of one loop would both own it.
+"""``threading.RLock``, in C and in Python: it belongs to the worker, not to the thread. Otherwise two handlers of one
+loop could both own it.
 
-The C lock is taken by the worker's thread, as often as the worker takes it; beside it stands who that worker is. So
-other threads see a lock that is taken, and after an uninstall it is still right.
+The lock in C is taken by the worker's thread, as often as the worker takes it; an entry beside it names the worker. So
+other threads see a taken lock, and it is still right after an uninstall. The lock in Python (``threading._PyRLock``)
+runs its own code, which notes the worker where it otherwise notes the thread's number. Its inner lock does the waiting.
 """
 
 from __future__ import annotations
 
 import _thread
+import gc
+import threading
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any
@@ -15,7 +19,7 @@ from greenlet import getcurrent
 
 from ..patch import Shim
 from ..workers import Worker
-from .owners import refuse, within
+from .owners import holders, refuse, with_globals, within, worker_here
 from .waiters import take, until_of, waiting, wake_next
 
 _RLock = _thread.RLock
@@ -28,7 +32,7 @@ _NOT_HELD = "cannot release un-acquired lock"
 
 
 class Owner:
-    """The worker that has an RLock, and how often. The lock is kept alive: its id is the key."""
+    """The worker that holds an RLock, and how often (``depth``). Keeps the lock alive, as its id is the key."""
 
     __slots__ = ("depth", "lock", "thread", "worker")
 
@@ -39,14 +43,14 @@ class Owner:
         self.thread = get_ident()
 
 
-#: By the lock's id: those that a worker has.
+#: The RLocks in C that workers hold, by the id of the lock.
 owners: dict[int, Owner] = {}
-#: By the lock's id: what to do when its worker has released it; see ``leftovers``.
-left: dict[int, Callable[[], None]] = {}
+#: Functions to call after the worker has released a lock, by the id of the lock; see ``log_handlers``.
+after_release: dict[int, Callable[[], None]] = {}
 
 
 def suspended_owner(lock: Any) -> Owner | None:
-    """Whose it is, if that is a worker of this thread, but not the caller's."""
+    """The lock's owner, if it is another worker of this thread."""
     owner = owners.get(id(lock))
     return owner if owner is not None and owner.thread == get_ident() and not within(owner.worker) else None
 
@@ -74,7 +78,7 @@ def acquire(self: Any, blocking: Any = True, timeout: Any = -1) -> bool:
         return _acquire(self, blocking, timeout)
     until = None
     if blocking is not True or timeout != -1:
-        _acquire(_RLock(), blocking, timeout)  # which says what is wrong with them
+        _acquire(_RLock(), blocking, timeout)  # raises if they are wrong
         if not blocking:
             return _attempt(worker, self)
         until = until_of(timeout)
@@ -88,7 +92,7 @@ def __enter__(self: Any) -> bool:  # noqa: N807
 
 
 def _acquire_elsewhere(self: Any, blocking: Any, timeout: Any) -> bool:
-    """Outside of workers, while one has it. C would let any code of the worker's thread in."""
+    """Acquire outside of workers, while a worker holds the lock. C would let any code of the worker's thread in."""
     owner = suspended_owner(self)
     if owner is not None:
         _acquire(_RLock(), blocking, timeout)
@@ -138,8 +142,8 @@ def _release_owned(self: Any) -> None:
         _release(self)
     if waiting:
         wake_next(key)
-    if owner is not None and key in left:
-        left.pop(key)()
+    if owner is not None and key in after_release:
+        after_release.pop(key)()
 
 
 def _disown(key: int, owner: Owner) -> None:
@@ -159,7 +163,7 @@ def recursion_count(self: Any, /) -> int:
 
 
 def release_save(self: Any, /) -> Any:
-    """For Condition.wait: release it whole."""
+    """Release the lock as often as it was taken, for Condition.wait."""
     if not is_owned(self):
         raise RuntimeError(_NOT_HELD)
     key = id(self)
@@ -169,8 +173,8 @@ def release_save(self: Any, /) -> Any:
     state = _release_save(self)
     if waiting:
         wake_next(key)
-    if owner is not None and key in left:
-        left.pop(key)()
+    if owner is not None and key in after_release:
+        after_release.pop(key)()
     return state
 
 
@@ -193,6 +197,78 @@ def at_fork_reinit(self: Any, /) -> None:
     _at_fork_reinit(self)
 
 
+# The RLock in Python.
+
+_PyRLock: Any = threading._PyRLock  # type: ignore[attr-defined]
+_py_acquire, _py_release = _PyRLock.acquire, _PyRLock.release
+_py_release_save, _py_acquire_restore = _PyRLock._release_save, _PyRLock._acquire_restore
+
+
+def _caller() -> Worker | int:
+    return worker_here() or get_ident()
+
+
+_py_acquire_here = with_globals(_py_acquire, get_ident=_caller)
+_py_release_here = with_globals(_py_release, get_ident=_caller)
+
+
+def py_acquire(self: Any, blocking: Any = True, timeout: Any = -1) -> Any:
+    worker = worker_here()
+    if worker is None or _PyRLock.acquire is not py_acquire:  # bound before an uninstall, as ``with`` binds __exit__
+        return _py_acquire(self, blocking, timeout)
+    taken = _py_acquire_here(self, blocking, timeout)
+    if taken and self._count == 1:
+        worker.owned += 1
+    return taken
+
+
+def py_release(self: Any) -> None:
+    worker = worker_here()
+    if worker is None or _PyRLock.release is not py_release:
+        _py_release(self)
+        return
+    last = self._count == 1
+    _py_release_here(self)
+    if last:
+        worker.owned -= 1
+
+
+def py_exit(self: Any, kind: Any = None, error: Any = None, trace: Any = None) -> None:
+    py_release(self)
+
+
+def py_release_save(self: Any) -> Any:
+    owner = self._owner
+    state = _py_release_save(self)
+    if isinstance(owner, Worker):
+        owner.owned -= 1
+    return state
+
+
+def py_acquire_restore(self: Any, state: Any) -> None:
+    _py_acquire_restore(self, state)
+    if isinstance(state[1], Worker):
+        state[1].owned += 1
+
+
+def py_is_owned(self: Any) -> bool:
+    return bool(self._owner == _caller())
+
+
+def py_recursion_count(self: Any) -> Any:
+    return self._count if self._owner == _caller() else 0
+
+
+def settle() -> None:
+    """After an uninstall, give the locks of workers to their threads, as the originals need it."""
+    if _PyRLock.release is py_release:
+        return
+    for one in gc.get_objects():
+        if type(one) is _PyRLock and isinstance(one._owner, Worker):
+            ownership = holders.get(id(one._block))
+            one._owner = get_ident() if ownership is None else ownership.thread
+
+
 ROWS = (
     Shim("_thread:RLock", "acquire", acquire),
     Shim("_thread:RLock", "release", release),
@@ -203,4 +279,12 @@ ROWS = (
     Shim("_thread:RLock", "_release_save", release_save),
     Shim("_thread:RLock", "_acquire_restore", acquire_restore),
     Shim("_thread:RLock", "_at_fork_reinit", at_fork_reinit),
+    Shim("threading:_PyRLock", "acquire", py_acquire),
+    Shim("threading:_PyRLock", "__enter__", py_acquire),
+    Shim("threading:_PyRLock", "release", py_release),
+    Shim("threading:_PyRLock", "__exit__", py_exit),
+    Shim("threading:_PyRLock", "_is_owned", py_is_owned),
+    Shim("threading:_PyRLock", "_recursion_count", py_recursion_count),
+    Shim("threading:_PyRLock", "_release_save", py_release_save),
+    Shim("threading:_PyRLock", "_acquire_restore", py_acquire_restore),
 )

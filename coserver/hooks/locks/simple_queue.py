@@ -1,4 +1,4 @@
-"""``queue.SimpleQueue``, which waits in C."""
+"""``queue.SimpleQueue``, whose ``get`` waits in C."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def get(self: Any, block: Any = True, timeout: Any = None) -> Any:
             return _get(self, False)
         probe: Any = SimpleQueue()
         _put(probe, None)
-        _get(probe, True, timeout)  # which says what is wrong with it
+        _get(probe, True, timeout)  # raises if the timeout is wrong
         return _get(self, False)
     except Empty:
         pass

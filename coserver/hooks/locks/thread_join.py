@@ -1,4 +1,4 @@
-"""``Thread.join``. What tells that a thread has ended is released by code in C, unseen: it is asked now and then."""
+"""``Thread.join``. Code in C releases the lock that tells of a thread's end, unseen by the shims: so it is polled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..suspension import WAIT, Sleep, suspend
 from ..workers import Worker
 from .waiters import until_of
 
-#: Seconds between two looks: the first, and what it grows to.
+#: Seconds between two looks: at first, and at most.
 _FIRST, _LAST = 0.001, 0.05
 
 
@@ -46,13 +46,13 @@ def wait_for_tstate_lock(self: Any, block: Any = True, timeout: Any = -1) -> Non
 
 
 def _is_time(timeout: Any) -> bool:
-    """Whether it is one; else the original says what is wrong with it."""
+    """Whether this is a valid timeout; the original raises for others."""
     return isinstance(timeout, float | int) and (timeout == -1 or 0 <= timeout <= _thread.TIMEOUT_MAX)
 
 
 def handle_join(self: Any, timeout: Any = None, /) -> None:
     worker = getcurrent()
-    if type(worker) is not Worker or self.ident in (0, _thread.get_ident()):  # 0: not started, which it refuses
+    if type(worker) is not Worker or self.ident in (0, _thread.get_ident()):  # 0: not started
         return _join(self, timeout)  # type: ignore[no-any-return]
     if timeout is None or (isinstance(timeout, float | int) and -1e9 < timeout <= _thread.TIMEOUT_MAX):
         _wait_until(worker, self, self.is_done, None if timeout is None else until_of(timeout))

@@ -1,7 +1,8 @@
-"""The lines of workers that wait for locks, and who wakes them: each release wakes the first, from any thread.
+"""Queues of workers that wait for locks. Each release wakes the first waiter, from any thread.
 
-A release may come from a destructor, in the midst of what stands here, so nothing here takes a lock: single steps of
-dicts and deques alone. What is released unseen, by code in C, is found by trying again now and then (the backstop).
+A destructor may release a lock in the midst of this code, so nothing here takes a lock: it uses single steps of dicts
+and deques alone. Code in C may release a lock unseen by the shims, so each waiter also tries again now and then (the
+backstop).
 """
 
 from __future__ import annotations
@@ -16,39 +17,39 @@ from typing import Any
 from ..suspension import WAIT, Sleep, Wake, suspend
 from ..workers import Worker
 
-#: How a worker learns that a lock is free: woken by the release, or by trying again every ``period`` seconds.
+#: How a worker learns that a lock is free: the release wakes it, or it tries again every ``period`` seconds.
 STRATEGIES = ("wake", "retry")
-#: Seconds between two tries of ``retry``: what a person does not notice, and a thousand waiters can afford.
+#: Seconds between two tries of "retry": too short for a person to notice, long enough for a thousand waiters.
 PERIOD = 0.005
-#: Seconds until a waiter tries by itself: the first time, and what it grows to.
+#: Seconds until a waiter tries by itself: at first, and at most.
 BACKSTOP, BACKSTOP_MAX = 0.05, 0.5
 
-#: Seconds between two tries for what nobody tells of, a lock shared with other processes: the first, the longest.
+#: Seconds between two tries for a lock that other processes share, whose release wakes nobody: at first, at most.
 _TRY_FIRST, _TRY_LAST = 0.001, 0.02
 
-#: By the lock's id: who waits for it. Looked at by each release, so it is empty while nobody waits.
-waiting: dict[int, deque[Turn]] = {}
+#: The queues, by the lock's id. Each release looks here, so it is empty while nobody waits.
+waiting: dict[int, deque[LockWaiter]] = {}
 
-_period: float | None = None  # None: woken
+_period: float | None = None  # of "retry"; None for "wake"
 
 
 def choose_mutex(mutex: str, period: float = PERIOD) -> None:
-    """How workers wait for locks from now on: "wake" or "retry"; ``period`` is retry's, seconds. Raises ValueError."""
+    """Set how workers wait for locks from now on: "wake", or "retry" every ``period`` seconds. Raises ValueError."""
     global _period
     check_mutex(mutex, period)
     _period = float(period) if mutex == "retry" else None
 
 
 def check_mutex(mutex: str, period: float) -> None:
-    """Raise ValueError for a wrong one."""
+    """Raise ValueError for a wrong ``mutex`` or ``period``."""
     if mutex not in STRATEGIES:
         raise ValueError(f"mutex must be one of {', '.join(map(repr, STRATEGIES))}; got {mutex!r}")
     if isinstance(period, bool) or not isinstance(period, int | float) or not 0 < period <= 1:
         raise ValueError(f"mutex_period must be above 0 and at most 1 second; got {period!r}")
 
 
-class Turn(Wake):
-    """A place in a line. ``gone``: its worker has left, or is not to be woken by it any more."""
+class LockWaiter(Wake):
+    """A worker's place in a queue. ``gone``: the worker has left it."""
 
     __slots__ = ("gone",)
 
@@ -57,8 +58,8 @@ class Turn(Wake):
         self.gone = False
 
 
-def take_untold(worker: Worker, call: str, on: Any, attempt: Callable[[], bool], until: float | None = None) -> bool:
-    """As ``take``, for what nothing tells of when it is free: it is tried again and again."""
+def poll_and_take(worker: Worker, call: str, on: Any, attempt: Callable[[], bool], until: float | None = None) -> bool:
+    """As ``take``, for a lock whose release wakes nobody: try again and again."""
     period = _TRY_FIRST
     while not attempt():
         now = monotonic()
@@ -70,7 +71,7 @@ def take_untold(worker: Worker, call: str, on: Any, attempt: Callable[[], bool],
 
 
 def take(worker: Worker, call: str, lock: Any, attempt: Callable[[], bool], until: float | None) -> bool:
-    """Suspend until ``attempt()`` is true; false if ``until`` (monotonic seconds) came first."""
+    """Suspend until ``attempt()`` takes ``lock``; false if ``until`` (monotonic seconds) came first."""
     backstop, again = BACKSTOP, False
     while (now := monotonic()) < (until if until is not None else now + 1):
         limit = now + (backstop if _period is None else _period)
@@ -80,88 +81,87 @@ def take(worker: Worker, call: str, lock: Any, attempt: Callable[[], bool], unti
             suspend(worker, WAIT, call, lock, Sleep, limit)
             taken = attempt()
         else:
-            taken = _wait_in_line(worker, call, lock, attempt, Turn(limit), again)
+            taken = _wait_in_queue(worker, call, lock, attempt, LockWaiter(limit), again)
         if taken:
             return True
         backstop, again = min(backstop * 2, BACKSTOP_MAX), True
     return False
 
 
-def _wait_in_line(worker: Worker, call: str, lock: Any, attempt: Callable[[], bool], turn: Turn, again: bool) -> bool:
+def _wait_in_queue(
+    worker: Worker, call: str, lock: Any, attempt: Callable[[], bool], waiter: LockWaiter, again: bool
+) -> bool:
+    """Suspend until the waiter is woken, or its time is over; whether the lock is taken then."""
     key = id(lock)
     taken = used = over = False
-    _join(key, turn, again)
+    _enter(key, waiter, again)
     try:
-        taken = attempt()  # it may have been released before it stood in line
+        taken = attempt()  # it may have been released before the waiter stood in the queue
         if not taken:
-            suspend(worker, WAIT, call, lock, _same, turn)
-            used = turn.woken
+            suspend(worker, WAIT, call, lock, waiter)
+            used = waiter.woken
             taken = attempt()
         over = True
     finally:
-        _leave(key, turn)
-        # A wake that was not for what it took, or that it leaves without, is the next one's. Not if somebody was
-        # faster: his release will wake again, and two in line that wake each other until then would never rest.
-        if turn.woken and not (used if taken else over):
+        _leave(key, waiter)
+        # Pass a wake on if the lock was taken without it, or if the worker leaves without the lock. Do not if another
+        # caller was faster: its release wakes again, and two waiters that wake each other until then would never rest.
+        if waiter.woken and not (used if taken else over):
             wake_next(key)
     return taken
 
 
-def _same(turn: Turn) -> Turn:
-    return turn
-
-
-def _join(key: int, turn: Turn, again: bool) -> None:
-    """At the end of the line; at its head if it has stood there."""
+def _enter(key: int, waiter: LockWaiter, again: bool) -> None:
+    """Put the waiter at the end of the queue; at its head if the worker has stood there before."""
     while True:
-        line = waiting.get(key)
-        if line is None:
-            line = waiting.setdefault(key, deque())
+        queue = waiting.get(key)
+        if queue is None:
+            queue = waiting.setdefault(key, deque())
         if again:
-            line.appendleft(turn)
+            queue.appendleft(waiter)
         else:
-            line.append(turn)
-        if waiting.get(key) is line:
+            queue.append(waiter)
+        if waiting.get(key) is queue:
             return
-        # Another thread has just taken the line away because it was empty. Standing in two does no harm.
+        # Another thread has just removed the queue because it was empty. A place in two queues does no harm.
 
 
-def _leave(key: int, turn: Turn) -> None:
-    turn.gone = True
-    line = waiting.get(key)
-    if line is None:
+def _leave(key: int, waiter: LockWaiter) -> None:
+    waiter.gone = True
+    queue = waiting.get(key)
+    if queue is None:
         return
     try:
-        line.remove(turn)
+        queue.remove(waiter)
     except ValueError:
         pass  # it was woken
-    if line:
+    if queue:
         return
-    line = waiting.pop(key, None)
-    if line:  # somebody has joined it on another thread, just now
-        other = waiting.setdefault(key, line)
-        if other is not line:
-            other.extend(line)
+    queue = waiting.pop(key, None)
+    if queue:  # a worker of another thread has just entered it
+        other = waiting.setdefault(key, queue)
+        if other is not queue:
+            other.extend(queue)
         wake_next(key)
 
 
 def until_of(timeout: Any) -> float | None:
-    """Monotonic seconds; None for -1, which is no timeout at all."""
+    """The end of a timeout, in monotonic seconds; None for -1, which means no timeout."""
     seconds = timeout if isinstance(timeout, float) else index(timeout)
     return None if seconds < 0 else monotonic() + seconds
 
 
 def wake_next(key: int) -> None:
-    """Something was released: wake the first that waits for it. From any thread; without effect if nobody does."""
-    line = waiting.get(key)
-    while line:
+    """Wake the first waiter of a lock that was released. From any thread; without effect if nobody waits."""
+    queue = waiting.get(key)
+    while queue:
         try:
-            turn = line.popleft()
+            waiter = queue.popleft()
         except IndexError:
             return
-        if not turn.gone and not turn.woken and turn.wake():
+        if not waiter.gone and not waiter.woken and waiter.wake():
             return
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=waiting.clear)  # who waits, waits in the parent
+    os.register_at_fork(after_in_child=waiting.clear)  # the waiters are in the parent process

@@ -11,8 +11,8 @@ from typing import Any
 
 from greenlet import getcurrent
 
+from ..offload import in_thread
 from ..patch import Shim
-from ..threads import in_thread
 from ..workers import Worker
 
 _getaddrinfo, _getnameinfo = socket.getaddrinfo, socket.getnameinfo

@@ -13,7 +13,7 @@ from typing import Any
 from greenlet import getcurrent
 
 from ..describe import Descriptor
-from ..locks.waiters import take_untold
+from ..locks.waiters import poll_and_take
 from ..patch import Shim
 from ..workers import Worker
 
@@ -21,7 +21,7 @@ _flock, _lockf = fcntl.flock, fcntl.lockf
 
 
 def _try_on(worker: Worker, call: str, fd: Any, attempt: Callable[[], Any]) -> None:
-    take_untold(worker, call, Descriptor(fd), lambda: _had(attempt))
+    poll_and_take(worker, call, Descriptor(fd), lambda: _had(attempt))
 
 
 def _had(attempt: Callable[[], Any]) -> bool:

@@ -16,9 +16,9 @@ from typing import Any
 from greenlet import getcurrent
 
 from ..descriptors import READ, wait_for
+from ..offload import in_thread
 from ..patch import Shim
 from ..suspension import IO, Sleep, suspend
-from ..threads import in_thread
 from ..workers import Worker
 
 _popen_wait = subprocess.Popen._wait  # type: ignore[attr-defined]

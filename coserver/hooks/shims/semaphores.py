@@ -16,7 +16,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from ..locks.waiters import take_untold
+from ..locks.waiters import poll_and_take
 from ..patch import Shim
 from ..workers import Worker
 
@@ -48,7 +48,7 @@ def acquire(self: Any, block: Any = True, timeout: Any = None) -> bool:
     if not block:
         return False
     until = None if timeout is None else monotonic() + max(timeout, 0)
-    return take_untold(worker, "acquire", self, lambda: _take(worker, self), until)
+    return poll_and_take(worker, "acquire", self, lambda: _take(worker, self), until)
 
 
 def _take(worker: Worker, lock: Any) -> bool:

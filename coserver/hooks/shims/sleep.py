@@ -16,7 +16,7 @@ from ..workers import Worker
 
 _sleep = time.sleep
 
-#: Seconds; 31 years. What is more is longer than any process lives, or cannot be told from a mistake.
+#: Seconds; 31 years. No process lives that long, so a longer sleep is a mistake.
 _LONGEST = 1e9
 
 
@@ -29,14 +29,14 @@ def sleep(seconds: Any, /) -> None:
     if 0 < seconds <= _LONGEST:
         suspend(worker, WAIT, "sleep", seconds, Sleep, time.monotonic() + seconds)
     elif seconds == 0:
-        suspend(worker, WAIT, "sleep", 0, _Turn)
+        suspend(worker, WAIT, "sleep", 0, _Checkpoint())
     else:
-        _sleep(seconds)  # which says what is wrong with it
+        _sleep(seconds)  # raises
     return None
 
 
-class _Turn:
-    """A turn for the others. It may be awaited once more."""
+class _Checkpoint:
+    """An awaitable that lets other tasks run once. It may be awaited several times."""
 
     def __await__(self) -> Generator[Any, Any, None]:
         return anyio.lowlevel.checkpoint().__await__()

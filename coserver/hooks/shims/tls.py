@@ -21,9 +21,9 @@ from typing import Any
 from greenlet import getcurrent
 
 from ..descriptors import READ, WRITE, wait_for
+from ..offload import in_thread
 from ..patch import Shim
 from ..suspension import give_way
-from ..threads import in_thread
 from ..workers import Worker
 
 _wrap_socket = ssl.SSLContext._wrap_socket  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from operator import attrgetter
 from time import monotonic, sleep, time
 from typing import Any, Protocol
 
-from ...hooks.describe import place_of, told
+from ...hooks.describe import describe, place_of
 from ...hooks.workers import frame_of, parked
 from ...lifecycle import events as ev
 from ...lifecycle.frozen_dataclass import maker
@@ -275,7 +275,7 @@ def _suspension(connection: Any, now: float) -> Suspension | None:
     if worker is None or worker.call is None:
         return None
     frame = frame_of(worker)
-    call, on = told(worker, frame)
+    call, on = describe(worker, frame)
     return Suspension(call=call, on=on, place=place_of(frame), seconds=max(now - worker.since, 0.0))
 
 

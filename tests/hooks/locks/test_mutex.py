@@ -17,8 +17,7 @@ import pytest
 
 from coserver import RequestCancelled, hooks, run_blocking
 from coserver.hooks.cancellation import Waits
-from coserver.hooks.locks import rlock as rlocks
-from coserver.hooks.locks import waiters as lines
+from coserver.hooks.locks import rlock, waiters
 from coserver.hooks.locks.owners import holders
 from coserver.hooks.locks.waiters import choose_mutex
 from coserver.hooks.workers import close_idle, run_for
@@ -34,9 +33,9 @@ REENTRANT = [threading.RLock, threading._PyRLock]  # type: ignore[attr-defined]
 @pytest.fixture(autouse=True)
 def clean(hooked: object) -> Iterator[None]:
     yield
-    assert not lines.waiting
-    assert not rlocks.owners
-    assert not rlocks.left
+    assert not waiters.waiting
+    assert not rlock.owners
+    assert not rlock.after_release
     close_idle()
 
 
@@ -280,9 +279,9 @@ async def test_who_ends_with_an_rlock_is_not_used_again() -> None:
     lock = threading.RLock()
     await run_blocking(lock.acquire)
     assert not await run_blocking(lock.acquire, False)
-    owner = rlocks.owners[id(lock)]
+    owner = rlock.owners[id(lock)]
     assert owner.worker.dead
-    rlocks.owners.clear()
+    rlock.owners.clear()
     lock.release()
 
 
@@ -518,8 +517,8 @@ def test_wrong_ways_to_wait() -> None:
         hooks.install(mutex="retry", period=0)
 
 
-def test_a_line_that_was_taken_away_while_somebody_joined() -> None:
-    class Turn(lines.Turn):
+def test_a_queue_that_was_removed_while_somebody_entered() -> None:
+    class Waiter(waiters.LockWaiter):
         def __init__(self) -> None:
             self.gone = self.woken = False
 
@@ -527,22 +526,22 @@ def test_a_line_that_was_taken_away_while_somebody_joined() -> None:
             self.woken = True
             return True
 
-    first, second = Turn(), Turn()
+    first, second = Waiter(), Waiter()
 
-    class Line(lines.deque[Any]):
-        def remove(self, turn: Any) -> None:
-            super().remove(turn)
+    class Queue(waiters.deque[Any]):
+        def remove(self, waiter: Any) -> None:
+            super().remove(waiter)
             assert not self  # and now another thread, before it is taken away:
-            lines.deque.append(self, second)
+            waiters.deque.append(self, second)
             self.__class__ = Late
 
-    class Late(lines.deque[Any]):
+    class Late(waiters.deque[Any]):
         def __bool__(self) -> bool:
-            self.__class__ = Line
+            self.__class__ = Queue
             return False  # as it was when it was looked at
 
-    lines.waiting[1] = Line([first])
-    lines._leave(1, first)
+    waiters.waiting[1] = Queue([first])
+    waiters._leave(1, first)
     assert second.woken
-    lines._leave(1, second)
-    assert 1 not in lines.waiting or not lines.waiting.pop(1)
+    waiters._leave(1, second)
+    assert 1 not in waiters.waiting or not waiters.waiting.pop(1)

@@ -14,7 +14,7 @@ import pytest
 
 from coserver import RequestCancelled, run_blocking
 from coserver.hooks.cancellation import Waits
-from coserver.hooks.locks import waiters as lines
+from coserver.hooks.locks import waiters
 from coserver.hooks.workers import run_for
 
 from ..running import both
@@ -38,7 +38,7 @@ async def test_between_workers(make: Callable[[], Any]) -> None:
 
     await both(takes, takes, gives)
     assert sorted(got) == list(range(10))
-    assert not lines.waiting
+    assert not waiters.waiting
 
 
 @pytest.mark.parametrize("make", KINDS)
@@ -144,7 +144,7 @@ async def test_who_is_cancelled_takes_no_item_along() -> None:
             await anyio.sleep(0.005)
             one.put(1)
     assert sorted(got) == [0, 1]
-    assert not lines.waiting
+    assert not waiters.waiting
 
 
 async def test_waits_are_not_broken_by_a_cancellation() -> None:
