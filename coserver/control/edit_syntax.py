@@ -9,8 +9,21 @@ import re
 import shlex
 from typing import Any
 
+from ..observe.step.actions import ACTIONS
+
 _NAMES = ("method", "target", "status", "body")
 _item = re.compile(r"(?P<name>[A-Za-z0-9!#$%&'*+.^_`|~-]+)(?P<sign>[=:])(?P<value>.*)", re.DOTALL)
+
+
+def read_arguments(action: str, line: str) -> dict[str, Any]:
+    """The arguments of an action on something held, as a person types them after its name. Raises ValueError."""
+    if action == "until":
+        return {"phase": line}
+    if action == "edit":
+        return read_edit(line)
+    if action == "respond":
+        return dict(zip(ACTIONS[action], read_answer(line), strict=True))
+    return {}
 
 
 def read_edit(line: str) -> dict[str, Any]:

@@ -5,18 +5,18 @@ Each button is a method of the stepper; what is typed is read as ``coserver step
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from time import time
 from typing import Any
 from weakref import WeakSet
 
-from ..control.edit_syntax import read_answer, read_edit
+from ..control.edit_syntax import read_arguments
 from ..lifecycle.order import HOLDABLE
 from ..observe.secrets import mask_target
+from ..observe.step.actions import ACTIONS
 from ..observe.step.held import Held, NotHeld
-from ..observe.step.stepper import Stepper
 from ..views.columns import Column, View
 from ..views.html import lines, table
 from ..views.svg.lifecycle import lifecycle_svg
@@ -147,11 +147,13 @@ class StepPanel(Panel):
                 self._chosen = _number(given)
                 self.wake()
             return {}
-        act = _ACTS.get(what)
-        if act is None:
-            raise Wrong(f"a stepper is not asked {what!r:.30}; it knows {', '.join(_ACTS)}")
+        if what not in (*ACTIONS, "close"):
+            raise Wrong(f"a stepper is not asked {what!r:.30}; it knows {', '.join(ACTIONS)}, close")
         try:
-            act(self.step, _number(given), str(given.get("line", "")))
+            if what == "close":
+                self.step.close()
+            else:
+                self.step.do(what, _number(given), **read_arguments(what, str(given.get("line", ""))))
         except (ValueError, TypeError, NotHeld) as error:
             raise Wrong(str(error)) from error
         self.wake()
@@ -209,23 +211,3 @@ def _of(changed: frozenset[str], which: str) -> frozenset[str]:
 def _number(given: Mapping[str, Any]) -> int | None:
     held = given.get("held")
     return held if isinstance(held, int) else None
-
-
-def _edit(step: Stepper, which: int | None, line: str) -> None:
-    step.edit(which, **read_edit(line))
-
-
-def _respond(step: Stepper, which: int | None, line: str) -> None:
-    status, body, headers = read_answer(line)
-    step.respond(status, body, headers, which=which)
-
-
-_ACTS: dict[str, Callable[[Stepper, int | None, str], None]] = {
-    "next": lambda step, which, line: step.next(which),
-    "resume": lambda step, which, line: step.resume(which),
-    "until": lambda step, which, line: step.until(line, which),
-    "edit": _edit,
-    "respond": _respond,
-    "abort": lambda step, which, line: step.abort(which),
-    "close": lambda step, which, line: step.close(),
-}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coserver.control.edit_syntax import read_answer, read_edit, read_hold
+from coserver.control.edit_syntax import read_answer, read_arguments, read_edit, read_hold
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from coserver.control.edit_syntax import read_answer, read_edit, read_hold
         ("target=/x?a=b", {"target": "/x?a=b"}),
         ("status=404 body='not here'", {"status": 404, "body": "not here"}),
         ("X-Tag:a Cookie:", {"headers": {"X-Tag": "a", "Cookie": None}}),
-        ('body=\'{"a": 1}\' method=PUT', {"body": '{"a": 1}', "method": "PUT"}),
+        ("body='{\"a\": 1}' method=PUT", {"body": '{"a": 1}', "method": "PUT"}),
         ("Host:a:80 target=/y", {"headers": {"Host": "a:80"}, "target": "/y"}),
         ("body=", {"body": ""}),
     ],
@@ -36,6 +36,13 @@ def test_answers() -> None:
     for line in ("x", "200 two words", "200 'open"):
         with pytest.raises(ValueError, match=r"."):
             read_answer(line)
+
+
+def test_the_arguments_of_an_action() -> None:
+    assert read_arguments("until", "response") == {"phase": "response"}
+    assert read_arguments("edit", "status=404 X:a") == {"status": 404, "headers": {"X": "a"}}
+    assert read_arguments("respond", "503 later X:a") == {"status": 503, "body": "later", "headers": {"X": "a"}}
+    assert read_arguments("next", "") == read_arguments("resume", "") == read_arguments("abort", "") == {}
 
 
 def test_holds() -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from ...control.client import Client, Ended, Refused, StepStream, Unreachable, find
@@ -189,21 +190,14 @@ class Session:
             raise ValueError("nothing is held; i says what to hold")
         return self._step
 
-    def _next(self, which: int) -> None:
-        self._stepper().next(which)
-        self._say(f"#{which} goes on to its next phase")
-
-    def _resume(self, which: int) -> None:
-        self._stepper().resume(which)
-        self._say(f"#{which} goes on")
+    def _act(self, which: int, *, action: str, **arguments: Any) -> None:
+        """Do an action that lets one go."""
+        self._stepper().do(action, which, **arguments)
+        self._say(_DONE[action].format(which=which, **arguments))
 
     def _resume_all(self) -> None:
         count = self._stepper().resume_all()
         self._say("it goes on" if count == 1 else f"{count} go on")
-
-    def _abort(self, which: int) -> None:
-        self._stepper().abort(which)
-        self._say(f"#{which} is aborted")
 
     def _edit(self, which: int, changes: dict[str, Any]) -> None:
         now = self._stepper().edit(which, **changes)
@@ -211,10 +205,6 @@ class Session:
             self.board.draft = None
             self.board.show_held([now if one["id"] == which else one for one in self.board.held.values()])
         self._say(f"#{which} is changed: {', '.join(changes)}")
-
-    def _respond(self, which: int, status: int, body: str, headers: dict[str, str]) -> None:
-        self._stepper().respond(status, body, headers, which=which)
-        self._say(f"#{which} is answered with {status}")
 
     # Traces.
 
@@ -282,16 +272,20 @@ class Session:
         self._say(f"sent again: {found['status']} in {found['seconds'] * 1e3:.1f} ms, {found['size']} bytes")
 
 
+#: What is said of an action that lets one go.
+_DONE = {
+    "next": "#{which} goes on to its next phase",
+    "resume": "#{which} goes on",
+    "abort": "#{which} is aborted",
+    "respond": "#{which} is answered with {status}",
+}
 #: What each command comes to.
 COMMANDS: dict[str, Callable[..., None]] = {
     "hold": Session._hold,
     "release": Session._release,
-    "next": Session._next,
-    "resume": Session._resume,
+    **{action: partial(Session._act, action=action) for action in _DONE},
     "resume_all": Session._resume_all,
-    "abort": Session._abort,
     "edit": Session._edit,
-    "respond": Session._respond,
     "follow": Session._follow,
     "look": Session._look,
     "mark": Session._mark,

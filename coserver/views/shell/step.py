@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from rich.console import Console
 
 from ...control.client import Refused, StepStream, Unreachable
-from ...control.edit_syntax import read_answer, read_edit
+from ...control.edit_syntax import read_arguments, read_edit
 from .. import held as view
 from ..text import plain
 from .line_input import LineInput
@@ -168,7 +168,10 @@ class LineStepper:
                 raise ValueError("a is abort, or what goes on in top: write abort, or resume")
             if name is None:
                 raise ValueError(f"there is no {word!r:.30}; there are {', '.join(COMMANDS)}")
-            _DO[name](self, rest.strip())
+            if name in _DO:
+                _DO[name](self, rest.strip())
+            else:
+                self._act(name, rest.strip())
         except (ValueError, Refused) as error:
             self._complain(str(error))
         return self._gone is None
@@ -211,14 +214,13 @@ class LineStepper:
         with self._changed:
             return self._first is not None and self._first not in self._held
 
-    def _go(self, what: str, rest: str, *arguments: Any) -> None:
-        self._send(what, self._meant(rest)[0], *arguments)
-
-    def _send(self, what: str, one: dict[str, Any], *arguments: Any) -> None:
-        """It is let go: the next command means another, though the word of it has not come yet."""
-        self._let_go.add(one["id"])  # first: that word may come before the answer
+    def _act(self, action: str, rest: str) -> None:
+        """Do an action that lets one go. The next command means another, even before the stream says that it went."""
+        one, line = self._meant(rest)
+        arguments = read_arguments(action, line)
+        self._let_go.add(one["id"])  # first: the stream may be quicker than the answer
         try:
-            getattr(self.step, what)(*arguments, which=one)
+            self.step.do(action, one, **arguments)
         except BaseException:
             self._let_go.discard(one["id"])
             raise
@@ -229,12 +231,9 @@ class LineStepper:
 
     # The commands.
 
-    def _next(self, rest: str) -> None:
-        self._go("next", rest)
-
     def _resume(self, rest: str) -> None:
         if rest != "all":
-            self._go("resume", rest)
+            self._act("resume", rest)
             return
         with self._changed:
             held = list(self._held)
@@ -246,13 +245,6 @@ class LineStepper:
         if self.options.json:
             self._say({"let_go": held})
 
-    def _abort(self, rest: str) -> None:
-        self._go("abort", rest)
-
-    def _until(self, rest: str) -> None:
-        one, phase = self._meant(rest)
-        self._send("until", one, phase)
-
     def _edit(self, rest: str) -> None:
         one, items = self._meant(rest)
         found = {**self.step.edit(one, **read_edit(items)), "since": one["since"]}
@@ -260,11 +252,6 @@ class LineStepper:
             if one["id"] in self._held:
                 self._held[one["id"]] = found
         self._show_one(found)
-
-    def _respond(self, rest: str) -> None:
-        one, items = self._meant(rest)
-        status, body, headers = read_answer(items)
-        self._send("respond", one, status, body, headers)
 
     def _show(self, rest: str) -> None:
         self._show_one(self._meant(rest)[0])
@@ -301,13 +288,10 @@ def _sent(one: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+#: The commands that are more than an action.
 _DO: dict[str, Callable[[LineStepper, str], None]] = {
-    "next": LineStepper._next,
     "resume": LineStepper._resume,
-    "until": LineStepper._until,
     "edit": LineStepper._edit,
-    "respond": LineStepper._respond,
-    "abort": LineStepper._abort,
     "show": LineStepper._show,
     "list": LineStepper._list,
     "help": LineStepper._help,
