@@ -1,6 +1,6 @@
-"""A held subrequest changed by whoever holds it: what it asks before it is sent, its answer when that is there.
+"""Changes to a held subrequest: to the request before it is sent, or to the response when it is there.
 
-Lengths follow by themselves. Whatever cannot be sent is a ValueError for whoever holds it.
+Lengths are adapted. A change that cannot be sent raises ValueError at the holder of the gate.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ _FRAMING = (b"content-length", b"transfer-encoding")
 
 
 def edit_subrequest(sub: Subrequest, given: Mapping[str, Any]) -> None:
-    """Change what it asks: method, target, headers, body; or of its answer status, headers, body. Raises ValueError."""
+    """Change method, target, headers or body of the request, or status, headers or body of the response. Raises
+    ValueError.
+    """
     if not sub.start:
-        raise ValueError(f"upstream {sub.client.name} speaks no HTTP: its messages can be answered, but not changed")
+        raise ValueError(f"upstream {sub.client.name} speaks no HTTP: a message can be answered, but not changed")
     if sub.response is not None:
         check_names("subrequest", given, _ANSWER)
         _edit_answer(sub, given)
@@ -32,7 +34,7 @@ def edit_subrequest(sub: Subrequest, given: Mapping[str, Any]) -> None:
     method = given.get("method", sub.method)
     body = as_bytes(given["body"]) if "body" in given else None
     if body is not None and sub.body_source is not None:
-        raise ValueError("its body is streamed, and nobody can change it")
+        raise ValueError("the body is streamed and cannot be changed; change method, target or headers")
     lines = [line.partition(b": ")[::2] for line in sub.fields.split(b"\r\n") if line]
     framing = [line for line in lines if line[0].lower() in _FRAMING]
     if body is not None or (method != sub.method and sub.body_source is None):
@@ -41,13 +43,13 @@ def edit_subrequest(sub: Subrequest, given: Mapping[str, Any]) -> None:
     fields = merge([(n.lower(), v) for n, v in lines if n.lower() not in _FRAMING], given.get("headers"))
     try:
         check_method(method)
-        asked = encode_target(given["target"]) if "target" in given else sub.start.split(b" ")[1]  # with its parameters
+        asked = encode_target(given["target"]) if "target" in given else sub.start.split(b" ")[1]  # with the parameters
         start = b"%b %b HTTP/1.1\r\n" % (method.encode(), asked)
         encoded = encode_request_fields([(name.decode(), value.decode("latin-1")) for name, value in fields])
     except (LocalProtocolError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"no such subrequest can be sent: {error}") from None
+        raise ValueError(f"this change cannot be sent: {error}") from None
     if (method == "HEAD") != (sub.method == "HEAD"):
-        raise ValueError("HEAD cannot be made of another method, nor another of it: its handler expects a body, or not")
+        raise ValueError("a method cannot be changed to HEAD nor from HEAD: the handler expects a body, or expects none")
     sub.start, sub.method, sub.target = start, method, given.get("target", sub.target)
     sub.may_repeat = sub.may_repeat and method in IDEMPOTENT
     sub.fields = b"%b%b\r\n" % (encoded, b"".join(b"%b: %b\r\n" % line for line in framing))
@@ -56,9 +58,9 @@ def edit_subrequest(sub: Subrequest, given: Mapping[str, Any]) -> None:
 
 
 def make_answer(sub: Subrequest, status: int, body: Any, headers: Any) -> UpstreamResponse | bytes:
-    """What it is to be answered with instead; over TCP a message. Raises ValueError."""
+    """Make the response that replaces the member's; over TCP a message (bytes). Raises ValueError."""
     if sub.stream:
-        raise ValueError("stream=True: its handler reads the answer as it comes, and only its upstream can give one")
+        raise ValueError("stream=True: the handler reads the answer as it comes, so only the upstream can give it")
     if not sub.start:
         return as_bytes(body)
     check_status(status)
@@ -68,7 +70,7 @@ def make_answer(sub: Subrequest, status: int, body: Any, headers: Any) -> Upstre
 def _edit_answer(sub: Subrequest, given: Mapping[str, Any]) -> None:
     answer = sub.response
     if sub.stream and "body" in given:
-        raise ValueError("stream=True: its handler reads the answer's body as it comes, and nobody can change it")
+        raise ValueError("stream=True: the handler reads the body as it comes, so it cannot be changed; change status or headers")
     if "status" in given:
         check_status(given["status"])
     fields = merge(answer.fields, given.get("headers"))

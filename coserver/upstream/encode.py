@@ -1,4 +1,7 @@
-"""From what a handler asks for to the bytes that say so, but for what each member has of its own."""
+"""Encoding of requests: from the keywords of a call, or from a handler's request, to the bytes on the wire.
+
+The Host field is missing here: each connection adds its member's.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +24,23 @@ Parameters = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 _AGENT = b"user-agent: coserver\r\n"
 _PLAIN = _AGENT + b"\r\n"
-#: Request lines said lately, for the same targets come again and again. Dropped all at once: targets may be data.
+#: Recent request lines, since the same targets come again and again. Dropped all at once when full: targets may be
+#: data.
 _starts: dict[tuple[str, str], bytes] = {}
 _STARTS_MAX = 1024
-_LONGEST = 256  # bytes of a target that is worth keeping; all of them together are then 256 KiB
-#: Field lines by what an exchange hands on: its children have the same.
+_LONGEST = 256  # the longest target that is kept, in bytes; all of them together then take 256 KiB
+#: Field lines by what the exchange hands on, which is the same for all of its subrequests.
 _fields: dict[bytes, bytes] = {}
 _FIELDS_MAX = 64
 
-#: Fields of one hop alone, beside those that Connection names (RFC 9110 §7.6.1; RFC 9112 for the framing).
+#: Fields of one hop only, besides those that Connection names (RFC 9110 §7.6.1; RFC 9112 for the framing).
 HOP_BY_HOP = frozenset(
     {
         b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
         b"trailer", b"transfer-encoding", b"upgrade",
     }
 )  # fmt: skip
-#: Said anew for the next hop.
+#: Fields that are written anew for the next hop.
 _OURS = frozenset(
     {b"host", b"expect", b"content-length", b"coserver-depth", b"traceparent", b"tracestate", b"forwarded"}
 )
@@ -44,7 +48,7 @@ _VIA = "1.1 coserver"
 
 
 class EncodeOptions(TypedDict, total=False):
-    """What is said of a request beside method and target. Of ``json``, ``data``, ``content`` there is one at most."""
+    """The keywords for a request's content. At most one of ``json``, ``data`` and ``content`` is given."""
 
     params: Parameters | None
     headers: Fields | None
@@ -56,9 +60,9 @@ class EncodeOptions(TypedDict, total=False):
 
 
 def encode_request(sub: Subrequest, options: Mapping[str, Any], inherited: bytes) -> None:
-    """Set what ``sub`` puts on the wire; ``inherited`` are field lines of its exchange.
+    """Set the bytes that ``sub`` sends. ``inherited`` holds field lines from its exchange.
 
-    Raises LocalProtocolError, TypeError, ValueError for what cannot be sent.
+    Raises LocalProtocolError, TypeError, ValueError for a request that cannot be sent.
     """
     method, target = sub.method, sub.target
     if method not in IDEMPOTENT:
@@ -92,7 +96,9 @@ def encode_request(sub: Subrequest, options: Mapping[str, Any], inherited: bytes
 
 
 def _encode_body(sub: Subrequest, options: Mapping[str, Any], said: list[str], has_type: bool) -> bytes:
-    """Set its body; the field lines about it. ``said``: the caller's Content-Length; ``has_type``: its Content-Type."""
+    """Set the body, and return its field lines. ``said`` is the caller's Content-Length, ``has_type``: a Content-Type
+    is set.
+    """
     body, content_type = _body(options)
     length = b""
     if isinstance(body, AsyncIterator | Iterator):
@@ -109,7 +115,7 @@ def _encode_body(sub: Subrequest, options: Mapping[str, Any], said: list[str], h
 
 
 def _fields_with(inherited: bytes) -> bytes:
-    """The field lines of a request that has none of its own; those of one exchange are the same."""
+    """The field lines of a request without fields of its own. Kept: all subrequests of an exchange have the same."""
     fields = b"%b%b\r\n" % (_AGENT, inherited)
     if len(inherited) <= _LONGEST:
         if len(_fields) >= _FIELDS_MAX:
@@ -133,19 +139,19 @@ def _request_line(method: str, target: bytes) -> bytes:
 
 
 def _given(pieces: Any, said: list[str]) -> tuple[StreamedBody, bytes]:
-    """A body that is sent as it comes: of the length that the caller says, or in chunks."""
+    """A body that is sent piece by piece: with the Content-Length of the caller, or chunked."""
     if not said:
         return StreamedBody(pieces, None), b"transfer-encoding: chunked\r\n"
     if len(said) > 1 or not said[0].isascii() or not said[0].isdigit():
-        raise LocalProtocolError(f"Content-Length is one whole number; got {', '.join(said)}")
+        raise LocalProtocolError(f"Content-Length must be one whole number; got {', '.join(said)}")
     return StreamedBody(pieces, int(said[0])), b"content-length: %d\r\n" % int(said[0])
 
 
 def _body(options: Mapping[str, Any]) -> tuple[Any, bytes]:
-    """The body and the content type natural to it."""
+    """The body, and the content type that goes with it."""
     given = [name for name in ("json", "data", "content") if name in options and options[name] is not None]
     if "json" in options and "json" not in given:
-        given.append("json")  # null is JSON too
+        given.append("json")  # None is JSON too: null
     if not given:
         return None, b""
     if len(given) > 1:
@@ -167,7 +173,7 @@ def _body(options: Mapping[str, Any]) -> tuple[Any, bytes]:
 
 
 class Forwardable(Protocol):
-    """What is asked of a handler's request."""
+    """The attributes of a handler's request that ``forward`` uses."""
 
     @property
     def method(self) -> str: ...
@@ -181,7 +187,7 @@ class Forwardable(Protocol):
     def stream(self) -> AsyncIterator[bytes]: ...
 
     def forwarded_fields(self) -> list[tuple[str, str]]:
-        """Who asked, and how, for the next hop: X-Forwarded-For and its kin."""
+        """The fields that tell the next hop about the client: X-Forwarded-For and so on."""
         ...
 
 
@@ -195,7 +201,7 @@ class ForwardOptions(TypedDict, total=False):
 
 
 def end_to_end(fields: RawFields) -> RawFields:
-    """The fields that are for the other end, not for the next hop."""
+    """The end-to-end fields: all without the hop-by-hop ones (RFC 9110 §7.6.1)."""
     named = {
         option.strip(b" \t").lower() for name, value in fields if name == b"connection" for option in value.split(b",")
     }
@@ -203,7 +209,7 @@ def end_to_end(fields: RawFields) -> RawFields:
 
 
 def forward_request(request: Forwardable, options: ForwardOptions) -> tuple[str, str, dict[str, Any]]:
-    """Method, target and what else is asked."""
+    """The method, the target and the options of the request to the next hop (RFC 9110 §7.6)."""
     head = request.head
     fields: list[tuple[str, str]] = []
     via = _VIA

@@ -1,6 +1,7 @@
-"""What can go wrong with an upstream, and whose fault it is: never the client's of the server that asked.
+"""Errors of subrequests. The client of the server that asked is never to blame for them.
 
-Each says which member, at which attempt, and how the time went. Unhandled in a handler they become ``status``.
+Each error says which upstream and member, at which attempt, and how the time went. A handler that does not catch one
+answers with its ``status``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 
 
 class UpstreamError(Exception):
-    """An upstream gave no answer. ``member`` is "" if it came to none; ``timeline`` is in seconds by phase."""
+    """No response came. ``member`` is "" if none was reached; ``timeline`` has the seconds of each step."""
 
     status = 502
 
@@ -31,11 +32,13 @@ class UpstreamError(Exception):
 
 
 class UpstreamConnectError(UpstreamError):
-    """No connection to a member came about: it refuses, is unknown, or is out of reach."""
+    """No connection to a member: it refuses, its name is unknown, or it is out of reach."""
 
 
 class UpstreamTimeout(UpstreamError):
-    """It took longer than allowed. ``phase`` is where: connect, tls, send, first byte, body, take (ours) or total."""
+    """A time limit is over. ``phase`` is connect, tls, send, first byte, body, total, or take (the caller read too
+    slowly).
+    """
 
     status = 504
 
@@ -45,20 +48,22 @@ class UpstreamTimeout(UpstreamError):
 
 
 class UpstreamProtocolError(UpstreamError):
-    """What a member sent is no sound HTTP/1.1 response, or it closed before the response was whole."""
+    """A member sent bytes that are no HTTP/1.1 response, or closed the connection before the response was whole."""
 
 
 class UpstreamBusy(UpstreamError):
-    """No connection became free in time, or too many requests wait for one already."""
+    """No connection became free in time, or too many requests are queued already."""
 
     status = 504
 
 
 class TooDeep(UpstreamError):
-    """A subrequest of a subrequest of ...: deeper than ``UpstreamLimits.depth``. Mostly a loop (RFC 5842 §7.2)."""
+    """Subrequests nest deeper than ``UpstreamLimits.depth``. Mostly a loop of servers that ask each other (RFC 5842
+    §7.2).
+    """
 
     status = 508
 
 
 class SubrequestCancelled(Exception):
-    """The answer of a cancelled subrequest was asked for. Whoever cancelled it is not the upstream's fault."""
+    """The outcome of a cancelled subrequest was asked for. No upstream is to blame."""

@@ -1,4 +1,4 @@
-"""Several subrequests as one: ``gather`` waits for all or for the first few, ``Map`` asks for many, a few at a time."""
+"""Several subrequests at once: ``gather`` waits for all or for the first few, ``Map`` sends many, a few at a time."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def gather(*subs: Waitable[Any], return_exceptions: bool = False, first: int | None = None) -> Gathered:
-    """All of ``subs`` as one: ``await gather(a, b)``, ``gather(a, b).result()``; a list of answers in their order.
+    """Wait for several subrequests as one: ``await gather(a, b)`` or ``gather(a, b).result()``, a list in their order.
 
-    The first failure is raised and cancels the rest, unless ``return_exceptions``. With ``first=k`` it is done when k
-    have succeeded: their answers in the order they came, the rest cancelled; the first failure is raised when fewer
-    can. Raises TypeError, ValueError.
+    The first failure is raised and cancels the others; with ``return_exceptions`` failures are elements of the list.
+    With ``first=k`` the result is complete after k successes: the list has their responses in order of completion, the
+    others are cancelled. If k successes become impossible, the first failure is raised. Raises TypeError, ValueError.
     """
     for sub in subs:
         if not isinstance(sub, Waitable):
@@ -29,12 +29,12 @@ def gather(*subs: Waitable[Any], return_exceptions: bool = False, first: int | N
     if first is not None and not 1 <= first <= len(subs):
         raise ValueError(f"first is from 1 to the number of subrequests, {len(subs)}; got {first!r}")
     if first is not None and return_exceptions:
-        raise ValueError("first and return_exceptions exclude each other: with first, failures are passed over")
+        raise ValueError("first and return_exceptions exclude each other: first skips failures; leave one out")
     return Gathered(subs, return_exceptions, first)
 
 
 class Gathered(Waitable[list[Any]]):
-    """What ``gather`` returns. One latch: whoever waits is woken once."""
+    """The return value of ``gather``. It has one latch, so a waiting task is woken once."""
 
     def __init__(self, subs: tuple[Waitable[Any], ...], return_exceptions: bool, first: int | None) -> None:
         self._watchers = []
@@ -55,12 +55,12 @@ class Gathered(Waitable[list[Any]]):
         return f"<Gathered {len(self._subs) - self._left} of {len(self._subs)}>"
 
     def cancel(self) -> None:
-        """Cancel all of them."""
+        """Cancel all subrequests."""
         for sub in self._subs:
             sub.cancel()
 
     def _begin(self) -> None:
-        """Look at those that are done, and watch the others; all on one loop's thread, so that counting is safe."""
+        """Count the finished subrequests and watch the others, all on one loop's thread, so that counting is safe."""
         if not self._subs:
             self._settle()
             return
@@ -70,7 +70,7 @@ class Gathered(Waitable[list[Any]]):
                 post(self._watch_all)
                 return
             except RuntimeError:
-                pass  # that loop has ended, so all of its own are done
+                pass  # that loop has ended, so all of its subrequests are done
         self._watch_all()
 
     def _watch_all(self) -> None:
@@ -86,7 +86,7 @@ class Gathered(Waitable[list[Any]]):
                 break
 
     def _one_elsewhere(self, sub: Waitable[Any]) -> None:
-        """One of another loop is done: on this one it counts."""
+        """Pass on the end of a subrequest of another loop to this loop, where it is counted."""
         mine = next(each for each in self._subs if each.thread == self.thread)
         try:
             mine.post(self._one, sub)
@@ -94,7 +94,7 @@ class Gathered(Waitable[list[Any]]):
             self._one(sub)
 
     def _one(self, sub: Waitable[Any]) -> None:
-        """One of them is done."""
+        """Count a finished subrequest."""
         if self.done:
             return
         self._left -= 1
@@ -118,7 +118,7 @@ class Gathered(Waitable[list[Any]]):
             self._settle()
 
     def _end(self) -> None:
-        """It is decided before all are done: cancel the rest."""
+        """End early, and cancel the others."""
         self.done = True
         for sub in self._subs:
             if not sub.done:
@@ -127,7 +127,7 @@ class Gathered(Waitable[list[Any]]):
 
     @property
     def awaited(self) -> bool:
-        """Whoever asks for all asks for each."""
+        """Whether the outcome was asked for. Setting it marks every subrequest."""
         return self._awaited
 
     @awaited.setter
@@ -166,7 +166,9 @@ class Gathered(Waitable[list[Any]]):
 
 
 class Map:
-    """What ``Upstream.map`` returns: an iterator of answers, async or, in a worker or a plain thread, not."""
+    """The return value of ``Upstream.map``: an iterator of responses, async in a task, plain in a worker or a plain
+    thread.
+    """
 
     def __init__(
         self, upstream: Upstream, targets: Iterable[str], limit: int, as_completed: bool, options: Mapping[str, Any]
@@ -217,11 +219,11 @@ class Map:
         raise StopIteration
 
     def cancel(self) -> None:
-        """Start no more, and give up those under way."""
+        """Start no more subrequests, and cancel those under way."""
         self._targets = iter(())
         while self._under_way:
             sub = self._under_way.popleft()
-            sub.awaited = True  # by the map: its end is no news, even if it has failed by itself
+            sub.awaited = True  # so that a failure of its own is not logged as "never awaited"
             sub.cancel()
 
     def _fill(self) -> None:
@@ -233,7 +235,7 @@ class Map:
             self._under_way.append(self._upstream.request(self._method, target, **self._options))
 
     def _next(self) -> Subrequest | None:
-        """The one whose answer is next, if that is known without waiting."""
+        """The subrequest whose response is next, or None if that is not known yet."""
         self._fill()
         if not self._under_way:
             return None
@@ -253,7 +255,7 @@ class Map:
 
 
 class FirstDone(Waitable[None]):
-    """Done as soon as one of ``subs`` is; whatever became of it is not looked at."""
+    """Done when the first of ``subs`` is, in success or failure."""
 
     def __init__(self, subs: tuple[Waitable[Any], ...]) -> None:
         self._watchers = []

@@ -1,4 +1,4 @@
-"""Where an upstream's members are: an address as it is written, and what follows from it."""
+"""A member of an upstream: its address as written, and the host, port and path in it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ _HOST = r"\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+)"
 _split_authority = re.compile(rf"(?:{_HOST})(?::(?P<port>[0-9]{{1,5}}))?").fullmatch
 _match_unix = re.compile(r"(?P<scheme>http|tcp)\+unix:(?P<path>/.*|[^/].*)|unix:(?P<plain>.+)").fullmatch
 
-#: Each is a family and an address, as ``connect`` takes it.
+#: Pairs of a family and an address, as ``connect`` takes it.
 Addresses = tuple[tuple[int, Any], ...]
 
-#: Scheme to default port; None: it must be said.
+#: Schemes and their default ports; None: the address must have a port.
 SCHEMES: dict[str, int | None] = {"http": 80, "https": 443, "tcp": None}
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamMember:
-    """``address`` is a URL without a path, "http://10.0.0.1:8080"; of ``weight`` 2 it gets twice the requests of 1.
+    """``address`` is a URL without a path, "http://10.0.0.1:8080". A member of ``weight`` 2 gets twice the requests of
+    1.
 
     "http+unix:/run/users.sock" is a UNIX socket; "tcp://..." and "tcp+unix:..." are for an upstream with a framing.
     Raises ValueError.
@@ -31,10 +32,10 @@ class UpstreamMember:
     address: str
     weight: int = 1
     scheme: str = field(init=False, compare=False, repr=False)
-    name: str = field(init=False, compare=False, repr=False)  # of the host, or its address
+    name: str = field(init=False, compare=False, repr=False)  # the host name, or the host's IP address
     port: int = field(init=False, compare=False, repr=False)
     path: str = field(init=False, compare=False, repr=False)  # of a UNIX socket, else ""
-    authority: str = field(init=False, compare=False, repr=False)  # as Host says it
+    authority: str = field(init=False, compare=False, repr=False)  # as in the Host field
 
     def __post_init__(self) -> None:
         if isinstance(self.weight, bool) or not isinstance(self.weight, int) or self.weight < 1:
@@ -59,15 +60,15 @@ class UpstreamMember:
 
     @classmethod
     def parse(cls, text: str) -> UpstreamMember:
-        """A member as a file says it: its address, and perhaps its weight: "http://10.0.0.1:8080 weight=2"."""
+        """Parse an entry of the configuration file, an address and perhaps a weight: "http://10.0.0.1 weight=2"."""
         if not isinstance(text, str):
-            raise TypeError(f"a member is a URL or a UpstreamMember; got {text!r}")
+            raise TypeError(f"a member is a URL or an UpstreamMember; got {text!r}")
         address, _, said = text.strip().partition(" ")
         if not said:
             return cls(address)
         name, _, weight = said.strip().partition("=")
         if name != "weight" or not weight.isascii() or not weight.isdigit():
-            raise ValueError(f"behind a member's address stands its weight at most, 'weight=2'; got {text!r}")
+            raise ValueError(f"a member's address may be followed by its weight only, 'weight=2'; got {text!r}")
         return cls(address, int(weight))
 
     def _set(self, scheme: str, name: str, port: int, path: str, authority: str) -> None:
@@ -77,7 +78,7 @@ class UpstreamMember:
 
     @property
     def places(self) -> Addresses:
-        """Where it is, if that is written down; none of a name, which somebody has to be asked for."""
+        """The addresses to connect to, if the member gives them; empty for a name, which needs a look-up."""
         if self.path:
             return ((socket.AF_UNIX, self.path),)
         if self.is_literal:
@@ -86,7 +87,7 @@ class UpstreamMember:
 
     @property
     def is_literal(self) -> bool:
-        """Whether the host is an IP address, which nobody needs to be asked for."""
+        """Whether the host is an IP address, which needs no look-up."""
         try:
             ip_address(self.name)
         except ValueError:

@@ -1,8 +1,8 @@
-"""Whose child a subrequest is: the exchange whose handler asked. To this floor that is only what ``Exchange`` says.
+"""The parent of a subrequest: the exchange whose handler asked. ``Exchange`` lists all that this floor knows of it.
 
-A contextvar holds the connection, set once for its life; where there are upstreams another says which of its exchanges:
-a task that outlives its own must not ask on behalf of the next. When the exchange ends, its children end: their
-connections are closed, and no member is blamed.
+A contextvar holds the connection, set once for its life. Once an upstream has been opened, a second contextvar holds
+the number of the exchange, so that a task that outlives its exchange does not act for the next one. When an exchange
+ends, its subrequests end: their connections are closed, and no member is blamed.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("coserver.upstream")
 
-#: The request field that counts how deep a subrequest is; the server at its end reads it.
+#: The request field that says how deep a subrequest is nested; the server at the other end reads it.
 DEPTH_FIELD = b"coserver-depth"
 _TRACE_FIELDS = {b"traceparent", b"tracestate"}
 
 
 class Exchange(Protocol):
-    """What has children. ``children`` is None until it has one."""
+    """An exchange with subrequests. ``children`` is None before the first."""
 
     id: int
     children: list[Subrequest] | None
-    #: How many of its tasks wait for a child, and the phase that it was in before.
+    #: The number of its tasks that wait for a subrequest, and the phase before the first began to wait.
     waiting: int
     waited_from: str
-    #: Field lines that its children inherit; empty until it has one.
+    #: Field lines that its subrequests inherit; empty before the first.
     handed_on: bytes
 
     @property
     def received(self) -> list[tuple[bytes, bytes]]:
-        """The fields that its request came with, names in lower case."""
+        """The fields of its request, names in lower case."""
         ...
 
 
 class Host(Protocol):
-    """A connection: it has one exchange at a time, whose handler runs in the connection's context."""
+    """A connection. It has one exchange at a time, whose handler runs in the connection's context."""
 
     id: int
     exchange: Any
@@ -58,18 +58,18 @@ class Host(Protocol):
     def facts(self, of: Any = None) -> dict[str, Any]: ...
 
     def pause(self) -> object:
-        """A child is held: its own deadline does not run until ``go_on`` was called as often."""
+        """Suspend the deadline because a subrequest is held. Each call needs one ``go_on()``."""
         ...
 
     def go_on(self) -> None: ...
 
     def hold_drain(self) -> Callable[[], None]:
-        """A drain waits, within its grace, until what this returns is called."""
+        """Make a drain wait, within its grace, until the returned function is called."""
         ...
 
 
 current_host: ContextVar[Host | None] = ContextVar("coserver_host", default=None)
-#: The number of the exchange on whose behalf a task runs; 0: that was begun before there was any upstream.
+#: The number of the exchange for which a task runs; 0: the task began before any upstream was opened.
 current_exchange: ContextVar[int] = ContextVar("coserver_exchange", default=0)
 
 
@@ -84,7 +84,7 @@ def mark_opened() -> None:
 
 
 def exchange_of(host: Host) -> Exchange | None:
-    """The exchange of this task, as long as it is under way."""
+    """The exchange of the current task, or None if that exchange is over."""
     exchange: Exchange | None = host.exchange
     if exchange is None:
         return None
@@ -95,10 +95,7 @@ def exchange_of(host: Host) -> Exchange | None:
 
 
 def hand_on(exchange: Exchange, client: Client) -> bytes:
-    """What a child says of where it comes from: how deep it is, and the trace (W3C Trace Context §3.2).
-
-    Raises TooDeep.
-    """
+    """The field lines that subrequests inherit: the depth, and the trace (W3C Trace Context §3.2). Raises TooDeep."""
     depth, trace = 0, b""
     for name, value in exchange.received:
         if name == DEPTH_FIELD:
@@ -108,14 +105,14 @@ def hand_on(exchange: Exchange, client: Client) -> bytes:
     if depth >= client.limits.depth:
         raise TooDeep(
             f"a subrequest at depth {depth + 1}, where {client.limits.depth} are allowed (UpstreamLimits.depth): does "
-            f"the server ask itself?", upstream=client.name,
+            f"the server send requests to itself?", upstream=client.name,
         )  # fmt: skip
     exchange.handed_on = b"%b: %d\r\n%b" % (DEPTH_FIELD, depth + 1, trace)
     return exchange.handed_on
 
 
 async def end_forwarding(exchange: Exchange) -> None:
-    """End the children; returns when none of them reads from the exchange's request any more."""
+    """End the subrequests, and wait until none of them reads the body of the exchange's request any more."""
     children = exchange.children or ()
     end_children(exchange)
     while any(child.body_source is not None and child.body_source.taking for child in children):
@@ -123,7 +120,7 @@ async def end_forwarding(exchange: Exchange) -> None:
 
 
 def end_children(exchange: Exchange) -> None:
-    """The exchange is over: what it still waits for is cancelled; what it never asked for is logged."""
+    """Cancel the unfinished subrequests of an exchange that is over; log those that were never awaited."""
     children = exchange.children
     if not children:
         return
@@ -131,7 +128,7 @@ def end_children(exchange: Exchange) -> None:
     for child in children:
         if child.body_stream is not None:
             child.body_stream.close()
-        if not child.done:  # one whose answer is there may still be held at it
+        if not child.done:  # one that has its response may still be held
             if not child.awaited:
                 log.warning("%r was never awaited and ends with its exchange; use detach=True to let it go on", child)
             child.cancel()

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from .connection.connection import UpstreamConnection
     from .subrequest import Subrequest
 
-#: Bytes that wait to be taken before the connection is paused: one receive, so that sender and taker overlap.
+#: Bytes that may wait in the buffer before reading pauses: one receive, so that both sides work at the same time.
 BUFFER = 64 * 1024
 
 
 class _Answer:
-    """What both kinds have."""
+    """The attributes of both kinds of response."""
 
     _headers: Headers | None = None
     _fields: RawFields | None = None
@@ -39,7 +39,7 @@ class _Answer:
     def fields(self) -> RawFields:
         """The raw header fields, names in lower case."""
         if self._fields is None:
-            self._fields = self.head.fields.copy()  # several answers may have one head
+            self._fields = self.head.fields.copy()  # a copy: several responses may share one head
         return self._fields
 
     @fields.setter
@@ -60,12 +60,14 @@ class _Answer:
 
     @property
     def trailers(self) -> Headers:
-        """The fields that came after a chunked body (RFC 9110 §6.5); of a streamed one, when it has been read."""
+        """The fields after a chunked body (RFC 9110 §6.5). For a streamed response they are complete when the body has
+        ended.
+        """
         return Headers(self.trailers_raw)
 
 
 class UpstreamResponse(_Answer):
-    """``status``, ``headers``, ``body`` (bytes); ``fields`` are the raw header fields, names in lower case."""
+    """A whole response: ``status``, ``headers``, ``body`` (bytes); ``fields`` are the raw ones, names in lower case."""
 
     def __init__(self, head: ResponseHead, body: bytes) -> None:
         self.status = head.status
@@ -74,7 +76,7 @@ class UpstreamResponse(_Answer):
 
     @classmethod
     def of(cls, status: int, fields: RawFields, body: bytes) -> UpstreamResponse:
-        """One that no upstream sent."""
+        """Make a response that no upstream sent."""
         response = cls.__new__(cls)
         response.status, response.fields, response.body = status, fields, body
         return response
@@ -83,21 +85,22 @@ class UpstreamResponse(_Answer):
         return f"<UpstreamResponse {self.status}, {len(self.body)} bytes>"
 
     def text(self) -> str:
-        """The body as text, in the charset that Content-Type names or UTF-8. Raises ValueError."""
-        if self._fields is None and b"charset" not in self.head.raw:  # spares taking the head apart
+        """The body as text, in the charset of Content-Type or UTF-8. Raises ValueError."""
+        if self._fields is None and b"charset" not in self.head.raw:  # avoids parsing the head
             return self.body.decode()
         _, _, charset = self.headers.get("content-type", "").lower().partition("charset=")
         return decode_text(self.body, charset.split(";")[0].strip(" \"'") or "utf-8")
 
     def json(self) -> Any:
-        """The body as JSON (RFC 8259). Raises ValueError for what is none."""
+        """The body as JSON (RFC 8259). Raises ValueError if it is none."""
         return decode_json(self.body)
 
 
 class StreamedUpstreamResponse(_Answer):
-    """Of ``stream=True``: ``body`` is iterated over once, ``async for`` or, in a worker or a plain thread, ``for``.
+    """A response to ``stream=True``: iterate over ``body`` once, with ``async for``, or ``for`` in a worker or a plain
+    thread.
 
-    Leave it early by ``close()``, or use it in a block: ``async with await users.get("/big", stream=True) as answer:``.
+    To stop early call ``close()``, or use a block: ``async with await users.get("/big", stream=True) as answer:``.
     """
 
     def __init__(self, head: ResponseHead, body: BodyStream) -> None:
@@ -109,11 +112,11 @@ class StreamedUpstreamResponse(_Answer):
         return f"<StreamedUpstreamResponse {self.status}, {self.body!r}>"
 
     async def read(self) -> bytes:
-        """All of the body that has not been taken, however long."""
+        """The rest of the body, of any length."""
         return b"".join([piece async for piece in self.body])
 
     def close(self) -> None:
-        """Take no more of the body."""
+        """Stop reading the body, and close the connection unless the body is complete."""
         self.body.close()
 
     async def __aenter__(self) -> StreamedUpstreamResponse:
@@ -134,17 +137,18 @@ class StreamedUpstreamResponse(_Answer):
 
 
 class BodyStream(AsyncIterator[bytes], Iterator[bytes]):
-    """Iterates over a body once. One task or thread takes; the connection gives, on its own loop.
+    """A response's body as it comes, for one iteration by ``async for``, a worker or a plain thread.
 
-    The taker sets ``_wanted`` before it looks again, the giver gives before it looks for ``_wanted``: neither can miss
-    the other, whatever thread it is in.
+    At ``BUFFER`` unread bytes the connection stops reading, and the member waits. One task or thread takes; the
+    connection gives, on its own loop. The taker sets ``_wanted`` and then looks for pieces; the giver adds a piece and
+    then looks at ``_wanted``. So neither misses the other, in whichever threads they are.
     """
 
     def __init__(self, sub: Subrequest, connection: UpstreamConnection) -> None:
         self._sub = sub
         self._connection: UpstreamConnection | None = connection
         self._pieces: deque[bytes] = deque()
-        self._held = 0  # bytes that wait to be taken
+        self._held = 0  # unread bytes
         self._wanted: _Piece | None = None
         self._error: BaseException | None = None
         self.ended = False
@@ -154,7 +158,7 @@ class BodyStream(AsyncIterator[bytes], Iterator[bytes]):
         state = "ended" if self.ended else "paused" if self.paused else "open"
         return f"<BodyStream of {self._sub.method} {self._sub.target}, {self._held} bytes wait, {state}>"
 
-    # What the taker calls.
+    # For the taker.
 
     def __aiter__(self) -> BodyStream:
         return self
@@ -175,11 +179,13 @@ class BodyStream(AsyncIterator[bytes], Iterator[bytes]):
         return piece
 
     async def aclose(self) -> None:
-        """Take no more; see ``close``."""
+        """``close``, as async iterators have it."""
         self.close()
 
     def close(self) -> None:
-        """Take no more: unless all has come, the connection is closed. From any thread; twice is fine."""
+        """Stop reading; the connection is closed unless the body is complete. From any thread; a second call does
+        nothing.
+        """
         if self.ended:
             self._pieces.clear()
             return
@@ -192,7 +198,7 @@ class BodyStream(AsyncIterator[bytes], Iterator[bytes]):
                 pass  # its loop has ended, and all connections with it
 
     def _take(self) -> bytes:
-        """What waits, all of it; empty if nothing does."""
+        """All pieces that wait, joined; empty if there are none."""
         pieces = self._pieces
         if not pieces:
             return b""
@@ -222,10 +228,10 @@ class BodyStream(AsyncIterator[bytes], Iterator[bytes]):
             piece.come()
         return piece
 
-    # What the connection calls.
+    # For the connection.
 
     def give(self, data: bytes) -> None:
-        """Data has come."""
+        """Add a piece."""
         self._pieces.append(data)
         self._held += len(data)
         if self._held >= BUFFER and not self.paused and self._connection is not None:
@@ -234,14 +240,14 @@ class BodyStream(AsyncIterator[bytes], Iterator[bytes]):
         self._wake()
 
     def end(self, error: BaseException | None = None) -> None:
-        """No more will come: that is the end, or ``error`` says why."""
+        """End the body: completely, or with ``error``."""
         self._error = error
         self._connection = None
         self.ended = True
         self._wake()
 
     def stop(self, error: BaseException) -> None:
-        """Give the rest up, on its own loop."""
+        """Abandon the rest. On the loop of the connection."""
         if self._connection is not None:
             self._connection.abandon(error)
 
@@ -252,7 +258,7 @@ class BodyStream(AsyncIterator[bytes], Iterator[bytes]):
 
 
 class _Piece(Waitable[bytes]):
-    """The next piece; empty at the end."""
+    """The next piece of the body; empty at its end."""
 
     def __init__(self, body: BodyStream) -> None:
         super().__init__()
@@ -274,7 +280,7 @@ class _Piece(Waitable[bytes]):
             self._settle()
 
     def cancel(self) -> None:
-        """Whoever waits was cancelled: the body stays, for whoever takes it next."""
+        """Forget the waiting task, which was cancelled. The body can still be read by another."""
         if self._body._wanted is self:
             self._body._wanted = None
         self.come()

@@ -1,5 +1,6 @@
-"""One request to an upstream, from the call to its answer. It has no task: it is started where it is made, its
-connection's poller reads the answer, and whoever waits is woken.
+"""One request to an upstream, from the call to its response.
+
+A subrequest has no task. The call starts it, the poller reads the response, and the end wakes all that wait.
 """
 
 from __future__ import annotations
@@ -35,42 +36,44 @@ OnDone = Callable[["Subrequest"], Any]
 
 
 class Subrequest(Waitable[Any]):
-    """``await sub``, ``sub.result()``: an UpstreamResponse, with ``stream=True`` a StreamedUpstreamResponse, of a TCP
-    framing the message. ``response``, ``status``, ``error``, ``elapsed``, ``timeline`` to look at.
+    """The object that ``get``, ``post``, ``send`` and so on return: ``await sub``, or ``sub.result()`` in a plain
+    function.
 
-    Times are monotonic seconds, 0 for what has not come about.
+    The outcome is an UpstreamResponse; with ``stream=True`` a StreamedUpstreamResponse; over a TCP framing a message
+    (bytes). ``response``, ``status``, ``error``, ``elapsed`` and ``timeline`` may be read at any time. Times are
+    monotonic seconds, 0 for a step that has not happened.
     """
 
-    # Defaults of the class, not set one by one: most subrequests never change them.
-    start = fields = body = b""  # request line, field lines with the empty one, body
-    own_host = False  # the fields say Host
-    body_source: StreamedBody | None = None  # a body that comes piece by piece
-    stream = False  # the answer is there with its head
-    may_repeat = True  # sent twice it does no harm, and can be
+    # Defaults of the class, because most subrequests never change them.
+    start = fields = body = b""  # the request line; the field lines with the empty line; the body
+    own_host = False  # ``fields`` has a Host
+    body_source: StreamedBody | None = None  # a body that is sent piece by piece
+    stream = False  # settled by the head of the response
+    may_repeat = True  # sending it twice is harmless, and possible
     response: Any = None
-    body_stream: BodyStream | None = None  # of a streamed answer
+    body_stream: BodyStream | None = None  # of a streamed response
     cancelled = False
     detached = False
     on_done: OnDone | None = None
-    host: Host | None = None  # the connection whose handler asked, None if it stands alone
+    host: Host | None = None  # the connection whose handler asked; None if it stands alone
     exchange: Exchange | None = None
-    number = 0  # given when somebody is told of it
+    number = 0  # set when the first event is emitted
     watched = False
     pool: Pool | None = None
     via: UpstreamConnection | None = None
     scope: anyio.CancelScope | None = None  # around a task that works for it
-    release: Callable[[], None] | None = None  # lets a drain go on
+    release: Callable[[], None] | None = None  # ends the hold on a drain
     attempts = 0
-    single = False  # tried once
-    silent = False  # a check: no policy learns from it
+    single = False  # never tried twice
+    silent = False  # a health check, of which no policy learns
     retried = 0
-    tried: tuple[Pool, ...] = ()  # who was asked before
-    between = False  # two attempts
-    hedge: Subrequest | None = None  # the second attempt of a hedge
-    more = False  # there is more to do at its end: it is detached, has a hedge, is a second attempt
-    resent = False  # its connection was dead, and it went out again
+    tried: tuple[Pool, ...] = ()  # the members of the failed attempts
+    between = False  # between two attempts
+    hedge: Subrequest | None = None  # the second attempt, under way beside this one
+    more = False  # ``_settle`` has more to do: it is detached, has a hedge, or is a second attempt
+    resent = False  # sent again after its connection turned out to be dead
     placed = connected = secured = sent = first = ended = 0.0
-    deadline = math.inf  # while it waits in line; the sweeper's
+    deadline = math.inf  # while it is queued; read by the sweeper
     until = math.inf
 
     def __init__(self, client: Client, method: str, target: str, started: float) -> None:
@@ -92,22 +95,22 @@ class Subrequest(Waitable[Any]):
 
     @property
     def status(self) -> int | None:
-        """The answer's status; None as long as there is none."""
+        """The status of the response; None if there is none yet."""
         return getattr(self.response, "status", None)
 
     @property
     def member(self) -> str:
-        """The address of who was asked last; "" as long as nobody was."""
+        """The address of the member that was asked last; "" before the first."""
         return self.pool.address if self.pool is not None else ""
 
     @property
     def elapsed(self) -> float:
-        """Seconds from the call to the end, or to now."""
+        """Seconds from the call to the end, or until now."""
         return (self.ended or monotonic()) - self.started
 
     @property
     def timeline(self) -> dict[str, float]:
-        """How the time went, in seconds: wait (for a connection), connect, tls, send, first byte, body."""
+        """Seconds of each step so far: wait (for a connection), connect, tls, send, first byte, body."""
         marks = (
             ("wait", self.placed),
             ("connect", self.connected),
@@ -126,43 +129,46 @@ class Subrequest(Waitable[Any]):
 
     @property
     def post(self) -> Callable[..., None]:
+        """A function that calls another on the loop of this subrequest; from any thread. Raises RuntimeError after its
+        end.
+        """
         return self.client.post
 
     @property
     def connection(self) -> Host | None:
-        """The connection whose handler asked."""
+        """The connection whose handler asked; None if the subrequest stands alone."""
         return self.host
 
     def cancel(self) -> None:
-        """Give it up: its connection is closed, no member is blamed. From any thread; what is done stays done."""
+        """Cancel: close the connection, blame no member. From any thread. A finished subrequest stays as it is."""
         if self.done:
             return
         if get_ident() != self.thread:
             try:
                 self.client.post(self._cancel)
             except RuntimeError:
-                pass  # its loop has ended, and has cancelled it before
+                pass  # its loop has ended, and has cancelled it before that
         else:
             self._cancel()
 
-    # For whoever holds it at a gate; see ``editing``.
+    # For the holder of a gate; see ``edit.py``.
 
     def edit(self, phase: str, given: Mapping[str, Any]) -> None:
-        """Change what it asks, or the answer that it has. Raises ValueError."""
-        from .edit import edit_subrequest  # few are ever changed
+        """Change the held request, or the held response. Raises ValueError."""
+        from .edit import edit_subrequest  # loaded late: few are ever changed
 
         edit_subrequest(self, given)
 
     def make_answer(self, status: int, body: Any, headers: Any) -> Any:
-        """What it is to be answered with instead. Raises ValueError."""
+        """Make a response in the member's place. Raises ValueError."""
         from .edit import make_answer
 
         return make_answer(self, status, body, headers)
 
-    # What its client and its connection call, on its own loop.
+    # For the client and the connection, on their own loop.
 
     def finish(self, response: Any, now: float) -> None:
-        """The answer is there."""
+        """Settle with a response, after the gates that hold it."""
         self.response = response
         self.ended = now
         self.via = None
@@ -175,7 +181,7 @@ class Subrequest(Waitable[Any]):
         self._settle()
 
     def fail(self, error: BaseException) -> None:
-        """There will be no answer."""
+        """Settle with an error."""
         self.error = error
         self.ended = monotonic()
         self.via = None
@@ -184,19 +190,19 @@ class Subrequest(Waitable[Any]):
         self._settle()
 
     def begin_again(self) -> None:
-        """Another attempt is to be made."""
+        """Reset the times before another attempt."""
         self.via = None
         self.resent = False
         self.placed = self.connected = self.secured = self.sent = self.ended = 0.0
 
     def make_error(self, kind: Callable[..., UpstreamError], reason: str, **told: Any) -> UpstreamError:
-        """An error that says where and when."""
+        """Make an error that says which upstream and member, at which attempt, and when."""
         self.ended = monotonic()
         where = {"upstream": self.client.name, "member": self.member}
         return kind(reason, **where, attempts=self.attempts, timeline=self.timeline, **told)
 
     def tell_start(self) -> ev.SubrequestStarted | None:
-        """Tell whoever observes; the event, if a gate might hold it."""
+        """Emit SubrequestStarted to the observers. Returns the event if a gate might hold it, else None."""
         host = self.host
         if host is None or not host.emitter.heard:
             return None
@@ -206,10 +212,10 @@ class Subrequest(Waitable[Any]):
         host.emitter.tell(event)
         return event if host.emitter.gates else None
 
-    # While it waits in line the sweeper looks at it.
+    # For the sweeper, while it is queued.
 
     def expire(self, now: float) -> None:
-        """It has waited too long: UpstreamTimeout, or UpstreamBusy where its own time is not over yet."""
+        """Leave the queue after the deadline: UpstreamTimeout if the total time is over, else UpstreamBusy."""
         limits = self.client.limits
         self.client.queue.leave(self)
         if now >= self.until:
@@ -217,7 +223,7 @@ class Subrequest(Waitable[Any]):
         else:
             self.fail(self.make_error(UpstreamBusy, f"no connection became free in {limits.pool_timeout} s"))
 
-    # The rest is its own.
+    # Private.
 
     def _cancel(self) -> None:
         if self.done or self.cancelled:
@@ -232,7 +238,8 @@ class Subrequest(Waitable[Any]):
             self.client.queue.leave(self)
         if self.scope is not None:
             self.scope.cancel()
-        if self.host is not None and self.watched and self.response is None:  # else it is held, finished
+        # otherwise it is held with its response, and SubrequestFinished was emitted
+        if self.host is not None and self.watched and self.response is None:
             self.host.emitter.tell(ev.SubrequestCancelled(**self._facts()))
         self._settle()
 
@@ -277,7 +284,7 @@ class Subrequest(Waitable[Any]):
 
 
 def begin_waiting(host: Host, exchange: Exchange) -> None:
-    """The connection is in phase ``subrequest`` while any task of the exchange waits for one."""
+    """Put the connection into phase ``subrequest``, as long as any task of the exchange waits for one."""
     if not exchange.waiting:
         exchange.waited_from = host.phase
         host.phase = SUBREQUEST
@@ -285,6 +292,7 @@ def begin_waiting(host: Host, exchange: Exchange) -> None:
 
 
 def end_waiting(host: Host, exchange: Exchange) -> None:
+    """Undo one ``begin_waiting``; the last one restores the phase."""
     exchange.waiting -= 1
     if not exchange.waiting and host.phase is SUBREQUEST:
         host.phase = exchange.waited_from

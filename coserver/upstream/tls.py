@@ -1,4 +1,4 @@
-"""How an https upstream's members are trusted, and how it shows itself to them: files, from which a context is made."""
+"""The TLS options of an upstream: which certificates to trust, which to show. They make an SSL context."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..field import option
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-#: The lowest version of TLS that may be asked for. Older ones are broken (RFC 8996).
+#: The choices for the lowest version of TLS. Older versions are broken (RFC 8996).
 _VERSIONS = ("1.2", "1.3")
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamTls:
-    """``UpstreamTls(ca_certs="our-ca.pem")``. The files are read when it is declared. Raises ValueError, TypeError."""
+    """TLS options: ``UpstreamTls(ca_certs="our-ca.pem")``; Upstream reads the files. Raises ValueError, TypeError."""
 
     ca_certs: str | None = option(
         None, "a PEM file, or a folder, of the authorities that sign members' certificates; the system's if not given"
@@ -44,14 +44,14 @@ class UpstreamTls:
             raise ValueError(f"min_version is {' or '.join(_VERSIONS)}; got {self.min_version!r}")
 
     def check(self) -> None:
-        """What must go together does. Raises ValueError."""
+        """Check that the options go together. Raises ValueError."""
         if self.certfile is None and (self.keyfile or self.keyfile_password):
             raise ValueError("a key goes with its certificate: give certfile too")
         if not self.verify and self.ca_certs:
             raise ValueError("verify = false trusts everybody: leave it out, or ca_certs")
 
     def load(self) -> SSLContext:
-        """Read the files. Raises ValueError: says which, why, and the way out."""
+        """Read the files, and make the context. Raises ValueError that says which file, why, and the way out."""
         import ssl  # 10 ms, for those who need it
 
         from ..transport.certificates import VERSIONS, load_pair
@@ -76,7 +76,7 @@ def _trusting(path: str) -> SSLContext:
         if os.path.isdir(path):
             return ssl.create_default_context(capath=path)
         return ssl.create_default_context(cafile=path)
-    except OSError as error:  # of which SSLError is one
+    except OSError as error:  # SSLError is an OSError
         raise ValueError(
             f"no authorities can be read from {path}: {why(error)}; take a PEM file of certificates"
         ) from None

@@ -100,7 +100,7 @@ class Upstream:
         tls: SSLContext | UpstreamTls | None = None,
     ) -> None:
         if not members:
-            raise ValueError("an upstream has at least one member: Upstream('http://127.0.0.1:8000')")
+            raise ValueError("an upstream needs at least one member: Upstream('http://127.0.0.1:8000')")
         self.members = [
             member if isinstance(member, UpstreamMember) else UpstreamMember.parse(member) for member in members
         ]
@@ -206,7 +206,7 @@ class Upstream:
     def _start(self, method: str, target: str, message: bytes, options: Any) -> Subrequest:
         """Start a subrequest. ``message`` holds the framed bytes of ``send``; it is empty for HTTP."""
         if self.framing is not None and not message:
-            raise RuntimeError(f"upstream {self.name!r} speaks no HTTP: send(message) is how it is asked")
+            raise RuntimeError(f"upstream {self.name!r} speaks no HTTP: use send(message)")
         thread = get_ident()
         client = self._clients.get(thread) or self._other_client()
         started = monotonic()
@@ -242,7 +242,7 @@ class Upstream:
         Keywords: timeout, detach, on_done (see ``request``). Raises RuntimeError, LocalProtocolError.
         """
         if self.framing is None:
-            raise RuntimeError(f"upstream {self.name!r} speaks HTTP: get, post and so on; send is for tcp members")
+            raise RuntimeError(f"upstream {self.name!r} speaks HTTP: use get, post and so on; send is for tcp members")
         framed = self.framing(self.limits.body_size).encode(message.encode() if isinstance(message, str) else message)
         return self._start("SEND", "", framed, options)
 
@@ -348,9 +348,9 @@ class Upstream:
 
 def _detach(sub: Subrequest, detach: bool | None, on_done: OnDone | None) -> None:
     if sub.stream:
-        raise TypeError("a streamed answer is somebody's to take, and a detached subrequest is nobody's: leave out one")
+        raise TypeError("stream and detach exclude each other: nobody reads the body of a detached subrequest; leave one out")
     if not detach:
-        raise TypeError("on_done is for detach=True: what is not detached is awaited")
+        raise TypeError("on_done needs detach=True; without detach, await the subrequest")
     sub.detached = sub.more = True
     sub.on_done = on_done
     sub.client.detached.begin(sub)
@@ -364,7 +364,7 @@ def _check_framing(framing: Any, members: Sequence[UpstreamMember]) -> Callable[
     """The class of the framing, called once for each connection; None for HTTP members. Raises ValueError."""
     tcp = {member.scheme == "tcp" for member in members}
     if len(tcp) > 1:
-        raise ValueError("the members of an upstream speak the same: all of them tcp, or none")
+        raise ValueError("the members of an upstream speak one protocol: all of them tcp, or none")
     if True not in tcp:
         if framing is not None:
             raise ValueError("a framing is for tcp members, 'tcp://127.0.0.1:9000'")

@@ -1,8 +1,8 @@
-"""What is not there yet and can be waited for in three worlds: on its own loop, on another, in a plain thread.
+"""The base of results that can be awaited on their own loop or another, and waited for in a plain thread.
 
-State changes on the loop's own thread. Whoever watches from another thread appends first and looks at ``done`` then;
-``_settle`` sets ``done`` first and empties the list then: one of the two sees the other, and ``pop`` and ``remove``
-see to it that a call is made once.
+State changes on the thread of the result's own loop. A watcher in another thread first appends itself to ``_watchers``
+and then looks at ``done``; ``_settle`` first sets ``done`` and then empties the list. So one of the two always sees the
+other, and since ``pop`` and ``remove`` are atomic, each watcher is called exactly once.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ T = TypeVar("T")
 
 
 class Waitable(Generic[T]):
-    """``thread`` is its own loop's, 0 for one without a loop. Subclasses say what it comes to, and how it is given up.
+    """A result that will come, with ``await`` and ``result()``.
 
-    ``awaited``: somebody has asked for the outcome.
+    ``thread`` is the thread of its own loop, 0 without a loop. ``awaited``: the outcome has been asked for. A subclass
+    defines the outcome, and how to cancel.
     """
 
     done = False
-    error: BaseException | None = None  # what kept it from coming, once it is done
+    error: BaseException | None = None  # the failure, once done
     awaited = False
     thread = 0
 
@@ -37,7 +38,7 @@ class Waitable(Generic[T]):
         self._watchers: list[Callable[[], Any]] = []
 
     def __await__(self) -> Generator[Any, Any, T]:
-        """The outcome. Raises what kept it from coming."""
+        """Wait for the outcome, and return it. Raises ``error``."""
         self.awaited = True
         if not self.done:
             if get_ident() == self.thread:
@@ -47,46 +48,47 @@ class Waitable(Generic[T]):
         return self._outcome()
 
     def result(self, timeout: float | None = None) -> T:
-        """The outcome, waited for: in a hooked handler only that handler is suspended, elsewhere this thread.
+        """Wait for the outcome, and return it. In a hooked handler only that handler is suspended; elsewhere the thread
+        waits.
 
-        Raises what kept it from coming; TimeoutError after ``timeout`` seconds, and it goes on; RuntimeError on its own
-        loop outside a worker, which would wait for itself.
+        Raises ``error``; TimeoutError after ``timeout`` seconds, without cancelling; RuntimeError on its own loop
+        outside a worker, where the wait would never end.
         """
         self.awaited = True
         if not self.done:
             if in_worker():
                 await_unseen(self._wait_for(timeout))
             elif get_ident() == self.thread:
-                raise RuntimeError(f"{self!r}: result() would stop the loop that it waits for; write 'await' instead")
+                raise RuntimeError(f"{self!r}: result() would block the loop that it waits for; write 'await' instead")
             else:
                 self._block(timeout)
         return self._outcome()
 
     @property
     def post(self) -> Callable[..., None]:
-        """Has something called on its own loop."""
+        """A function that calls another on the loop of this result; from any thread."""
         raise NotImplementedError
 
     def cancel(self) -> None:
-        """Give it up; from any thread. What is done already stays as it is."""
+        """Cancel; from any thread. A finished result stays as it is."""
         raise NotImplementedError
 
     def _outcome(self) -> T:
         raise NotImplementedError
 
     def _given_up(self) -> None:
-        """Whoever waited was cancelled; nobody is left who waits."""
+        """Act on the cancellation of the last task that waited."""
         self.cancel()
 
     def _settle(self) -> None:
-        """It is done: tell all who watch."""
+        """Set ``done``, and call all watchers."""
         self.done = True
         watchers = self._watchers
         while watchers:
             watchers.pop()()
 
     def watch(self, call: Callable[[], Any]) -> None:
-        """Have ``call()`` called once, when it is done or at once; on its own loop's thread, or this one."""
+        """Have ``call()`` called once, at the end or now: on the thread of its loop, or on this one."""
         self._watchers.append(call)
         if self.done and self._unwatch(call):
             call()
@@ -99,11 +101,11 @@ class Waitable(Generic[T]):
         return True
 
     def _latch(self) -> Latch | FutureLatch:
-        """What wakes whoever waits on its own loop."""
+        """A latch that a task on its own loop waits for."""
         return Latch()
 
     def _wait(self) -> Generator[Any, Any, None]:
-        """On its own loop. No coroutine: most waits are of this kind, and each layer of them costs."""
+        """Wait on its own loop. A generator, not a coroutine: most waits take this path, and each layer costs time."""
         latch = self._latch()
         wake = latch.set
         self._watchers.append(wake)
@@ -116,14 +118,14 @@ class Waitable(Generic[T]):
             raise
 
     async def _wait_elsewhere(self) -> None:
-        """On another loop: the word comes by post."""
+        """Wait on another loop, which is woken by ``post``."""
         event, post = anyio.Event(), poster()
 
         def tell() -> None:
             try:
                 post(event.set)
             except RuntimeError:
-                pass  # that loop has ended, and whoever waited with it
+                pass  # that loop has ended, and the waiting task with it
 
         self.watch(tell)
         try:
@@ -135,11 +137,11 @@ class Waitable(Generic[T]):
             raise
 
     async def _wait_for(self, seconds: float | None) -> None:
-        """For a worker. The deadline is a scope of its own: it is rarely asked for."""
+        """Wait in a worker. The deadline costs a cancel scope, but few calls have one."""
         if seconds is None:
             await self._wait_anywhere()
             return
-        self._watchers.append(_nothing)  # a deadline of whoever waits gives nothing up
+        self._watchers.append(_nothing)  # keeps a timeout from counting as "the last task gave up", which cancels
         try:
             with anyio.fail_after(seconds):
                 await self._wait_anywhere()
@@ -153,7 +155,7 @@ class Waitable(Generic[T]):
             await self._wait_elsewhere()
 
     def _block(self, timeout: float | None) -> None:
-        """In a plain thread."""
+        """Wait in a plain thread."""
         event = threading.Event()
         self.watch(event.set)
         if not event.wait(timeout):
@@ -167,4 +169,4 @@ def _awaiting(waiting: Generator[Any, Any, None]) -> Generator[Any, Any, None]:
 
 
 def _nothing() -> None:
-    """Stands in for somebody who still wants it."""
+    """Do nothing. A watcher for a caller that may come back."""

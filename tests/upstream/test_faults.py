@@ -128,7 +128,7 @@ async def test_a_member_that_does_not_read() -> None:
     limits = UpstreamLimits(send_timeout=0.1)
     with socket.create_server(("127.0.0.1", 0)) as deaf:  # the system accepts, and nobody reads
         async with Upstream(f"http://127.0.0.1:{deaf.getsockname()[1]}", limits=limits) as users:
-            with pytest.raises(UpstreamTimeout, match="nothing of the request was taken") as raised:
+            with pytest.raises(UpstreamTimeout, match="the member read nothing of the request") as raised:
                 await users.post("/", content=b"x" * 20_000_000)
             assert raised.value.phase == "send"
 
@@ -374,7 +374,7 @@ async def test_what_a_target_cannot_hold_is_escaped() -> None:
         (["tcp://a:1"], {}, "need a framing"),
         (["tcp://a:1"], {"framing": "x"}, "framing is one of"),
         (["http://a"], {"framing": "lines"}, "for tcp members"),
-        (["http://a", "tcp://a:1"], {}, "speak the same"),
+        (["http://a", "tcp://a:1"], {}, "speak one protocol"),
         (["http://a"], {"policy": "x"}, "policy is one of"),
     ],
 )

@@ -36,7 +36,7 @@ CONNECT, TLS, SEND, FIRST_BYTE, BODY, IDLE, CLOSED = "connect", "tls", "send", "
 _LATE = {
     CONNECT: ("connect_timeout", "no connection"),
     TLS: ("tls_timeout", "no end of the TLS handshake"),
-    SEND: ("send_timeout", "nothing of the request was taken"),
+    SEND: ("send_timeout", "the member read nothing of the request"),
     FIRST_BYTE: ("first_byte_timeout", "no first byte of an answer"),
     BODY: ("between_timeout", "nothing more of the answer"),
 }

@@ -1,4 +1,4 @@
-"""What reads answers off a connection: HTTP/1.1 responses, or messages of a TCP framing. Both have the same face."""
+"""Readers: they parse responses from a connection's bytes, either HTTP/1.1 or messages of a TCP framing."""
 
 from __future__ import annotations
 
@@ -11,38 +11,40 @@ from ..response import UpstreamResponse
 
 
 class Reader(Protocol):
-    """One connection's. ``begun``: a byte of the expected answer has come; ``done``: all have."""
+    """The reader of one connection. ``begun``: a byte of the expected response has come."""
 
     keep_alive: bool
-    patience: int | None  # seconds for which the member says that it keeps an idle connection
+    patience: int | None  # seconds for which the member keeps an idle connection, if it says so
 
     @property
     def begun(self) -> bool: ...
 
-    def expect(self, method: str, size_max: int) -> None: ...
+    def expect(self, method: str, size_max: int) -> None:
+        """Prepare for the response to a request with ``method``, with a body of ``size_max`` bytes at most."""
+        ...
 
     def receive(self, data: bytes) -> bool:
-        """Whether the answer is whole. Raises RemoteProtocolError."""
+        """Parse bytes. Returns whether the response is whole. Raises RemoteProtocolError."""
         ...
 
     def end(self) -> None:
-        """Nothing more comes. Raises RemoteProtocolError unless that is what ends the answer."""
+        """Handle the end of the stream. Raises RemoteProtocolError unless the end completes the response."""
         ...
 
     def answer(self) -> Any:
-        """The whole answer, as whoever asked gets it."""
+        """The whole response, as the caller gets it."""
         ...
 
     def close(self) -> None: ...
 
 
 class HttpReader(ResponseReader):
-    """Makes an UpstreamResponse of it."""
+    """A reader of HTTP/1.1 responses."""
 
     __slots__ = ()
 
     def answer(self) -> UpstreamResponse:
-        """The whole response; its body is in one piece already where it came so."""
+        """The whole response."""
         head, pieces = self.head, self.pieces
         assert head is not None
         body = pieces.pop() if len(pieces) == 1 else b"".join(pieces)
@@ -53,7 +55,7 @@ class HttpReader(ResponseReader):
 
 
 class FramedReader:
-    """One message asked, one message answered."""
+    """A reader of framed messages: one for each message sent."""
 
     patience = None
 
@@ -71,11 +73,11 @@ class FramedReader:
         self._message = None
 
     def receive(self, data: bytes) -> bool:
-        """Take bytes; whether the answer is whole. Raises RemoteProtocolError."""
+        """Decode bytes. Returns whether the message is whole. Raises RemoteProtocolError."""
         self._buffer += data
         self._message = self._framing.decode(self._buffer)
         if self._buffer and self._message is not None:
-            self.keep_alive = False  # nobody asked for what comes behind
+            self.keep_alive = False  # bytes after the message answer nothing
         return self._message is not None
 
     def end(self) -> None:

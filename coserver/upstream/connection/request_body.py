@@ -1,6 +1,7 @@
-"""Sending what does not go out at once: more than the socket takes, or a body that comes piece by piece.
+"""Sending of what does not go out at once: bytes that the socket did not take, or a body that comes piece by piece.
 
-These run in a task of the client's group and never raise into it. The answer may come before all is sent, and ends it.
+``send_rest`` runs in a task of the client's group and never raises. The response may come before all is sent; it then
+ends the sending.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ log = logging.getLogger("coserver.upstream")
 
 
 class StreamedBody:
-    """A body that is given piece by piece. ``length`` None: it goes out in chunks. ``taking``: it is being read."""
+    """A request's body that comes piece by piece, chunked if ``length`` is None. ``taking``: its iterator is in use."""
 
     __slots__ = ("length", "pieces", "sent", "taking")
 
@@ -36,7 +37,7 @@ class StreamedBody:
         self.taking = False
 
     def frame(self, piece: Any) -> bytes:
-        """The bytes on the wire of one piece. Raises TypeError, ValueError for what cannot be sent."""
+        """Encode one piece for the wire. Raises TypeError, ValueError."""
         if isinstance(piece, str):
             piece = piece.encode()
         if not isinstance(piece, bytes | bytearray | memoryview):
@@ -50,7 +51,7 @@ class StreamedBody:
         return data
 
     def last(self) -> bytes:
-        """What ends the body. Raises ValueError if less came than was said."""
+        """The bytes that end the body. Raises ValueError if it is shorter than its Content-Length."""
         if self.length is None:
             return LAST_CHUNK
         if self.sent != self.length:
@@ -59,14 +60,14 @@ class StreamedBody:
 
 
 class _WireBroke(Exception):
-    """The socket says so; what a body's pieces raise may be an OSError as well, and is not the member's fault."""
+    """An OSError of the socket. A body's iterator may raise OSError too, which is not the member's fault."""
 
     def __init__(self, error: OSError) -> None:
         self.error = error
 
 
 async def send_rest(connection: UpstreamConnection, sub: Subrequest, rest: memoryview) -> None:
-    """Send ``rest``, then the body's pieces if it has any."""
+    """Send ``rest``, then the pieces of the body, if there are any."""
     if connection.sub is not sub:
         connection.sender_ended(sub)
         return
@@ -94,7 +95,7 @@ async def _send(connection: UpstreamConnection, sub: Subrequest, rest: memoryvie
     except _WireBroke as broke:
         if connection.sub is sub:
             connection.broken(broke.error)
-    except BaseException as error:  # the caller's own: what its body raised, or yielded
+    except BaseException as error:  # the caller's error: its body raised, or yielded a wrong piece
         if is_cancellation(error):
             raise
         connection.request_body_failed(sub, error)
@@ -112,7 +113,7 @@ async def _send_async(connection: UpstreamConnection, sub: Subrequest, given: St
 
 
 def _send_in_worker(connection: UpstreamConnection, sub: Subrequest, given: StreamedBody) -> None:
-    """A whole iterator in one worker: a generator must not change its greenlet halfway."""
+    """Send a whole iterator in one worker: a generator must not change its greenlet."""
     pieces: Any = given.pieces
     try:
         for piece in pieces:
@@ -123,7 +124,7 @@ def _send_in_worker(connection: UpstreamConnection, sub: Subrequest, given: Stre
 
 
 async def _send_all(connection: UpstreamConnection, sub: Subrequest, rest: memoryview) -> None:
-    """Wait until the member takes it; its deadline runs anew with each progress."""
+    """Send all of ``rest``. Each progress moves the deadline."""
     send, limits = connection.send, connection.client.limits
     while rest:
         try:
@@ -139,4 +140,4 @@ async def _send_all(connection: UpstreamConnection, sub: Subrequest, rest: memor
             await connection.wait_writable()
     await anyio.lowlevel.checkpoint()
     if connection.sub is sub:
-        connection.deadline = sub.until  # the next piece takes as long as whoever gives it
+        connection.deadline = sub.until  # the wait for the next piece is the caller's time

@@ -1,4 +1,4 @@
-"""A socket under TLS with a socket's own face: ``recv`` and ``send`` never wait, and speak plaintext."""
+"""A wire under TLS: a socket's ``recv`` and ``send``, with plaintext, and without waiting."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from ...transport.tls_engine import RECORD, TlsCut, TlsEngine, TlsError
 
 
 class TlsWire:
-    """``send`` takes a record's worth at a time: what OpenSSL has encrypted must be sent before more is."""
+    """A socket under TLS. ``send`` encrypts one record at a time, and sends it before it encrypts more."""
 
     def __init__(self, sock: Socket, context: ssl.SSLContext, name: str) -> None:
         self._socket = sock
         self._engine = TlsEngine(context, server_hostname=name)
-        self._rest = b""  # ciphertext that the socket has not taken
-        self._owed = 0  # plaintext in it, of which nobody has been told yet that it is sent
+        self._rest = b""  # ciphertext that the socket has not taken yet
+        self._owed = 0  # bytes of plaintext in ``_rest``, not yet reported as sent
         self.fileno = sock.fileno
 
     def __repr__(self) -> str:
         return f"<TlsWire fd={self.fileno()} {self._engine!r}>"
 
     async def handshake(self, loop: Loop) -> None:
-        """Raises BrokenResourceError (TlsError): its certificate, its versions, or no TLS at all. OSError."""
+        """Do the handshake. Raises BrokenResourceError (TlsError) for a certificate, a version, or no TLS at all;
+        OSError.
+        """
         while not self._step():
             while not self._flush():
                 await loop.wait_writable(self._socket)
@@ -48,7 +50,7 @@ class TlsWire:
             self._rest += self._engine.take()
 
     def recv(self, size: int) -> bytes:
-        """Plaintext; empty at its end. Raises BlockingIOError, OSError."""
+        """Read plaintext; empty at the end. Raises BlockingIOError, OSError."""
         engine = self._engine
         data = self._socket.recv(size)
         if data:
@@ -61,7 +63,7 @@ class TlsWire:
                 pieces.append(piece)
         except TlsCut:
             if not pieces:
-                # Without a close-notify nobody can say whether that was all (RFC 8446 §6.1); a length or chunks can.
+                # Without a close-notify the end may be a cut (RFC 8446 §6.1); only a length or chunks can tell.
                 raise ConnectionResetError(0, "cut without a close-notify") from None
         except TlsError as error:
             raise ConnectionAbortedError(0, str(error)) from error
@@ -71,7 +73,7 @@ class TlsWire:
         return b"".join(pieces)
 
     def send(self, data: Any) -> int:
-        """How many bytes of ``data`` have gone out. Raises BlockingIOError, OSError."""
+        """Send, and return the number of bytes of ``data`` that have gone out. Raises BlockingIOError, OSError."""
         view, sent = memoryview(data), 0
         if not self._flush():
             raise BlockingIOError
@@ -89,7 +91,7 @@ class TlsWire:
         return sent
 
     def close(self) -> None:
-        """Say so, if the socket takes it, and close."""
+        """Send a close-notify, if the socket takes it, and close."""
         if not self._rest:
             try:
                 self._engine.close()
@@ -99,13 +101,13 @@ class TlsWire:
         self._socket.close()
 
     def _answer(self) -> None:
-        """What reading made OpenSSL say: a key update, an alert."""
+        """Send what OpenSSL wrote while reading: a key update, an alert."""
         if self._engine.pending:
             self._rest += self._engine.take()
             self._flush()
 
     def _flush(self) -> bool:
-        """Send what is encrypted; whether all of it went out."""
+        """Send the ciphertext. Returns whether all of it went out."""
         while self._rest:
             try:
                 taken = self._socket.send(self._rest)

@@ -1,8 +1,8 @@
-"""Which member gets the next request. A policy is a class with ``choose`` and a row in POLICIES.
+"""Balancing policies: which member gets the next request. A policy is a class with ``choose`` and a row in POLICIES.
 
-``choose`` sees only pools that have room, never none, and is not asked where there is one member. ``told`` hears how
-each attempt ended, and a cancelled one never is; a policy that has no use for it leaves it out. What a policy
-remembers ends when the members change: it is made anew with them.
+``choose`` gets only pools that have room, at least one, and is not called if there is only one member. A policy that
+learns has ``attempt_ended`` too; it is called after each attempt that was not cancelled. When the members change, the
+policy is made anew and starts from nothing.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 
 
 class Policy(Protocol):
-    """One upstream's on one loop. Made with all its pools."""
+    """A policy of one upstream on one loop. Made with all its pools."""
 
     def choose(self, pools: Sequence[Pool], sub: Subrequest) -> Pool:
-        """One of ``pools``."""
+        """Choose one of ``pools``."""
         ...
 
 
 class RoundRobin:
-    """Smooth weighted round-robin: of weights 5, 1, 1 it makes a a b a c a a.
+    """Smooth weighted round-robin: the weights 5, 1, 1 give the sequence a a b a c a a.
 
-    A failure halves what a member counts for, down to 1/64, so that it is still tried; an answer gives back an eighth.
+    A failure halves the effective weight of a member, down to 1/64, so that it is still tried; an answer gives back an
+    eighth of the weight.
     """
 
     def __init__(self, pools: Sequence[Pool]) -> None:
@@ -40,7 +41,7 @@ class RoundRobin:
         self._effective = {pool: float(pool.member.weight) for pool in pools}
 
     def choose(self, pools: Sequence[Pool], sub: Subrequest) -> Pool:
-        """Each gains its weight, the highest is chosen and gives back all weights (nginx's smooth round-robin)."""
+        """Add to each its weight, choose the highest, and take the sum of all weights from it (as nginx does)."""
         current, effective = self._current, self._effective
         total = 0.0
         best = pools[0]
@@ -61,7 +62,7 @@ class RoundRobin:
 
 
 class LeastConnections:
-    """Whoever has the fewest requests under way for its weight; among equals, whoever was chosen longest ago."""
+    """The member with the fewest requests under way for its weight; of equals the one chosen longest ago."""
 
     def __init__(self, pools: Sequence[Pool]) -> None:
         self._chosen = dict.fromkeys(pools, 0)
@@ -76,19 +77,21 @@ class LeastConnections:
 
 
 class PeakEwma:
-    """The better of two drawn at random, by its latency times what it has under way.
+    """The better of two members drawn at random, by latency times requests under way.
 
-    The latency is a moving average that rises at once to any higher value and falls slowly: who has become slow is
-    left alone after one answer, and tried again as that is forgotten. (Finagle's; Mitzenmacher 2001 on two choices.)
+    The latency is a moving average that rises at once to a higher value and falls slowly. A member that became slow is
+    avoided after one answer, and tried again as that answer is forgotten (as in Finagle; Mitzenmacher 2001 on two
+    choices).
     """
 
-    #: Seconds in which all but a third is forgotten; Finagle's too.
+    #: Seconds after which a value counts for a third (1/e); as in Finagle.
     FORGET = 10.0
-    #: Seconds that a failure counts for at least: a member that refuses is quick, and must not attract.
+    #: The least seconds that a failure counts for: a member that refuses connections is quick, and must not attract
+    #: requests.
     FAILURE = 1.0
 
     def __init__(self, pools: Sequence[Pool]) -> None:
-        self._seen = dict.fromkeys(pools, (0.0, 0.0))  # seconds, and when that was
+        self._seen = dict.fromkeys(pools, (0.0, 0.0))  # seconds, and the time of the measurement
 
     def choose(self, pools: Sequence[Pool], sub: Subrequest) -> Pool:
         if len(pools) == 1:
@@ -98,7 +101,7 @@ class PeakEwma:
         return one if self._load(one, now) <= self._load(other, now) else other
 
     def attempt_ended(self, pool: Pool, sub: Subrequest, error: UpstreamError | None) -> None:
-        """Note its seconds, from the taking of a connection to the first byte."""
+        """Note the seconds from the start of the attempt to the first byte."""
         if pool not in self._seen:
             return
         now = monotonic()
@@ -111,15 +114,15 @@ class PeakEwma:
 
     def _load(self, pool: Pool, now: float) -> float:
         seconds, at = self._seen[pool]
-        if not at:  # unknown: worth one try, and no second before its answer
+        if not at:  # unknown: one request to try it, no second one before the answer
             return float(pool.busy)
         return seconds * math.exp((at - now) / self.FORGET) * (pool.busy + 1) / pool.member.weight
 
 
 class ConsistentHash:
-    """The same key to the same member, as long as that has room; a member that leaves moves none but its own.
+    """Equal keys go to the same member as long as it has room. A member that leaves moves only its own keys.
 
-    Rendezvous hashing, with weights: each pair of key and member has a score, and the highest wins (Thaler 1998).
+    Weighted rendezvous hashing: each pair of key and member has a score, the highest wins (Thaler 1998).
     """
 
     def __init__(self, pools: Sequence[Pool]) -> None:
@@ -139,10 +142,12 @@ Key = Callable[["Subrequest"], str | bytes]
 
 
 def client_address(sub: Subrequest) -> str:
-    """The client whose request it is for, behind trusted peers too; its own target if it stands alone."""
+    """The key by default: the address of the client, also behind trusted proxies; the target for a subrequest without
+    one.
+    """
     if sub.host is None:
         return sub.target
-    client: str | None = getattr(getattr(sub.exchange, "request", None), "client", None)  # a TCP message has none
+    client: str | None = getattr(getattr(sub.exchange, "request", None), "client", None)  # absent in a TCP message
     return client or sub.host.peer.rpartition(":")[0] or sub.host.peer
 
 

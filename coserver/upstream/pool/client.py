@@ -94,7 +94,7 @@ class Client:
     def begin_from_thread(self, sub: Subrequest) -> None:
         """Start a subrequest from another thread. Raises RuntimeError if this client is closed."""
         self._coming[sub] = None
-        if not self.closed:  # otherwise ``close`` has cancelled it, or came before it
+        if not self.closed:  # otherwise ``close`` has cancelled it, or ran before it came
             try:
                 self.post(self._come, sub)
                 return
@@ -141,7 +141,7 @@ class Client:
             self.queue.join(sub, min(monotonic() + self.limits.pool_timeout, sub.until))
 
     def place_first(self, subs: Iterable[Subrequest]) -> None:
-        """Queue subrequests before all others: their member has left before anything of them was sent."""
+        """Queue subrequests before all others: their member has left before they were sent."""
         until = monotonic() + self.limits.pool_timeout
         for sub in sorted(subs, key=lambda one: one.started, reverse=True):
             sub.begin_again()
@@ -160,10 +160,10 @@ class Client:
             pool.take(self.queue.pop())
 
     def members_changed(self) -> None:
-        """Work out what depends on the members and their number."""
-        #: The only pool, if there is nothing to choose, and no hedge to prepare.
+        """Compute what depends on the members and their number."""
+        #: The only pool, if there is no choice and no hedge to prepare; else None.
         self._only = None if self.retries.hedges else self._members.only
-        #: Whether ordinary answers count too, for hedges or the policy.
+        #: Whether each answer is reported, to hedges or to the policy.
         self.learns = self.retries.hedges or self._members.attempt_ended is not None
 
     def member_gone(self, pool: Pool) -> None:
@@ -210,7 +210,7 @@ class Client:
     # Tasks, and the end.
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Start a task. It must not raise: a failure of one subrequest must not reach the others."""
+        """Start a task. ``function`` must not raise: a failure of one subrequest must not reach the others."""
         start: Callable[..., Any] = self._tasks.start_soon
         self._context.run(start, function, *args)
 

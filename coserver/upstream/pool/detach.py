@@ -1,4 +1,4 @@
-"""Detached subrequests: they outlive whoever asked, a drain waits for them, and ``on_done`` hears how they ended."""
+"""Detached subrequests: they outlive the exchange, a drain waits for them, and ``on_done`` is called at their end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ log = logging.getLogger("coserver.upstream")
 
 
 class Detached:
-    """Those of one client. ``alone`` counts those without an exchange: no server's drain waits for them."""
+    """The detached subrequests of one client. ``alone`` counts those without an exchange, for which no server's drain
+    waits.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -30,7 +32,7 @@ class Detached:
         return f"<Detached of {self._client.name}: {self.alone} stand alone>"
 
     def begin(self, sub: Subrequest) -> None:
-        """It outlives its exchange; a drain waits for it, and where there is no exchange whoever closes this."""
+        """Make the drain of the server wait for ``sub``, or, without an exchange, the closing of the upstream."""
         if sub.host is not None:
             sub.release = sub.host.hold_drain()
         else:
@@ -38,7 +40,7 @@ class Detached:
             sub.release = self._one_less
 
     def ended(self, sub: Subrequest) -> None:
-        """Call its ``on_done``; without one a failure that nobody awaited is logged."""
+        """Call ``on_done``. Without one, log a failure that nobody awaited."""
         if sub.on_done is not None and not self._client.closed:
             self._client.spawn(self._tell_done, sub)
             return
@@ -68,7 +70,7 @@ class Detached:
             self._changed.set()
 
     async def wait(self) -> None:
-        """Until none that stands alone is under way."""
+        """Wait until all subrequests without an exchange have ended."""
         while self.alone:
             self._changed = anyio.Event()
             await self._changed.wait()

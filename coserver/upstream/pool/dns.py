@@ -1,7 +1,7 @@
-"""A member whose host is a name: it is looked up again and again, and each of its addresses is a member of its own.
+"""Names of members: looked up again and again. Each address of a name is a member with a pool of its own.
 
-Until the first answer one pool without an address stands for it; what is given to that one waits for the answer, and
-goes on to where the name turns out to be. A look-up that fails changes nothing.
+Until the first answer of the resolver, one pool without an address stands for the name. Its subrequests wait for the
+answer, and then move to the pools of the addresses. A look-up that fails changes nothing.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from .client import Client
     from .members import Members
 
-#: Seconds after a look-up in which one more would say the same.
+#: Seconds after a look-up in which another would give the same.
 FRESH = 1.0
 
 log = logging.getLogger("coserver.upstream")
 
 
 class ResolvedName:
-    """``pools`` is the same list for life. One look-up at a time: a resolver that hangs holds one thread."""
+    """A host name with its pools. ``pools`` is the same list for life.
+
+    There is one look-up at a time, so that a resolver that hangs holds only one thread.
+    """
 
     def __init__(self, client: Client, member: UpstreamMember, members: Members) -> None:
         self._client = client
@@ -37,8 +40,8 @@ class ResolvedName:
         self._members = members
         self.pools = [self._pool()]
         self._failure: OSError | None = None
-        self._at = -math.inf  # of the last look-up
-        self._answer = anyio.Event()  # to the look-up that is under way, or comes next
+        self._at = -math.inf  # the time of the last look-up
+        self._answer = anyio.Event()  # set at the end of the look-up that is under way or comes next
         self._wanted = anyio.Event()
 
     def __repr__(self) -> str:
@@ -48,7 +51,7 @@ class ResolvedName:
         return Pool(self._client, self._member, self._client.queue, self)
 
     async def keep(self) -> None:
-        """Look it up from time to time; in a task of the client's."""
+        """Look the name up from time to time. A task of the client's group."""
         interval = self._client.limits.resolve_interval or math.inf
         while not self._client.closed:
             await self._look_up()
@@ -59,7 +62,7 @@ class ResolvedName:
                 await self._wanted.wait()
 
     async def answered(self) -> None:
-        """Until it has been looked up. Raises OSError if that failed."""
+        """Wait until the name has been looked up. Raises OSError if that failed."""
         answer = self._answer
         self._wanted.set()
         await answer.wait()
@@ -67,7 +70,7 @@ class ResolvedName:
             raise self._failure
 
     def doubt(self) -> None:
-        """One of its addresses does not answer: it may have moved."""
+        """Look the name up soon, because one of its addresses does not answer: it may have moved."""
         if self._client.limits.resolve_interval and monotonic() - self._at > FRESH:
             self._wanted.set()
 
@@ -79,7 +82,7 @@ class ResolvedName:
             if self._failure is None:
                 log.warning("upstream %s: %s is not found: %s", self._client.name, name, error.strerror or error)
             self._failure = error
-        except Exception as error:  # it must not end what keeps all the others
+        except Exception as error:  # the task must go on
             log.exception("upstream %s: looking up %s", self._client.name, name)
             self._failure = OSError(f"internal error: {error!r}")
         else:
@@ -88,7 +91,7 @@ class ResolvedName:
                 self._found(found)
 
     def _found(self, found: Sequence[Addresses]) -> None:
-        """State change: these are its members now."""
+        """Replace the pools by those of the addresses that were found."""
         known = {pool.addresses[0]: pool for pool in self.pools if pool.addresses}
         left = self._members.left(self)
         before = list(self.pools)
@@ -103,10 +106,10 @@ class ResolvedName:
 
 
 async def addresses_of(member: UpstreamMember) -> list[Addresses]:
-    """Of each member that a name stands for, where it is.
+    """Look up a name. Returns the addresses of each member that it stands for.
 
-    Of two families the one that the system puts first counts (RFC 6724 §6): a host with both must not be two members.
-    One that has a single address is tried at those of the other too, as localhost wants it. Raises OSError.
+    Of two address families only the first counts (RFC 6724 §6), so that a host with both is one member. If that family
+    has a single address, those of the other family are tried after it, as localhost needs it. Raises OSError.
     """
     try:
         answers = await anyio.getaddrinfo(member.name, member.port, type=socket.SOCK_STREAM)

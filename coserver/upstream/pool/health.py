@@ -1,7 +1,7 @@
-"""Whether a member is fit to be asked: learned from what befalls requests, and from checks if there are any.
+"""The health of a member: learned from requests, and from checks if there are any.
 
-Who fails often enough is ejected, for longer each time; when the time is over, one failure ejects it again and one
-answer heals it. Where all are out, all are asked all the same. A cancelled request says nothing about anybody.
+A member that fails often enough is ejected, for a longer time each time. After that time one failure ejects it again,
+and one answer heals it. If all members are out, all are asked all the same. Cancelled requests do not count.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ UP, EJECTED, FAILING, DRAINING = "up", "ejected", "failing", "draining"
 
 
 class Health:
-    """One pool's. ``failures``: attempts without an answer; ``errors``: answers of 5xx. The sweeper ends ejections."""
+    """The health of one pool. ``failures`` counts attempts without an answer, ``errors`` answers of 5xx.
+
+    ``deadline`` is the end of an ejection; the sweeper calls ``expire`` then.
+    """
 
     __slots__ = (
         "_bad", "_errored", "_failed", "_failing", "_limits", "_pool", "_since", "deadline", "ejections", "errors",
@@ -38,11 +41,11 @@ class Health:
         limits = self._limits = pool.client.limits
         self._pool = pool
         self.failures = self.errors = 0
-        self._failed: deque[float] = deque(maxlen=limits.eject_failures)  # when, of the last ones
+        self._failed: deque[float] = deque(maxlen=limits.eject_failures)  # the times of the last ones
         self._errored: deque[float] = deque(maxlen=limits.eject_errors)
-        self.ejections = 0  # since it was last well
-        self._since = 0.0  # of the last ejection
-        self._bad = 0  # checks in a row
+        self.ejections = 0  # since the member was last healthy
+        self._since = 0.0  # the time of the last ejection
+        self._bad = 0  # failed checks in a row
         self._failing = False
         self.deadline = math.inf
 
@@ -51,7 +54,7 @@ class Health:
 
     @property
     def state(self) -> str:
-        """UP, FAILING by its checks, EJECTED by what requests came to, or DRAINING."""
+        """UP, FAILING (by checks), EJECTED (by requests), or DRAINING (leaving)."""
         if self._pool.leaving:
             return DRAINING
         if self._failing:
@@ -59,7 +62,7 @@ class Health:
         return EJECTED if self.deadline < math.inf else UP
 
     def attempt_ended(self, sub: Subrequest, error: UpstreamError | None, status: int) -> None:
-        """An attempt has ended."""
+        """Count the end of an attempt. ``status`` is 0 if there is none."""
         recent = None
         if error is not None:
             self.failures += 1
@@ -69,7 +72,7 @@ class Health:
             if self._limits.eject_errors:
                 recent = self._errored
         if self.ejections and sub.placed < self._since:
-            return  # what was under way when it was ejected is no news
+            return  # it began before the ejection, so it is no news
         if recent is None:
             if self.ejections:
                 self._heal()
@@ -107,7 +110,7 @@ class Health:
             self._pool.client.serve_queue()
 
     def checked(self, *, well: bool) -> None:
-        """A check has ended."""
+        """Count the result of a check."""
         self._bad = 0 if well else self._bad + 1
         if self._failing != (self._bad >= self._limits.check_failures if not well else False):
             self._failing = not self._failing
@@ -117,15 +120,15 @@ class Health:
         else:
             self._changed()
 
-    # What the sweeper calls.
+    # For the sweeper.
 
     def expire(self, now: float) -> None:
-        """The time is over; how it does next decides."""
+        """End the ejection. The next attempt decides about the next."""
         self._back()
 
 
 async def check(client: Client) -> None:
-    """Ask each member from time to time whether it is well; in a task of the client's."""
+    """Check each member from time to time. A task of the client's group."""
     limits = client.limits
     while not client.closed:
         asked = [(pool, sub) for pool in client.pools if (sub := client.check(pool)) is not None]
@@ -133,7 +136,7 @@ async def check(client: Client) -> None:
             try:
                 answer = await sub
             except SubrequestCancelled:
-                continue  # its member, or all of this, has just left
+                continue  # the member has left, or the client was closed
             except UpstreamError:
                 pool.health.checked(well=False)
             else:

@@ -1,6 +1,6 @@
-"""Subrequests at gates: whoever steps an exchange may hold them before they are sent, and when they are answered.
+"""Subrequests held at gates: before they are sent, and when their response is there.
 
-Each has a task while it is held, and its parent's deadlines do not run. A cancelled one is let go at once.
+A held subrequest has a task, and its parent's deadline is suspended. Cancelling releases it at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger("coserver.upstream")
 
 
 class Holds:
-    """Those of one client."""
+    """The held subrequests of one client."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -34,7 +34,9 @@ class Holds:
         return f"<Holds of {self._client.name}: {len(self.held)} held>"
 
     def hold(self, sub: Subrequest, event: Event, then: Callable[[], None]) -> None:
-        """Go on with ``then`` when no gate holds ``event`` any more; its deadline does not run meanwhile."""
+        """Call ``then`` when all gates have released ``event``. The time limit of ``sub`` is extended by the time of
+        the hold.
+        """
         self.held.add(sub)
         self._client.spawn(self._hold, sub, event, then)
 
@@ -64,13 +66,13 @@ class Holds:
             then()
 
     def close(self) -> None:
-        """Those that are held are cancelled."""
+        """Cancel all held subrequests."""
         for sub in tuple(self.held):
             sub.cancel()
 
 
 async def _let_go_by_all(host: Host, event: Event) -> Any:
-    """Wait for the gates, one after the other; the answer that one of them gives."""
+    """Wait for the gates, one after the other. Returns the answer that one of them gives instead, or None."""
     for hold in host.emitter.holds(event):
         try:
             await hold

@@ -1,7 +1,7 @@
-"""Who may be asked, and which of them is: the pools of an upstream on one loop, and the policy among them.
+"""The members of an upstream on one loop: their pools, and the policy that chooses among them.
 
-They are as declared, but for names: what those stand for changes. Who leaves is offered nothing more, what it has under
-way ends, and then it is gone.
+The pools are as declared, except those of a name, whose addresses change. A pool that leaves is not chosen any more,
+ends what is under way, and is then forgotten.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Members:
-    """``pools`` can be asked; ``only`` is their only one, if there is nothing to choose; ``leaving`` are at their end.
+    """``pools`` may be chosen. ``only`` is the only pool, if there is no choice. ``leaving`` end what is under way.
 
-    ``told`` is what the policy hears, None if it learns nothing.
+    ``attempt_ended`` is the policy's method of that name; None if the policy does not learn.
     """
 
     __slots__ = (
@@ -35,7 +35,7 @@ class Members:
         self._client = client
         self._make_policy = policy
         self.names: list[ResolvedName] = []
-        self._groups = [self._group(member) for member in members]  # the pools of each
+        self._groups = [self._group(member) for member in members]  # the pools of each member
         self.leaving: tuple[Pool, ...] = ()
         self._arrange()
 
@@ -57,7 +57,7 @@ class Members:
         self.attempt_ended: Callable[..., None] | None = learns
 
     def choose(self, sub: Subrequest) -> Pool | None:
-        """Of those that have room and are not out; of all with room if all are out."""
+        """Choose among the pools that have room and are not out; if all pools are out, among all that have room."""
         pools = [pool for pool in self.pools if not pool.out and pool.has_room]
         if not pools and all(pool.out for pool in self.pools):
             pools = [pool for pool in self.pools if pool.has_room]
@@ -66,13 +66,13 @@ class Members:
         return self._policy.choose(pools, sub) if pools else None
 
     def choose_other(self, sub: Subrequest) -> Pool | None:
-        """For a second attempt beside the first: another member, or the same on another connection."""
+        """Choose for a hedge: another member if possible, else the same one on another connection."""
         pools = [pool for pool in self.pools if not pool.out and pool.has_room]
         pools = [pool for pool in pools if pool is not sub.pool] or pools
         return self._policy.choose(pools, sub) if pools else None
 
     def changed(self, gone: Sequence[Pool]) -> None:
-        """A name stands for others now: ``gone`` are not in its pools any more, or others have come."""
+        """Note that the addresses of a name changed. ``gone`` are the pools that are not in use any more."""
         self.leaving = (*(pool for pool in self.leaving if pool.leaving), *gone)  # one of them may be back
         self._arrange()
         self._client.members_changed()
@@ -83,10 +83,10 @@ class Members:
         self._client.place_first(unsent)
 
     def gone(self, pool: Pool) -> None:
-        """The last connection of one that left has ended."""
+        """Forget a pool that was leaving: its last connection has ended."""
         self.leaving = tuple(each for each in self.leaving if each is not pool)
         self._client.sweeper.discard(pool.health)
 
     def left(self, name: ResolvedName) -> dict[object, Pool]:
-        """By their first address, those who have left a name and have not ended."""
+        """The pools of a name that are still leaving, by their first address."""
         return {pool.addresses[0]: pool for pool in self.leaving if pool.name is name and pool.addresses}

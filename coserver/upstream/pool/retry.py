@@ -1,7 +1,8 @@
-"""A second attempt: after one that failed (a retry), or beside one that takes long (a hedge).
+"""Second attempts: a retry after an attempt that failed, a hedge beside an attempt that takes long.
 
-Both are for what may be repeated, neither once an answer has begun; together they are held to a share of what is under
-way, so that a member in trouble does not meet a storm. Nothing here has a task or a timer: the sweeper calls.
+Both need a request that may be repeated and has no byte of a response yet. Together they are held to a share of the
+requests under way, so that a member in trouble does not meet a storm of retries. They need no task and no timer: the
+sweeper calls.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from ..subrequest import Subrequest
 if TYPE_CHECKING:
     from .client import Client
 
-#: Second attempts that are always allowed at once, for those who have little under way. Envoy's too.
+#: Second attempts that are always allowed at once, for clients with few requests under way; as in Envoy.
 LEAST = 3
-#: Latencies that are remembered, and how many of them there must be before a hedge is made.
+#: The number of latencies that are kept, and the number needed before the first hedge.
 REMEMBERED, ENOUGH = 256, 32
 
 
 class Retries:
-    """Of one client: who may have another, and when."""
+    """The second attempts of one client."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._limits = client.limits
-        self._extra: set[Subrequest] = set()  # second attempts that are under way
+        self._extra: set[Subrequest] = set()  # second attempts under way
         self._waiting: set[Later] = set()
         self._latencies: deque[float] = deque(maxlen=REMEMBERED)
-        self._new = 0  # latencies since ``_late`` was worked out
+        self._new = 0  # latencies since ``_late`` was computed
         self._late = math.inf
         self.hedges = self._limits.hedge_percentile > 0
 
@@ -47,7 +48,7 @@ class Retries:
     # Retries.
 
     def retry(self, sub: Subrequest, error: UpstreamError) -> bool:
-        """Whether ``sub``, whose attempt ended so, gets another: at once at somebody else's, or a little later."""
+        """Schedule a retry, at another member at once or after a backoff; false if none is allowed."""
         limits = self._limits
         if sub.single or sub.retried >= limits.retries or sub.first or self._client.closed:
             return False
@@ -57,7 +58,8 @@ class Retries:
         assert sub.pool is not None
         sub.tried = (*sub.tried, sub.pool)
         if all(pool in sub.tried or pool.out for pool in self._client.pools):
-            # All of the span is drawn from: retries that come together fail together (AWS's "full jitter").
+            # Between half and all of the span, at random, so that requests that failed together are not repeated
+            # together (AWS: "jitter").
             span = min(limits.retry_backoff * 2**sub.retried, limits.retry_backoff_max)
             delay = span * (0.5 + random.random() / 2)
         now = monotonic()
@@ -77,7 +79,7 @@ class Retries:
     # Hedges.
 
     def note(self, sub: Subrequest, now: float) -> None:
-        """An answer has come."""
+        """Note the latency of an answer."""
         self._latencies.append(now - sub.placed)
         self._new += 1
         if self._new >= ENOUGH:
@@ -86,12 +88,12 @@ class Retries:
             self._late = ordered[min(int(len(ordered) * self._limits.hedge_percentile / 100), len(ordered) - 1)]
 
     def watch(self, sub: Subrequest) -> None:
-        """It is about to begin: look at it again when it is late."""
+        """Hedge the request, which is about to begin, if it turns out to be late."""
         if self._late < math.inf and sub.may_repeat and not sub.stream and not sub.single:
             self._waiting.add(Later(self, sub, monotonic() + self._late))
 
     def due(self, later: Later, sub: Subrequest) -> None:
-        """Its time has come: a repeat begins, or a late request gets its hedge."""
+        """Start the retry whose backoff is over, or the hedge of a request that is late."""
         self.forget(later)
         if sub.done or self._client.closed:
             return
@@ -114,15 +116,16 @@ class Retries:
         pool.take(hedge)
 
     def ended(self, sub: Subrequest) -> None:
-        """It has its answer, or will have none."""
+        """Note the end of a second attempt."""
         self._extra.discard(sub)
 
     def forget(self, later: Later) -> None:
+        """Drop a ``Later``."""
         self._waiting.discard(later)
         self._client.sweeper.discard(later)
 
     def close(self) -> None:
-        """What waits for its time is cancelled."""
+        """Cancel the retries that wait."""
         for later in tuple(self._waiting):
             self.forget(later)
             if later.sub.between:
@@ -130,7 +133,9 @@ class Retries:
 
 
 class Later:
-    """Something to look at when its time has come; in the sweeper's ``running``, which it looks at each tick."""
+    """A retry after its backoff, or a hedge of a late request. In the sweeper's ``running``, which is checked at each
+    tick.
+    """
 
     __slots__ = ("deadline", "retries", "sub")
 
@@ -146,13 +151,13 @@ class Later:
         self.retries.due(self, self.sub)
 
     def outlive(self, now: float) -> None:
-        """It need not wait for the end of what is over."""
+        """Forget a subrequest that is done."""
         if self.sub.done:
             self.retries.forget(self)
 
 
 class Hedge(Subrequest):
-    """The second attempt of a hedged subrequest: whichever answers first ends the other."""
+    """The second attempt of a hedged subrequest: the first answer ends the other attempt."""
 
     single = True
 
@@ -170,7 +175,7 @@ class Hedge(Subrequest):
             return
         if self.response is not None:
             self._win(first)
-        elif first.via is None and first.ended:  # the first has failed before
+        elif first.via is None and first.ended:  # the first attempt has failed already
             assert isinstance(first.error, UpstreamError)
             error, first.error = first.error, None
             first.client.attempt_failed(first, error)
@@ -186,7 +191,7 @@ class Hedge(Subrequest):
 
 
 def _never_sent(error: UpstreamError) -> bool:
-    """Nothing of it has reached anybody: once more does no harm, whatever it is."""
+    """Whether the request was never sent: sending it is then no repetition, whatever its method."""
     if isinstance(error, UpstreamTimeout):
         return error.phase in ("connect", "tls")
     return isinstance(error, UpstreamConnectError)

@@ -87,7 +87,7 @@ async def test_changed() -> None:
             one.edit(target="/u/9")
             for wrong in ({"status": 200}, {"target": "none"}, {"headers": {"content-length": "3"}}, {"method": "HEAD"},
                           {"headers": {"a": "b\r\nc: d"}}):  # fmt: skip
-                with pytest.raises(ValueError, match=r"cannot|no such subrequest"):
+                with pytest.raises(ValueError, match="cannot"):
                     one.edit(**wrong)
             one.resume()
             one = await step.wait_async(5)
