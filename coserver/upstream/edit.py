@@ -49,7 +49,7 @@ def edit_subrequest(sub: Subrequest, given: Mapping[str, Any]) -> None:
     except (LocalProtocolError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"this change cannot be sent: {error}") from None
     if (method == "HEAD") != (sub.method == "HEAD"):
-        raise ValueError("a method cannot be changed to HEAD nor from HEAD: the handler expects a body, or expects none")
+        raise ValueError("a method cannot be changed to HEAD, nor HEAD to another: the handler expects a body, or none")
     sub.start, sub.method, sub.target = start, method, given.get("target", sub.target)
     sub.may_repeat = sub.may_repeat and method in IDEMPOTENT
     sub.fields = b"%b%b\r\n" % (encoded, b"".join(b"%b: %b\r\n" % line for line in framing))
@@ -70,7 +70,7 @@ def make_answer(sub: Subrequest, status: int, body: Any, headers: Any) -> Upstre
 def _edit_answer(sub: Subrequest, given: Mapping[str, Any]) -> None:
     answer = sub.response
     if sub.stream and "body" in given:
-        raise ValueError("stream=True: the handler reads the body as it comes, so it cannot be changed; change status or headers")
+        raise ValueError("stream=True: the handler reads the body as it comes; change status or headers instead")
     if "status" in given:
         check_status(given["status"])
     fields = merge(answer.fields, given.get("headers"))

@@ -348,7 +348,7 @@ class Upstream:
 
 def _detach(sub: Subrequest, detach: bool | None, on_done: OnDone | None) -> None:
     if sub.stream:
-        raise TypeError("stream and detach exclude each other: nobody reads the body of a detached subrequest; leave one out")
+        raise TypeError("stream and detach exclude each other: nobody would read the body; leave one out")
     if not detach:
         raise TypeError("on_done needs detach=True; without detach, await the subrequest")
     sub.detached = sub.more = True
