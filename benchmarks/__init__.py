@@ -1,1 +1,1 @@
-"""What coserver costs, next to its peers on the same machine: `python -m benchmarks --help`."""
+"""Measure the cost of coserver beside its peers on the same machine: `python -m benchmarks --help`."""

@@ -1,7 +1,7 @@
-"""One client, asking: `python -m benchmarks.asking WHO LOOP CODEC IN_FLIGHT COUNT PORT`. Ends with a line of JSON.
+"""Run one client: `python -m benchmarks.asking WHO LOOP CODEC IN_FLIGHT COUNT PORT`. It prints a line of JSON.
 
-WHO is coserver, aiohttp, httpx or urllib3. A tenth of the requests warms it up; CPU is this process's own, user and
-system, and nothing but the requests is in it.
+WHO is coserver, aiohttp, httpx or urllib3. A tenth of the requests warms it up. CPU is the user and system time of this
+process, and counts only the requests.
 """
 
 import json
@@ -14,7 +14,7 @@ import anyio
 
 
 class Meter:
-    """CPU and time of what runs between ``begin`` and ``end``."""
+    """Measures CPU and time between ``begin`` and ``end``."""
 
     def begin(self) -> None:
         self._cpu, self._time = _cpu(), time.monotonic()
@@ -29,7 +29,7 @@ def _cpu() -> float:
 
 
 async def in_flight(ask: Callable[[], Awaitable[None]], width: int, count: int) -> None:
-    """``count`` requests, ``width`` at a time: that many loops, each one request after another."""
+    """Make ``count`` requests, ``width`` at a time: each of ``width`` tasks makes one request after another."""
 
     async def one_after_another(times: int) -> None:
         for _ in range(times):
@@ -88,7 +88,7 @@ async def httpx(codec: str, width: int, count: int, url: str) -> tuple[float, fl
 
 
 def urllib3(width: int, count: int, url: str) -> tuple[float, float]:
-    """A thread for each in flight, which is how it is used."""
+    """A thread for each request in flight, as urllib3 is usually used."""
     from threading import Thread
 
     from urllib3 import PoolManager

@@ -1,4 +1,4 @@
-"""The nginx behind everything that is measured here: one worker, "ok" to any GET, connections kept for good."""
+"""The nginx that is the upstream in all measurements: one worker, "ok" to any GET, connections are kept open."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ START_SECONDS = 5
 
 
 def find_nginx() -> str:
-    """The program. Raises SystemExit with the way out."""
+    """The path of nginx. Raises SystemExit, with advice, if there is none."""
     found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if found is None:
         raise SystemExit("nginx is not in PATH; most distributions have a package of that name")
@@ -41,13 +41,13 @@ class Backend:
     pid: int
 
     def cpu_seconds(self) -> float:
-        """What it has spent so far."""
+        """User and system time so far."""
         return ticks(self.pid) / TICKS
 
 
 @contextmanager
 def backend(cores: Cores) -> Iterator[Backend]:
-    """It runs beside the load, on that core where cores are chosen."""
+    """Run nginx beside the load: on the load's core, if cores are chosen."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "nginx.conf")

@@ -1,7 +1,7 @@
-"""Blocking calls beside what they stand for: `python -m benchmarks.blocking WHAT LOOP`. Ends with a line of JSON.
+"""Measure blocking calls beside their alternatives: `python -m benchmarks.blocking WHAT LOOP`. Prints a line of JSON.
 
-WHAT is a name in ``MEASURES``, whose function gives figures by name. Time is this process's own CPU, user and system;
-what is compared takes turns within the process, in batches short enough that the machine does not change meanwhile.
+WHAT is a name in ``MEASURES``; its function returns figures by name. Time is the user and system CPU of this process.
+Compared calls take turns within the process, in batches so short that the machine does not change meanwhile.
 """
 
 import contextlib
@@ -30,12 +30,12 @@ TRIPS = 800
 FOREIGN_CALLS = 20_000
 SUSPENDED = 2_000
 HELD_SECONDS = 2.0
-#: Seconds of the timeouts that never come; that they are there is what costs.
+#: Seconds of the timeouts. They never come; setting them costs.
 TIMEOUT = 30.0
 
 
 async def calls() -> Figures:
-    """A pooled worker runs a function that does nothing."""
+    """Time a pooled worker that calls an empty function; in µs."""
     return {"call": 1e6 * median([await _per_call(_calls, CALLS) for _ in range(BATCHES)])}
 
 
@@ -49,14 +49,14 @@ def _nothing() -> None:
 
 
 async def _per_call(work: Callable[[int], Awaitable[object]], times: int) -> float:
-    """CPU seconds of one of so many."""
+    """CPU seconds of one call, out of ``times`` calls."""
     begin = time.process_time()
     await work(times)
     return (time.process_time() - begin) / times
 
 
 async def trips() -> Figures:
-    """A byte there and one back, and each receive has to wait: between two workers, between two ``async def``."""
+    """Time a byte there and back, with a wait in each receive: between two workers, and between two ``async def``."""
     hooks.install()
     blocking, timed, plain, limited = (
         lambda times: _between(_blocking, None, times),
@@ -125,14 +125,14 @@ async def _received(sock: socket.socket) -> bytes:
 
 
 async def foreign() -> Figures:
-    """What a hooked call costs more in a thread that has nothing to do with coserver; in nanoseconds."""
+    """The extra cost of a hooked call in a thread that has nothing to do with coserver; in nanoseconds."""
     free: list[Any] = []
     await anyio.to_thread.run_sync(_foreign, free, "")
     hooks.install()
     async with anyio.create_task_group() as tasks:
         done = anyio.Event()
         tasks.start_soon(run_blocking, _hold, done)
-        await anyio.sleep(0.1)  # the worker has them by then, or the figures are those of above
+        await anyio.sleep(0.1)  # now the worker holds its locks; otherwise the figures would repeat those above
         await anyio.to_thread.run_sync(_foreign, free, ", a worker has others")
         done.set()
     return dict(free)
@@ -145,7 +145,7 @@ def _hold(done: anyio.Event) -> None:
 
 
 def _foreign(found: list[Any], suffix: str) -> None:
-    """The shims are put in their places and taken away in turn; a worker that holds locks has them before that."""
+    """Install and uninstall the shims in turn. A worker that holds locks took them before that."""
     with _loops() as loops:
         taken: dict[str, list[float]] = {name: [] for name in loops}
         for _ in range(BATCHES):
@@ -166,7 +166,7 @@ def _timed(loop: Callable[[Any], object]) -> float:
 
 @contextlib.contextmanager
 def _loops() -> Iterator[dict[str, Callable[[Any], object]]]:
-    """Each calls what its name says, that often, and never has to wait."""
+    """Loops by name. Each makes the calls of its name so many times, and never has to wait."""
     one, other = socket.socketpair()
     reading, writing = os.pipe()
     lock, rlock = threading.Lock(), threading.RLock()
@@ -223,12 +223,12 @@ def _loops() -> Iterator[dict[str, Callable[[Any], object]]]:
 
 
 async def held_async() -> Figures:
-    """Memory of one task that sleeps in ``async def``; in KB."""
+    """The memory of one task that sleeps in ``async def``; in KB."""
     return {"each": await _held(anyio.sleep)}
 
 
 async def held_hooked() -> Figures:
-    """Memory of the same with a worker, suspended directly in ``time.sleep``. Another process: freed memory is used."""
+    """The same with a worker in ``time.sleep``; in KB. It needs a new process, since freed memory is used again."""
     hooks.install()
     return {"each": await _held(_sleeps_in_worker)}
 
@@ -238,7 +238,7 @@ async def _sleeps_in_worker(seconds: float) -> None:
 
 
 async def _held(sleeps: Callable[[float], Awaitable[None]]) -> float:
-    await sleeps(0.01)  # what is allocated once
+    await sleeps(0.01)  # allocates what is needed only once
     before = _anonymous_kb()
     async with anyio.create_task_group() as tasks:
         for _ in range(SUSPENDED):
@@ -253,7 +253,7 @@ def _anonymous_kb() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
 
 
-#: All but ``foreign`` are for each loop.
+#: The measurements. All but ``foreign`` run on each loop.
 MEASURES: dict[str, Callable[[], Awaitable[Figures]]] = {
     "calls": calls,
     "trips": trips,

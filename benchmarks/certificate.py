@@ -1,4 +1,4 @@
-"""The certificate that all servers under TLS show, made anew for each benchmark: ECDSA P-256, as most sites have."""
+"""The certificate of all servers under TLS, made anew for each benchmark: ECDSA P-256, as most sites have."""
 
 import atexit
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @cache
 def files() -> tuple[str, str]:
-    """The paths of certificate and key; they are gone when the benchmark ends."""
+    """The paths of certificate and key. The files are removed when the benchmark ends."""
     import trustme
 
     folder = Path(tempfile.mkdtemp(prefix="benchmark-"))

@@ -1,7 +1,8 @@
-"""`python -m benchmarks upstream`: what a request costs the client that makes it, next to other clients.
+"""`python -m benchmarks upstream`: the cost of a request for its client, next to other clients.
 
-One nginx answers all of them. Each run is a process of its own, pinned to one core, nginx to another: with one request
-in flight the two work in turn, and a kernel that puts them on one core in some runs only would decide the figures.
+One nginx answers all clients. Each run is a process of its own, pinned to one core; nginx is pinned to another. With
+one request in flight the two work in turn: if the kernel put them on one core in some runs only, it would decide the
+figures.
 """
 
 import argparse
@@ -26,24 +27,24 @@ from benchmarks.rounds import Failures, Quiet
 from benchmarks.rows import ASKERS, BARS, Asker
 
 WIDTHS = "1,10,100"
-#: Requests of one run by how many are in flight; httpx takes 10 ms for one of a hundred.
+#: Requests of one run, by the number in flight. httpx takes 10 ms for a request with a hundred in flight.
 COUNTS = {1: 8_000, 10: 15_000, 100: 15_000}
-SLOW = 20  # a slow client's are so many times fewer
+SLOW = 20  # a slow client makes so many times fewer requests
 RUN_SECONDS = 120
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", metavar="NAME,NAME", help="these clients only; * matches as in a shell")
+    parser.add_argument("--only", metavar="NAME,NAME", help="only these clients; * matches as in a shell")
     parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
     parser.add_argument("--in-flight", default=WIDTHS, metavar="N,N", help="default %(default)s")
     parser.add_argument("--patience", type=float, default=300, metavar="SECONDS", help="see http; default %(default)s")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to this file")
 
 
 def run(options: argparse.Namespace) -> int:
     askers = [one for one in ASKERS if any(fnmatchcase(one.name, each) for each in (options.only or "*").split(","))]
     if not askers:
-        raise SystemExit(f"--only {options.only}: there are {', '.join(one.name for one in ASKERS)}")
+        raise SystemExit(f"--only {options.only}: no such client; there are {', '.join(one.name for one in ASKERS)}")
     cores = choose_cores()
     widths = [int(each) for each in options.in_flight.split(",")]
     print(f"{report.machine_line()}\n{options.rounds} rounds; ratios within a round, medians; {cores}\n")
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
 @dataclass
 class Measuring:
-    """What all runs share."""
+    """The things that all runs share."""
 
     behind: Backend
     cores: Cores
@@ -108,7 +109,7 @@ def _one(asker: Asker, width: int, number: int, all_: Measuring) -> Run:
     except subprocess.TimeoutExpired:
         raise Failed(f"took longer than {RUN_SECONDS} s") from None
     if finished.returncode:
-        raise Failed((finished.stderr.strip().splitlines() or ["no word"])[-1])
+        raise Failed((finished.stderr.strip().splitlines() or ["it printed nothing"])[-1])
     told = json.loads(finished.stdout)
     others = (_others(behind) - before) / (time.monotonic() - begin)
     return Run(
@@ -127,7 +128,7 @@ def _one(asker: Asker, width: int, number: int, all_: Measuring) -> Run:
 
 
 def _others(behind: Backend) -> float:
-    """CPU seconds of whoever is neither nginx nor a client of ours; those have ended."""
+    """CPU seconds of all processes but nginx and our clients, which have ended."""
     ended = os.times()
     return machine_cpu_seconds() - behind.cpu_seconds() - ended.children_user - ended.children_system
 

@@ -1,7 +1,7 @@
-"""Of `python -m benchmarks observe`: 5,000 connections, and what it costs to look at them.
+"""A part of `python -m benchmarks observe`: the cost of watching 5,000 connections.
 
-The server runs in this process, its clients in another, and the dashboard on a pseudo-terminal of its own, as a person
-starts it. A tenth of the connections are busy. "The loop" is what of a snapshot the server's own loop does itself.
+The server runs in this process, its clients in another. The dashboard runs on a pseudo-terminal of its own, as a person
+starts it. A tenth of the connections are busy. "The loop" is the part of a snapshot that the server's own loop does.
 """
 
 import fcntl
@@ -34,7 +34,7 @@ _PLACE = struct.pack("HHHH", 40, 120, 0, 0)
 
 
 def run() -> bool:
-    """Print a table; whether every bar was met."""
+    """Print a table; true if every bar was met."""
     if raise_open_files() < 2 * CONNECTIONS + 200:
         print(f"## {CONNECTIONS} connections\n\nnot measured: too few open files are allowed\n")
         return False
@@ -43,15 +43,15 @@ def run() -> bool:
         server = stack.enter_context(_app().start(control=f"{folder}/control.sock"))
         stack.enter_context(_clients(server))
         rows = [
-            ("taken and written, ms of processor", _timed(_look_at(server), time.thread_time), SNAPSHOT_AT_MOST),
-            ("... ms in all, beside the server and others", _timed(_look_at(server)), None),
-            ("... the loop's part of it, ms", _of_the_loop(server), LOOP_AT_MOST),
+            ("a snapshot taken and written, ms of CPU", _timed(_look_at(server), time.thread_time), SNAPSHOT_AT_MOST),
+            ("... in all, ms, beside the server and others", _timed(_look_at(server)), None),
+            ("... the loop's part, ms", _of_the_loop(server), LOOP_AT_MOST),
             ("dashboard, % of a core", _dashboard(f"{folder}/control.sock"), DASHBOARD_AT_MOST),
         ]
         server.stop(0)
     table = [(name, one.text(".1f"), _verdict(one, most)) for name, one, most in rows]
     print(f"## {CONNECTIONS} connections, {BUSY} of them busy\n")
-    print(report.table(("to look at them", "median (min – max)", "verdict"), table), end="\n\n", flush=True)
+    print(report.table(("cost", "median (min – max)", "verdict"), table), end="\n\n", flush=True)
     return all(most is None or one.median <= most for _, one, most in rows)
 
 
@@ -93,7 +93,7 @@ def _look_at(server: Server) -> Callable[[], object]:
 def _timed(look: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> Spread:
     found = []
     for _ in range(LOOKS):
-        time.sleep(0.1)  # as between two looks of a dashboard: other threads have had their turn
+        time.sleep(0.1)  # a pause, as between two snapshots of a dashboard, so that other threads run
         began = clock()
         look()
         found.append((clock() - began) * 1e3)
@@ -103,7 +103,7 @@ def _timed(look: Callable[[], object], clock: Callable[[], float] = time.perf_co
 
 
 def _of_the_loop(server: Server) -> Spread:
-    """What a look has done on the server's own loop."""
+    """Time the part of a snapshot that runs on the server's own loop."""
     what = watched(server)
 
     def on_the_loop() -> None:
@@ -120,7 +120,7 @@ def _of_the_loop(server: Server) -> Spread:
 
 
 def _dashboard(path: str) -> Spread:
-    """`coserver top`'s share of a core, second by second."""
+    """The share of a core that `coserver top` takes, second by second."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, _PLACE)
     command = [sys.executable, "-m", "coserver_cli", "top", path]
@@ -148,7 +148,7 @@ def _drain(descriptor: int) -> None:
 
 
 def _be_clients(port: int) -> None:
-    """In a process of its own: open them, say so, and hold them until this side's input ends."""
+    """Open the connections, print "ready", and hold them until stdin ends. Runs in a process of its own."""
     raise_open_files()
     held = []
     for number in range(CONNECTIONS):

@@ -1,7 +1,7 @@
-"""`python -m benchmarks fanout`: a handler that asks an upstream ten times, next to other servers' handlers that do.
+"""`python -m benchmarks fanout`: a handler that asks an upstream ten times, next to the same handler of other servers.
 
-The servers are rows of the suite "fanout", measured under wrk as those of `http` are; one nginx answers all of them,
-and what it costs is not counted.
+The servers are rows of the suite "fanout", measured under wrk like those of `http`. One nginx answers all of them; its
+cost is not counted.
 """
 
 import argparse

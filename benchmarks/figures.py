@@ -1,7 +1,7 @@
 """From runs to figures: ratios within one round, their median and spread, and the verdict on a bar.
 
-Two runs are only ever compared within one round: a machine's speed may drift by a third within minutes, and the
-ratio of neighbours survives that where the figures themselves do not.
+Two runs are compared only within one round. A machine's speed may drift by a third within minutes: the ratio of
+neighbours stays right, the figures themselves do not.
 """
 
 from collections.abc import Container, Iterable, Sequence
@@ -34,15 +34,14 @@ class Spread:
 @dataclass(frozen=True)
 class Verdict:
     bar: Bar
-    best: str  # which of the bar's servers the number is from
+    best: str  # the server of the bar that the number comes from
     number: Spread | None  # None: not measured
-    clean: bool = True  # no socket error, wrong status or failed server in what the number rests on
-
-    quiet: int | None = None  # rounds nobody else disturbed, which alone the number is of; 0: of all, and unsure
+    clean: bool = True  # false if a run behind the number had a socket error, a wrong status or a failed server
+    quiet: int | None = None  # undisturbed rounds, which alone give the number; 0: all rounds give it, so it is unsure
 
     @property
     def met(self) -> bool | None:
-        """None: not measured. What cannot be told is not met."""
+        """None if not measured. False also if the number is not reliable."""
         if self.number is None:
             return None
         if not self.clean or self.quiet == 0:
@@ -64,7 +63,7 @@ class Verdict:
 
 
 def pairs(runs: Sequence[Run], of: str, against: str) -> list[tuple[Run, Run]]:
-    """The runs of both servers, round by round; all `runs` are of one number of connections."""
+    """The runs of both servers, round by round. All `runs` have the same number of connections."""
     theirs = {run.round: run for run in runs if run.server == against}
     return [(run, theirs[run.round]) for run in runs if run.server == of and run.round in theirs]
 
@@ -87,9 +86,9 @@ def errors_of(runs: Iterable[Run]) -> dict[str, int]:
 
 
 def judge(bar: Bar, runs: Sequence[Run], failed: Container[str]) -> Verdict:
-    """From undisturbed rounds alone: a shared core makes some servers cheaper and not others, so ratios move too.
+    """Judge by undisturbed rounds: a shared core makes some servers cheaper and others not, so ratios change too.
 
-    `failed`: servers that did not last through all rounds; what they did before that proves nothing.
+    `failed`: servers that did not last through all rounds. Their earlier rounds prove nothing.
     """
     compare = {"microseconds": differences, "speed": partial(ratios, figure="per_second")}.get(bar.measure, ratios)
     calm = [run for run in runs if not run.disturbed]

@@ -1,7 +1,7 @@
-"""`python -m benchmarks hooks`: what blocking calls in a handler cost, next to `async def`, to gevent, to no hooks.
+"""`python -m benchmarks hooks`: the cost of blocking calls in a handler, next to `async def`, to gevent, to no hooks.
 
-First single calls: each figure is of a process of its own (``benchmarks.blocking``) that has the compared take turns.
-Then a thousand handlers at once that sleep, servers under wrk as those of `http` are.
+The first half measures single calls: each figure comes from a process of its own (``benchmarks.blocking``), in which
+compared calls take turns. The second half measures servers under wrk, like `http`, with a thousand handlers that sleep.
 """
 
 import argparse
@@ -25,7 +25,7 @@ RUN_SECONDS = 120
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     rounds.add_options(parser)
-    parser.add_argument("--part", choices=("calls", "servers"), help="one half alone; default both")
+    parser.add_argument("--part", choices=("calls", "servers"), help="only one half; default both")
     parser.set_defaults(connections="1000")
 
 
@@ -52,14 +52,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _runs(bars: Sequence[Bar]) -> list[str]:
-    """What has to be run for these bars: MEASURE LOOP; those compared with each other stand side by side."""
+    """The runs for these bars, as "MEASURE LOOP". Runs that are compared stand side by side."""
     names = [name for bar in bars for name in (*bar.of, bar.against) if name]
     return list(dict.fromkeys(name.partition(":")[0] for name in names))
 
 
 @dataclass
 class Measured:
-    """The figures, by the run and the round; ``calm`` are the rounds in which nobody else worked."""
+    """The figures, by run and round. ``calm`` holds the rounds in which no other process worked."""
 
     patience: float
     figures: dict[tuple[str, int], dict[str, float]] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Measured:
     failures: dict[str, str] = field(default_factory=dict)
 
     def add(self, words: str, number: int) -> None:
-        """One run; again, for a while, if others took part of the machine."""
+        """Make one run. Repeat it for a while if other processes took part of the machine."""
         begin = time.monotonic()
         until = begin + min(self.patience, LONGEST_WAIT)
         while words not in self.failures:
@@ -90,7 +90,7 @@ class Measured:
         self.patience -= time.monotonic() - begin
 
     def judge(self, bar: Bar) -> Verdict:
-        """By undisturbed rounds alone, as everywhere."""
+        """Judge a bar by undisturbed rounds only."""
         words, _, name = bar.of[0].partition(": ")
         against, _, other = bar.against.partition(": ")
         found, quiet = [], []
@@ -110,7 +110,7 @@ class Measured:
 
 
 def _one(words: str) -> tuple[dict[str, float], float]:
-    """Its figures, and how many cores others took meanwhile."""
+    """The figures of one run, and the number of cores that other processes took meanwhile."""
     before, begin = _others(), time.monotonic()
     command = [*choose_cores().server, sys.executable, "-m", "benchmarks.blocking", *words.split()]
     try:
@@ -120,13 +120,13 @@ def _one(words: str) -> tuple[dict[str, float], float]:
     except subprocess.TimeoutExpired:
         raise Failed(f"took longer than {RUN_SECONDS} s") from None
     if finished.returncode:
-        raise Failed((finished.stderr.strip().splitlines() or ["no word"])[-1])
+        raise Failed((finished.stderr.strip().splitlines() or ["it printed nothing"])[-1])
     figures: dict[str, float] = json.loads(finished.stdout)
     return figures, max((_others() - before) / (time.monotonic() - begin), 0.0)
 
 
 def _others() -> float:
-    """CPU seconds of whoever is not of ours; ours have ended."""
+    """CPU seconds of all processes but ours, which have ended."""
     ended = os.times()
     return machine_cpu_seconds() - ended.children_user - ended.children_system
 

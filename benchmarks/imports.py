@@ -1,4 +1,4 @@
-"""`python -m benchmarks imports`: how long `import coserver` takes beyond bare Python, and what it drags in."""
+"""`python -m benchmarks imports`: the time of `import coserver` beyond bare Python, and the modules that it loads."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ from benchmarks.rows import BARS, NOT_TO_LOAD
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=int, default=15, help="default %(default)s")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to this file")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     others, begin = _others(), time.monotonic()
     bare: list[float] = []
     full: list[float] = []
-    for _ in range(options.runs):  # in turn, for the same reason as the servers: the machine drifts
+    for _ in range(options.runs):  # in turn, since the machine drifts
         bare.append(_seconds("pass") * 1000)
         full.append(_seconds(statement) * 1000)
     beyond = Spread.of(b - a for a, b in zip(bare, full, strict=True))
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _others() -> float:
-    """CPU seconds of everybody but us and what we ran."""
+    """CPU seconds of all processes but this one and its children."""
     ours = os.times()
     return machine_cpu_seconds() - sum(ours[:4])
 

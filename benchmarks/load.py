@@ -1,7 +1,7 @@
-"""One run of wrk against one server: what it counted, and what the server's processes spent on it.
+"""One run of wrk against one server: the figures that wrk counted, and the CPU of the server's processes.
 
-wrk's command line is the same for every server. CPU is read before and after, so connecting and closing are in it:
-at 32 connections and some ten thousand requests they do not show.
+wrk's command line is the same for every server. CPU is read before and after the run, so it includes connecting and
+closing. With 32 connections and some ten thousand requests these do not matter.
 """
 
 import json
@@ -16,16 +16,16 @@ from typing import Any
 from benchmarks.process import Cores, Failed, Running, machine_cpu_seconds
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
-WARM_SECONDS = 0.5  # a thousand requests or more: caches filled, lazy imports done
+WARM_SECONDS = 0.5  # a thousand requests or more: they fill caches and do lazy imports
 QUIET_CORES = (
-    0.15  # above a machine's own housekeeping; with one core of two taken, figures were off by a third and more
+    0.15  # more than a machine's own housekeeping; with one core of two taken, figures were wrong by a third and more
 )
-OVERDUE_SECONDS = 30  # wrk ends on time whatever the server does, unless it is paused or the machine is stuck
-SETTLE_SECONDS = 0.05  # the server sees wrk's connections close; that work belongs to the run that opened them
+OVERDUE_SECONDS = 30  # wrk ends on time whatever the server does, unless wrk is paused or the machine is stuck
+SETTLE_SECONDS = 0.05  # the server closes wrk's connections; that work belongs to the run that opened them
 
 
 class Overdue(Failed):
-    """wrk did not end: the server's doing or not, one cannot tell from one run."""
+    """wrk did not end. One run cannot tell if the server is the cause."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Run:
     p99_us: int
     bytes_per_answer: float
     errors: dict[str, int]
-    others: float  # cores that neither server nor wrk kept busy, but somebody did
+    others: float  # cores that other processes than server and wrk kept busy
 
     @property
     def disturbed(self) -> bool:
@@ -66,7 +66,7 @@ def wrk_command(one: Running, connections: int, seconds: int, cores: Cores) -> l
 
 
 def warm(one: Running, connections: int, cores: Cores) -> None:
-    """wrk counts in whole seconds; Ctrl-C's signal ends it sooner, as it would by hand."""
+    """Load the server for WARM_SECONDS. wrk counts in whole seconds, so SIGINT ends it sooner, as Ctrl-C would."""
     process = subprocess.Popen(wrk_command(one, connections, 1, cores), stdout=subprocess.DEVNULL)
     try:
         process.wait(WARM_SECONDS)
@@ -94,7 +94,7 @@ def measure(one: Running, round_number: int, connections: int, seconds: int, cor
             timeout=seconds + OVERDUE_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise Overdue(f"wrk was {OVERDUE_SECONDS} s overdue; did something pause it?") from None
+        raise Overdue(f"wrk was {OVERDUE_SECONDS} s overdue; the machine may have paused it") from None
     time.sleep(SETTLE_SECONDS)
     spent = one.cpu_seconds() - before
     others = (_others(one) - others_before) / (time.monotonic() - begin)
@@ -112,19 +112,20 @@ def measure(one: Running, round_number: int, connections: int, seconds: int, cor
         p99_us=counted["p99_us"],
         bytes_per_answer=counted["bytes"] / counted["requests"],
         errors={kind: count for kind, count in counted["errors"].items() if count},
-        others=max(others, 0.0),  # the kernel samples the machine's time and counts a process's: it may fall below
+        # The kernel samples the machine's time but counts a process's: the difference may be negative.
+        others=max(others, 0.0),
     )
 
 
 def others_now() -> float:
-    """How many cores are busy while none of our servers runs; takes half a second, some 50 of the kernel's samples."""
+    """The number of busy cores while none of our servers runs. Takes half a second, some 50 of the kernel's samples."""
     before, begin = machine_cpu_seconds(), time.monotonic()
     time.sleep(0.5)
     return (machine_cpu_seconds() - before) / (time.monotonic() - begin)
 
 
 def _others(one: Running) -> float:
-    """CPU seconds of everybody but the server and wrk; wrk is among our ended children, and alone of them in a run."""
+    """CPU seconds of all other processes. wrk is one of our ended children, and the only one that ends in a run."""
     ended = os.times()
     return machine_cpu_seconds() - one.cpu_seconds() - ended.children_user - ended.children_system
 
@@ -134,4 +135,4 @@ def _counted(finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
         if line.startswith("RESULT "):
             counted: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
             return counted
-    raise Failed(f"wrk said nothing of use: {(finished.stderr or finished.stdout).strip()[-200:]}")
+    raise Failed(f"wrk printed no result: {(finished.stderr or finished.stdout).strip()[-200:]}")

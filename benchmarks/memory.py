@@ -1,9 +1,9 @@
-"""`python -m benchmarks memory`: what one idle keep-alive connection holds in the server's memory.
+"""`python -m benchmarks memory`: the memory of the server for one idle keep-alive connection.
 
-First a few hundred connections come and go, one after another, so that what a server allocates once is there and
-little freed memory lies around to hide the real need. Then thousands are opened, each does one request and stays.
-Anonymous memory decides, that is what the process allocated: USS, PSS and RSS also hold pages of libraries, and move
-when another process with the same libraries starts or ends. The kernel's socket buffers are in none of the figures.
+First a few hundred connections come and go, one after another. So everything that a server allocates once is there, and
+little freed memory is left to hide the real need. Then thousands of connections open, make one request each and stay.
+The anonymous memory decides, which the process allocated. USS, PSS and RSS also include pages of libraries, and change
+when another process with the same libraries starts or ends. No figure includes the kernel's socket buffers.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from benchmarks.rounds import chosen
 from benchmarks.rows import BARS, MEMORY, SERVERS
 
 WARM_CONNECTIONS = 300
-IDLE_SECONDS = 2  # timers of the last request done, whatever was put off happened
-FIGURES = ("anonymous", "uss", "rss")  # as columns; the JSON has them all
+IDLE_SECONDS = 2  # until the timers and the deferred work of the last requests are done
+FIGURES = ("anonymous", "uss", "rss")  # the columns; the JSON has all figures
 SPARE_FILES = 200  # beside the connections: libraries, pipes, the listener
 
 
@@ -34,7 +34,7 @@ class Held:
     server: str
     round: int
     connections: int
-    closed: int  # connections the server closed although they were to be held
+    closed: int  # connections that the server closed too early
     before: dict[str, int]
     after: dict[str, int]
 
@@ -45,14 +45,14 @@ class Held:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", metavar="NAME,NAME", help=f"any server of http; default {', '.join(MEMORY)}")
     parser.add_argument("--rounds", type=int, default=3, help="default %(default)s")
-    parser.add_argument("--connections", type=int, default=4000, help="held at once; default %(default)s")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
+    parser.add_argument("--connections", type=int, default=4000, help="connections at once; default %(default)s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to this file")
 
 
 def run(options: argparse.Namespace) -> int:
     limit = raise_open_files()
     if limit < options.connections + SPARE_FILES:
-        raise SystemExit(f"{limit} open files are allowed here, {options.connections + SPARE_FILES} are needed")
+        raise SystemExit(f"{limit} open files are allowed, {options.connections + SPARE_FILES} are needed: ulimit -Hn")
     names = chosen(options.only, MEMORY)
     print(f"{report.machine_line()}\n{options.connections} idle keep-alive connections, {options.rounds} rounds\n")
     held: list[Held] = []
@@ -108,7 +108,7 @@ def _opened(one: Running) -> http.client.HTTPConnection:
 
 
 def _closed(connections: Sequence[http.client.HTTPConnection]) -> int:
-    """How many are no longer held: a server that lets go early would look frugal."""
+    """The number of closed connections: a server that closes early would seem to need little memory."""
     poll = select.poll()
     gone = 0
     for connection in connections:

@@ -1,8 +1,8 @@
-"""`python -m benchmarks observe`: what it costs to be watched, and what it costs that one could be.
+"""`python -m benchmarks observe`: the cost of an observer, and the cost of the mere possibility.
 
-Servers with and without a recorder run side by side under wrk, as in `http`. What the guards cost where nobody watches
-cannot be had by leaving them out; so they are counted on the way of one request, and one is timed. What it costs to
-look at thousands of connections is `crowd`'s.
+Servers with and without a recorder run side by side under wrk, as in `http`. The guards cost time even if nobody
+watches, and cannot be left out. So the guards of one request are counted, and one guard is timed. `crowd` measures the
+cost of watching thousands of connections.
 """
 
 import argparse
@@ -21,7 +21,7 @@ _GUARDS = ("gates", "heard", "taps", "watched")
 
 
 class _Counting(Emitter):
-    """Counts how often it is asked whether anybody is there."""
+    """Counts the guards: how often the server asks if anybody observes."""
 
     __slots__ = ("asked",)
 
@@ -45,14 +45,14 @@ def run(options: argparse.Namespace) -> int:
     cost = Spread(guards * each.median, guards * each.low, guards * each.high)
     met = cost.median <= GUARDS_AT_MOST
     verdict = f"at most {GUARDS_AT_MOST}: {'pass' if met else 'MISSED'}"
-    what = f"{guards} of them on the way of a plain request, {each.text('.3f')} µs each"
+    what = f"{guards} guards in a plain request, {each.text('.3f')} µs each"
     print(f"## Guards\n\n{what}: {cost.text('.2f')} µs a request, {verdict}\n", flush=True)
     seen = options.only is not None or crowd.run()
     return rounds.run(options) or (0 if met and seen else 1)
 
 
 async def _count_guards() -> int:
-    """Those that one plain request passes on a connection that has served before."""
+    """The number of guards that a plain request passes, on a connection that has served before."""
     app = App()
     app.emitter = emitter = _Counting()
 
@@ -72,7 +72,7 @@ async def _count_guards() -> int:
 
 
 def _time_guard() -> Spread:
-    """One test of one attribute, as it stands in the story, less an empty loop; in µs."""
+    """The time of one guard, the test of an attribute, less an empty loop; in µs."""
     emitter, number = Emitter(), 1_000_000
     found = []
     for _ in range(9):

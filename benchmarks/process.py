@@ -1,7 +1,7 @@
-"""A server as a process of its own: started on a free port, read through /proc, ended with everything it started.
+"""A server in a process of its own: started on a free port, measured through /proc, ended with all its children.
 
-Every server leads its own process group, so ending one never reaches a process this benchmark did not start, and
-Ctrl-C in the terminal reaches the benchmark alone, which then ends its server.
+Every server leads its own process group. So ending a server never ends a process that the benchmark did not start.
+Ctrl-C in the terminal reaches only the benchmark, which then ends its server.
 """
 
 import http.client
@@ -22,22 +22,22 @@ from pathlib import Path
 from benchmarks import certificate
 from benchmarks.rows import LOADS, Load, Server
 
-ROOT = Path(__file__).parent.parent  # the commands name modules and files from here
-START_SECONDS = 15  # importing everything from a cold disk takes some
+ROOT = Path(__file__).parent.parent  # modules and files in the commands are relative to this folder
+START_SECONDS = 15  # imports from a cold disk take some seconds
 STOP_SECONDS = 5
-TREE = "BENCHMARK_TREE"  # tells a server of ours which checkout its coserver must be from
-#: Of servers and what loads them; see README, "What is measured".
+TREE = "BENCHMARK_TREE"  # tells a coserver server from which checkout its coserver must be
+#: The cores of servers and of their load; see README, "What is measured".
 PLACINGS = ("free", "apart", "together")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Failed(Exception):
-    """A server that did not start, or did not answer as its row says."""
+    """A server did not start, or did not give the answer of its row."""
 
 
 @dataclass(frozen=True)
 class Cores:
-    """Where all servers run and where the load runs, as the head of a command; empty: where the kernel likes."""
+    """The cores of all servers, and of the load, as the head of a command; empty: the kernel chooses."""
 
     server: tuple[str, ...] = ()
     load: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Running:
         return sum(ticks(pid) for pid in descendants(self.pid)) / TICKS
 
     def memory_kb(self) -> dict[str, int]:
-        """What server and descendants allocated (`anonymous`), and `uss`, `pss`, `rss`; in kB as /proc counts."""
+        """Memory that server and descendants allocated (`anonymous`), and `uss`, `pss`, `rss`; in kB as in /proc."""
         total = {"anonymous": 0, "uss": 0, "pss": 0, "rss": 0}
         for pid in descendants(self.pid):
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
@@ -76,17 +76,17 @@ class Running:
 
 
 def choose_cores(placing: str = "apart") -> Cores:
-    """A row of PLACINGS; where there is one core there is nothing to choose."""
+    """The cores for a row of PLACINGS; on a machine with one core the kernel chooses."""
     allowed = sorted(os.sched_getaffinity(0))
     if placing == "free" or len(allowed) < 2:
         return Cores()
-    # The load gets the first core: that one more often takes the machine's interrupts.
+    # The load gets the first core, which more often takes the machine's interrupts.
     load = allowed[1] if placing == "together" else allowed[0]
     return Cores(server=("taskset", "-c", str(allowed[1])), load=("taskset", "-c", str(load)))
 
 
 def raise_open_files() -> int:
-    """Lift the soft limit to the hard one; processes started from here inherit it."""
+    """Lift the soft limit of open files to the hard limit, and return it; child processes inherit it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
@@ -127,12 +127,12 @@ def _arguments(server: Server, port: int) -> list[str]:
     command = server.command.format(**names).split()
     if not server.tree:
         return ["-m", *command]
-    # By its path, and that not in sys.path: nothing but PYTHONPATH says where coserver comes from.
+    # Started by its path, with -P, so that only PYTHONPATH says where coserver comes from.
     return ["-P", str(ROOT.joinpath(*command[0].split(".")).with_suffix(".py")), *command[1:]]
 
 
 def machine_cpu_seconds() -> float:
-    """All the machine's cores have worked so far, for whomever, what a hypervisor took away included."""
+    """CPU seconds of all cores so far, of every process, including the time that a hypervisor took away."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = _cpu_line()
     return (user + nice + system + irq + softirq + steal) / TICKS
 
@@ -149,14 +149,14 @@ def free_port() -> int:
 
 
 def stop(process: subprocess.Popen[bytes]) -> bool:
-    """End the process group; False where the leader had to be killed."""
+    """End the process group; false if the leader had to be killed."""
     try:
         _signal_group(process.pid, signal.SIGTERM)
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         return False
     finally:
-        _signal_group(process.pid, signal.SIGKILL)  # also a worker that outlived its leader
+        _signal_group(process.pid, signal.SIGKILL)  # ends also a worker that outlived its leader
         process.wait()
     return True
 
@@ -192,7 +192,7 @@ def connect(one: Running) -> http.client.HTTPConnection:
 
 
 def ask(one: Running, connection: http.client.HTTPConnection | None = None) -> None:
-    """One request and its answer, checked: wrk itself looks at nothing but the status."""
+    """Send one request and check its answer, since wrk checks only the status. Raises Failed for a wrong answer."""
     load = one.load
     mine = connection or connect(one)
     headers = {"Content-Type": load.content_type} if load.body else {}
@@ -211,13 +211,13 @@ def ask(one: Running, connection: http.client.HTTPConnection | None = None) -> N
 
 
 def descendants(pid: int) -> list[int]:
-    """The process and all below it that still run."""
+    """The process and all its descendants that still run."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
             children.setdefault(int(_stat(int(path.name))[1]), []).append(int(path.name))
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended while we looked
+            continue  # the process has just ended
     tree = [pid]
     for one in tree:
         tree.extend(children.get(one, ()))
@@ -225,7 +225,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """/proc/PID/stat from its third field on: the second, the name, may hold blanks and brackets."""
+    """The fields of /proc/PID/stat from the third on. The second field, the name, may contain blanks and brackets."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 

@@ -1,4 +1,4 @@
-"""What the reader gets: Markdown tables on stdout, to be pasted as they are, and everything measured as JSON."""
+"""The output: Markdown tables on stdout, ready to paste, and all measurements as JSON."""
 
 import json
 import os

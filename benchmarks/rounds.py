@@ -1,7 +1,7 @@
-"""`python -m benchmarks http`, and every later suite of servers under wrk: rounds of A B C A B C ...
+"""`python -m benchmarks http` and every other suite of servers under wrk: rounds of A B C A B C ...
 
-Each run starts its server afresh, so that what differs from process to process (hash seed, memory layout) shows in
-the spread instead of favouring one server through all rounds.
+Each run starts its server anew. So differences between processes (hash seed, memory layout) show in the spread, and
+favour no server through all rounds.
 """
 
 import argparse
@@ -22,18 +22,18 @@ from benchmarks.process import PLACINGS, Cores, Failed, choose_cores, raise_open
 from benchmarks.rows import BARS, LOADS, SERVERS, Server, beside
 
 Failures = dict[str, str]
-LONGEST_WAIT = 30  # seconds for one run; after more, its neighbours in the round would be too long ago
+LONGEST_WAIT = 30  # seconds to wait for one run; after more, its neighbours in the round would be too old
 
 
 def add_options(parser: argparse.ArgumentParser, cores: str = "free") -> None:
-    parser.add_argument("--load", metavar="NAME,NAME", help=f"of {', '.join(LOADS)}; default all of them")
+    parser.add_argument("--load", metavar="NAME,NAME", help=f"some of {', '.join(LOADS)}; default all")
     parser.add_argument(
         "--baseline",
         type=Path,
         metavar="DIR",
-        help="another checkout: compare coserver's rows with its coserver, and leave the peers out",
+        help="another checkout: compare coserver's rows with the coserver there, and leave the peers out",
     )
-    parser.add_argument("--only", metavar="NAME,NAME", help="these servers only; * matches as in a shell")
+    parser.add_argument("--only", metavar="NAME,NAME", help="only these servers; * matches as in a shell")
     parser.add_argument("--against", metavar="NAME", help="compare every row with this server (default: by row)")
     parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
     parser.add_argument("--seconds", type=int, default=3, help="per run, whole seconds; default %(default)s")
@@ -42,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser, cores: str = "free") -> None:
         "--cores",
         choices=PLACINGS,
         default=cores,
-        help="servers and wrk where the kernel likes; on a core each; together on one; default %(default)s "
+        help="free: the kernel places servers and wrk; apart: on two cores; together: on one; default %(default)s "
         "(1 connection: never free)",
     )
     parser.add_argument(
@@ -50,13 +50,13 @@ def add_options(parser: argparse.ArgumentParser, cores: str = "free") -> None:
         type=float,
         default=300,
         metavar="SECONDS",
-        help="in all, to repeat runs during which other processes worked; default %(default)s",
+        help="in all, for repeating runs during which other processes worked; default %(default)s",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to this file")
 
 
 def chosen(only: str | None, among: Sequence[str]) -> list[str]:
-    """Names in the order of the table, whatever the order asked for."""
+    """The names that match ``only``, in the order of the table. Raises SystemExit for a pattern without a match."""
     if only is None:
         return list(among)
     patterns = only.split(",")
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
             runs += here
             print(f"## {load.capitalize()}; connections: {count}; {cores_for(count, options.cores)}\n")
             print(_servers_table(mine, here, options.against, failures), end="\n\n", flush=True)
-            # The bars are of rows with this load; against another version of coserver none is set.
+            # Only bars whose rows have this load. There is no bar against another version of coserver.
             bars = [
                 bar
                 for bar in BARS
@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measured(options: argparse.Namespace) -> dict[str, Server]:
-    """The servers that the options ask for, by name, in the order of the table."""
+    """The servers that the options choose, by name, in the order of the table. Raises SystemExit if there is none."""
     suite: str = options.suite
     names = chosen(options.only, [name for name, server in SERVERS.items() if server.suite == suite])
     loads = options.load.split(",") if options.load else list(LOADS)
@@ -113,26 +113,26 @@ def measured(options: argparse.Namespace) -> dict[str, Server]:
     servers = {name: SERVERS[name] for name in names}
     if options.baseline:
         if not (options.baseline / "coserver" / "__init__.py").is_file():
-            raise SystemExit(f"--baseline {options.baseline}: no checkout of coserver is there")
+            raise SystemExit(f"--baseline {options.baseline}: there is no checkout of coserver")
         servers = beside(names, options.baseline.resolve())
     if not servers:
-        raise SystemExit("no server is left to measure: --only, --load and --baseline exclude each other's")
+        raise SystemExit("no server is left to measure: no row fits --only, --load and --baseline together")
     if options.against and options.against not in servers:
         raise SystemExit(f"--against {options.against}: not among the servers measured: {', '.join(servers)}")
     return servers
 
 
 def cores_for(connections: int, placing: str) -> Cores:
-    """One connection is pinned whatever was asked for.
+    """The cores for a run. With one connection the processes are always pinned.
 
-    Server and wrk then work in turn, and a kernel that puts both on one core in some runs and not in others makes
-    the figures of the same server jump threefold.
+    Server and wrk then work in turn. If the kernel puts both on one core in some runs only, the figures of the same
+    server change threefold.
     """
     return choose_cores("apart" if connections == 1 and placing == "free" else placing)
 
 
 class Quiet:
-    """Repeats a run that others disturbed, once they are done; whatever its figures were, so it favours nobody."""
+    """Repeats each run that other processes disturbed, when they are done. Its figures do not matter for that."""
 
     def __init__(self, patience: float) -> None:
         self.left = patience
@@ -140,7 +140,7 @@ class Quiet:
     def run(self, once: Callable[[], Run]) -> Run:
         try:
             one = once()
-        except Overdue as overdue:  # once may be a pause of the whole machine; twice in a row fails the server
+        except Overdue as overdue:  # the whole machine may have paused; a second time fails the server
             print(f"again: {overdue}", file=sys.stderr)
             one = once()
         begin = time.monotonic()
@@ -160,7 +160,7 @@ def _rounds(
     runs = []
     cores = cores_for(connections, options.cores)
     for number in range(1, options.rounds + 1):
-        # Of two versions that differ by a few percent neither may always be the first.
+        # Two versions differ by a few percent, so neither may always be the first.
         for name in reversed(servers) if options.baseline and number % 2 == 0 else servers:
             if name in failures:
                 continue
@@ -206,7 +206,7 @@ def _row(server: Server, runs: Sequence[Run], against: str, failures: Failures) 
     speed = ratios(runs, name, against, "per_second")
     if name == against or not (ratio and difference and speed):
         return (name, *figures, "", "", "", "", ", ".join(errors) or "none")
-    # Between two versions a few percent are the question.
+    # Two versions differ by a few percent only, so their ratio needs one more digit.
     compared = (against, ratio.text(".3f" if server.tree else ".2f"), difference.text("+.1f"), speed.text(".2f"))
     return (name, *figures, *compared, ", ".join(errors) or "none")
 

@@ -1,8 +1,8 @@
-"""The tables: who is measured, under which load, and which bars coserver has set itself. A new one is one row.
+"""The tables of servers, of loads, and of the bars that coserver has to reach. A new entry is one row.
 
-A server's command follows `python -m`; "{port}" is filled in. `against` names the row it is compared with.
-The peers stay as their own command line starts them, but for the access log (off), the log level (warning) and
-the number of workers (one).
+A server's command follows `python -m`; "{port}" is filled in. `against` names the row that it is compared with.
+Peers run as their own command line starts them, except for the access log (off), the log level (warning) and the
+number of workers (one).
 """
 
 import json
@@ -15,7 +15,7 @@ Measure = Literal["ratio", "speed", "nanoseconds", "microseconds", "kilobytes", 
 
 @dataclass(frozen=True)
 class Load:
-    """One request, repeated, and the answer that counts as right."""
+    """One request, which is repeated, and its right answer."""
 
     path: str = "/"
     method: str = "GET"
@@ -27,7 +27,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Server:
-    """``tree`` is the checkout that `import coserver` is to find, for servers in ``benchmarks.servers``; "": ours."""
+    """A server under load. ``tree`` is its coserver's checkout, for ``benchmarks.servers``; "" is this checkout."""
 
     name: str
     command: str
@@ -50,12 +50,12 @@ class Bar:
     at_most: float
     measure: Measure = "ratio"
     suite: str = "http"
-    connections: int = 0  # with so many alone; 0: whatever was measured
+    connections: int = 0  # judge only with so many; 0: with any number
 
 
 @dataclass(frozen=True)
 class Asker:
-    """A client of suite "upstream". ``who`` is a name in ``benchmarks.asking``; ``slow``: it gets fewer requests."""
+    """A client of the suite "upstream". ``who`` is a name in ``benchmarks.asking``; ``slow``: fewer requests."""
 
     name: str
     who: str
@@ -65,7 +65,7 @@ class Asker:
     slow: bool = False
 
 
-# 1 KB as a client of an API sends it: compact, as every encoder here writes it again.
+# 1 KB as a client of an API sends it: compact, in the form that every encoder here writes.
 _ORDER = json.dumps(
     {
         "order": 4711,
@@ -87,7 +87,7 @@ LOADS: dict[str, Load] = {
     "json": Load("/json", "POST", _ORDER, "application/json", _ORDER.encode()),  # parsed, and written again
     "fanout": Load("/page", answer=b"ok" * 10),
     "sleep": Load("/sleep"),  # a handler that sleeps for 0.1 s
-    "tls": Load(tls=True),  # keep-alive, so that a request costs its records and not a handshake
+    "tls": Load(tls=True),  # keep-alive, so that a request costs records and no handshake
     "file": Load("/file", answer=PAGE.read_bytes()),  # 10 KB from the disk, with a type and validators
 }
 
@@ -105,7 +105,7 @@ _GRANIAN_APP = f"granian {_STARLETTE} --interface asgi --workers 1 --loop uvloop
 
 
 def _applied(load: str) -> tuple[Server, ...]:
-    """The rows of a load that takes more than a bare server: the peers with the framework that people run on them."""
+    """The rows of a load that a bare server cannot answer: the peers run their usual framework."""
     rows = (
         Server("coserver-h11-asyncio", f"{_COSERVER} asyncio h11 {load} {{port}}", "uvicorn-h11"),
         Server("uvicorn-h11", f"{_UVICORN_APP} --http h11 --loop asyncio", "uvicorn-httptools"),
@@ -151,7 +151,7 @@ def _secured() -> tuple[Server, ...]:
 
 
 def _observed(backend: str) -> tuple[Server, ...]:
-    """The plain request with nobody watching, with ``top`` attached, under the recorder, and counted."""
+    """The plain request: unobserved, with ``top`` attached, with the recorder on, with metrics counted."""
     found = []
     kinds = (("async", "nobody"), ("watched", "top"), ("recorded", "recorder"), ("measured", "metrics"))
     for kind, name in kinds:
@@ -160,8 +160,8 @@ def _observed(backend: str) -> tuple[Server, ...]:
     return tuple(found)
 
 
-# Neighbours here are neighbours in a round: those compared with each other stand together, so that the machine
-# has the least time to drift between the two.
+# Neighbours here are neighbours in a round. Servers that are compared stand together, so that the machine has the
+# least time to drift between the two.
 SERVERS: dict[str, Server] = {
     row.name: row
     for row in (
@@ -215,7 +215,7 @@ _LOOPS = ("asyncio", "uvloop", "trio")
 
 
 def _sleeping(loop: str) -> tuple[Server, ...]:
-    """A handler that sleeps: plain, in a worker of its own, and ``async def``."""
+    """Handlers that sleep: an ``async def``, and a ``def`` in a worker."""
     kinds = (f"sleeping-async-{loop}", "sleep-async", "sleeping-gevent"), (f"sleeping-def-{loop}", "sleep-def", "")
     return tuple(
         Server(name, f"{_COSERVER} {loop} httptools {kind} {{port}}", against or f"sleeping-async-{loop}")
@@ -223,7 +223,7 @@ def _sleeping(loop: str) -> tuple[Server, ...]:
     )
 
 
-# gevent stands in the middle: each def is beside its async def, and none is far from gevent.
+# Each def is beside its async def. gevent stands in the middle, so that none is far from it.
 SERVERS |= {
     row.name: replace(row, suite="hooks", load="sleep")
     for row in (
@@ -234,7 +234,7 @@ SERVERS |= {
     )
 }
 
-#: The clients, those compared with each other side by side.
+#: The clients. Those that are compared stand side by side.
 ASKERS: tuple[Asker, ...] = (
     Asker("coserver-httptools-asyncio", "coserver", "asyncio", "httptools", "aiohttp-asyncio"),
     Asker("aiohttp-asyncio", "aiohttp", "asyncio", "-", ""),
@@ -250,7 +250,7 @@ ASKERS: tuple[Asker, ...] = (
 
 
 def beside(names: list[str], baseline: Path) -> dict[str, Server]:
-    """coserver's rows among ``names``, each beside the same row on the coserver of another checkout.
+    """coserver's rows among ``names``, each beside the same row with the coserver of another checkout.
 
     Both are started in the same way, and differ in nothing but the tree.
     """
@@ -331,7 +331,7 @@ BARS: tuple[Bar, ...] = (
     Bar("import coserver", ("import coserver",), "", 120.0, "milliseconds", "imports"),
 )
 
-#: Of single calls, whose figures `hooks` takes from ``benchmarks.blocking``: the run and the figure's name there.
+#: The bars of single calls. `hooks` gets their figures from ``benchmarks.blocking``, by the run and the figure's name.
 CALL_BARS: tuple[Bar, ...] = (
     *(Bar("a pooled worker's call", (f"calls {loop}: call",), "", 2.0, "microseconds") for loop in _LOOPS),
     *(Bar("a round trip", (f"trips {loop}: hooked",), f"trips {loop}: async", 1.30) for loop in _LOOPS),
@@ -354,7 +354,7 @@ CALL_BARS: tuple[Bar, ...] = (
     ),
 )
 
-# What `memory` opens connections to when --only names nothing; trio carries no bar and is there to be seen.
+# The servers of `memory` without --only. trio has no bar; it is shown for comparison.
 MEMORY: tuple[str, ...] = (
     "coserver-httptools-asyncio",
     "coserver-h11-asyncio",
@@ -362,5 +362,5 @@ MEMORY: tuple[str, ...] = (
     "coserver-h11-trio",
 )
 
-# Modules that `import coserver` must leave alone: each costs more than coserver itself.
+# Modules that `import coserver` must not load: each costs more than coserver itself.
 NOT_TO_LOAD: tuple[str, ...] = ("rich", "typer", "trio", "IPython")

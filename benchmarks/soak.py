@@ -1,8 +1,8 @@
-"""Good and hostile clients for a long while, against one server process: what it holds must stay flat.
+"""Run good and hostile clients against one server process for a long time: its resources must not grow.
 
-``python -m benchmarks.soak [--seconds 600] [--backend trio]``, loopback only. Every few seconds all clients pause, and
-when the hostile ones' deadlines are over the server is asked what it holds: memory, descriptors, tasks, threads. It
-ends with 200 starts and stops under load. Exit code 1 if anything has grown.
+``python -m benchmarks.soak [--seconds 600] [--backend trio]``, loopback only. Every few seconds all clients pause. When
+the deadlines of the hostile clients are over, the server reports its memory, descriptors, tasks and threads. The soak
+ends with 200 starts and stops under load. The exit code is 1 if anything has grown.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from anyio.abc import SocketAttribute, SocketStream
 from coserver.app.config.validate import backend_arguments
 
 HERE = Path(__file__).parent
-#: Clients at once, and connections that each round makes at most: bounded in number as in time.
+#: Clients at once, and the most connections of a round: a round is bounded in number and in time.
 CLIENTS, ROUND_MAX = 60, 4000
-#: Seconds of load, then of rest: longer than every timeout in soak_app.
+#: Seconds of load, then seconds of rest. The rest is longer than every timeout in soak_app.
 LOAD, REST = 8.0, 4.5
 #: The first rounds fill caches and pools.
 WARM_UP = 3
-#: Rounds after the warm-up, at least: three to compare with three.
+#: The fewest rounds after the warm-up: the first three are compared with the last three.
 ROUNDS = 6
-#: Memory differs from round to round by what the allocator keeps; a leak lifts the least of it. A tenth, two arenas.
+#: Bytes beyond a tenth: two arenas. The allocator keeps some memory, so rounds differ; a leak lifts the minimum.
 RSS_SLACK = 2 << 20
 CYCLES = 200
 
@@ -145,7 +145,7 @@ TCP: tuple[Talk, ...] = (chats, chat_breaks_off)
 
 
 async def pour(http: int, tcp: int, seconds: float) -> Counter[str]:
-    """One round of load; how many of each kind came to their end."""
+    """Run one round of load. Returns how many clients of each kind have ended."""
     until, made, done = time.monotonic() + seconds, itertools.count(), Counter[str]()
 
     async def client(number: int) -> None:
@@ -157,7 +157,7 @@ async def pour(http: int, tcp: int, seconds: float) -> Counter[str]:
                         await talk(stream)
                 done[talk.__name__] += 1
             except (OSError, anyio.EndOfStream, anyio.BrokenResourceError, ExceptionGroup):
-                done[talk.__name__] += 1  # as it was to be expected of such a client
+                done[talk.__name__] += 1  # such clients end like this
 
     async with anyio.create_task_group() as tasks:
         for number in range(CLIENTS):
@@ -178,7 +178,7 @@ async def holds(port: int) -> dict[str, int]:
 
 
 def grown(rows: list[dict[str, int]]) -> list[str]:
-    """What the last third holds more of than the first, warm-up left out."""
+    """The resources that grew from the first third of the rounds to the last, without the warm-up."""
     rows = rows[WARM_UP:]
     third = max(len(rows) // 3, 3)
     problems = []
@@ -202,7 +202,7 @@ async def soak(http: int, tcp: int, seconds: float) -> list[str]:
 
 
 async def cycles(count: int) -> list[str]:
-    """Start and stop under load, in this process; what is left is found by the leak check."""
+    """Start and stop a server under load, in this process. The leak check raises for anything left behind."""
     from coserver.testing import checks
 
     from .servers.soak_app import app

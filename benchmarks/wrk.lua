@@ -1,5 +1,5 @@
--- The same script for every server: it may set the one request wrk repeats, and prints what wrk counted as JSON.
--- No request() or response() here: those would run in Lua per request and slow the load down.
+-- The same script for every server: it may set the request that wrk repeats, and prints wrk's counts as JSON.
+-- It has no request() or response(): they would run in Lua for each request and slow the load down.
 
 function init(args)
   if args[1] then

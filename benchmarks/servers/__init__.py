@@ -1,1 +1,1 @@
-"""The programs under load: each answers "ok" as text/plain to GET /, or what its load asks for."""
+"""The programs under load. Each answers GET / with "ok" as text/plain, or gives the answer of its load."""

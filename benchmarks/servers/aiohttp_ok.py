@@ -26,5 +26,5 @@ if __name__ == "__main__":
     app.router.add_get("/", index)
     app.router.add_post("/json", echo)
     app.router.add_get("/file", page)
-    # A backlog of 1024, for all 256 connections of the widest load arrive at once.
+    # A backlog of 1024, since all 256 connections of the largest load arrive at once.
     web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None, backlog=1024)

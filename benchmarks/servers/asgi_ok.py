@@ -1,4 +1,4 @@
-"""The raw ASGI application that uvicorn, hypercorn and granian serve: no framework between server and answer."""
+"""The plain ASGI application for uvicorn, hypercorn and granian, without a framework."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,7 +10,7 @@ Send = Callable[[Any], Awaitable[None]]
 
 async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     if scope["type"] != "http":
-        # Servers take this for "no lifespan here" and go on without.
+        # Servers take this for "no lifespan" and go on.
         raise RuntimeError(f"only http, not {scope['type']}")
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     await send({"type": "http.response.body", "body": b"ok"})

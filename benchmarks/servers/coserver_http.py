@@ -1,8 +1,8 @@
-"""coserver's side: `python -m benchmarks.servers.coserver_http BACKEND CODEC KIND PORT [CERTIFICATE KEY]`.
+"""The server of coserver: `python -m benchmarks.servers.coserver_http BACKEND CODEC KIND PORT [CERTIFICATE KEY]`.
 
 KIND is `async` for an `async def` handler that answers "ok", `def` for a plain one, `json` for an echo of JSON, `file`
 for a file of 10 KB, `sleep-async` and `sleep-def` for a handler that sleeps for 0.1 s; `recorded`, `measured` and
-`watched` are `async` with the recorder on, metrics counted, or somebody who looks twice a second as `top` does.
+`watched` are `async` with the recorder on, with metrics counted, or with a snapshot twice a second as `top` takes it.
 """
 
 import os
@@ -67,7 +67,7 @@ def build(kind: str) -> App:
 
 
 def look(path: str) -> None:
-    """Twice a second, in a thread of this process: what a client's side costs is counted with it."""
+    """Take a snapshot twice a second, in a thread of this process, so that the client's cost is counted too."""
     from coserver.control.client import Client, Unreachable
 
     while True:
@@ -75,15 +75,15 @@ def look(path: str) -> None:
         try:
             Client(path).snapshot()
         except Unreachable:
-            continue  # not yet, or no more
+            continue  # the server has not started yet, or has stopped
 
 
 def check_tree() -> None:
-    """A comparison of two checkouts that ran the same one twice would say that nothing has changed."""
+    """Raise SystemExit for the wrong checkout: a checkout compared with itself would show no change."""
     wanted = os.environ.get("BENCHMARK_TREE")
     found = Path(coserver.__file__).parent.parent
     if wanted and found != Path(wanted).resolve():
-        raise SystemExit(f"coserver was to come from {wanted}, and comes from {found}")
+        raise SystemExit(f"coserver must come from {wanted}, but comes from {found}")
 
 
 if __name__ == "__main__":
@@ -92,7 +92,7 @@ if __name__ == "__main__":
     options: dict[str, object] = {"tls": coserver.Tls(certfile=files[0], keyfile=files[1])} if files else {}
     app = build(kind)
     app.measured = kind == "measured"
-    if kind == "recorded":  # a checkout to compare with may not know the word
+    if kind == "recorded":  # an older checkout may not know this option
         options["record"] = True
     if kind == "watched":
         options["control"] = str(Path(tempfile.mkdtemp()) / "control.sock")

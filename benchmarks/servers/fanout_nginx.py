@@ -1,4 +1,4 @@
-"""nginx with lua: `python -m benchmarks.servers.fanout_nginx PORT` writes its configuration and becomes it."""
+"""nginx with lua: `python -m benchmarks.servers.fanout_nginx PORT` writes a configuration, then executes nginx."""
 
 import os
 import sys
@@ -39,7 +39,7 @@ http {{
 if __name__ == "__main__":
     where = next((one for one in FOLDERS if Path(one, MODULES[1]).is_file()), None)
     if where is None:
-        raise SystemExit("nginx's lua module is not there; Debian and Ubuntu have libnginx-mod-http-lua")
+        raise SystemExit("nginx's lua module is missing; on Debian and Ubuntu install libnginx-mod-http-lua")
     modules = "\n".join(f"load_module {where}/{module};" for module in MODULES)
     folder = tempfile.mkdtemp(prefix="fanout-nginx-")
     back = os.environ.get("BENCHMARK_BACKEND", "1")

@@ -1,4 +1,4 @@
-"""gevent's pywsgi: `python -m benchmarks.servers.gevent_ok PORT [sleep]`; `sleep`: its handler does, for 0.1 s."""
+"""gevent's pywsgi: `python -m benchmarks.servers.gevent_ok PORT [sleep]`. With `sleep` the handler sleeps for 0.1 s."""
 
 import socket
 import sys
@@ -24,11 +24,11 @@ def sleeping(environ: dict[str, Any], start_response: Callable[..., Any]) -> Ite
 
 if __name__ == "__main__":
     monkey.patch_time()
-    # A backlog of 1024, for all connections of a load arrive at once.
+    # A backlog of 1024, since all connections of a load arrive at once.
     handler = sleeping if "sleep" in sys.argv else app
     server = WSGIServer(("127.0.0.1", int(sys.argv[1])), handler, log=None, backlog=1024)
     server.init_socket()
-    # Head and body leave in two writes; without this, inherited by every connection, each answer waits 40 ms for the
-    # load's delayed ACK. The others set it themselves.
+    # Head and body are two writes. Without this option, which every connection inherits, each answer waits 40 ms for
+    # the load's delayed ACK. The other servers set it themselves.
     server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server.serve_forever()

@@ -1,4 +1,4 @@
-"""What the soak is poured over: a handler of each kind, and what the process holds."""
+"""The app of the soak: a handler of each kind, and a report of the process's resources."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import anyio
 
 from coserver import App, Limits, Request, await_
 
-# Short, so that each kind of hostile client comes to its end many times in a minute.
+# Short, so that each kind of hostile client ends many times in a minute.
 LIMITS = Limits(head_timeout=1, body_timeout=1, write_timeout=1, idle_timeout=3, linger_timeout=0.5, handler_timeout=5)
 app = App("soak", limits=LIMITS)
 
@@ -72,7 +72,7 @@ async def lines(connection: Any) -> None:
 @app.get("/holds")
 async def holds() -> dict[str, int]:
     gc.collect()
-    if hasattr(_libc := ctypes.CDLL(None), "malloc_trim"):  # what the allocator keeps for later is nobody's
+    if hasattr(_libc := ctypes.CDLL(None), "malloc_trim"):  # give back memory that only the allocator keeps
         _libc.malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])  # noqa: ASYNC240
     return {

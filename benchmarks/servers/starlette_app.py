@@ -1,6 +1,6 @@
-"""Starlette under uvicorn and granian: what people write who want JSON and files from an ASGI server.
+"""Starlette under uvicorn and granian: the usual way to serve JSON and files from an ASGI server.
 
-JSON goes through orjson, as coserver's and aiohttp's does; Starlette's own JSONResponse takes the slower json.
+JSON goes through orjson, as in coserver and aiohttp. Starlette's own JSONResponse uses the slower json.
 """
 
 from pathlib import Path
