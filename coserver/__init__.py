@@ -5,6 +5,7 @@ modules below those are the house's own. Names of modules that most programs nev
 for (PEP 562).
 """
 
+import sys as _sys
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
@@ -115,13 +116,30 @@ if not _TYPE_CHECKING:  # a checker shall find a misspelt name
 
     def __getattr__(name: str) -> _Any:
         if name not in _LATE:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            from .deprecated import old_name
+
+            return old_name(__name__, name)
         value = globals()[name] = getattr(_import_module(_LATE[name], __name__), name)
         return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _OldModules:
+    """Finds a module by the name that it had before. Python asks it last, so that other imports cost no more."""
+
+    @staticmethod
+    def find_spec(name: str, path: _Any = None, target: _Any = None) -> _Any:
+        if not name.startswith("coserver."):
+            return None
+        from .deprecated import old_module
+
+        return old_module(name)
+
+
+_sys.meta_path.append(_OldModules)
 
 
 def load_ipython_extension(shell: _Any) -> None:

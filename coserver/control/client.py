@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -339,16 +338,9 @@ def _target(path: str, **query: Any) -> str:
     return f"{path}?{urlencode(given, quote_via=quote)}" if given else path
 
 
-if not TYPE_CHECKING:  # else every name would be known to type checkers
+if not TYPE_CHECKING:  # a type checker shall not take every name for known
 
     def __getattr__(name: str) -> Any:
-        """RemoteStepper is StepStream's old name."""
-        if name == "RemoteStepper":
-            warnings.warn(
-                "coserver.control.client.RemoteStepper is coserver.control.StepStream now; the old name goes "
-                "with the next release",
-                DeprecationWarning,
-                stacklevel=2,
-            )
-            return StepStream
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ..deprecated import old_name
+
+        return old_name(__name__, name)
