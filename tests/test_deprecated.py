@@ -83,9 +83,9 @@ def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 def test_an_old_module_is_the_new_one(module: str) -> None:
     new, public = MODULES[module]
-    with pytest.warns(DeprecationWarning) as warned:
+    with pytest.warns(DeprecationWarning, match="goes with the next release") as warned:
         exec(f"import {module}")
-        [first] = warned
+    [first] = warned
     words = f"{new} (import its public names from {public})" if public else new
     assert str(first.message) == f"{module} is now {words}; the old name goes with the next release"
     assert first.filename == "<string>"
@@ -108,14 +108,15 @@ def test_an_old_name_is_the_new_one(old: str) -> None:
     module, _, name = old.rpartition(".")
     names: dict[str, Any] = {}
     for _ in range(2):  # each time
-        with pytest.warns(DeprecationWarning) as warned:
-            line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
-            value = getattr(importlib.import_module(module), name)
+        place = importlib.import_module(module)
+        line = inspect.currentframe().f_lineno + 2  # type: ignore[union-attr]
+        with pytest.warns(DeprecationWarning, match="goes with the next release") as warned:
+            value = getattr(place, name)
         [first] = warned
         assert str(first.message) == f"{old} is now {NAMES[old]}; the old name goes with the next release"
         assert (first.filename, first.lineno) == (__file__, line)
-    place, _, new = NAMES[old].rpartition(".")
-    assert value is getattr(importlib.import_module(place), new)
+    package, _, new = NAMES[old].rpartition(".")
+    assert value is getattr(importlib.import_module(package), new)
     with pytest.warns(DeprecationWarning, match=name):
         exec(f"from {module} import {name} as found", names)
     assert names["found"] is value
@@ -142,7 +143,7 @@ def test_a_name_that_never_was_is_an_error() -> None:
     for module in ("coserver", *sorted({old.rpartition(".")[0] for old in NAMES})):
         with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'never_was'"):
             _ = importlib.import_module(module).never_was
-    with pytest.raises(ModuleNotFoundError, match="coserver.never_was"):
+    with pytest.raises(ModuleNotFoundError, match=r"coserver\.never_was"):
         importlib.import_module("coserver.never_was")
     with pytest.raises(AttributeError):
         old_name("coserver", "never_was")
@@ -159,10 +160,10 @@ def test_a_warning_is_the_users_line() -> None:
 
     called: dict[str, Any] = {"__name__": "coserver.observe.somewhere", "inner": inner}
     exec("def attribute(): inner()", called)
-    with pytest.warns(DeprecationWarning, match=r"connection\.exchange is now connection\.exchanges") as warned:
-        inner()
-        called["attribute"]()
-    assert [one.filename for one in warned] == [__file__, __file__]
+    for function in (inner, called["attribute"]):
+        with pytest.warns(DeprecationWarning, match=r"connection\.exchange is now connection\.exchanges") as warned:
+            function()
+        assert [one.filename for one in warned] == [__file__]
 
 
 def test_the_old_names_are_told_in_the_news() -> None:
@@ -195,7 +196,7 @@ def test_a_har_file_from_before_opens() -> None:
 
 def test_the_control_socket_s_json_from_before_is_read() -> None:
     traces = [read_trace(one) for one in json.loads((RECORDED / "before_moves_traces.json").read_text())]
-    assert [(one.method, one.status, len(one.spans)) for one in traces][0] == ("GET", 200, 3)
+    assert (traces[0].method, traces[0].status, len(traces[0].spans)) == ("GET", 200, 3)
     snapshot = Snapshot.from_json((RECORDED / "before_moves_snapshot.json").read_text())
     [exchange] = snapshot.exchanges
     assert (exchange.handler, exchange.phase, exchange.subrequests[0].upstream) == ("order", "subrequest", "users")
