@@ -95,20 +95,24 @@ class Emitter:
             self._count()
 
     def add_gate(self, gate: Gate) -> None:
+        """Ask ``gate`` of every event: it returns None to let the event pass, or something to await."""
         with self._lock:
             self.gates = (*self.gates, gate)
             self._count()
 
     def remove_gate(self, gate: Gate) -> None:
+        """Remove the gate. What it holds now stays held until its own await ends."""
         with self._lock:
             self.gates = tuple(one for one in self.gates if one != gate)
             self._count()
 
     def add_tap(self, tap: Tap) -> None:
+        """Hand ``tap`` the pieces of bodies that nobody keeps."""
         with self._lock:
             self.taps = (*self.taps, tap)
 
     def remove_tap(self, tap: Tap) -> None:
+        """Remove the tap."""
         with self._lock:
             self.taps = tuple(one for one in self.taps if one != tap)
 

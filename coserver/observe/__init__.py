@@ -22,9 +22,13 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 if _TYPE_CHECKING:
+    from ..lifecycle import events
+    from ..lifecycle.emitter import Emitter
     from .export.har_reader import HarError, read_har
     from .export.replay import Replayed, ReplayError
     from .filters import FilterError, parse
+    from .meter import Meter
+    from .metrics import Collector
     from .snapshot.rows import (
         ConnectionState,
         ExchangeState,
@@ -38,12 +42,16 @@ if _TYPE_CHECKING:
     from .snapshot.snapshot import Snapshot
     from .step.held import Held, NotHeld
     from .step.stepper import Stepper
+    from .trace.recorder import Bounds
     from .trace.trace import Body, Message, Span, Trace
 
 #: Where each name is defined.
 _LATE = {
     "Body": ".trace.trace",
+    "Bounds": ".trace.recorder",
+    "Collector": ".metrics",
     "ConnectionState": ".snapshot.rows",
+    "Emitter": "..lifecycle.emitter",
     "ExchangeState": ".snapshot.rows",
     "FilterError": ".filters",
     "HarError": ".export.har_reader",
@@ -51,6 +59,7 @@ _LATE = {
     "ListenerState": ".snapshot.rows",
     "MemberState": ".snapshot.rows",
     "Message": ".trace.trace",
+    "Meter": ".meter",
     "NotHeld": ".step.held",
     "ReplayError": ".export.replay",
     "Replayed": ".export.replay",
@@ -62,13 +71,17 @@ _LATE = {
     "Trace": ".trace.trace",
     "UpstreamState": ".snapshot.rows",
     "WorkersState": ".snapshot.rows",
+    "events": "..lifecycle",
     "parse": ".filters",
     "read_har": ".export.har_reader",
 }
 
 __all__ = [
     "Body",
+    "Bounds",
+    "Collector",
     "ConnectionState",
+    "Emitter",
     "ExchangeState",
     "FilterError",
     "HarError",
@@ -76,6 +89,7 @@ __all__ = [
     "ListenerState",
     "MemberState",
     "Message",
+    "Meter",
     "NotHeld",
     "ReplayError",
     "Replayed",
@@ -87,6 +101,7 @@ __all__ = [
     "Trace",
     "UpstreamState",
     "WorkersState",
+    "events",
     "parse",
     "read_har",
 ]

@@ -52,6 +52,7 @@ class Meter:
 
     @property
     def measuring(self) -> bool:
+        """True between ``start`` and ``stop``."""
         return self._emitter is not None
 
     def start(self, emitter: Emitter) -> None:

@@ -6,7 +6,7 @@ import re
 import socket
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 _match_url = re.compile(r"(?P<scheme>[a-z]+)://(?P<authority>[^/?#@\s]+)/?").fullmatch
 _HOST = r"\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+)"
@@ -93,11 +93,3 @@ class UpstreamMember:
         except ValueError:
             return False
         return True
-
-
-if not TYPE_CHECKING:  # a type checker shall not take every name for known
-
-    def __getattr__(name: str) -> Any:
-        from ..deprecated import old_name
-
-        return old_name(__name__, name)

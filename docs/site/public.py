@@ -38,7 +38,8 @@ def names() -> list[tuple[str, str]]:
     for path in MODULES:
         module = import_module(path)
         for name in module.__all__:
-            found.setdefault(id(getattr(module, name)), (path, name))
+            if not inspect.ismodule(getattr(module, name)):  # coserver.observe.events has a page of its own
+                found.setdefault(id(getattr(module, name)), (path, name))
     return list(found.values())
 
 
