@@ -1,7 +1,7 @@
-"""The meter: counts what exchanges, suspensions and subrequests came to. Plain numbers, added on the loop.
+"""The meter: counts exchanges, suspensions and subrequests by their outcome. Plain numbers, added on the loop.
 
-An observer of the main events. Routes, not paths, are told apart, and methods only as far as they have names: nobody
-can fill the tables by asking for what does not exist.
+It is an observer of the main events. It counts by route, not by path, and puts unknown methods together. So no client
+can fill the tables with made-up names.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from ..lifecycle import events as ev
 from ..lifecycle.emitter import Emitter
 from .snapshot.capture import ListenerView
 
-#: Upper edges in seconds: prometheus-client's own, and a millisecond and less, where most answers here are.
+#: Upper edges in seconds: the defaults of prometheus-client, and finer ones up to a millisecond for fast answers.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 
 
 class Durations:
-    """A histogram: ``counts`` by bucket, the last one being all above the last edge, and the ``total`` of seconds."""
+    """A histogram. ``counts`` has one number a bucket, the last for all above the last edge; ``total`` is seconds."""
 
     __slots__ = ("counts", "total")
 
@@ -34,7 +34,7 @@ class Durations:
 
 
 class Meter:
-    """Counts what happens on ``listeners``, between ``start`` and ``stop``. The tables may be read from any thread."""
+    """Counts the exchanges of ``listeners`` between ``start`` and ``stop``. Any thread may read the tables."""
 
     def __init__(self, listeners: Iterable[ListenerView]) -> None:
         self.requests: dict[tuple[str, str, str, int], int] = {}  # listener, method, route, status
@@ -56,19 +56,19 @@ class Meter:
         return self._emitter is not None
 
     def start(self, emitter: Emitter) -> None:
-        """Twice is fine."""
+        """Start to count. A second call does nothing."""
         if self._emitter is None:
             self._emitter = emitter
             emitter.add_observer(self.note, served=self.served)
 
     def stop(self) -> None:
-        """Twice is fine."""
+        """Stop counting; the numbers stay. A second call does nothing."""
         if self._emitter is not None:
             self._emitter.remove_observer(self.note)
             self._emitter = None
 
     def note(self, event: ev.Event) -> None:
-        """The observer."""
+        """Count an event; the emitter calls it."""
         count = _COUNT.get(type(event))
         if count is not None and event.exchange is not None:
             one = self._listeners.get(event.source.connection.service)
@@ -76,7 +76,7 @@ class Meter:
                 count(self, one, event)
 
     def served(self, exchange: Any, at: float) -> None:
-        """The observer of what went smoothly."""
+        """Count an exchange that went smoothly; the emitter calls it once, instead of events."""
         one = self._listeners.get(exchange.connection.service)
         if one is not None:
             self._count(one, exchange, at)
@@ -94,7 +94,10 @@ class Meter:
         _durations(self.durations, (one.name, route)).add(at - exchange.started)
 
     def _broke(self, one: ListenerView, event: Any) -> None:
-        """A connection closed before the answer, or the answer was broken off; one that another replaces was not."""
+        """Count an exchange without a whole answer: closed before it, or cut off in it.
+
+        A response that fails before its first byte is not counted: an error response replaces it.
+        """
         exchange = event.source
         if one.protocol == "http" and (exchange.status == 0) == isinstance(event, ev.ConnectionClosed):
             endpoint = exchange.endpoint

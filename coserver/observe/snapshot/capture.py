@@ -1,7 +1,7 @@
-"""Taking a snapshot of a live server: references first, on its loop, then everything else, anywhere.
+"""Take a snapshot of a live server: first copy references on its loop, then build the rows in any thread.
 
-This floor does not know the server's classes: it reads plain attributes, and the composer says what to look at. Values
-that change while they are read are read once.
+This floor does not import the server's classes. It reads their plain attributes; ``app.inspect`` makes the ServerView.
+Values that other threads change are read once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .snapshot import BREATH, CHUNK, Snapshot, collector_paused
 
 
 class Service(Protocol):
-    """One listener's."""
+    """The service of one listener, as far as a snapshot reads it."""
 
     @property
     def connections(self) -> Mapping[int, Any]: ...
@@ -48,7 +48,7 @@ class Service(Protocol):
     draining: bool
 
 
-#: What is counted of each connection, and kept of those that are gone.
+#: The counters of each connection; the service keeps their sums for closed connections.
 _TOTALS = ("served", "spent", "received", "sent")
 
 _connection_state, _exchange_state = maker(ConnectionState), maker(ExchangeState)
@@ -56,7 +56,7 @@ _connection_state, _exchange_state = maker(ConnectionState), maker(ExchangeState
 
 @dataclass(frozen=True, slots=True)
 class ListenerView:
-    """A listener to look at; ``address`` is its host:port, or its socket's path; ``secure``: it speaks TLS."""
+    """A listener to look at. ``address`` is host:port, or a socket's path; ``secure`` is true for TLS."""
 
     name: str
     protocol: str
@@ -67,35 +67,35 @@ class ListenerView:
 
 @dataclass(frozen=True, slots=True)
 class ServerView:
-    """What a snapshot is taken of. ``started`` is monotonic seconds."""
+    """A server to look at. ``started`` is monotonic seconds; ``clients`` are upstreams, each with its policy."""
 
     server: str
     started: float
     listeners: Sequence[ListenerView]
-    clients: Sequence[tuple[str, Any]] = ()  # of upstreams, each with the name of its policy
+    clients: Sequence[tuple[str, Any]] = ()
 
     def listener_of(self, event: ev.Event) -> ListenerView | None:
-        """Whose event it is; None if another server's of the same app."""
+        """The listener of an event; None if it belongs to another server of the same app."""
         source = event.source
         service = getattr(getattr(source, "connection", source), "service", None)
         return next((one for one in self.listeners if one.service is service), None)
 
     def copy(self) -> Capture:
-        """The references; on the server's loop. 5,000 connections take 1 ms."""
+        """Copy the references. Call it on the server's loop; 5,000 connections take 1 ms."""
         columns = [_columns(one) for one in self.listeners]
-        # Of those that are gone, now: one that leaves in a moment must not be counted here and there.
+        # Read now: a connection that closes later is in the columns, and must not be in these sums too.
         totals = [one.service.gone for one in self.listeners]
         gone = {name: sum(getattr(each, name) for each in totals) for name in _TOTALS}
         return Capture(self, monotonic(), time(), columns, tuple([_upstream(*client) for client in self.clients]), gone)
 
 
-#: A connection, its exchange, its phase and since when.
+#: A connection, its exchange, its phase, and the monotonic time at which the phase began.
 Row = tuple[Any, Any, str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """A listener's rows. Not one by one: 5,000 tuples would call for a full collection, 70 ms of the server's loop."""
+    """The rows of one listener, as columns: 5,000 tuples would start a full collection, 70 ms of the server's loop."""
 
     of: ListenerView
     connections: list[Any]
@@ -115,7 +115,7 @@ def _columns(one: ListenerView) -> Columns:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """References, and what of a row changes from one moment to the next."""
+    """References to live objects, with the values that change from one moment to the next."""
 
     of: ServerView
     now: float
@@ -125,7 +125,7 @@ class Capture:
     gone: Mapping[str, float]
 
     def build(self, state: str) -> Snapshot:
-        """The picture; in any thread. Other threads have their turn between two parts."""
+        """Build the snapshot, in any thread. It sleeps between two parts, so that other threads run."""
         found: list[ConnectionState] = []
         with collector_paused():
             for each in self.columns:
@@ -148,7 +148,7 @@ class Capture:
         )
 
     def _counters(self, rows: Sequence[ConnectionState]) -> dict[str, int]:
-        """Whole numbers since the start, of all listeners together: those that are gone, and those of ``rows``."""
+        """The sums since the start, over all listeners: closed connections, and the open ones in ``rows``."""
         spent = self.gone["spent"] + sum(each.spent for column in self.columns for each in column.connections)
         return {
             "accepted": sum(one.service.accepted for one in self.of.listeners),
@@ -181,7 +181,7 @@ class Capture:
 
 
 def exchange_state(server: str, one: ListenerView, exchange: Any, moment: tuple[str, float, float]) -> ExchangeState:
-    """One exchange as a picture, and as what a filter asks. ``moment`` is its phase, since when, and now."""
+    """Make the row of one exchange. ``moment`` is its phase, when the phase began, and now, in monotonic seconds."""
     phase, since, now = moment
     connection = exchange.connection
     if one.protocol != "http":
@@ -217,7 +217,7 @@ def exchange_state(server: str, one: ListenerView, exchange: Any, moment: tuple[
 
 
 def _message_state(server: str, one: ListenerView, exchange: Any, moment: tuple[str, float, float]) -> ExchangeState:
-    """The same of a TCP message."""
+    """Make the row of a TCP message's exchange."""
     phase, since, now = moment
     message, connection = exchange.message, exchange.connection
     return ExchangeState(
@@ -230,7 +230,11 @@ def _message_state(server: str, one: ListenerView, exchange: Any, moment: tuple[
 
 
 def picture_of(server: str, one: ListenerView, event: ev.Event, phase: str) -> ExchangeState:
-    """What an event is about, as filters ask it: an exchange, a connection, a subrequest's exchange with it alone."""
+    """Make the row that filters ask about an event.
+
+    It is the event's exchange. A subrequest's event gives its exchange with that subrequest alone; a connection's event
+    without an exchange gives a row with the connection's values.
+    """
     now, source = monotonic(), event.source
     connection = getattr(source, "connection", source)
     exchange = connection.exchange if source is connection else source
@@ -261,7 +265,7 @@ def _listener(one: ListenerView) -> ListenerState:
 
 
 def _workers(listeners: Sequence[ListenerView], rows: Sequence[ConnectionState]) -> WorkersState:
-    """All listeners of a server share one thread, and its workers."""
+    """Count the workers. All listeners of a server share one thread and its workers."""
     busy = [one.exchange for one in rows if one.exchange is not None]
     return WorkersState(
         suspended=sum(one.suspended is not None for one in busy),
@@ -285,7 +289,7 @@ def _subrequests(exchange: Any, now: float) -> tuple[SubrequestState, ...]:
 
 
 def subrequest_state(sub: Any, now: float, began: float) -> SubrequestState:
-    """``began`` is when its exchange did."""
+    """Make the row of one subrequest. ``began`` is the monotonic time at which its exchange began."""
     response, via = sub.response, sub.via
     if sub.ended:
         state = "done" if response is not None else "cancelled" if sub.cancelled else "failed"

@@ -1,6 +1,6 @@
-"""The rows of a snapshot, as frozen values: a listener, a connection, an exchange, what it waits for, an upstream.
+"""The rows of a snapshot, as frozen values: listener, connection, exchange, suspension, subrequest, upstream.
 
-Times are seconds up to the moment of the snapshot. Each field is in the JSON, but for those that say otherwise.
+Times are seconds up to the moment of the snapshot. Each field is in the JSON, except fields with NOT_IN_JSON.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any, Protocol
 from ...lifecycle.frozen_dataclass import frozen
 from ..text import FieldLines, content_of, field_lines
 
-#: Of a field that is for filters alone.
+#: Metadata of a field that only filters read.
 NOT_IN_JSON = {"json": False}
 
 
 @frozen
 class ListenerState:
-    """``address`` is host:port or a socket's path; ``limits`` are those of Limits, by name."""
+    """One listener. ``address`` is host:port, or a socket's path; ``limits`` are the fields of Limits by name."""
 
     name: str
     protocol: str
@@ -31,7 +31,10 @@ class ListenerState:
 
 @frozen
 class Suspension:
-    """A blocking call that a handler waits in: which, on what, and where in the user's code it stands."""
+    """A blocking call that a handler waits in.
+
+    ``call`` is its name, ``on`` the socket, lock or file it waits for, ``place`` the file and line in the user's code.
+    """
 
     call: str
     on: str
@@ -41,9 +44,11 @@ class Suspension:
 
 @frozen
 class SubrequestState:
-    """One request to an upstream. ``state`` is "wait" (for a connection), "connect", "send", "first byte", "body",
-    "done", "failed" or "cancelled"; ``member`` is who was asked last, "" before. It began ``start`` seconds after its
-    exchange, and took or has taken ``seconds``.
+    """One request to an upstream.
+
+    ``state`` is "wait" (for a connection), "connect", "send", "first byte", "body", "done", "failed" or "cancelled".
+    ``member`` is the address of the last member that was asked, "" before the first. The subrequest began ``start``
+    seconds after its exchange; it took ``seconds``, or has taken them so far.
     """
 
     upstream: str
@@ -58,10 +63,10 @@ class SubrequestState:
 
 @frozen
 class ExchangeState:
-    """One exchange under way. It is what filters ask (see ``subject``); fields and bodies are no part of its JSON.
+    """One exchange under way, and the subject of filters. Fields and bodies are not in its JSON.
 
-    ``handler`` is "" until a route is found; ``phase_seconds`` is how long it has been in ``phase``, of a handler that
-    waits for something how long it has been in the handler.
+    ``handler`` is "" until a route is found. ``phase_seconds`` counts from the begin of ``phase``; for a suspended
+    handler, from the begin of the handler.
     """
 
     id: int
@@ -94,12 +99,12 @@ class ExchangeState:
 
     @property
     def url(self) -> str:
-        """The whole URL that was asked for."""
+        """The whole URL of the request."""
         return url_of(self, self.target)
 
     @property
     def upstreams(self) -> Sequence[str]:
-        """The names of the upstreams that it has asked, one for each subrequest."""
+        """The names of its subrequests' upstreams, one for each subrequest."""
         return [one.upstream for one in self.subrequests]
 
     def request_lines(self) -> Iterable[str]:
@@ -118,7 +123,7 @@ class ExchangeState:
 
 @frozen
 class ConnectionState:
-    """One open connection. ``received`` and ``sent`` are bytes; ``tls`` says what was agreed on, None without TLS."""
+    """One open connection. ``received`` and ``sent`` are bytes; ``tls`` says what the handshake agreed on."""
 
     id: int
     peer: str
@@ -137,11 +142,11 @@ class ConnectionState:
 
 @frozen
 class MemberState:
-    """One member of an upstream. Of its connections ``open`` are there, of which some are ``idle``.
+    """One member of an upstream. It has ``open`` connections, ``idle`` ones among them.
 
-    ``state`` is "up", "ejected" (it failed), "failing" (its checks do) or "draining"; ``failures`` were attempts
-    without an answer, ``errors`` answers of 5xx; ``latency`` is how long the first byte of an answer lately took, None
-    before the first.
+    ``state`` is "up", "ejected" (after failed requests), "failing" (health checks fail) or "draining". ``failures``
+    counts attempts without an answer, ``errors`` answers of 5xx. ``latency`` is the recent time to an answer's first
+    byte in seconds, None before the first answer.
     """
 
     address: str
@@ -156,7 +161,7 @@ class MemberState:
 
 @frozen
 class UpstreamState:
-    """``waiting`` is how many requests stand in line for a connection."""
+    """One upstream. ``waiting`` is the number of requests in the queue for a connection."""
 
     name: str
     policy: str
@@ -166,8 +171,10 @@ class UpstreamState:
 
 @frozen
 class WorkersState:
-    """The greenlets that run blocking handlers: those that wait in a blocking call, those kept for the next request,
-    and those ``parked`` for good because they would not be cancelled (of the whole process).
+    """The number of worker greenlets, which run blocking handlers.
+
+    ``suspended`` wait in a blocking call; ``idle`` are kept for the next request; ``parked`` did not end when they were
+    cancelled and stay for good (of the whole process).
     """
 
     suspended: int = 0
@@ -175,15 +182,15 @@ class WorkersState:
     parked: int = 0
 
 
-def url_of(of: _Asked, target: str) -> str:
-    """What was asked for as one text; a target in absolute form says it all by itself."""
+def url_of(of: _HasUrl, target: str) -> str:
+    """The URL of a request as one text. A target in absolute form is the URL already."""
     if of.protocol != "http":
         return f"{'tls' if of.secure else of.protocol}://{of.listener}"
     return f"http{'s' if of.secure else ''}://{of.host}{target}" if target.startswith("/") else target
 
 
-class _Asked(Protocol):
-    """What has a URL."""
+class _HasUrl(Protocol):
+    """An exchange or a trace."""
 
     @property
     def protocol(self) -> str: ...

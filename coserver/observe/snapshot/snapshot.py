@@ -1,7 +1,7 @@
-"""A frozen picture of one server: its listeners, connections, what they are doing, its upstreams and its counters.
+"""A frozen picture of one server: listeners, connections, exchanges, upstreams, counters.
 
-Times are seconds: ``at`` since 1970, everything else a length up to ``at``. Pictures are values: they may be kept, sent
-as JSON and read back. How one is taken of a live server stands in ``taking``, its rows in ``states``.
+Times are seconds: ``at`` since 1970, every other time a duration up to ``at``. Snapshots are values: they may be kept,
+sent as JSON, and read back.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from ...lifecycle.frozen_dataclass import frozen
 from ..filters import Filter, parse
-from . import json_rows as rows
+from . import json_rows
 from .rows import (
     ConnectionState,
     ExchangeState,
@@ -43,15 +43,19 @@ __all__ = [
     "collector_paused",
 ]
 
-#: Rows made in one go: half a millisecond, after which other threads have their turn.
+#: Rows made without a pause, in half a millisecond; then other threads run.
 CHUNK = 300
-#: What lets another thread have the interpreter: a release alone would be taken back before the other wakes.
+#: Seconds of a pause. A mere release of the interpreter would be taken back before another thread wakes.
 BREATH = 20e-6
 
 
 @frozen
 class Snapshot:
-    """``counters`` are whole numbers since the start; ``pid`` is the process that serves."""
+    """One server at one moment.
+
+    ``state`` is "running", "draining" or "stopped"; ``pid`` is the server's process; ``counters`` are whole numbers
+    since the start.
+    """
 
     server: str
     pid: int
@@ -70,7 +74,7 @@ class Snapshot:
 
     @property
     def exchanges(self) -> list[ExchangeState]:
-        """What is under way now."""
+        """The exchanges under way."""
         return [one.exchange for one in self.connections if one.exchange is not None]
 
     def filter(self, expression: str | Filter) -> list[ExchangeState]:
@@ -79,32 +83,32 @@ class Snapshot:
         return [one for one in self.exchanges if matches(one)]
 
     def only(self, expression: str | Filter) -> Snapshot:
-        """The same picture with no other connections than those whose exchange matches. Raises FilterError."""
+        """This snapshot, with only the connections whose exchange matches. Raises FilterError."""
         matches = parse(expression).matches
         kept = [one for one in self.connections if one.exchange is not None and matches(one.exchange)]
         return replace(self, connections=tuple(kept))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as in the JSON."""
+        """The snapshot as plain values, as in its JSON."""
         found: dict[str, Any] = json.loads(self.to_json())
         return found
 
     def to_json(self) -> str:
-        """One JSON object. Other threads have their turn between two parts: this may take 10 ms for 5,000 rows."""
+        """Write one JSON object. 5,000 rows may take 10 ms; it sleeps between parts, so that other threads run."""
         head = {"server": self.server, "pid": self.pid, "at": self.at, "seconds": round(self.seconds, 6),
                 "state": self.state, "counters": dict(self.counters)}  # fmt: skip
         parts = [
             json.dumps(head)[:-1],
-            f'"listeners": {rows.list_json(rows.write_listener, self.listeners)}',
-            f'"upstreams": {rows.list_json(rows.write_upstream, self.upstreams)}',
-            f'"workers": {rows.write_workers(self.workers)}',
+            f'"listeners": {json_rows.list_json(json_rows.write_listener, self.listeners)}',
+            f'"upstreams": {json_rows.list_json(json_rows.write_upstream, self.upstreams)}',
+            f'"workers": {json_rows.write_workers(self.workers)}',
             f'"connections": [{", ".join(self._rows())}]}}',
         ]
         return ", ".join(parts)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Snapshot:
-        """What ``to_json`` wrote. Raises ValueError for what is none; names that are not known are passed over."""
+        """Read the text that ``to_json`` wrote. Unknown names are ignored. Raises ValueError for any other text."""
         with collector_paused():
             return from_dict(json.loads(text))
 
@@ -113,18 +117,18 @@ class Snapshot:
             if begin:
                 sleep(BREATH)
             for row in self.connections[begin : begin + CHUNK]:
-                yield rows.write_connection(row)
+                yield json_rows.write_connection(row)
 
 
 def from_dict(given: Mapping[str, Any]) -> Snapshot:
-    """Raises ValueError, which names what is missing or of the wrong kind."""
+    """Make a Snapshot of plain values. Raises ValueError, which names a missing or wrong value."""
     try:
         return Snapshot(
             **{name: given[name] for name in ("server", "pid", "at", "seconds", "state")},
-            listeners=tuple([rows.read_listener(one) for one in given["listeners"]]),
-            connections=tuple([rows.read_connection(one) for one in given["connections"]]),
-            upstreams=tuple([rows.read_upstream(one) for one in given.get("upstreams", ())]),
-            workers=rows.read_workers(given.get("workers", {})),
+            listeners=tuple([json_rows.read_listener(one) for one in given["listeners"]]),
+            connections=tuple([json_rows.read_connection(one) for one in given["connections"]]),
+            upstreams=tuple([json_rows.read_upstream(one) for one in given.get("upstreams", ())]),
+            workers=json_rows.read_workers(given.get("workers", {})),
             counters=given.get("counters", {}),
         )
     except (KeyError, TypeError, AttributeError) as error:
@@ -133,8 +137,9 @@ def from_dict(given: Mapping[str, Any]) -> Snapshot:
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Many thousand new objects would call for a full collection, which in a process of 5,000 connections stops all
-    threads for 80 ms; none of these is part of a cycle.
+    """Turn the garbage collector off for a block that makes many thousand objects, none in a cycle.
+
+    They would start a full collection, which stops all threads for 80 ms in a process of 5,000 connections.
     """
     was_on = gc.isenabled()
     gc.disable()
