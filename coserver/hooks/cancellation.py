@@ -1,8 +1,8 @@
-"""What a cancellation is to blocking code: which calls it breaks, what it raises there, how often it may be swallowed.
+"""What a cancellation does to blocking code: which calls it breaks, what it raises, how often that may be swallowed.
 
-Blocking code holds locks and half-done work, so a sleep or a wait for a lock is never broken by a client that leaves or
-by a timeout: the next call that does I/O raises. Only ``break_waits`` breaks sleeps and waits too. What stands in
-``finally`` and ``except`` may do I/O for a while longer.
+Blocking code holds locks and half-done work. So a client that leaves, or a timeout, never breaks a sleep or a wait for
+a lock: the next call that does I/O raises. Only ``break_waits`` breaks sleeps and waits too. Code in ``finally`` and
+``except`` may do I/O for a while longer.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from time import monotonic
 
 import anyio
 
-#: What a suspended call is to a cancellation: I/O is broken by it, a wait (a sleep, a lock) is not, and what
-#: ``await_`` awaits gets the backend's own exception, as it would anywhere else.
+#: Kinds of suspended calls. A cancellation breaks I/O; it does not break a wait (a sleep, a lock); an awaitable of
+#: ``await_`` gets the backend's own exception, as it would anywhere else.
 IO, WAIT, AWAITED = 0, 1, 2
 
-#: What a worker is resumed with when the cancellation has broken its call after all.
+#: The value with which a worker is resumed after a cancellation has broken its call.
 BROKEN = object()
 
-#: A cancellation that was swallowed this often will be swallowed for ever: the worker is parked.
+#: A cancellation that was swallowed this often will always be: the worker is parked.
 SWALLOWED_MAX = 3
-#: Raised this often while cleaning up, it stands in a loop that nothing ends.
+#: A cancellation that was raised this often during a clean-up stands in an endless loop: the worker is parked.
 RAISED_MAX = 100
-#: Seconds for I/O in ``finally`` blocks where no server has a limit for it.
+#: Seconds for I/O in ``finally`` blocks, if no server sets a limit for it.
 CLEANUP_TIMEOUT = 5.0
 
 
 class RequestCancelled(BaseException):
-    """The request that this blocking code works for is cancelled: its client left, its time is over, the server stops.
+    """The request of this blocking code is cancelled: its client left, its time is over, or the server stops.
 
-    Raised by the next hooked call that does I/O. It is no Exception, so that ``except Exception`` lets it pass; caught
-    all the same, the next call raises it again.
+    Raised by the next hooked call that does I/O. It is no Exception, so ``except Exception`` lets it pass. If it is
+    caught all the same, the next call raises it again.
     """
 
 
@@ -50,10 +50,10 @@ class Waits:
         return f"<Waits {'broken' if self.broken else f'{len(self._shields)} outlive a cancellation'}>"
 
     def break_waits(self) -> None:
-        """From now on a cancellation breaks sleeps and waits too, those under way included.
+        """From now on a cancellation breaks sleeps and waits too, including those under way.
 
-        The last word of a drain: call it on the loop's own thread, at the end of the grace, just before the tasks are
-        cancelled. Twice is fine. It cancels nothing by itself.
+        For the end of a drain's grace: call it on the loop's own thread, just before the tasks are cancelled. It may be
+        called twice. It cancels nothing by itself.
         """
         self.broken = True
         for shield in tuple(self._shields):
@@ -67,9 +67,10 @@ class Waits:
 
 
 class Cancellation:
-    """One worker's cancellation, from when its task was struck to the end of the call.
+    """One worker's cancellation, from the moment its task was cancelled to the end of the call.
 
-    ``error`` is what struck the task: what leaves the worker in the end is that, not RequestCancelled.
+    ``error`` is the backend's exception that cancelled the task. At the end of the call it is raised again, in place of
+    RequestCancelled.
     """
 
     __slots__ = ("_of_scope", "_raised", "_reason", "_swallowed", "_until", "_waits", "error")
@@ -80,34 +81,33 @@ class Cancellation:
         self._reason = reason
         self._raised = self._swallowed = 0
         self._until = math.inf  # monotonic seconds: the end of the time for cleaning up
-        # anyio's cancellations hold as long as their scope; asyncio's own come once, and are lost if nobody passes
-        # them on.
+        # anyio's cancellations last as long as their scope; asyncio's own come once, and are lost unless passed on.
         self._of_scope = cancelled_now()
 
     @property
     def stands(self) -> bool:
-        """Whether the task is still to be told. One whose scope ended inside the blocking code is not."""
+        """Whether the task must still be cancelled; not if the cancelled scope ended inside the blocking code."""
         return not self._of_scope or cancelled_now()
 
     def leaves(self, kind: int) -> bool:
-        """Whether a call of this kind is none of its business."""
+        """Whether this cancellation leaves a call of this kind alone."""
         return kind == WAIT and not self._waits.broken
 
     def breaks(self, kind: int) -> bool:
-        """Whether a call of this kind may not begin now. Asked in the worker."""
+        """Whether a call of this kind must not begin now. Called in the worker."""
         return not (self.leaves(kind) or (self._raised and monotonic() < self._until and _cleaning_up()))
 
     def shield(self, kind: int) -> anyio.CancelScope:
-        """What a call that it does not break waits in."""
+        """The scope in which a call waits that may still wait."""
         if self.leaves(kind):
             return anyio.CancelScope(shield=True)
         return anyio.CancelScope(shield=True, deadline=anyio.current_time() + self._until - monotonic())
 
     def next(self) -> RequestCancelled | None:
-        """What is raised now; None if it was swallowed too often. Asked in the worker."""
+        """The exception to raise now; None if it was swallowed too often. Called in the worker."""
         if not self._raised:
             self._until = monotonic() + self._waits.cleanup_timeout
-        elif not _cleaning_up():  # there it is raised once more because the time is over, and was not swallowed
+        elif not _cleaning_up():  # in a clean-up it is raised again because the time is over: it was not swallowed
             self._swallowed += 1
         self._raised += 1
         if self._swallowed >= SWALLOWED_MAX or self._raised > RAISED_MAX:
@@ -116,7 +116,7 @@ class Cancellation:
 
 
 class Ignored(Cancellation):
-    """Of a worker that swallows what ``await_`` raises, again and again: its next call parks it."""
+    """The cancellation of a worker that swallows what ``await_`` raises, again and again: its next call parks it."""
 
     __slots__ = ()
 
@@ -132,7 +132,7 @@ def cancelled_now() -> bool:
 
 
 def _cleaning_up() -> bool:
-    """Whether the caller stands in a ``finally`` or ``except`` block that RequestCancelled has led to."""
+    """Whether the caller runs in a ``finally`` or ``except`` block because of RequestCancelled."""
     error = sys.exception()
     for _ in range(100):  # a chain may be a ring
         if error is None or isinstance(error, RequestCancelled):

@@ -1,6 +1,6 @@
-"""``offloaded("sqlite3")``: whole drivers in C by name, each blocking call of theirs offloaded in workers.
+"""``offloaded("sqlite3")`` offloads each blocking call of a whole driver in C.
 
-A driver is one row of DRIVERS: where its blocking calls are. Everywhere else than in workers they are the originals.
+A driver is one row of DRIVERS, the list of its blocking calls. Outside of workers they stay the originals.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from .offload import in_thread_to_the_end
 from .patch import Shim
 from .workers import Worker
 
-#: What makes a shim of an original and its name. The original comes in a tuple: what a closure holds bare is rebound.
-Made = Callable[[tuple[Callable[..., Any]], str], Callable[..., Any]]
+#: A function that makes a shim of an original, in a tuple, and its name. See ``Shim`` for the tuple.
+Make = Callable[[tuple[Callable[..., Any]], str], Callable[..., Any]]
 
 
-def _offloading(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
+def _offload(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         worker = getcurrent()
         if type(worker) is not Worker:
@@ -31,8 +31,8 @@ def _offloading(original: tuple[Callable[..., Any]], name: str) -> Callable[...,
     return call
 
 
-def _connecting_sqlite(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
-    """Each call may come in another thread, so sqlite3 must not insist on one; it is serialised in C."""
+def _connect_sqlite(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
+    """Connect without ``check_same_thread``: each call may run in another thread, and SQLite serialises them in C."""
 
     def connect(*args: Any, **kwargs: Any) -> Any:
         worker = getcurrent()
@@ -47,8 +47,8 @@ def _connecting_sqlite(original: tuple[Callable[..., Any]], name: str) -> Callab
     return connect
 
 
-def _if_named(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
-    """A cursor of psycopg2 without a name has its rows in memory: nothing to wait for."""
+def _fetch_if_named(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
+    """Offload only for a named cursor: psycopg2's other cursors have their rows in memory."""
 
     def fetch(self: Any, *args: Any, **kwargs: Any) -> Any:
         worker = getcurrent()
@@ -59,12 +59,13 @@ def _if_named(original: tuple[Callable[..., Any]], name: str) -> Callable[..., A
     return fetch
 
 
-#: Where: names. "module" or "module:Class"; what a version does not have is left out. A third is how the shim is made.
-Row = tuple[str, str] | tuple[str, str, Made]
+#: Where ("module" or "module:Class"), names, and the function that makes the shims, if it is not the usual one. A name
+#: that a version of the driver lacks is left out.
+Row = tuple[str, str] | tuple[str, str, Make]
 
 DRIVERS: dict[str, tuple[Row, ...]] = {
     "sqlite3": (
-        ("sqlite3", "connect", _connecting_sqlite),
+        ("sqlite3", "connect", _connect_sqlite),
         ("sqlite3:Connection", "execute executemany executescript commit rollback close backup blobopen"),
         ("sqlite3:Connection", "load_extension serialize deserialize __exit__"),
         ("sqlite3:Cursor", "execute executemany executescript fetchone fetchmany fetchall __next__"),
@@ -76,7 +77,7 @@ DRIVERS: dict[str, tuple[Row, ...]] = {
         ("psycopg2.extensions:connection", "set_isolation_level set_client_encoding"),
         ("psycopg2.extensions:connection", "tpc_begin tpc_prepare tpc_commit tpc_rollback tpc_recover"),
         ("psycopg2.extensions:cursor", "execute executemany callproc copy_from copy_to copy_expert close"),
-        ("psycopg2.extensions:cursor", "fetchone fetchmany fetchall scroll", _if_named),
+        ("psycopg2.extensions:cursor", "fetchone fetchmany fetchall scroll", _fetch_if_named),
         ("psycopg2.extensions:lobject", "read write seek tell truncate close unlink export"),
     ),
     "MySQLdb": (
@@ -100,9 +101,9 @@ DRIVERS: dict[str, tuple[Row, ...]] = {
 
 
 def offloaded(*names: str) -> None:
-    """Offload each blocking call of these drivers, in workers; by the names they are imported by, "sqlite3" say.
+    """Offload each blocking call of these drivers, in workers; a name is the driver's module, like "sqlite3".
 
-    They are imported, if they are not yet. What is offloaded already stays so; ``uninstall`` puts everything back.
+    A driver is imported, if it is not yet. A second call changes nothing; ``uninstall`` puts the originals back.
     Raises ValueError for a driver that is not in DRIVERS, ModuleNotFoundError for one that is not installed.
     """
     check_drivers(names)
@@ -123,7 +124,7 @@ def is_offloaded(name: str) -> bool:
 
 
 def check_drivers(names: Iterable[str]) -> None:
-    """Raises ValueError for one that is not in DRIVERS."""
+    """Raise ValueError for a driver that is not in DRIVERS."""
     if isinstance(names, str):
         raise ValueError(f"offloaded must be a list of drivers, [{names!r}]")  # noqa: TRY004
     for name in names:
@@ -135,10 +136,10 @@ def check_drivers(names: Iterable[str]) -> None:
 
 
 def _shims(driver: str) -> list[Shim]:
-    """A driver's shims, each made around the original that stands there now."""
+    """A driver's shims, each made around the original that is in its place now."""
     found: list[Shim] = []
     for where, names, *made in DRIVERS[driver]:
-        make: Made = made[0] if made else _offloading
+        make: Make = made[0] if made else _offload
         for name in names.split():
             owner = Shim(where, name, None).owner()
             if owner is not None:

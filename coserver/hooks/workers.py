@@ -1,8 +1,9 @@
-"""Runs blocking functions in pooled greenlets: what suspends inside one suspends only it, its task awaits meanwhile.
+"""Runs blocking functions in workers, which are pooled greenlets. A hooked call suspends only its worker; the worker's
+task awaits meanwhile.
 
 A worker is no thread. It runs on the loop's own thread, inside the task that called ``run_blocking``, and shares that
-task's contextvars. A pooled one costs 1–2 µs a call, a new one ten times that, hence the pool. How it suspends is
-``suspension``'s to say; what a cancellation is to it, ``cancellation``'s.
+task's contextvars. A pooled worker costs 1–2 µs a call, a new one ten times that, hence the pool. See ``suspension``
+for how a worker suspends, ``cancellation`` for what a cancellation does to it.
 """
 
 from __future__ import annotations
@@ -24,25 +25,38 @@ from .cancellation import AWAITED, BROKEN, IO, RAISED_MAX, Cancellation, Ignored
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-#: Idle workers kept for each thread. An idle one holds about 1 KB; bursts beyond this pay for new ones, 10 µs each,
-#: which of a thousand handlers asleep at once would be a tenth of what they cost.
+#: Idle workers kept for each thread. An idle worker holds about 1 KB. Bursts beyond this number make new workers, 10 µs
+#: each: for a thousand handlers asleep at once, a tenth of their cost.
 IDLE_MAX = 2048
-#: Times that destructors of thread-locals' values may make new ones, at the end of a call.
+#: Rounds in which thread-locals' values are dropped at the end of a call, as their destructors may make new ones.
 FORGET_MAX = 16
-#: Hooked calls that need not wait, one after another, before other tasks get a turn.
+#: Hooked calls in a row that need not wait, before other tasks get a turn.
 CREDIT = 64
 
 log = logging.getLogger("coserver.hooks")
 
-_DONE = object()  # what a worker switches out with when its function has ended
-_PARKED = object()  # ... and when it never will
+_DONE = object()  # a worker switches to its task with this when its function has ended
+_PARKED = object()  # ... and with this when its function will never end
 
-#: Workers that swallow every cancellation. Kept: collected, they would be woken once more, to run their ``finally``.
+#: Workers that swallow every cancellation. Kept alive here: the collector would wake them to run their ``finally``.
 parked: list[Worker] = []
 
 
 class Subject(Protocol):
-    """What a worker works for, as far as it shows there: a connection."""
+    """All that a worker needs of the thing it works for: today a connection.
+
+    ``run_for`` takes a subject, or None. Only this module and ``suspension`` use its attributes:
+
+    - ``phase``: its lifecycle phase. A suspension sets SUSPEND, and puts the old phase back, unless another phase was
+      set meanwhile.
+    - ``suspended``: the worker that is suspended for it, else None. Set by the suspension.
+    - ``reason``: why its task is cancelled, the text of RequestCancelled; "" if unknown. Read only.
+    - ``emitter``: takes Suspended and Resumed, if somebody observes. Read only.
+    - ``exchange``: the exchange under way. Without one (None), no events are emitted. Read only.
+    - ``facts(exchange)``: the fields of these events that name the connection and the exchange.
+
+    Its repr is shown in the debug log and by the watchdog.
+    """
 
     phase: str
     reason: str
@@ -56,8 +70,8 @@ class Subject(Protocol):
 class Worker(greenlet):
     """A greenlet that runs one function after another.
 
-    While it is suspended, ``call`` says in which call, ``on`` on what, ``since`` from when on (monotonic seconds); else
-    ``call`` is None. May be read from any thread.
+    While it is suspended, ``call`` is the name of the call, ``on`` the thing it waits for, and ``since`` the start, in
+    monotonic seconds; else ``call`` is None. Any thread may read them.
     """
 
     __slots__ = ("call", "cancellation", "credit", "failure", "kind", "locals", "on", "owned", "result", "since",
@@ -66,18 +80,18 @@ class Worker(greenlet):
     on: Any
     since: float
     kind: int
-    locals: dict[int, Any] | None  # the values of thread-locals in this call, if it uses any
-    owned: int  # RLocks: who ends a call with one is not used again, or the next one's call would own it
-    credit: int  # below 0: before its next call other tasks get a turn, and a cancellation is looked for
+    locals: dict[int, Any] | None  # this call's values of thread-locals, if it uses any; see shims/locals
+    owned: int  # RLocks that it holds. A worker whose call ends with one is not pooled: the next call would own it
+    credit: int  # below 0: at its next call other tasks get a turn, and a cancellation is looked for
     cancellation: Cancellation | None
     subject: Subject | None
     waits: Waits
-    watch: Any  # its loop's waits for descriptors, once it has had one
+    watch: Any  # its loop's Watch, once the call has waited for a descriptor
     result: Any
     failure: BaseException | None
 
     def cancel(self) -> NoReturn:
-        """Raise what its cancellation raises now. Swallowed too often, it never goes on. Called in it."""
+        """Raise RequestCancelled, or stand still for ever if that was swallowed too often. Called in the worker."""
         assert self.cancellation is not None
         raised = self.cancellation.next()
         while raised is None:
@@ -87,7 +101,7 @@ class Worker(greenlet):
 
 
 class Forked(Worker):
-    """What a worker is in a child process that it forked: the loop is its parent's, so nothing there may suspend."""
+    """A worker in a child process that it forked. The loop is the parent process's, so nothing may suspend here."""
 
     __slots__ = ()
 
@@ -103,7 +117,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Idle(threading.local):
-    """A greenlet belongs to the thread that made it, so the pool does too."""
+    """The pool of a thread: a greenlet belongs to the thread that made it."""
 
     def __init__(self) -> None:
         self.workers: list[Worker] = []
@@ -111,11 +125,11 @@ class _Idle(threading.local):
 
 _idle = _Idle()
 #: For blocking functions that no server runs.
-_nobody = Waits()
+_no_server = Waits()
 
 
 def _live() -> None:
-    """The life of a worker: wait for a function, run it, hand over the outcome."""
+    """The life of a worker: wait for a function, run it, hand over the outcome; and again."""
     worker = getcurrent()
     assert isinstance(worker, Worker)
     while True:
@@ -128,12 +142,12 @@ def _live() -> None:
             worker.failure = error
         if worker.locals is not None:
             _forget(worker)
-        # Nothing of the last call may stay alive while the worker idles.
+        # An idle worker must keep nothing of the last call alive.
         del function, args
 
 
 def _forget(worker: Worker) -> None:
-    """End what the call held in thread-locals; in the worker, as destructors may wait, and may use locals again."""
+    """Drop the call's values of thread-locals. In the worker, as destructors may wait, and may use locals again."""
     for _ in range(FORGET_MAX):
         entries, worker.locals = worker.locals, None
         if not entries:
@@ -143,7 +157,7 @@ def _forget(worker: Worker) -> None:
 
 
 def _new() -> Worker:
-    """A worker that waits for its first function: what a greenlet is started with it would keep for all its life."""
+    """A worker that waits for its first function. (A greenlet keeps the arguments of its start for all its life.)"""
     worker = Worker(_live)
     worker.switch()
     worker.call = worker.on = worker.cancellation = worker.watch = worker.locals = None
@@ -160,16 +174,16 @@ def in_worker() -> bool:
 
 
 async def run_blocking(function: Callable[[*Args], T], *args: *Args) -> T:
-    """Run ``function(*args)`` in a worker: hooked calls and ``await_`` suspend only it. Any anyio task may call this.
+    """Run ``function(*args)`` in a worker: hooked calls and ``await_`` suspend only that. Any anyio task may call this.
 
-    Contextvars are shared both ways. Raises what the function raises. A cancellation breaks hooked I/O, where it raises
+    Contextvars are shared both ways. Raises the function's exception. A cancellation breaks hooked I/O, which raises
     RequestCancelled, but no sleep and no wait for a lock (see ``cancellation``).
     """
-    return await run_for(None, _nobody, function, *args)
+    return await run_for(None, _no_server, function, *args)
 
 
 async def run_for(subject: Subject | None, waits: Waits, function: Callable[[*Args], T], *args: *Args) -> T:
-    """``run_blocking`` for a connection, which shows where it is suspended; ``waits`` is its server's."""
+    """``run_blocking`` for a subject, which shows where the worker is suspended; ``waits`` is its server's."""
     workers = _idle.workers
     worker = workers.pop() if workers else _new()
     owner = getcurrent()
@@ -209,7 +223,7 @@ def _enter(worker: Worker, how: Callable[[Any], Any], value: Any) -> Any:
 
 
 async def _drive_cancelled(worker: Worker, awaitable: Any, error: BaseException) -> Any:
-    """The rest of a call whose task was cancelled: each wait in a shield of its own, if it may wait at all."""
+    """Drive the rest of a call whose task was cancelled. Each wait that is still allowed has a shield of its own."""
     subject = worker.subject
     reason = (subject.reason if subject is not None else "") or "cancelled"
     cancellation = worker.cancellation = Cancellation(error, worker.waits, reason)
@@ -227,7 +241,7 @@ async def _drive_cancelled(worker: Worker, awaitable: Any, error: BaseException)
                 outcome = _enter(worker, worker.throw, failure)
                 continue
             if cancellation.leaves(worker.kind):
-                continue  # asked for once more, by asyncio's own cancel()
+                continue  # cancelled once more, by asyncio's own cancel()
             value = BROKEN
         outcome = _enter(worker, worker.switch, value)
     return outcome
@@ -244,7 +258,7 @@ async def _shielded(worker: Worker, awaitable: Awaitable[Any], cancellation: Can
 
 
 def _take(worker: Worker, workers: list[Worker]) -> Any:
-    """Take the outcome and give the worker back, with nothing of the request left in it."""
+    """Return the result or raise the exception, and put the worker, emptied, back into the pool."""
     result, error = worker.result, worker.failure
     worker.result = worker.failure = worker.subject = worker.watch = None
     worker.gr_context = None
@@ -261,37 +275,37 @@ def _take(worker: Worker, workers: list[Worker]) -> Any:
     try:
         raise error
     finally:
-        del error  # it holds this frame: a cycle that only the collector would undo
+        del error  # it holds this frame: a cycle, which only the collector would end
 
 
 def _park(worker: Worker) -> None:
-    """It will not be cancelled: let it stand for ever, and say where."""
+    """Let a worker that swallows every cancellation stand for ever, and log where it stands."""
     stack = "".join(traceback.format_stack(frame_of(worker)))
-    log.error("a handler swallowed its cancellation again and again, and is parked: its finally blocks never run, what "
-              "it has locked stays locked; let RequestCancelled pass. It stands here:\n%s", stack)  # fmt: skip
+    log.error("a handler swallowed its cancellation again and again, and is parked: its finally blocks never run, its "
+              "locks stay locked; let RequestCancelled pass. It stands here:\n%s", stack)  # fmt: skip
     worker.call = "parked"
     parked.append(worker)
 
 
 def frame_of(worker: Worker) -> FrameType | None:
-    """The innermost frame of a suspended worker; None if it runs or idles. From any thread."""
+    """The innermost frame of a suspended worker; None if it runs or has ended. From any thread."""
     frame: FrameType | None = worker.gr_frame
     return frame
 
 
 def idles(worker: Worker) -> bool:
-    """Whether it has no function to run, or is none any more."""
+    """Whether the worker has no function to run, or has ended."""
     frame = frame_of(worker)
     return frame is None or frame.f_code is _live.__code__
 
 
 def idle_workers() -> Sequence[Worker]:
-    """This thread's, now and later; any thread may look how many they are."""
+    """The pool of this thread, which changes. Any thread may read its length."""
     return _idle.workers
 
 
 def close_idle() -> None:
-    """End this thread's idle workers; at the end of a loop, so that nothing of it is left."""
+    """End this thread's idle workers, at the end of a loop, so that they keep nothing of it."""
     workers = _idle.workers
     while workers:
         worker = workers.pop()

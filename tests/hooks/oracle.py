@@ -9,6 +9,7 @@ from __future__ import annotations
 import _socket
 import select
 import traceback
+from _thread import TIMEOUT_MAX
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -45,7 +46,7 @@ class Oracle:
         self._watch(mutex, "_acquire", lambda lock, args: _blocks(args) and lock.locked())
         self._watch(rlock, "_acquire", lambda lock, args: _blocks(args) and not _free(lock))
         self._watch(simple_queue, "_get", lambda queue, args: _blocks(args) and queue.empty())
-        self._watch(sleep, "_sleep", lambda seconds, args: isinstance(seconds, int | float) and 0 < seconds < 1e9)
+        self._watch(sleep, "_sleep", lambda seconds, args: _is_time(seconds))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,6 +80,10 @@ class Oracle:
 
 def _blocks(args: tuple[Any, ...]) -> bool:
     return not args or bool(args[0])
+
+
+def _is_time(seconds: Any) -> bool:
+    return isinstance(seconds, int | float) and 0 < seconds <= TIMEOUT_MAX
 
 
 def _free(lock: Any) -> bool:

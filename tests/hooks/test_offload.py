@@ -29,7 +29,7 @@ from coserver.hooks.workers import run_for
 from coserver.lifecycle import events as ev
 
 from ..server.clients import get, talking
-from .running import both, ticking
+from .side_by_side import both, ticking
 
 #: Not hooked, whatever else is: what stands for a call in C.
 _sleep = time.sleep

@@ -1,6 +1,6 @@
-"""Family "dns": the look-ups of names and addresses in ``socket``, which the C library does, and waits.
+"""Family "dns": the look-ups of names and addresses in ``socket``. The C library does them, and waits.
 
-In a thread each; what is an address already needs no look-up, and no thread.
+Each look-up runs in a thread. An address needs no look-up, and no thread.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _gethostbyaddr = socket.gethostbyaddr
 
 
 def is_address(host: Any) -> bool:
-    """Whether ``host`` is an IPv4 or IPv6 address, or none at all."""
+    """Whether ``host`` is an IPv4 or IPv6 address, or empty."""
     if not host:
         return True
     if isinstance(host, bytes | bytearray):
         host = host.decode("latin-1")
     if not isinstance(host, str):
-        return True  # a mistake, which the original names
+        return True  # a wrong type, for which the original raises
     host = host.partition("%")[0]
     for family in (socket.AF_INET, socket.AF_INET6):
         try:

@@ -1,6 +1,6 @@
-"""Family "filelocks": ``fcntl.flock`` and ``fcntl.lockf``. Nothing tells when one is free: it is tried again and again.
+"""Family "filelocks": ``fcntl.flock`` and ``fcntl.lockf``. No event tells that a lock is free: the shim polls.
 
-A wait for a lock, so no cancellation breaks it before the server's grace is over.
+It is a wait for a lock, so no cancellation breaks it before the server's grace is over.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ..workers import Worker
 _flock, _lockf = fcntl.flock, fcntl.lockf
 
 
-def _try_on(worker: Worker, call: str, fd: Any, attempt: Callable[[], Any]) -> None:
-    poll_and_take(worker, call, Descriptor(fd), lambda: _had(attempt))
+def _take(worker: Worker, call: str, fd: Any, attempt: Callable[[], Any]) -> None:
+    poll_and_take(worker, call, Descriptor(fd), lambda: _succeeds(attempt))
 
 
-def _had(attempt: Callable[[], Any]) -> bool:
+def _succeeds(attempt: Callable[[], Any]) -> bool:
     try:
         attempt()
     except OSError as error:
@@ -38,7 +38,7 @@ def flock(fd: Any, operation: int, /) -> None:
     worker = getcurrent()
     if type(worker) is not Worker or operation & fcntl.LOCK_NB or operation & fcntl.LOCK_UN:
         return _flock(fd, operation)
-    _try_on(worker, "flock", fd, lambda: _flock(fd, operation | fcntl.LOCK_NB))
+    _take(worker, "flock", fd, lambda: _flock(fd, operation | fcntl.LOCK_NB))
     return None
 
 
@@ -46,7 +46,7 @@ def lockf(fd: Any, cmd: int, len: int = 0, start: int = 0, whence: int = 0, /) -
     worker = getcurrent()
     if type(worker) is not Worker or cmd & fcntl.LOCK_NB or cmd & fcntl.LOCK_UN:
         return _lockf(fd, cmd, len, start, whence)
-    _try_on(worker, "lockf", fd, lambda: _lockf(fd, cmd | fcntl.LOCK_NB, len, start, whence))
+    _take(worker, "lockf", fd, lambda: _lockf(fd, cmd | fcntl.LOCK_NB, len, start, whence))
     return None
 
 

@@ -1,5 +1,5 @@
-"""Family "pipes": ``os.read`` and its kin on pipes, terminals and whatever else may have to wait, and files opened on
-such. A plain file never waits as far as poll(2) knows, and is left alone.
+"""Family "pipes": ``os.read``, ``os.write`` and similar calls on pipes, terminals and other descriptors that may have
+to wait, and files opened on these. A plain file is left alone: for poll(2) it is always ready.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ..workers import Worker
 _read, _readv, _write, _writev, _close = os.read, os.readv, os.write, os.writev, os.close
 _sendfile: Any = getattr(os, "sendfile", None)
 _open = io.open
-_fstat = os.fstat  # the system's own, whatever a test has put there to fake a file's size
+_fstat = os.fstat  # the system's own, also if a test replaces os.fstat to fake a file's size
 
-#: Bytes that a pipe takes without waiting once it is writable at all (PIPE_BUF, 4096 on Linux; POSIX asks for 512).
+#: Bytes that a writable pipe takes without waiting (PIPE_BUF: 4096 on Linux, at least 512 by POSIX).
 _AT_ONCE = 4096 if os.name == "posix" and os.uname().sysname == "Linux" else 512
 _WAYS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 
 
 def _may_wait(fd: int, way: int) -> bool:
-    """Whether a call for this descriptor may have to wait at all: it is no plain file, not in non-blocking mode, and
-    open for this way; the other end's is never ready for it."""
+    """Whether a call on this descriptor may have to wait: it is no plain file, not in non-blocking mode, and open for
+    this way. (A descriptor that is not open for it would never be ready.)"""
     try:
         kind = _fstat(fd).st_mode
         if stat.S_ISREG(kind) or stat.S_ISDIR(kind) or stat.S_ISBLK(kind):
@@ -40,7 +40,7 @@ def _may_wait(fd: int, way: int) -> bool:
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         return not flags & os.O_NONBLOCK and flags & _WAYS != (os.O_WRONLY if way == READ else os.O_RDONLY)
     except OSError:
-        return False  # the original says what is wrong
+        return False  # the original raises
 
 
 def _until_ready(worker: Worker, fd: int, way: int, call: str) -> None:
@@ -73,7 +73,7 @@ def write(fd: int, data: Any, /) -> int:
 
 
 def _write_all(worker: Worker, fd: int, call: str, data: Any, function: Callable[[int, Any], int]) -> int:
-    """All of it, as a blocking descriptor takes it, in pieces for which it need not wait."""
+    """Write all of ``data``, as a blocking descriptor does, in pieces that need not wait."""
     with memoryview(data) as view, view.cast("B") as rest:
         written, size = 0, len(rest)
         while True:
@@ -107,7 +107,7 @@ def close(fd: int) -> None:
 
 
 class PipeIO(io.FileIO):
-    """A file opened on what may have to wait: a worker that reads or writes it suspends."""
+    """A file on a descriptor that may have to wait: a worker that reads or writes it suspends."""
 
     def readinto(self, buffer: Any, /) -> Any:
         _before(self, READ, "read")
@@ -170,10 +170,10 @@ def open(
 def _open_pipe(
     fd: int, mode: str, buffering: int, text: tuple[str | None, str | None, str | None], closefd: bool
 ) -> Any:
-    """What ``open`` makes of a descriptor, around a PipeIO."""
+    """The file that ``open`` makes of a descriptor, around a PipeIO."""
     binary = "b" in mode
     if set(mode) - set("rwaxbt") or sum(letter in mode for letter in "rwax") != 1 or (binary and any(text)):
-        return _open(fd, mode, buffering, *text, closefd)  # which says what is wrong
+        return _open(fd, mode, buffering, *text, closefd)  # raises, if the arguments are wrong
     if (buffering == 0 and not binary) or buffering < -1:
         return _open(fd, mode, buffering, *text, closefd)
     raw = PipeIO(fd, mode.replace("b", "").replace("t", ""), closefd)

@@ -1,7 +1,7 @@
-"""Family "processes": waiting for a child, by ``subprocess`` and by ``os.waitpid`` and its kin. Its pipes are "pipes".
+"""Family "processes": waits for a child process, by ``subprocess``, ``os.waitpid`` and similar calls. (Its pipes belong
+to the family "pipes".)
 
-Linux has a descriptor that becomes readable when a process ends; elsewhere, and for "any child", it is looked again and
-again.
+Linux has a descriptor that becomes readable when a process ends. On other systems, and for "any child", the shim polls.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _waitpid, _wait, _wait3, _wait4, _system = os.waitpid, os.wait, os.wait3, os.wai
 _waitid: Any = getattr(os, "waitid", None)
 _pidfd_open: Any = getattr(os, "pidfd_open", None)
 
-#: Seconds between two looks: the first, and what it grows to.
+#: Seconds between two looks: at first, and at most.
 _FIRST, _LAST = 0.001, 0.02
 
 
@@ -41,11 +41,11 @@ def popen_wait(self: Any, timeout: float | None) -> Any:
 
 
 def _ended(worker: Worker, pid: int, on: Any, call: str, until: float | None) -> bool:
-    """Suspend until this child has ended; false if ``until`` came first. ``on`` is what is shown of it."""
+    """Suspend until this child has ended; false if ``until`` came first. ``on`` is shown meanwhile."""
     try:
         fd = _pidfd_open(pid)
-    except (OSError, TypeError):  # not in this kernel or system; or it has ended, and been waited for
-        return bool(_look_again(worker, call, on, until, lambda: _has_ended(pid)))
+    except (OSError, TypeError):  # this kernel or system has none; or the child has ended, and was waited for
+        return bool(_poll(worker, call, on, until, lambda: _has_ended(pid)))
     try:
         return wait_for(worker, fd, READ, call, on, until)
     finally:
@@ -61,8 +61,8 @@ def _has_ended(pid: int) -> bool:
         return True
 
 
-def _look_again(worker: Worker, call: str, on: Any, until: float | None, look: Callable[[], Any]) -> Any:
-    """Call ``look()`` until it says something, and return that; false if ``until`` came first."""
+def _poll(worker: Worker, call: str, on: Any, until: float | None, look: Callable[[], Any]) -> Any:
+    """Call ``look()`` again and again until its result is true, and return that; false if ``until`` came first."""
     period = _FIRST
     while not (found := look()):
         now = monotonic()
@@ -111,14 +111,14 @@ def _any_child(worker: Worker, call: str, pid: int, options: int, function: Call
         _ended(worker, pid, f"process {pid}", call, None)
     elif pid > 0 and not options:
         return found
-    return _look_again(worker, call, f"process {pid}" if pid > 0 else "any child", None, look)
+    return _poll(worker, call, f"process {pid}" if pid > 0 else "any child", None, look)
 
 
 def waitid(idtype: int, id: int, options: int, /) -> Any:
     worker = getcurrent()
     if type(worker) is not Worker or options & os.WNOHANG:
         return _waitid(idtype, id, options)
-    return _look_again(worker, "waitid", f"process {id}", None, lambda: _waitid(idtype, id, options | os.WNOHANG))
+    return _poll(worker, "waitid", f"process {id}", None, lambda: _waitid(idtype, id, options | os.WNOHANG))
 
 
 def system(command: Any) -> int:

@@ -1,6 +1,6 @@
 """Family "select": ``select``, ``poll`` and ``epoll`` of the module select, and with them ``selectors``.
 
-Looked at without waiting first; what has to wait does so for one epoll set that holds all that was asked for.
+A shim looks first, without waiting. If it has to wait, it waits for one epoll set that holds all the descriptors.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ def select(rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) 
     found = _select(rlist, wlist, xlist, 0)
     if any(found):
         return found
-    rlist, wlist, xlist = list(rlist), list(wlist), list(xlist)  # whatever becomes of them meanwhile
-    with _epoll() as every:
+    rlist, wlist, xlist = list(rlist), list(wlist), list(xlist)  # copies, as the caller's may change meanwhile
+    with _epoll() as epoll_set:
         while not (any(found) or (until is not None and monotonic() >= until)):
             for fd, mask in _masks(rlist, wlist, xlist).items():
-                _enter(every, fd, mask)
-            _wait(worker, every, "select", until)
+                _enter(epoll_set, fd, mask)
+            _wait(worker, epoll_set, "select", until)
             found = _select(rlist, wlist, xlist, 0)
     return found
 
 
 def _sequence(things: Any) -> Any:
-    """What may be looked at twice. A list as it is: the original sees what a ``fileno()`` does to it."""
+    """A sequence, to read twice. A list stays itself, so that the original sees it change while it is read."""
     return things if isinstance(things, list | tuple) else list(things)
 
 
@@ -65,25 +65,25 @@ def _masks(rlist: list[Any], wlist: list[Any], xlist: list[Any]) -> dict[int, in
     return masks
 
 
-def _enter(every: Any, fd: int, mask: int) -> None:
+def _enter(epoll_set: Any, fd: int, mask: int) -> None:
     try:
-        every.register(fd, mask)
+        epoll_set.register(fd, mask)
     except FileExistsError:
-        every.modify(fd, mask)
+        epoll_set.modify(fd, mask)
     except PermissionError:
-        pass  # a plain file is always ready, and has been found so
+        pass  # a plain file, which the look before has found ready
 
 
-def _wait(worker: Worker, every: Any, call: str, until: float | None) -> bool:
-    fd = every.fileno()
+def _wait(worker: Worker, epoll_set: Any, call: str, until: float | None) -> bool:
+    fd = epoll_set.fileno()
     return wait_for(worker, fd, READ, call, Descriptors(fd), until)
 
 
 def _until(timeout: float | None, unit: float) -> float | None:
-    """Monotonic seconds. Raises what the originals do for what is no time."""
+    """The end of a timeout, in monotonic seconds; None without one. Raises as the originals do for a wrong one."""
     if timeout is None or timeout < 0:
         if timeout is not None and unit == 1:
-            _select([], [], [], timeout)  # says that it must not be negative
+            _select([], [], [], timeout)  # raises, as it must not be negative
         return None
     _bounded(timeout, unit)
     return monotonic() + min(timeout * unit, _FOREVER)
@@ -100,7 +100,7 @@ def _counted(*things: list[Any]) -> str:
 
 
 class Poll:
-    """What ``select.poll()`` returns: it remembers what it was told, since the original does not tell."""
+    """The object that ``select.poll()`` returns. It keeps the descriptors, as the original does not tell them."""
 
     __slots__ = ("_masks", "_poll")
     _masks: dict[int, int]
@@ -129,15 +129,15 @@ class Poll:
         worker.credit -= 1
         if worker.credit < 0:
             give_way(worker, "poll", f"{len(self._masks)} descriptors")
-        # Looked at before the set is opened: its descriptor could have the number of one that was closed.
+        # Look before the set is opened: the set could get the number of a descriptor that was closed.
         found: list[tuple[int, int]] = self._poll.poll(0)
         if found:
             return found
-        with _epoll() as every:
+        with _epoll() as epoll_set:
             while not (found or (until is not None and monotonic() >= until)):
                 for fd, mask in self._masks.items():
-                    _enter(every, fd, mask)
-                _wait(worker, every, "poll", until)
+                    _enter(epoll_set, fd, mask)
+                _wait(worker, epoll_set, "poll", until)
                 found = self._poll.poll(0)
         return found
 

@@ -1,8 +1,8 @@
-"""Family "semaphores": multiprocessing's Lock, RLock, Semaphore, and what is made of them: Condition, Event, Queue.
+"""Family "semaphores": multiprocessing's Lock, RLock, Semaphore, and all made of them: Condition, Event, Queue.
 
-They are the system's, shared between processes. Nothing tells when one is free: it is tried again and again. A wait for
-a lock, so no cancellation breaks it before the server's grace is over. The recursive kind belongs to the worker, which
-is noted here, as C goes by the thread.
+They are the operating system's, shared between processes. No event tells that one is free: the shim polls. It is a wait
+for a lock, so no cancellation breaks it before the server's grace is over. A recursive lock belongs to the worker: this
+module notes the worker, as C code notes only the thread.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ try:
 except ImportError:
     pass
 
-#: The kind of a recursive one.
+#: The kind of a recursive lock.
 _RECURSIVE = 0
 
 _acquire: Any = getattr(_SemLock, "acquire", None)
 _release: Any = getattr(_SemLock, "release", None)
 _is_mine: Any = getattr(_SemLock, "_is_mine", None)
 
-#: Which worker has taken which recursive one, by its id; until it lets go of it.
+#: The workers that hold recursive locks, by the id of the lock.
 _owners: dict[int, Worker] = {}
 
 
@@ -65,17 +65,17 @@ def _take(worker: Worker, lock: Any) -> bool:
 
 
 def _acquire_elsewhere(lock: Any, block: Any, timeout: Any) -> bool:
-    """A recursive one that some worker has, or had: if that is one of this thread, C would let us have it too."""
+    """Acquire a recursive lock that a worker holds, or held. C would let any code of that worker's thread have it."""
     if _is_mine(lock):
         if not block:
             return False
         raise RuntimeError(
-            f"{lock!r} is held by a handler of this loop: if loop code waited for it, both would stand still for ever; "
+            f"{lock!r} is held by a handler of this loop: if loop code waited for it, both would stand still for ever: "
             f"take it in a worker, by run_blocking()"
         )
     taken: bool = _acquire(lock, block, timeout)
     if taken:
-        _owners.pop(id(lock), None)  # of one that is no more, with the same id
+        _owners.pop(id(lock), None)  # of an earlier lock with the same id
     return taken
 
 
@@ -83,7 +83,7 @@ def release(self: Any) -> None:
     if _owners and id(self) in _owners and _is_mine(self):
         owner = _owners[id(self)]
         if owner is not getcurrent():
-            raise AssertionError("attempt to release recursive lock not owned by thread")  # as C says it
+            raise AssertionError("attempt to release recursive lock not owned by thread")  # as the original's
         _release(self)
         if not _is_mine(self):
             del _owners[id(self)]
@@ -106,13 +106,13 @@ def is_mine(self: Any) -> bool:
 
 
 def settle() -> None:
-    """multiprocessing's objects keep methods of C's: have those that exist ask for them anew, after a change."""
+    """After the install or the uninstall, renew the C methods that existing objects of multiprocessing keep."""
     synchronize = sys.modules.get("multiprocessing.synchronize")
     if synchronize is None:
         return
     shared = getattr(sys.modules.get("multiprocessing.sharedctypes"), "SynchronizedBase", ())
     there = gc.get_objects()
-    for kind in (synchronize.SemLock, synchronize.Condition, shared):  # each takes those of the one before
+    for kind in (synchronize.SemLock, synchronize.Condition, shared):  # each kind takes the methods of the kind before
         for one in there:
             if issubclass(type(one), kind) and "acquire" in vars(one):
                 lock = vars(one).get("_semlock") or vars(one)["_lock"]

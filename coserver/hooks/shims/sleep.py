@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from _thread import TIMEOUT_MAX
 from collections.abc import Generator
 from operator import index
 from typing import Any
@@ -16,8 +17,8 @@ from ..workers import Worker
 
 _sleep = time.sleep
 
-#: Seconds; 31 years. No process lives that long, so a longer sleep is a mistake.
-_LONGEST = 1e9
+#: Seconds; 292 years. For a longer sleep the original raises OverflowError.
+_LONGEST = TIMEOUT_MAX
 
 
 def sleep(seconds: Any, /) -> None:

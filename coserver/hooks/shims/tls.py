@@ -1,8 +1,8 @@
-"""Family "tls": ``ssl.SSLSocket``. Its records are read and written by OpenSSL, which waits as the socket's mode tells.
+"""Family "tls": ``ssl.SSLSocket``. OpenSSL reads and writes its records, and waits if the socket is in blocking mode.
 
-The user's timeout is never touched, for another thread might see it. OpenSSL is given a twin of the socket instead, on
-the same descriptor and in non-blocking mode, so that it always says what it would wait for; whoever calls then waits: a
-worker by suspending, anybody else by poll(2). Sockets wrapped before the install have no twin, and in a worker their
+The user's timeout is never changed, as another thread might see it. Instead OpenSSL gets a twin of the socket, on the
+same descriptor and in non-blocking mode, so that it always tells what it would wait for. Then the caller waits: by a
+suspension in a worker, by poll(2) elsewhere. A socket wrapped before the install has no twin: in a worker its
 timeout is changed for the length of one call.
 """
 
@@ -33,12 +33,12 @@ _do_handshake, _unwrap = ssl.SSLSocket.do_handshake, ssl.SSLSocket.unwrap
 _gettimeout, _settimeout, _fileno = _socket.socket.gettimeout, _socket.socket.settimeout, _socket.socket.fileno
 _poll = select.poll
 
-#: Under this name a TLS socket keeps its twin.
+#: The attribute of a TLS socket that holds its twin.
 _TWIN = "_coserver_twin"
 
 
 class _Twin(_socket.socket):
-    """The same descriptor again, which it never closes."""
+    """A socket on the same descriptor, which it never closes."""
 
     __slots__ = ("__weakref__",)
 
@@ -57,7 +57,7 @@ def wrap_socket(
 ) -> Any:
     if not isinstance(sock, ssl.SSLSocket):
         return _wrap_socket(self, sock, server_side, server_hostname, owner=owner, session=session)
-    # The flag is for the object alone: the descriptor's own mode stays what it is.
+    # The flag is for the object alone: the descriptor's own mode does not change.
     kind = int(sock.type) | socket.SOCK_NONBLOCK
     twin = _Twin(int(sock.family), kind, sock.proto, _fileno(sock))
     sslobj = _wrap_socket(self, twin, server_side, server_hostname, owner=owner, session=session)
@@ -65,8 +65,8 @@ def wrap_socket(
     return sslobj
 
 
-def _done(sock: ssl.SSLSocket, call: str, timeout: float | None, function: Callable[..., Any], *args: Any) -> Any:
-    """Call ``function(sock, *args)`` until OpenSSL has nothing more to wait for."""
+def _until_done(sock: ssl.SSLSocket, call: str, timeout: float | None, function: Callable[..., Any], *args: Any) -> Any:
+    """Call ``function(sock, *args)`` again and again until OpenSSL need not wait. Raises TimeoutError."""
     current = getcurrent()
     worker = current if type(current) is Worker else None
     if worker is not None and timeout != 0:
@@ -93,7 +93,7 @@ def _done(sock: ssl.SSLSocket, call: str, timeout: float | None, function: Calla
 
 
 def _without_waiting(sock: ssl.SSLSocket, timeout: float | None, function: Callable[..., Any], *args: Any) -> Any:
-    """One call in a worker, the descriptor in non-blocking mode for its length: another thread that is just calling is
+    """Call once, in a worker, with the descriptor in non-blocking mode. Another thread that calls at the same time is
     told that it would have to wait, and waits."""
     if _TWIN not in vars(sock):
         _settimeout(sock, 0.0)
@@ -102,7 +102,7 @@ def _without_waiting(sock: ssl.SSLSocket, timeout: float | None, function: Calla
         finally:
             if _fileno(sock) >= 0:
                 _settimeout(sock, timeout)
-    if timeout is not None:  # the descriptor is in that mode anyway
+    if timeout is not None:  # the descriptor is in non-blocking mode anyway
         return function(sock, *args)
     fd = _fileno(sock)
     os.set_blocking(fd, False)
@@ -122,20 +122,20 @@ def _wait(fd: int, way: int, until: float | None) -> bool:
 def read(self: ssl.SSLSocket, len: int = 1024, buffer: Any = None) -> Any:
     if _plain(self):
         return _read(self, len, buffer)
-    return _done(self, "read", _gettimeout(self), _read, len, buffer)
+    return _until_done(self, "read", _gettimeout(self), _read, len, buffer)
 
 
 def write(self: ssl.SSLSocket, data: Any) -> int:
     if _plain(self):
         return _write(self, data)
-    sent: int = _done(self, "write", _gettimeout(self), _write, data)
+    sent: int = _until_done(self, "write", _gettimeout(self), _write, data)
     return sent
 
 
 def send(self: ssl.SSLSocket, data: Any, flags: int = 0) -> int:
     if _plain(self):
         return _send(self, data, flags)
-    sent: int = _done(self, "write", _gettimeout(self), _send, data, flags)
+    sent: int = _until_done(self, "write", _gettimeout(self), _send, data, flags)
     return sent
 
 
@@ -145,7 +145,7 @@ def do_handshake(self: ssl.SSLSocket, block: bool = False) -> None:
     timeout = _gettimeout(self)
     if timeout == 0 and block:
         timeout = None
-    return _done(self, "handshake", timeout, _handshake)  # type: ignore[no-any-return]
+    return _until_done(self, "handshake", timeout, _handshake)  # type: ignore[no-any-return]
 
 
 def _handshake(sock: ssl.SSLSocket) -> None:
@@ -156,19 +156,19 @@ def _handshake(sock: ssl.SSLSocket) -> None:
 def unwrap(self: ssl.SSLSocket) -> Any:
     if _plain(self):
         return _unwrap(self)
-    left = _done(self, "unwrap", _gettimeout(self), _unwrap)
+    left = _until_done(self, "unwrap", _gettimeout(self), _unwrap)
     return self if isinstance(left, _Twin) else left
 
 
 def _plain(sock: ssl.SSLSocket) -> bool:
-    """Whether the original may be called as it is: nothing is encrypted, or it has no twin and no worker asks."""
+    """Whether to call the original: nothing is encrypted, or there is no twin and the caller is no worker."""
     if sock._sslobj is None:  # type: ignore[attr-defined]
         return True
     return _TWIN not in vars(sock) and type(getcurrent()) is not Worker
 
 
-# A system's 150 authorities take 20 ms to read, and many clients read them for each connection: in a thread, as OpenSSL
-# lets other threads go on meanwhile.
+# The 150 certificate authorities of a system take 20 ms to read, and many clients read them for each connection. So a
+# thread reads them: OpenSSL lets other threads go on meanwhile.
 
 
 def set_default_verify_paths(self: ssl.SSLContext) -> None:

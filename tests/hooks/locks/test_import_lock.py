@@ -15,7 +15,7 @@ import pytest
 from coserver import hooks, run_blocking
 
 from ...server.clients import until
-from ..running import both
+from ..side_by_side import both
 
 pytestmark = pytest.mark.usefixtures("hooked")
 

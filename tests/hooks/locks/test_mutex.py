@@ -22,7 +22,7 @@ from coserver.hooks.locks.owners import holders
 from coserver.hooks.locks.waiters import choose_mutex
 from coserver.hooks.workers import close_idle, run_for
 
-from ..running import both, ticking
+from ..side_by_side import both, ticking
 
 _early = threading.Condition()  # made before any install
 

@@ -17,7 +17,7 @@ from coserver.hooks.cancellation import Waits
 from coserver.hooks.locks import waiters
 from coserver.hooks.workers import run_for
 
-from ..running import both
+from ..side_by_side import both
 
 pytestmark = pytest.mark.usefixtures("hooked")
 

@@ -19,7 +19,7 @@ from coserver import hooks, run_blocking
 from coserver.hooks.shims import locals as family
 from coserver.hooks.shims.locals import ThreadLocal
 
-from ..running import both
+from ..side_by_side import both
 
 hooks.uninstall()  # what an app of another test has installed: the next are to be made before
 pytestmark = pytest.mark.usefixtures("hooked")

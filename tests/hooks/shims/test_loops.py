@@ -20,7 +20,7 @@ import uvloop
 from coserver import run_blocking
 
 from ...conftest import BACKENDS
-from ..running import both
+from ..side_by_side import both
 
 asked: ContextVar[str] = ContextVar("asked")
 

@@ -11,7 +11,7 @@ import pytest
 from coserver import await_, hooks, run_blocking
 
 from ...conftest import BACKENDS
-from ..running import both, ticking
+from ..side_by_side import both, ticking
 
 pytestmark = pytest.mark.usefixtures("hooked")
 processes = multiprocessing.get_context("spawn")  # forked, a child would have this process's loop

@@ -11,6 +11,9 @@ import anyio
 import pytest
 
 from coserver import RequestCancelled, hooks, run_blocking
+from coserver.hooks.cancellation import Waits
+from coserver.hooks.shims import sleep as shim
+from coserver.hooks.workers import run_for
 
 pytestmark = pytest.mark.usefixtures("hooked")
 
@@ -114,6 +117,19 @@ async def test_errors_are_the_originals(seconds: Any, error: type[Exception]) ->
         return str(caught.value)
 
     assert await run_blocking(message) == message()
+
+
+@pytest.mark.parametrize("seconds", [2e9, threading.TIMEOUT_MAX])
+async def test_as_good_as_for_ever(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def original(seconds: float) -> None:
+        raise AssertionError("the loop would stand still")
+
+    monkeypatch.setattr(shim, "_sleep", original)
+    waits = Waits()
+    waits.break_waits()
+    with anyio.move_on_after(0.01) as scope:
+        await run_for(None, waits, time.sleep, seconds)
+    assert scope.cancelled_caught
 
 
 async def test_true_and_other_integers() -> None:

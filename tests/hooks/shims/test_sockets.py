@@ -19,7 +19,7 @@ import pytest
 from coserver import RequestCancelled, run_blocking
 from coserver.hooks import descriptors
 
-from ..running import both
+from ..side_by_side import both
 
 pytestmark = pytest.mark.usefixtures("hooked")
 

@@ -17,7 +17,7 @@ import pytest
 from coserver import hooks, run_blocking
 
 from ...certificates import client_context, server_context
-from ..running import both, ticking
+from ..side_by_side import both, ticking
 
 pytestmark = pytest.mark.usefixtures("hooked")
 

@@ -11,7 +11,7 @@ import pytest
 
 from coserver import run_blocking
 
-from .running import both
+from .side_by_side import both
 
 pytestmark = pytest.mark.usefixtures("hooked")
 

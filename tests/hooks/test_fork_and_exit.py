@@ -13,7 +13,7 @@ import pytest
 from coserver import run_blocking
 from coserver.hooks.workers import in_worker
 
-from .running import both
+from .side_by_side import both
 
 pytestmark = pytest.mark.usefixtures("hooked")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
 from typing import Any
 
@@ -40,3 +41,16 @@ async def ticking() -> AsyncIterator[list[float]]:
         tasks.start_soon(tick)
         yield turns
         tasks.cancel_scope.cancel()
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
+    reads, writes = os.pipe()
+    try:
+        yield reads, writes
+    finally:
+        for fd in (reads, writes):
+            try:
+                os.close(fd)
+            except OSError:
+                pass
