@@ -1,15 +1,19 @@
-"""What a running server hands out, with the hooks by which a notebook shows it; the views are loaded only then."""
+"""Snapshots, traces and steppers with the hooks by which a notebook shows them. The views are loaded when it does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any, SupportsIndex, overload
 
+from ...observe.filters import And, Filter, Not, Or, Term
 from ...observe.snapshot.snapshot import Snapshot
 from ...observe.step.stepper import Stepper
 from ...observe.trace.trace import Trace
 from ..address import proxy_pattern
+
+#: Some traces: by an expression, or one by one.
+Which = str | Filter | Trace | Iterable[Trace]
 
 
 class ShownSnapshot(Snapshot):
@@ -29,13 +33,16 @@ class ShownTrace(Trace):
     __slots__ = ()
 
     def har(self, *, secrets: bool = False) -> dict[str, Any]:
-        """As a HAR 1.2 of one entry, secrets masked; ``json.dump`` writes it."""
+        """A HAR 1.2 with this one entry, for ``json.dump``; secrets are masked unless ``secrets`` is true."""
         from ...observe.export.har import to_har
 
         return to_har([self], secrets=secrets)
 
     def curl(self, *, secrets: bool = False) -> str:
-        """The request as a command line of curl, secrets masked. Raises ReplayError for what is no HTTP request."""
+        """The request as a command line of curl; secrets are masked unless ``secrets`` is true.
+
+        Raises ReplayError for a trace of something else than an HTTP request.
+        """
         from ...observe.export.replay import as_curl
 
         return as_curl(self, secrets=secrets)
@@ -48,7 +55,7 @@ class ShownTrace(Trace):
 
 
 class ShownTraces(list[Trace]):
-    """Some traces, a list that a notebook shows as a table; so are the first ten of it."""
+    """A list of traces that a notebook shows as a table. A slice of it is shown in the same way."""
 
     @overload
     def __getitem__(self, at: SupportsIndex) -> Trace: ...
@@ -64,11 +71,59 @@ class ShownTraces(list[Trace]):
         return traces_bundle(self)
 
 
-class ShownStepper(Stepper):
-    """A stepper that a notebook shows with buttons."""
+class TraceList:
+    """All recorded traces, the oldest first: the same for a server of this process and of another."""
 
-    _panel: Any = None
+    def _all(self) -> list[Trace]:
+        raise NotImplementedError
+
+    def _note(self) -> str:
+        """A sentence to show below the table in a notebook, or ""."""
+        return ""
+
+    def __call__(self, expression: str | Filter) -> ShownTraces:
+        """The traces that match. Raises FilterError."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Trace]:
+        return iter(self._all())
+
+    @overload
+    def __getitem__(self, at: int) -> ShownTrace: ...
+    @overload
+    def __getitem__(self, at: slice) -> ShownTraces: ...
+    def __getitem__(self, at: int | slice) -> ShownTrace | ShownTraces:
+        found = ShownTraces(self._all())[at]
+        assert isinstance(found, ShownTrace | ShownTraces)
+        return found
+
+    def har(self, which: Which = "", *, secrets: bool = False) -> dict[str, Any]:
+        """The traces that match, as a HAR 1.2 for a browser's network panel; ``json.dump`` writes it.
+
+        Secrets are masked unless ``secrets`` is true; those of an isolated server always are. Raises FilterError.
+        """
+        from ...observe.export.har import to_har
+
+        return to_har(self._chosen(which), secrets=secrets)
+
+    def _chosen(self, which: Which) -> list[Trace]:
+        if isinstance(which, Trace):
+            return [which]
+        if isinstance(which, str | Term | Not | And | Or):
+            return self(which)
+        return list(which)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from ...views.html import traces_bundle
+
+        return traces_bundle(self._all(), self._note())
+
+
+class ShownInPanel:
+    """A stepper that a notebook shows with buttons. ``server`` is the name of the server that it steps."""
+
     server = ""
+    _panel: Any = None
 
     def _ipython_display_(self) -> None:
         if self._panel is None or self._panel.closed:
@@ -78,10 +133,15 @@ class ShownStepper(Stepper):
         self._panel.show()
 
 
+class ShownStepper(ShownInPanel, Stepper):
+    """A stepper of a server in this process."""
+
+
 def show_snapshot(snapshot: Snapshot) -> ShownSnapshot:
+    """The snapshot, with its hooks for a notebook."""
     return ShownSnapshot(**{each.name: getattr(snapshot, each.name) for each in fields(snapshot)})
 
 
 def show_traces(traces: Iterable[Trace]) -> ShownTraces:
-    """Those that came from another process, say."""
+    """Traces that came from another process, with their hooks for a notebook."""
     return ShownTraces(ShownTrace(**{each.name: getattr(one, each.name) for each in fields(one)}) for one in traces)

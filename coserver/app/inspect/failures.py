@@ -1,7 +1,7 @@
-"""``server.failures``: what its handlers raised last, for whoever shows the server where it was started.
+"""``server.failures``: the last unexpected exceptions of handlers, shown where the server was started.
 
-It hears what the server logs, so what an app expects (``@app.error``, HTTPException) is no failure here either, and a
-request costs nothing. Where nobody has configured logging, what stands here is not printed as well.
+They are read from the server's log. So expected errors (``@app.error``, HTTPException) are no failures, and a request
+costs nothing. If logging is not configured, Python does not print these records to stderr as well.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ...server.service import Service
     from ..server import Server
 
-#: Failures that are kept: what fits under a cell. Their number is counted on.
+#: Failures that are kept: as many as fit below a cell. ``total`` counts all.
 KEPT = 5
-#: Frames at the inner end, and characters of one traceback: a recursion has a thousand.
+#: Limits of one traceback, which a recursion would fill: frames, counted from the innermost, and characters.
 _FRAMES, _CHARACTERS = 20, 8_000
 
 _here = str(Path(__file__).parents[2])
@@ -32,7 +32,7 @@ _here = str(Path(__file__).parents[2])
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """``at`` is seconds since 1970, ``where`` the request or connection, ``error`` the exception in a line."""
+    """``at`` is in seconds since 1970. ``where`` is the request or connection, ``error`` the exception in a line."""
 
     at: float
     handler: str
@@ -45,14 +45,14 @@ class Failure:
 
 
 class Failures:
-    """The last ``KEPT``, the newest last; ``total`` is how many there were since it was first asked for."""
+    """The last ``KEPT`` failures, the newest last. ``total`` counts all since ``server.failures`` was first used."""
 
     def __init__(self, server: Server) -> None:
         self._kept: deque[Failure] = deque(maxlen=KEPT)
         self._followers: list[Callable[[], object]] = []
         self.name = server.name
         self.total = 0
-        _hear(self, server._services)
+        _listen(self, server._services)
 
     def __repr__(self) -> str:
         return f"<Failures {self.total} of {self.name!r}>"
@@ -67,19 +67,19 @@ class Failures:
         return list(self._kept)[at]
 
     def add(self, failure: Failure) -> None:
-        """Keep it, and tell the followers; on the server's thread."""
+        """Keep a failure, and call the followers; on the server's thread."""
         self._kept.append(failure)
         self.total += 1
         for follower in self._followers:
             follower()
 
     def follow(self, follower: Callable[[], object]) -> None:
-        """Have it called in the server's thread after each; it must not wait."""
+        """Call ``follower`` in the server's thread after each failure. It must not wait."""
         self._followers.append(follower)
 
     def close(self) -> None:
-        """The server has ended. What is kept stays."""
-        _unhear(self)
+        """Collect no more, and keep the failures: the server has ended."""
+        _unlisten(self)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from ...notebook.cell import failures_bundle
@@ -87,12 +87,15 @@ class Failures:
         return failures_bundle(self)
 
 
-class _Ear(logging.Handler):
-    """One for the process. A logger with a handler silences logging's last resort: what is not shown is sent there."""
+class _FailureHandler(logging.Handler):
+    """Collects failures from the server's log; one for the process.
+
+    A logger with a handler does not use ``logging.lastResort``, so this handler passes all other records to it.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.of: dict[Service, Failures] = {}
+        self.by_service: dict[Service, Failures] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -100,7 +103,7 @@ class _Ear(logging.Handler):
             failures = self._failures_for(failure)
             if failure is not None and failures is not None:
                 failures.add(_read(failure, record.created))
-            elif _unheard(self) and logging.lastResort is not None:
+            elif _is_only_handler(self) and logging.lastResort is not None:
                 logging.lastResort.handle(record)
         except Exception:
             self.handleError(record)
@@ -109,50 +112,51 @@ class _Ear(logging.Handler):
         if failure is None:
             return None
         connection = getattr(failure.subject, "connection", failure.subject)
-        return self.of.get(connection.service)
+        return self.by_service.get(connection.service)
 
 
-_ear = _Ear()
+_handler = _FailureHandler()
 _lock = threading.Lock()
 _log = logging.getLogger("coserver.server")
 
 
-def _hear(failures: Failures, services: list[Service]) -> None:
+def _listen(failures: Failures, services: list[Service]) -> None:
     with _lock:
-        _ear.of = {**_ear.of, **dict.fromkeys(services, failures)}
-        _log.addHandler(_ear)
+        _handler.by_service = {**_handler.by_service, **dict.fromkeys(services, failures)}
+        _log.addHandler(_handler)
 
 
-def _unhear(failures: Failures) -> None:
+def _unlisten(failures: Failures) -> None:
     with _lock:
-        _ear.of = {service: one for service, one in _ear.of.items() if one is not failures}
-        if not _ear.of:
-            _log.removeHandler(_ear)
+        _handler.by_service = {key: one for key, one in _handler.by_service.items() if one is not failures}
+        if not _handler.by_service:
+            _log.removeHandler(_handler)
 
 
-def _unheard(ear: logging.Handler) -> bool:
-    """Whether nobody else hears the server's log."""
+def _is_only_handler(handler: logging.Handler) -> bool:
+    """Whether the server's log has no other handler."""
     at: logging.Logger | None = _log
     while at is not None:
-        if any(one is not ear for one in at.handlers):
+        if any(one is not handler for one in at.handlers):
             return False
         at = at.parent if at.propagate else None
     return True
 
 
 def _read(failure: HandlerFailure, at: float) -> Failure:
+    """A Failure, as text only: it keeps no request and no frame alive."""
     handler, subject, error = failure
     head = getattr(subject, "head", None)
     where = f"{head.method} {head.target}" if head is not None else f"{subject!r}"
-    shown = "".join(traceback.format_exception(type(error), error, _outside(error.__traceback__), limit=-_FRAMES))
+    shown = "".join(traceback.format_exception(type(error), error, _users_part(error.__traceback__), limit=-_FRAMES))
     if len(shown) > _CHARACTERS:
         shown = f"… {len(shown) - _CHARACTERS} characters more\n{shown[-_CHARACTERS:]}"
     said = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
     return Failure(at, handler, where, said[:500], shown)
 
 
-def _outside(trace: TracebackType | None) -> TracebackType | None:
-    """From the user's first frame on; all of it if there is none."""
+def _users_part(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the user's first frame on; all of it if it has no such frame."""
     at = trace
     while at is not None and at.tb_frame.f_code.co_filename.startswith(_here):
         at = at.tb_next

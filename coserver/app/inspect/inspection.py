@@ -1,4 +1,4 @@
-"""What can be seen of a running server: the live objects of the server floor, handed to the rooms of ``observe``."""
+"""Observation of a running server: passes its live objects to the snapshots, meters and steppers of ``observe``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from ...lifecycle.events import Event
     from ..server import Server
 
-#: Seconds that a look at a server waits for its loop. One that is stuck is looked at from outside: that is when a
-#: picture is wanted most.
+#: Seconds that a snapshot waits for the server's loop. A stuck loop is observed from outside: that is when a snapshot
+#: is needed most.
 PATIENCE = 0.25
 
 
-def watched(server: Server) -> ServerView:
-    """All listeners of a server."""
+def view_of(server: Server) -> ServerView:
+    """The listeners and upstream clients of a server."""
     found = [
         ListenerView(one.name, one.protocol, one.path or f"{one.host}:{one.port}", service, one.tls)
         for one, service in zip(server.addresses, server._services, strict=True)
@@ -36,42 +36,42 @@ def watched(server: Server) -> ServerView:
 
 
 def take_snapshot(server: Server) -> ShownSnapshot:
-    """From any thread; on the server's own, everything is done in it."""
-    copied = _copy(watched(server), server)
+    """Take a snapshot, from any thread. The loop copies references only, unless the caller runs on it."""
+    captured = _capture(view_of(server), server)
     state = "running" if server.accepting else "draining" if server.running else "stopped"
-    return show_snapshot(copied.build(state))
+    return show_snapshot(captured.build(state))
 
 
 def make_meter(server: Server) -> Meter:
-    return Meter(watched(server).listeners)
+    return Meter(view_of(server).listeners)
 
 
 def make_collector(server: Server, meter: Meter) -> Collector:
-    """What a registry of prometheus-client asks."""
+    """The collector for a registry of prometheus-client."""
     sweeper = server.sweeper
     return Collector(meter, partial(take_snapshot, server), partial(Loops, sweeper), lambda: server.breaches)
 
 
-def _copy(what: ServerView, server: Server) -> Capture:
-    """The references, taken on the loop if it is there to do it."""
+def _capture(view: ServerView, server: Server) -> Capture:
+    """Copy the references, on the loop if it responds within PATIENCE."""
     found: list[Capture] = []
     done = threading.Event()
 
     def copy() -> None:
-        found.append(what.copy())
+        found.append(view.copy())
         done.set()
 
     if server.on_its_thread or not server.post(copy) or not done.wait(PATIENCE):
-        return what.copy()
+        return view.copy()
     return found[0]
 
 
 def pictures(server: Server) -> Callable[[Event], ExchangeState | None]:
-    """What makes of an event what filters ask; None of one that is another server's."""
-    what = watched(server)
+    """A function that turns an event into an ExchangeState, for filters; None for an event of another server."""
+    view = view_of(server)
 
     def picture(event: Event) -> ExchangeState | None:
-        one = what.listener_of(event)
+        one = view.listener_of(event)
         connection = getattr(event.source, "connection", event.source)
         return None if one is None else picture_of(server.name, one, event, connection.phase)
 
@@ -79,10 +79,10 @@ def pictures(server: Server) -> Callable[[Event], ExchangeState | None]:
 
 
 def make_stepper(server: Server, filter: str | Filter, at: str | Iterable[str], limit: float | None) -> Stepper:
-    """Raises FilterError, ValueError; RuntimeError for a server that drains."""
+    """Make the stepper of ``server.step``. Raises FilterError, ValueError; RuntimeError for a server that drains."""
     if not server.accepting:
         raise RuntimeError(f"server {server.name!r} stops, and holds nothing more")
-    of = Steppable(watched(server), server.emitter, server.thread)
+    of = Steppable(view_of(server), server.emitter, server.thread)
     step = ShownStepper(of, filter, at) if limit is None else ShownStepper(of, filter, at, limit)
     step.server = server.name
     return step

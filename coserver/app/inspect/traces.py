@@ -1,38 +1,35 @@
-"""``server.traces``: what the recorder kept, as people use it; exports, replays, and how it shows in a notebook."""
+"""``server.traces``: the recorded traces, their exports and replays, and their display in a notebook."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ...observe.filters import And, Filter, Not, Or, Term, parse
+from ...observe.filters import Filter, parse
 from ...observe.trace.recorder import Bounds, Recorder
 from ...observe.trace.trace import Trace
 from ...observe.trace.underway import so_far
-from .display import ShownTrace, ShownTraces
-from .inspection import PATIENCE, take_snapshot, watched
+from .display import ShownTrace, ShownTraces, TraceList, Which
+from .inspection import PATIENCE, take_snapshot, view_of
 
 if TYPE_CHECKING:
     from ...observe.export.replay import Replayed
     from ..server import Server
 
-#: Some traces: by an expression, or one by one.
-Which = str | Filter | Trace | Iterable[Trace]
 
+class Traces(TraceList):
+    """The finished exchanges, the oldest first. They are recorded between ``start`` and ``stop``, within ``bounds``.
 
-class Traces:
-    """The exchanges that are over, the oldest first; recorded between ``start`` and ``stop``, kept within ``bounds``.
-
-    May be used from any thread. ``server.traces[-1]`` is the last one, ``server.traces("~c 5xx")`` a list of those that
-    match, and ``for trace in server.traces`` goes through all.
+    All methods are for any thread. ``server.traces[-1]`` is the last trace, ``server.traces("~c 5xx")`` a list of those
+    that match, and ``for trace in server.traces`` goes through all.
     """
 
     def __init__(self, server: Server, bounds: Bounds | None = None) -> None:
         self._server = server
-        self._recorder = Recorder(server.name, watched(server).listeners, bounds or Bounds(), ShownTrace)
+        self._recorder = Recorder(server.name, view_of(server).listeners, bounds or Bounds(), ShownTrace)
 
     def __repr__(self) -> str:
         state = "" if self.recording else "; nothing is recorded: traces.start(), or app.start(record=True)"
@@ -40,71 +37,55 @@ class Traces:
 
     @property
     def recording(self) -> bool:
-        """Whether exchanges that end are kept now."""
+        """Whether finished exchanges are recorded now."""
         return self._recorder.recording
 
     @property
     def dropped(self) -> int:
-        """How many gave way to newer ones."""
+        """The number of traces that were dropped for newer ones."""
         return self._recorder.dropped
 
     @property
     def bounds(self) -> Bounds:
-        """How much is kept."""
+        """The bounds of the recorder: how much it keeps."""
         return self._recorder.bounds
 
     def start(self) -> Traces:
-        """Record from now on; a plain request costs 2 to 4 µs more."""
+        """Record from now on. A plain request costs 2 to 4 µs more."""
         self._recorder.start(self._server.emitter)
         return self
 
     def stop(self) -> None:
-        """Record no more. What was recorded stays."""
+        """Record no more, and keep the recorded traces."""
         self._recorder.stop()
 
     def clear(self) -> None:
-        """Forget all that was kept."""
+        """Drop all recorded traces."""
         self._recorder.clear()
 
     def __len__(self) -> int:
         self._settle()
         return len(self._recorder)
 
-    def __iter__(self) -> Iterator[Trace]:
-        return iter(self._all())
-
-    @overload
-    def __getitem__(self, at: int) -> ShownTrace: ...
-    @overload
-    def __getitem__(self, at: slice) -> ShownTraces: ...
-    def __getitem__(self, at: int | slice) -> ShownTrace | ShownTraces:
-        if isinstance(at, slice):
-            return ShownTraces(self._all()[at])
-        one = self._all()[at]
-        assert isinstance(one, ShownTrace)
-        return one
-
     def __call__(self, expression: str | Filter) -> ShownTraces:
-        """Those that match. Raises FilterError."""
+        """The traces that match. Raises FilterError."""
         matches = parse(expression).matches
         return ShownTraces(trace for trace in self._all() if matches(trace))
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        from ...views.html import traces_bundle
-
+    def _note(self) -> str:
         note = f"{self.dropped} gave way to newer ones" if self.dropped else ""
         idle = "nothing is recorded: server.traces.start(), or app.start(record=True)"
-        return traces_bundle(self._all(), "; ".join(filter(None, (note, "" if self.recording else idle))))
+        return "; ".join(filter(None, (note, "" if self.recording else idle)))
 
     def latest(self, after: int = 0, most: int = 100) -> tuple[int, list[Trace]]:
-        """How many were recorded in all, and beyond the first ``after`` the last ``most``, the oldest first.
+        """The number of all recorded traces, and the last ``most`` beyond the first ``after``, the oldest first.
 
-        For whoever looks again and again: only those are made. Waits for nothing.
+        For repeated calls: only the traces that are returned are built. Does not wait.
         """
         return self._recorder.latest(after, most)
 
     def find(self, number: int) -> Trace:
-        """The trace of an exchange by its id; of one under way, recorded or not, as far as it has come.
+        """The trace of an exchange by its id. An exchange under way, recorded or not, has a trace up to now.
 
         Raises KeyError.
         """
@@ -119,48 +100,45 @@ class Traces:
         return trace
 
     def mark(self, trace: Trace, on: bool = True) -> None:
-        """Mark it, for ``~marked``; or take the mark away."""
+        """Mark the trace, for the filter ``~marked``; or remove the mark."""
         (self._recorder.marked.add if on else self._recorder.marked.discard)(trace.id)
 
     def follow(self, follower: Callable[[Trace], object]) -> Callable[[], None]:
-        """Have it called on the server's loop with each trace that is finished, until what this returns is called.
+        """Call ``follower`` on the server's loop with each finished trace. Returns a function that ends this.
 
-        It must not wait; if it raises it is logged and removed.
+        ``follower`` must not wait. If it raises, it is logged and removed.
         """
         self._recorder.follow(follower)
         return lambda: self._recorder.unfollow(follower)
 
-    # Out, and again.
-
-    def har(self, which: Which = "", *, secrets: bool = False) -> dict[str, Any]:
-        """Those that match as a HAR 1.2, for a browser's network panel; ``json.dump`` writes it. Raises FilterError."""
-        from ...observe.export.har import to_har
-
-        return to_har(self._those(which), secrets=secrets)
+    # Exports and replays.
 
     def chrome(self, which: Which = "") -> dict[str, Any]:
-        """Those that match as Chrome trace events, for ui.perfetto.dev. Raises FilterError."""
+        """The traces that match, as Chrome trace events for ui.perfetto.dev. Raises FilterError."""
         from ...observe.export.chrome import to_chrome
 
-        return to_chrome(self._those(which))
+        return to_chrome(self._chosen(which))
 
     def otel(self, which: Which = "", provider: Any = None) -> int:
-        """Make OpenTelemetry spans of those that match; how many exchanges. Raises FilterError, RuntimeError."""
+        """Make OpenTelemetry spans of the traces that match. Returns their number. Raises FilterError, RuntimeError."""
         from ...observe.export.otel import to_otel
 
-        return to_otel(self._those(which), provider)
+        return to_otel(self._chosen(which), provider)
 
     def curl(self, trace: Trace, *, secrets: bool = False) -> str:
-        """The request as a command line of curl. Raises ReplayError for what is no HTTP request."""
+        """The request as a command line of curl; secrets are masked unless ``secrets`` is true.
+
+        Raises ReplayError for a trace of something else than an HTTP request.
+        """
         from ...observe.export.replay import as_curl
 
         return as_curl(trace, secrets=secrets)
 
     def replay(self, trace: Trace, *, timeout: float = 30) -> Replayed:
-        """Send a request again, to the listener that had it; blocks, in a ``def`` handler only that.
+        """Send a request again, to the listener that received it, with its secrets. Blocks; suspends a ``def`` handler.
 
-        It may be under way (``find``), if all of it has been read. Its secrets go out as they came. Raises ReplayError,
-        OSError, http.client.HTTPException; RuntimeError on the server's own loop, where it would wait for itself.
+        The exchange may be under way (``find``), if its request has been read to the end. Raises ReplayError, OSError,
+        http.client.HTTPException; RuntimeError on the server's own loop, where it would wait for itself.
         """
         from ...hooks.suspension import await_
         from ...hooks.workers import in_worker
@@ -172,29 +150,22 @@ class Traces:
         return self._resend(trace, timeout)
 
     async def areplay(self, trace: Trace, *, timeout: float = 30) -> Replayed:  # noqa: ASYNC109 - of the socket
-        """``replay`` on any loop."""
+        """``replay`` for async code, on any loop."""
         return await anyio.to_thread.run_sync(self._resend, trace, timeout)
 
     def _resend(self, trace: Trace, timeout: float) -> Replayed:
         from ...observe.export.replay import resend
 
-        listeners = [one for one in watched(self._server).listeners if one.protocol == "http"]
+        listeners = [one for one in view_of(self._server).listeners if one.protocol == "http"]
         mine = [one for one in listeners if one.name == trace.listener] or listeners
         return resend(trace, mine[0].address if mine else trace.dst, timeout)
-
-    def _those(self, which: Which) -> list[Trace]:
-        if isinstance(which, Trace):
-            return [which]
-        if isinstance(which, str | Term | Not | And | Or):
-            return self(which)
-        return list(which)
 
     def _all(self) -> list[Trace]:
         self._settle()
         return self._recorder.traces()
 
     def _settle(self) -> None:
-        """A client may have its answer a moment before the loop notes that it was sent: give it that moment."""
+        """Give the loop a moment: a client may have its answer just before the loop records the end of the exchange."""
         done = threading.Event()
         if not self._server.on_its_thread and self._server.running and self._server.post(done.set):
             done.wait(PATIENCE)

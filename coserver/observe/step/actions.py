@@ -7,6 +7,7 @@ argument, ``which``. Every method ends in ``do(action, ...)``, which each class 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 #: Each action with the names of its arguments.
@@ -26,7 +27,26 @@ ReturnT = TypeVar("ReturnT")
 
 
 class HeldActions:
-    """The actions as methods of a held thing."""
+    """A held thing, here or in another process: its number, its phase, and the actions as methods."""
+
+    id: int
+    phase: str
+    began: float  # monotonic seconds
+    over: bool
+
+    def __repr__(self) -> str:
+        state = "let go" if self.over else f"held at {self.phase} for {self.seconds:.3g} s"
+        return f"<{type(self).__name__} {self.id} {self.title}, {state}>"
+
+    @property
+    def title(self) -> str:
+        """The held thing in a line: GET /page/1."""
+        raise NotImplementedError
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been held."""
+        return monotonic() - self.began
 
     def do(self, action: str, /, **arguments: Any) -> None:
         """Do one of ACTIONS, by its name. Raises NotHeld; ValueError for arguments that cannot be."""

@@ -62,10 +62,6 @@ class Held(HeldActions):
         self._lock = lock
         self._source = event.source
 
-    def __repr__(self) -> str:
-        state = "let go" if self.over else f"held at {self.phase} for {self.seconds:.3g} s"
-        return f"<Held {self.id} {self.title}, {state}>"
-
     # What is known of it.
 
     @property
@@ -76,11 +72,6 @@ class Held(HeldActions):
         if self.exchange.protocol != "http":
             return self.exchange.url
         return f"{self.method} {self.target}" if self.method else f"connection {self.connection}"
-
-    @property
-    def seconds(self) -> float:
-        """How long it has been held."""
-        return monotonic() - self.began
 
     @property
     def subrequest(self) -> int | None:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import anyio
 
@@ -28,7 +28,7 @@ from ...lifecycle.order import HOLDABLE
 from ...transport.loop import poster
 from ..filters import Filter, FilterError, parse
 from ..snapshot.capture import ServerView, picture_of
-from .actions import StepperActions
+from .actions import HeldActions, StepperActions
 from .held import Held, NotHeld, holdable
 
 #: Seconds that something may be held: long enough for a look and a thought, short enough that a stepper that somebody
@@ -39,6 +39,8 @@ _PHASE_OF: dict[type[ev.Event], str] = {kind: phase for phase, kind in HOLDABLE.
 _PHASE_OF[ev.SubrequestFinished] = phases.SUBREQUEST
 
 _Key = tuple[int, int | None]
+
+AnyHeldT = TypeVar("AnyHeldT", bound=HeldActions)
 
 log = logging.getLogger("coserver.observe")
 
@@ -52,34 +54,30 @@ class Steppable:
     thread: int
 
 
-class Stepper(StepperActions[Held, None]):
-    """Made by ``server.step``. All methods are for any thread; only ``wait`` waits, and ``wait_async`` is its twin.
+class BaseStepper(StepperActions[AnyHeldT, None]):
+    """What it holds, and how to wait for that: the same for a server of this process and of another.
 
-    ``with server.step("/page") as step:`` lets everything go at the end, however that comes.
+    All methods are for any thread. Only ``wait`` waits, and ``wait_async`` is the same for async code.
     """
 
-    def __init__(self, of: Steppable, filter: str | Filter, at: str | Iterable[str], limit: float = HOLD_LIMIT) -> None:
-        """Raises FilterError, ValueError."""
-        self.filter = parse(filter)
-        self.at = holdable(at)
-        self.limit = check_limit(limit)
+    def __init__(self, filter: Filter, at: frozenset[str], limit: float, thread: int | None = None) -> None:
+        """``thread`` is that of the server's loop, where ``wait`` would wait for itself; None in another process."""
+        self.filter = filter
+        self.at = at
+        self.limit = limit
         self.closed = False
         #: Why it closed by itself, if it did.
         self.error: FilterError | None = None
-        self._matches = self.filter.matches
-        self._of = of
+        self._thread = thread
         self._lock = threading.RLock()
-        self._held: dict[int, Held] = {}
-        self._following: dict[_Key, frozenset[str]] = {}
+        self._held: dict[int, AnyHeldT] = {}
         self._watchers: tuple[Callable[[], None], ...] = ()
-        of.emitter.add_observer(self._observe)
-        of.emitter.add_gate(self._gate)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{len(self.waiting)} held"
         return f"<Stepper {str(self.filter)!r} at {', '.join(sorted(self.at))}: {state}>"
 
-    def __enter__(self) -> Stepper:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -88,19 +86,19 @@ class Stepper(StepperActions[Held, None]):
         self.close()
 
     @property
-    def waiting(self) -> list[Held]:
+    def waiting(self) -> list[AnyHeldT]:
         """What is held now, the oldest first."""
         with self._lock:
             return [one for one in self._held.values() if not one.over]
 
-    def wait(self, timeout: float | None = None) -> Held:
+    def wait(self, timeout: float | None = None) -> AnyHeldT:
         """The oldest that is held, waited for. In a hooked handler only that handler waits.
 
         Raises TimeoutError, NotHeld once the stepper is closed, RuntimeError on the server's own loop.
         """
         if in_worker():
             return await_(self.wait_async(timeout))
-        if threading.get_ident() == self._of.thread:
+        if threading.get_ident() == self._thread:
             raise RuntimeError("wait() would stop the loop that it waits for; write 'await step.wait_async()'")
         until = monotonic() + (math.inf if timeout is None else timeout)
         there = threading.Event()
@@ -114,7 +112,7 @@ class Stepper(StepperActions[Held, None]):
             self.unwatch(there.set)
         return held
 
-    async def wait_async(self, timeout: float | None = None) -> Held:  # noqa: ASYNC109 - the twin of wait
+    async def wait_async(self, timeout: float | None = None) -> AnyHeldT:  # noqa: ASYNC109 - the twin of wait
         """The oldest that is held, waited for on any loop. Raises TimeoutError, NotHeld once the stepper is closed."""
         there, post = [anyio.Event()], poster()
 
@@ -136,6 +134,60 @@ class Stepper(StepperActions[Held, None]):
             self.unwatch(tell)
         return held
 
+    def find(self, which: AnyHeldT | int | None = None) -> AnyHeldT:
+        """The held thing that ``which`` means. Raises NotHeld."""
+        if which is not None and not isinstance(which, int):
+            return which
+        waiting = self.waiting
+        found = waiting[:1] if which is None else [one for one in waiting if one.id == which]
+        if not found:
+            what = "nothing is held" if which is None else f"{which!r} is not held"
+            raise NotHeld(f"{what} by {self!r}; step.waiting lists what is")
+        return found[0]
+
+    def close(self) -> None:
+        """Let everything go and hold nothing more. Twice is fine."""
+        raise NotImplementedError
+
+    def watch(self, call: Callable[[], None]) -> None:
+        """Have it called after each change of what is held, in whatever thread that is; it must not wait."""
+        with self._lock:
+            self._watchers = (*self._watchers, call)
+
+    def unwatch(self, call: Callable[[], None]) -> None:
+        with self._lock:
+            self._watchers = tuple(one for one in self._watchers if one != call)
+
+    def _first(self) -> AnyHeldT | None:
+        waiting = self.waiting
+        if waiting:
+            return waiting[0]
+        if self.closed:
+            why = f": {self.error.reason}" if self.error is not None else ""
+            raise NotHeld(f"this stepper is closed, and holds nothing more{why}")
+        return None
+
+    def _changed(self) -> None:
+        for call in self._watchers:
+            try:
+                call()
+            except Exception:
+                self.unwatch(call)
+                log.exception("%r, told of a change, raised and is told no more", call)
+
+
+class Stepper(BaseStepper[Held]):
+    """Made by ``server.step``. ``with server.step("/page") as step:`` closes it at the end of the block."""
+
+    def __init__(self, of: Steppable, filter: str | Filter, at: str | Iterable[str], limit: float = HOLD_LIMIT) -> None:
+        """Raises FilterError, ValueError."""
+        super().__init__(parse(filter), holdable(at), check_limit(limit), of.thread)
+        self._matches = self.filter.matches
+        self._of = of
+        self._following: dict[_Key, frozenset[str]] = {}
+        of.emitter.add_observer(self._observe)
+        of.emitter.add_gate(self._gate)
+
     def do(self, action: str, /, which: Held | int | None = None, **arguments: Any) -> None:
         """Do one of ACTIONS, by its name, to ``which``. Raises NotHeld; ValueError for arguments that cannot be."""
         self.find(which).do(action, **arguments)
@@ -148,18 +200,6 @@ class Stepper(StepperActions[Held, None]):
                 held.resume()
         return len(waiting)
 
-    def find(self, which: Held | int | None = None) -> Held:
-        """Raises NotHeld."""
-        if isinstance(which, Held):
-            return which
-        with self._lock:
-            waiting = self.waiting
-            found = waiting[:1] if which is None else [one for one in waiting if one.id == which]
-        if not found:
-            what = "nothing is held" if which is None else f"{which!r} is not held"
-            raise NotHeld(f"{what} by {self!r}; step.waiting lists what is")
-        return found[0]
-
     def close(self) -> None:
         """Let everything go and hold nothing more. Twice is fine."""
         with self._lock:
@@ -170,15 +210,6 @@ class Stepper(StepperActions[Held, None]):
             for held in self.waiting:
                 held.release()
         self._changed()
-
-    def watch(self, call: Callable[[], None]) -> None:
-        """Have it called after each change of what is held, in whatever thread that is; it must not wait."""
-        with self._lock:
-            self._watchers = (*self._watchers, call)
-
-    def unwatch(self, call: Callable[[], None]) -> None:
-        with self._lock:
-            self._watchers = tuple(one for one in self._watchers if one != call)
 
     # The gate, on the server's loop.
 
@@ -236,25 +267,6 @@ class Stepper(StepperActions[Held, None]):
         if held.following is not None and not self.closed:
             self._following[held.event.connection, held.event.exchange] = held.following
         self._changed()
-
-    # The rest is its own.
-
-    def _first(self) -> Held | None:
-        waiting = self.waiting
-        if waiting:
-            return waiting[0]
-        if self.closed:
-            why = f": {self.error.reason}" if self.error is not None else ""
-            raise NotHeld(f"this stepper is closed, and holds nothing more{why}")
-        return None
-
-    def _changed(self) -> None:
-        for call in self._watchers:
-            try:
-                call()
-            except Exception:
-                self.unwatch(call)
-                log.exception("%r, told of a change, raised and is told no more", call)
 
 
 def check_limit(limit: float) -> float:

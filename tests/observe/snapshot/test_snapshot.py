@@ -271,12 +271,12 @@ async def test_many_rows_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_a_connection_that_leaves_meanwhile_is_counted_once() -> None:
-    from coserver.app.inspect.inspection import watched
+    from coserver.app.inspect.inspection import view_of
 
     app, _ = shop()
     async with testing.serving(app) as server:
         async with connect(server.port) as client:
             await client.ask(get("/"))
-            copied = watched(server).copy()
+            copied = view_of(server).copy()
         await until(lambda: not server.connections)
         assert copied.build("running").counters["served"] == 1
