@@ -1,8 +1,8 @@
-"""A task whose work can be given up: what goes on though it is cancelled again and again is parked, and the task ends.
+"""Parking: a task that goes on although it is cancelled again and again is ended, its work is set aside for ever.
 
-A task group waits for its tasks, so one handler with ``while True: try: ... except BaseException: pass`` would keep a
-server from ever stopping, and a core busy: a cancellation strikes again at every await. What is parked never goes on.
-What waits under a shield, or computes, is not struck at all, and nothing can end it.
+A task group waits for its tasks. So one handler with ``while True: try: ... except BaseException: pass`` would keep a
+server from stopping and a core busy, since a cancellation strikes again at every await. Parked work never continues.
+Work that waits under a shield, or that computes, meets no cancellation, and nothing can end it.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ import anyio
 
 Work = Coroutine[Any, Any, None]
 
-#: Cancellations after which it is not going to end. Unwinding meets one at each await of a ``finally``: a dozen or two.
-#: A worker is parked after half as many, which leaves its task in order.
+#: Cancellations after which a task is parked. Unwinding meets one at each await of a ``finally``: a dozen or two. A
+#: worker is parked after half as many, which leaves its task in order.
 SWALLOWED_MAX = 200
 
-#: Whose frames tell nobody where a handler stands.
+#: Modules whose frames are passed over when the place of a handler is shown.
 _NOT_THE_USERS = ("coserver.", "anyio.", "asyncio.", "trio.", "outcome.", "contextlib")
 
 log = logging.getLogger("coserver.transport")
 
-#: Threads in which work is being closed, its loop having ended: only there a GeneratorExit comes from outside.
+#: Threads in which work is being closed after the end of its loop. Only there does a GeneratorExit come from outside.
 _closing: set[int] = set()
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Whether ``error`` must go on its way: a cancellation that somebody asked for, or the end of the interpreter.
+    """Whether ``error`` must propagate: a requested cancellation, or the end of the interpreter.
 
-    Code that merely raises the backend's cancellation exception (it awaited a future that somebody cancelled), or what
-    Ctrl+C raises in the main thread and nowhere else, has failed like any other.
+    The backend's cancellation exception without a requested cancellation (the code awaited a future that was cancelled)
+    is an ordinary failure. So is KeyboardInterrupt outside the main thread, the only one in which Ctrl+C raises.
     """
     if isinstance(error, Exception):
         return False
@@ -55,10 +55,10 @@ def is_cancellation(error: BaseException) -> bool:
 async def parkable(
     work: Callable[[], Work], scope: anyio.CancelScope, cancelled: Callable[[], bool], parked: Callable[[str], None]
 ) -> None:
-    """Do ``work()``, the whole of a task; if it has to be given up, call ``parked(where)`` and return.
+    """Run ``work()``, the whole of a task. If it has to be parked, call ``parked(where)`` and return.
 
-    ``scope`` is the outermost that it enters. ``cancelled()``: whether the work as a whole is to end; it may cancel
-    parts of itself as often as it likes. ``where``: "line 5 of shop.py, in sell", where it waits.
+    ``scope`` is the outermost cancel scope that the work enters. ``cancelled()`` tells whether the work as a whole is
+    cancelled; it may cancel parts of itself at any time. ``where`` is the place, as "line 5 of shop.py, in sell".
     """
     await _driven(work(), scope, cancelled, parked)
 
@@ -67,7 +67,7 @@ async def parkable(
 def _driven(
     work: Work, scope: anyio.CancelScope, cancelled: Callable[[], bool], parked: Callable[[str], None]
 ) -> Generator[Any, Any, None]:
-    """``yield from work``, with an eye on what is thrown in. Costs 50 ns each time that the task is resumed."""
+    """``yield from work`` that counts the cancellations thrown in. Costs 50 ns each time the task is resumed."""
     send, swallowed = work.send, 0
     try:
         trap = send(None)
@@ -86,7 +86,7 @@ def _driven(
                 trap = work.throw(error)
             else:
                 trap = send(value)
-                # asyncio sends None and throws what is to be raised; trio sends an outcome that raises it.
+                # asyncio sends None, and throws exceptions; trio sends an outcome, which raises them.
                 if value is None or getattr(value, "error", None) is None:
                     continue
             swallowed += cancelled()
@@ -99,18 +99,21 @@ def _driven(
 
 
 def _keep_for_ever(work: Work) -> None:
-    """Freed it would be closed: at the end of the interpreter too, where what swallows that as well never ends."""
+    """Keep the work from being freed, which would close it, also at the end of the interpreter: swallowing that never
+    ends.
+    """
     import ctypes
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(work))
 
 
 def _leave_scopes(outermost: anyio.CancelScope) -> bool:
-    """Leave the cancel scopes that the parked work is in, as their order demands; false if that cannot be done.
+    """Leave the cancel scopes that the parked work is in, from the innermost on; false if that is impossible.
 
-    anyio tells nobody which ones those are: this asks its backends' own books, and gives in if they are kept otherwise.
+    anyio has no public list of them. This reads the private state of its backends, and gives up if that looks
+    different.
     """
-    last = getattr(outermost, "_CancelScope__original", outermost)  # trio's, within anyio's
+    last = getattr(outermost, "_CancelScope__original", outermost)  # trio's scope, inside anyio's
     try:
         while True:
             scope = _innermost_scope()
@@ -126,19 +129,19 @@ def _innermost_scope() -> Any:
     info: Any = anyio.get_current_task()
     status = getattr(info._task, "_cancel_status", None)
     if status is not None:
-        info._task._child_nurseries.clear()  # their tasks are cancelled, and end by themselves
+        info._task._child_nurseries.clear()  # their tasks are cancelled, and end on their own
         return status._scope
     task = info._task()
     return vars(__import__(type(info).__module__, fromlist=["_task_states"]))["_task_states"][task].cancel_scope
 
 
 def where(work: Any) -> str:
-    """Where suspended work waits: the innermost frame that is the user's own."""
+    """The place where suspended work waits: the innermost frame of the user's own code."""
     return _told(_frames(work))
 
 
 def where_thread(thread: int) -> str:
-    """Where a thread is, by its identifier."""
+    """The place of a thread, given by its identifier."""
     return _told(_outermost_first(sys._current_frames().get(thread)))
 
 
@@ -154,7 +157,7 @@ def _told(frames: Iterable[FrameType]) -> str:
 
 
 def _frames(work: Any) -> Iterator[FrameType]:
-    """From the outermost on, across coroutines, generators, and the worker that a blocking handler runs in."""
+    """Frames from the outermost on, through coroutines, generators, and the worker of a blocking handler."""
     while work is not None:
         frame = _first(work, "cr_frame", "gi_frame", "ag_frame")
         if frame is not None:
@@ -167,7 +170,8 @@ def _frames(work: Any) -> Iterator[FrameType]:
             following = frame.f_locals["work"]
         if frame is not None and frame.f_code is _driven.__code__:
             following = frame.f_locals["work"]
-        if following is None and frame is None:  # what ``__anext__`` returned tells nothing of its generator
+        # the awaitable that ``__anext__`` returned does not lead to its generator
+        if following is None and frame is None:
             following = next((one for one in gc.get_referents(work) if hasattr(one, "ag_frame")), None)
         work = following
 

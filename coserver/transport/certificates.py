@@ -1,7 +1,7 @@
-"""A listener's certificates: read from files, taken by the name that a client asks for, and read again when renewed.
+"""A listener's certificates: read from files, chosen by the name that a client asks for, read again when renewed.
 
-A set is made whole or not at all, and put in the place of the one before in one step: connections that stand keep what
-they were made with, and a file that is half written is tried again at the next look.
+A set of certificates is loaded completely or not at all, and replaces the old set in one step. Open connections keep
+their old certificates. A file that is half written is tried again at the next check.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from .tls_engine import NamedObject, TlsEngine
 
 log = logging.getLogger("coserver.transport")
 
-#: What is said of client certificates, and what OpenSSL calls it.
+#: Policies for client certificates, and OpenSSL's names for them.
 REQUIREMENTS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
-#: Versions that may be the lowest. Older ones are broken (RFC 8996).
+#: The choices for the lowest version. Older versions are broken (RFC 8996).
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-#: Whose end is so near is told of at each start; those of Let's Encrypt are renewed 30 days before.
+#: A certificate that expires this soon is reported at each start. Those of Let's Encrypt are renewed 30 days before.
 _SOON = timedelta(days=7)
 #: Bytes; a chain has 5,000.
 _LARGEST = 1 << 20
 
 
 class CertificateError(ValueError):
-    """Files that no server can be made of; says which, why, and the way out."""
+    """Files that no TLS server can use. The message says which file, why, and the way out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What a listener's TLS is made of; see ``app.tls.Tls`` for what each is. ``alpn`` names what is spoken."""
+    """The files and options of a listener's TLS; ``app.config.tls.Tls`` describes them. ``alpn`` lists protocols."""
 
     certificates: Sequence[str]
     keys: Sequence[str]
@@ -47,7 +47,7 @@ class Files:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Each certificate's file, and its key's: the same one if no other is named."""
+        """Pairs of a certificate's file and its key's file, which is the same unless another is named."""
         return list(zip(self.certificates, self.keys or self.certificates, strict=True))
 
     @property
@@ -57,20 +57,22 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One set: contexts by name, and the first certificate's for every other; ``until`` the first of them expires."""
+    """One loaded set: SSL contexts by name, and the first certificate's for all other names. ``until``: the first
+    expiry.
+    """
 
     first: ssl.SSLContext
     by_name: dict[str, ssl.SSLContext]
     until: datetime
 
     def find(self, name: str) -> ssl.SSLContext:
-        """For the name itself, else for all names of its domain (RFC 6125 §6.4.3), else the first."""
+        """The context for the name itself, else for all names of its domain (RFC 6125 §6.4.3), else the first."""
         name = name.lower().rstrip(".")
         return self.by_name.get(name) or self.by_name.get(f"*.{name.partition('.')[2]}") or self.first
 
 
 class Certificates:
-    """Makes the engine of each connection. Raises CertificateError if there can be none. Any thread may reload."""
+    """Makes the TLS engine of each connection. Raises CertificateError. ``reload`` may be called from any thread."""
 
     def __init__(self, files: Files) -> None:
         self.files = files
@@ -81,17 +83,17 @@ class Certificates:
         return f"<Certificates {', '.join(self.files.certificates)} until {self.loaded.until:%Y-%m-%d}>"
 
     def engine(self) -> TlsEngine:
-        """For a connection that has just come."""
+        """The engine for a new connection."""
         return TlsEngine(self.loaded.first, server_side=True)
 
     def reload(self) -> None:
-        """Read the files again. Raises CertificateError, and then all stays as it was."""
+        """Read the files again. Raises CertificateError, and then nothing changes."""
         self._tried = self._stamp()
         self.loaded = self._load()
         log.info("certificates read again: %s, valid until %s", ", ".join(self.files.certificates), self.loaded.until)
 
     def reload_if_changed(self) -> None:
-        """Read the files again if they have been written since the last look; what is wrong with them is logged."""
+        """Read the files again if they changed since the last check. Errors are logged."""
         if self._stamp() == self._tried:
             return
         try:
@@ -150,7 +152,7 @@ def _make_context(files: Files) -> ssl.SSLContext:
         except ssl.SSLError:
             raise CertificateError(
                 f"OpenSSL knows no cipher in {files.ciphers!r}; 'openssl ciphers' lists those of TLS 1.2, and those of "
-                f"1.3 are not chosen"
+                f"TLS 1.3 has no choice"
             ) from None
     if files.alpn:
         context.set_alpn_protocols(list(files.alpn))
@@ -158,17 +160,17 @@ def _make_context(files: Files) -> ssl.SSLContext:
         try:
             where = {"capath" if os.path.isdir(files.authorities) else "cafile": files.authorities}
             context.load_verify_locations(**where)
-        except OSError as error:  # of which SSLError is one
+        except OSError as error:  # SSLError is an OSError
             raise CertificateError(
                 f"no authorities can be read from {files.authorities}: {why(error)}; take a PEM file of certificates, "
-                f"or a folder that 'openssl rehash' has gone over"
+                f"or a folder prepared by 'openssl rehash'"
             ) from None
     context.verify_mode = REQUIREMENTS[files.clients]
     return context
 
 
 def load_pair(context: ssl.SSLContext, certificate: str, key: str, password: str | None) -> None:
-    """Raises CertificateError; never asks at the terminal, as OpenSSL would."""
+    """Load a certificate and its key. Raises CertificateError. Never prompts for a password, as OpenSSL would."""
     content = _read(key)
     if b"PRIVATE KEY-----" not in content:
         other = "name its key" if key == certificate else "name another file"
@@ -190,7 +192,7 @@ def load_pair(context: ssl.SSLContext, certificate: str, key: str, password: str
             raise CertificateError(f"the key in {key} is not that of the certificate in {certificate}") from None
         if asked:
             raise CertificateError(f"the password (keyfile_password) does not open the key in {key}") from None
-        raise CertificateError(f"{certificate} and {key} are of no use: {why(error)}") from None
+        raise CertificateError(f"{certificate} and {key} cannot be used: {why(error)}") from None
 
 
 def _read_certificate(path: str) -> Certificate:
@@ -199,7 +201,7 @@ def _read_certificate(path: str) -> Certificate:
     except CertificateError:
         raise
     except ValueError as error:
-        raise CertificateError(f"{path} is of no use as a certificate: {error}") from None
+        raise CertificateError(f"{path} is no usable certificate: {error}") from None
 
 
 def _read(path: str) -> bytes:
@@ -221,6 +223,6 @@ def _tell_of_end(path: str, known: Certificate) -> None:
 
 
 def why(error: Exception) -> str:
-    """The reason in OpenSSL's or the system's words."""
+    """The reason, in OpenSSL's or the system's words."""
     reason = getattr(error, "reason", None)
     return reason.lower().replace("_", " ") if reason else getattr(error, "strerror", None) or str(error)

@@ -1,6 +1,7 @@
-"""Listening sockets: TCP over IPv4 and IPv6, and UNIX. Binding them, and the loop that accepts.
+"""Listening sockets, TCP over IPv4 and IPv6 and UNIX: binding them, and the loop that accepts.
 
-A server that is full, or out of descriptors, stops polling its listening socket: clients wait in the backlog, unharmed.
+A server that is full, or out of descriptors, stops polling its listening socket. Clients then wait in the backlog,
+unharmed.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ import anyio
 from .loop import Loop
 from .stream import Socket
 
-#: Connections that may wait to be accepted. Linux caps it at net.core.somaxconn, 4096; trio, Go ask for the most too.
+#: Connections that may wait in the backlog. Linux caps it at net.core.somaxconn, 4096; trio and Go ask for the most
+#: too.
 BACKLOG = 4096
-#: Accepted in one go before other tasks get a turn.
+#: Connections accepted in one go before other tasks get a turn.
 _BATCH = 64
-#: What makes a listening socket of no use for ever. Anything else that accept(2) raises passes: want of descriptors or
-#: memory, or what a security module or a later kernel says; a server must not end for it.
+#: Errors after which a listening socket is useless for ever. All other errors of accept(2) pass, such as a lack of
+#: descriptors or memory, a security module's refusal, or the errors of a later kernel: a server must not end for them.
 _OF_THE_SOCKET = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
-#: Where Linux's tcp_info of a listening socket tells how many wait in its queue (tcpi_unacked; tcp(7)).
+#: The place in Linux's tcp_info where a listening socket has the length of its queue (tcpi_unacked; tcp(7)).
 _WAITING_AT = 24 if sys.platform == "linux" else 0
-#: What accept(2) hands over of the connection that was to be accepted, on Linux; the next one may be sound.
+#: Errors of the connection that was to be accepted (Linux). The next connection may be sound.
 _OF_ONE_CLIENT = {
     errno.ECONNABORTED,
     errno.ECONNRESET,
@@ -45,9 +47,9 @@ _accept = _socket.socket._accept  # type: ignore[attr-defined]  # not the socket
 
 
 def bind_tcp(host: str, port: int) -> list[socket.socket]:
-    """One listening socket for each address of ``host`` ("" for all), all on the same port; 0 takes a free one.
+    """One listening socket for each address of ``host`` ("" for all), all on one port; port 0 takes a free one.
 
-    Raises OSError: the name is unknown, the address is not of this machine, or the port is taken.
+    Raises OSError if the name is unknown, the address is not of this machine, or the port is taken.
     """
     flags = socket.AI_PASSIVE
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
@@ -56,7 +58,7 @@ def bind_tcp(host: str, port: int) -> list[socket.socket]:
         for family, _, _, _, address in dict.fromkeys(found):
             if family not in (socket.AF_INET, socket.AF_INET6):
                 continue
-            # With port 0 the first address chooses, and the others follow.
+            # With port 0 the first address chooses the port, and the others follow.
             chosen = sockets[0].getsockname()[1] if sockets else port
             try:
                 sockets.append(_bind_one(family, (address[0], chosen, *address[2:])))
@@ -84,7 +86,7 @@ def _listen(family: int, address: Any, options: list[tuple[int, int, int]], perm
         for option in options:
             sock.setsockopt(*option)
         sock.bind(address)
-        if permissions:  # before anybody can connect
+        if permissions:  # before any client can connect
             os.chmod(address, int(permissions, 8))
         sock.listen(BACKLOG)
         sock.setblocking(False)
@@ -95,11 +97,11 @@ def _listen(family: int, address: Any, options: list[tuple[int, int, int]], perm
 
 
 def bind_unix(path: str, permissions: str = "") -> socket.socket:
-    """A listening UNIX socket. A socket file that nobody listens on any more is removed first; any other file is not.
+    """A listening UNIX socket. A socket file without a listener is removed first; any other file stays.
 
-    ``permissions`` are the file's, octal ("660"); without, those that the umask leaves. A path that begins with "@" is
-    an abstract name (Linux), which has neither. Raises OSError (EADDRINUSE if somebody listens there, EEXIST if the
-    file is no socket).
+    ``permissions`` are the octal mode of the file ("660"); without them the umask decides. A path that begins with "@"
+    is an abstract name (Linux), which has no file. Raises OSError: EADDRINUSE if a server listens there, EEXIST if the
+    file is no socket.
     """
     if path.startswith("@"):
         return _listen(socket.AF_UNIX, "\0" + path[1:], [])
@@ -107,7 +109,7 @@ def bind_unix(path: str, permissions: str = "") -> socket.socket:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise FileExistsError(errno.EEXIST, "this file is no socket; move it away or take another path", path)
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(1)  # a local connect is immediate, unless the listener is stuck: then it is alive
+            probe.settimeout(1)  # a local connect is immediate, unless the listener is stuck; then it is alive
             try:
                 probe.connect(path)
             except ConnectionRefusedError:
@@ -117,20 +119,22 @@ def bind_unix(path: str, permissions: str = "") -> socket.socket:
     return _listen(socket.AF_UNIX, path, [], permissions)
 
 
-class Room(Protocol):
-    """Who says whether one more connection may be accepted."""
+class Admission(Protocol):
+    """Decides whether one more connection may be accepted."""
 
     def check(self, listener: Listener) -> Awaitable[None] | None:
-        """None while there is a place, else something to await."""
+        """None while there is a place, else an awaitable that ends when there may be one."""
         ...
 
     async def exhausted(self, listener: Listener, error: OSError, first: bool) -> None:
-        """The system cannot accept now; ``first``: since nobody waited. Returns when to try again."""
+        """Wait until the system may accept again. ``first``: the first refusal since the listener last waited for a
+        client.
+        """
         ...
 
 
 class Listener:
-    """Accepts connections of one listening socket, which it owns."""
+    """Accepts the connections of one listening socket, which it owns."""
 
     def __init__(self, sock: socket.socket, loop: Loop) -> None:
         self._socket = sock
@@ -141,7 +145,7 @@ class Listener:
     def __repr__(self) -> str:
         return f"<Listener {self._socket!r}>"
 
-    async def run(self, accepted: Callable[[Socket, Any], None], room: Room) -> None:
+    async def run(self, accepted: Callable[[Socket, Any], None], room: Admission) -> None:
         """Accept until cancelled or closed, as long as ``room`` has a place."""
         while True:
             for _ in range(_BATCH):
@@ -155,7 +159,7 @@ class Listener:
             await self._loop.checkpoint()
 
     async def wait(self) -> bool:
-        """Wait until a client waits to be accepted; false once this is closed."""
+        """Wait until a client can be accepted; false once the listener is closed."""
         try:
             await self._loop.wait_readable(self._socket)
         except anyio.ClosedResourceError:
@@ -163,7 +167,7 @@ class Listener:
         return self._socket.fileno() >= 0
 
     def waiting(self) -> int:
-        """How many clients wait to be accepted; 1 where the system does not tell. Only while one does."""
+        """The number of clients in the backlog; 1 where the system does not tell. Valid only while there is one."""
         if not _WAITING_AT or self._family == socket.AF_UNIX:
             return 1
         try:
@@ -173,21 +177,21 @@ class Listener:
         return max(int.from_bytes(info[_WAITING_AT:], sys.byteorder), 1)
 
     def accept_waiting(self, accepted: Callable[[Socket, Any], None]) -> None:
-        """Accept what waits in the backlog and no more: the last act before a server stops listening."""
+        """Accept the clients in the backlog and no more: the last step before a server stops listening."""
         try:
             while self._accept(accepted):
                 pass
         except OSError:
-            pass  # what cannot be accepted now will be reset by the close
+            pass  # clients that cannot be accepted now are reset by the close
 
     def close(self) -> None:
-        """Stop listening; a UNIX socket's file goes with it unless another has taken its place."""
+        """Stop listening. The file of a UNIX socket is removed, unless another has taken its place."""
         if self._socket.fileno() < 0:
             return
         anyio.notify_closing(self._socket)
         self._socket.close()
 
-    async def _accept_or_wait(self, accepted: Callable[[Socket, Any], None], room: Room) -> bool:
+    async def _accept_or_wait(self, accepted: Callable[[Socket, Any], None], room: Admission) -> bool:
         try:
             if self._accept(accepted):
                 return True
@@ -201,9 +205,9 @@ class Listener:
         return False
 
     def _accept(self, accepted: Callable[[Socket, Any], None]) -> bool:
-        """Accept one; False if none waits."""
+        """Accept one client; False if none waits."""
         try:
-            fd, address = _accept(self._socket)  # spares a second socket object
+            fd, address = _accept(self._socket)  # avoids a second socket object
         except BlockingIOError:
             return False
         except OSError as error:

@@ -1,7 +1,7 @@
-"""What all servers and pools of one event loop share: the backend's primitives, one sweeper, one poller.
+"""Everything that the servers and clients of one event loop share: the backend's primitives, one sweeper, one poller.
 
-Each server runs ``Loop.run`` in its own task group; one of them turns at a time, and when it ends the next takes over.
-So every task has a parent, and no server depends on which of them came first.
+Each server runs ``Loop.run`` in its own task group. One of these tasks does the work; when it ends, the next takes
+over. So every task has a parent, and no server depends on which of them came first.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from .poller import Attend, EpollPoller, PeekPoller, Poller, has_epoll
 
 
 class Loop:
-    """One event loop as the transport sees it. ``await loop.checkpoint()`` and its kin skip anyio's look-up of the
-    backend, which would cost more than the receive it precedes."""
+    """One event loop, as the transport sees it.
+
+    ``await loop.checkpoint()`` and the other primitives skip anyio's look-up of the backend, which would cost more than
+    the receive that follows.
+    """
 
     __slots__ = (
         "_servers",
@@ -39,8 +42,8 @@ class Loop:
     def __init__(self) -> None:
         token = current_token()
         backend: type[AsyncBackend] = token.backend_class
-        # The one place that asks which backend it is: asyncio's loops take a bare yield for what anyio's checkpoint
-        # says through three coroutines, at every receive (0.3 µs of 11 a request).
+        # The one place that asks which backend runs. On asyncio's loops a bare yield does the same as anyio's
+        # checkpoint, which goes through three coroutines at every receive (0.3 µs of the 11 µs of a request).
         bare = hasattr(token.native_token, "call_soon")
         self.checkpoint: Callable[[], Any] = _yield_once if bare else backend.checkpoint
         #: Calls a function as if in a task of this loop; on its thread, from a callback of the loop for example.
@@ -54,7 +57,7 @@ class Loop:
 
     @classmethod
     def current(cls) -> Loop:
-        """The running loop's; made at the first call. Raises anyio.NoEventLoopError outside a loop."""
+        """The object of the running loop; made at the first call. Raises anyio.NoEventLoopError outside a loop."""
         try:
             return _current.get()
         except LookupError:
@@ -63,7 +66,7 @@ class Loop:
             return loop
 
     async def run(self) -> None:
-        """Keep sweeper and poller going until cancelled."""
+        """Run the sweeper and the poller until cancelled."""
         self._servers += 1
         try:
             async with self._turn, anyio.create_task_group() as tasks:
@@ -71,14 +74,16 @@ class Loop:
                 tasks.start_soon(self.poller.run, _attend())
         finally:
             self._servers -= 1
-            if not self._servers:  # who waits for a turn may be cancelled before it comes: whoever is last closes
+            # a task that waits for its turn may be cancelled before it comes: the last one closes
+            if not self._servers:
                 self.poller.close()
 
 
 def poster() -> Callable[..., None]:
-    """``post(call, *args)`` has ``call(*args)`` called on the running loop, from any thread.
+    """A function ``post(call, *args)`` that calls ``call(*args)`` on the running loop; from any thread.
 
-    It raises RuntimeError when that loop has ended. Not kept by ``Loop``: a loop's own variables must not hold it.
+    It raises RuntimeError after the end of that loop. ``Loop`` does not keep it: a loop's own variables must not refer
+    to the loop.
     """
     native: Any = current_token().native_token
     post: Callable[..., None] = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
@@ -86,7 +91,7 @@ def poster() -> Callable[..., None]:
 
 
 class Latch:
-    """Set once, awaited by one task of its loop. An anyio.Event where the loop has no futures of its own."""
+    """Set once, awaited by one task of its loop. An anyio.Event, for loops that have no futures of their own."""
 
     __slots__ = ("_event", "set")
 
@@ -99,7 +104,7 @@ class Latch:
 
 
 class FutureLatch:
-    """The same for asyncio's loops: a bare future, where an event is three coroutines and a lookup (2 µs)."""
+    """A latch for asyncio's loops: a bare future, since an event takes three coroutines and a look-up (2 µs)."""
 
     __slots__ = ("_future",)
 
@@ -110,26 +115,26 @@ class FutureLatch:
         return self._future.__await__()  # type: ignore[no-any-return]
 
     def set(self) -> None:
-        if not self._future.done():  # whoever waits may have been cancelled, and the future with it
+        if not self._future.done():  # the waiting task may have been cancelled, and the future with it
             self._future.set_result(None)
 
 
 def latches() -> Callable[[], Latch | FutureLatch]:
-    """What makes latches for the running loop. Not kept by ``Loop`` either."""
+    """The function that makes latches for the running loop. ``Loop`` does not keep it either."""
     native: Any = current_token().native_token
     make = getattr(native, "create_future", None)
     return Latch if make is None else partial(FutureLatch, make)
 
 
 class Reach:
-    """The running loop, from outside of its tasks; held weakly, as what is kept in its own variables has to."""
+    """The running loop, for calls from outside its tasks. Held weakly: the loop's own variables keep this object."""
 
     __slots__ = ("_native", "calls_back")
 
     def __init__(self) -> None:
         native: Any = current_token().native_token
         self._native = ref(native)
-        #: Whether it has ``attend``, ``leave`` and ``later``; trio has not.
+        #: Whether ``attend``, ``leave`` and ``later`` work; on trio they do not.
         self.calls_back = hasattr(native, "add_reader")
 
     def _loop(self) -> Any:
@@ -139,36 +144,36 @@ class Reach:
         return native
 
     def post(self, call: Callable[..., object], *args: Any) -> None:
-        """Have ``call(*args)`` called on the loop's thread, from any thread. RuntimeError if the loop has ended."""
+        """Call ``call(*args)`` on the loop's thread; from any thread. Raises RuntimeError if the loop has ended."""
         native = self._loop()
         (native.call_soon_threadsafe if self.calls_back else native.run_sync_soon)(call, *args)
 
     def attend(self, fd: int, call: Callable[[], object]) -> None:
-        """Have ``call()`` called whenever ``fd`` is readable."""
+        """Call ``call()`` whenever ``fd`` is readable."""
         self._loop().add_reader(fd, call)
 
     def leave(self, fd: int) -> None:
-        """Do not, any more; before ``fd`` is closed."""
+        """Undo ``attend``, before ``fd`` is closed."""
         self._loop().remove_reader(fd)
 
     def latch(self) -> Latch | FutureLatch:
-        """A latch of its own."""
+        """Make a latch of this loop."""
         return FutureLatch(self._loop().create_future) if self.calls_back else Latch()
 
     def later(self, seconds: float, call: Callable[[], object]) -> Timer:
-        """Have ``call()`` called then; it may be cancelled."""
+        """Call ``call()`` at that time, unless the returned timer is cancelled."""
         timer: Timer = self._loop().call_later(seconds, call)
         return timer
 
 
 class Timer(Protocol):
-    """What ``later`` returns."""
+    """The return value of ``later``."""
 
     def cancel(self) -> object: ...
 
 
 def _attend() -> Attend | None:
-    """How the running loop calls back for a readable descriptor; None if it cannot, as trio's."""
+    """The function by which the running loop calls back for a readable descriptor; None on trio, which has none."""
     native: Any = current_token().native_token
     if not hasattr(native, "add_reader"):
         return None
@@ -181,7 +186,7 @@ def _attend() -> Attend | None:
 
 
 def _naming_its_library() -> Context:
-    """anyio asks sniffio, where that is installed, which loop runs; outside a task sniffio does not know."""
+    """Tell sniffio which loop runs. anyio asks sniffio, if it is installed, and outside a task it does not know."""
     context = Context()
     try:
         import sniffio

@@ -1,11 +1,12 @@
-"""One epoll set, awaited by one task, for whatever has no task of its own to wait in.
+"""The poller: one epoll set, awaited by one task, for descriptors without a task of their own.
 
-It notices that a client left while nobody reads from its connection, and it calls an upstream's connection, which is
-registered once for life, whenever there is something to read. The set's own descriptor is what
-``anyio.wait_readable`` waits for, so this is plain anyio on every backend; a loop that calls back by itself spares that
-(15 µs at one subrequest at a time). So what is called may be called outside of any task: it must not make scopes, nor
-look at descriptors through anyio. Where the platform has no epoll, a fallback peeks at what is watched and has a task
-for each descriptor that is read.
+It notices that a client left while no task reads from its connection. It also calls the connections to upstreams, each
+registered once for life, whenever there is something to read.
+
+``anyio.wait_readable`` waits for the descriptor of the set, so this is plain anyio on every backend. A loop with
+callbacks spares that wait (15 µs with one subrequest at a time). The poller may therefore call outside of any task: the
+functions that it calls must not make cancel scopes, nor watch descriptors through anyio. Where the platform has no
+epoll, a fallback peeks at the watched descriptors, and has a task for each descriptor that is read.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ log = logging.getLogger("coserver.transport")
 
 Attend = Callable[[int, Callable[[], None]], Callable[[], object]]
 
-#: Seconds between two peeks of the fallback; a quarter of the 100 ms in which a hang-up is to be noticed.
+#: Seconds between two peeks of the fallback: a quarter of the 100 ms in which a hang-up is to be noticed.
 _PEEK_PERIOD = 0.025
 
 
@@ -32,7 +33,7 @@ def has_epoll() -> bool:
 
 
 class Poller(ABC):
-    """Watches descriptors for a hang-up, each until it is told once or forgotten; reads others until forgotten."""
+    """Watches descriptors for a hang-up, each until it is reported once or forgotten; reads others until forgotten."""
 
     def __init__(self) -> None:
         self._calls: dict[int, Callable[[], None]] = {}
@@ -43,37 +44,39 @@ class Poller(ABC):
 
     @abstractmethod
     def watch(self, fd: int, call: Callable[[], None], *, half_close: bool) -> None:
-        """Call ``call()`` once when the peer of ``fd`` resets or closes; its FIN alone counts if ``half_close``."""
+        """Call ``call()`` once when the peer of ``fd`` resets or closes. With ``half_close`` its FIN alone counts."""
 
     @abstractmethod
     def read(self, fd: int, call: Callable[[], None]) -> None:
-        """Call ``call()`` whenever ``fd`` has something to read, an end or an error too, until it is forgotten.
+        """Call ``call()`` whenever ``fd`` has data, an end or an error, until it is forgotten.
 
-        It is called again as long as there is something left, and may be called in vain.
+        It is called again as long as something is left, and may be called although there is nothing.
         """
 
     @abstractmethod
     def pause(self, fd: int) -> None:
-        """Do not call the reader of ``fd``, whatever comes."""
+        """Stop calling the reader of ``fd``."""
 
     @abstractmethod
     def resume(self, fd: int) -> None:
-        """Call it again."""
+        """Undo ``pause``."""
 
     @abstractmethod
     def forget(self, fd: int) -> None:
-        """Stop watching and reading; must come before the descriptor is closed. One that is not watched is no error."""
+        """Stop watching and reading, before the descriptor is closed. Does nothing for one that is not watched."""
 
     @abstractmethod
     async def run(self, attend: Attend | None = None) -> None:
-        """Watch until cancelled. ``attend(fd, call)`` has the loop call whenever ``fd`` is readable, until told off."""
+        """Watch until cancelled. ``attend(fd, call)`` makes the loop call whenever ``fd`` is readable, until it is
+        undone.
+        """
 
     def close(self) -> None:  # noqa: B027 - the fallback has nothing to let go of
-        """Let go of what the operating system lent. It may be run again."""
+        """Release the descriptor of the set. ``run`` may follow again."""
 
 
 def _tell(fd: int, call: Callable[[], None] | None) -> None:
-    """``call`` is None for one that another's call has forgotten meanwhile."""
+    """Call ``call``, unless it is None: a call before it has forgotten its descriptor."""
     if call is None:
         return
     try:
@@ -83,7 +86,7 @@ def _tell(fd: int, call: Callable[[], None] | None) -> None:
 
 
 class EpollPoller(Poller):
-    """Linux. EPOLLONESHOT for hang-ups: a level-triggered RDHUP would wake the task again and again."""
+    """The poller of Linux. Hang-ups use EPOLLONESHOT: a level-triggered RDHUP would wake the task again and again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +104,8 @@ class EpollPoller(Poller):
         self._set().register(fd, select.EPOLLIN)
 
     def pause(self, fd: int) -> None:
-        # Errors and hang-ups are told nevertheless, and level-triggered they would be told for ever: out it goes.
+        # Errors and hang-ups are reported all the same, and level-triggered, for ever: the descriptor must be taken
+        # out.
         self._set().unregister(fd)
 
     def resume(self, fd: int) -> None:
@@ -129,7 +133,7 @@ class EpollPoller(Poller):
             leave()
 
     def _look(self) -> None:
-        """Call for everything that is ready."""
+        """Call the functions of all descriptors that are ready."""
         readers = self._readers
         for fd, _ in self._set().poll(0):
             reader = readers.get(fd)
@@ -139,7 +143,7 @@ class EpollPoller(Poller):
                 except Exception:
                     log.exception("descriptor %d: %r raised", fd, reader)
                 continue
-            # Disarmed by now; taken out as well, so that the descriptor may be watched again.
+            # Already disarmed; taken out as well, so that the descriptor may be watched again.
             call = self._calls.get(fd)
             self.forget(fd)
             _tell(fd, call)
@@ -156,7 +160,7 @@ class EpollPoller(Poller):
 
 
 class PeekPoller(Poller):
-    """Anywhere: looks without taking. A FIN behind data that nobody has read yet is not seen."""
+    """The poller of other systems: peeks without taking. It does not see a FIN behind data that is still unread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -204,7 +208,7 @@ class PeekPoller(Poller):
             self._scopes.clear()
 
     def _follow(self, fd: int) -> None:
-        """Give the descriptor its task; the next run does, if none is under way."""
+        """Start the task of a descriptor; if no run is under way, the next one does."""
         if self._tasks is not None:
             scope = self._scopes[fd] = anyio.CancelScope()
             self._tasks.start_soon(self._read_on, fd, scope)
@@ -213,7 +217,7 @@ class PeekPoller(Poller):
         scope = self._scopes.pop(fd, None)
         if scope is not None:
             scope.cancel()
-            anyio.notify_closing(fd)  # the task may wait: the descriptor's next owner must not find it there
+            anyio.notify_closing(fd)  # the task may be waiting: the next owner of the descriptor must not find it there
 
     async def _read_on(self, fd: int, scope: anyio.CancelScope) -> None:
         with scope:

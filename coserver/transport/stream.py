@@ -1,7 +1,7 @@
-"""A connected socket as an anyio ByteStream, on ``wait_readable`` alone: one small file for asyncio, uvloop and trio.
+"""A connected socket as an anyio ByteStream, on ``wait_readable`` alone: one file for asyncio, uvloop and trio.
 
-Twice as fast as anyio's own SocketStream. The order in ``receive`` is measured: yield first, then try, and wait only if
-there is nothing; by the time this task runs again the next request has mostly come, and no epoll call is made at all.
+It is twice as fast as anyio's own SocketStream. The order in ``receive`` is measured: yield first, then try, and wait
+only if there is nothing. When the task runs again the next request is mostly there, without any epoll call.
 """
 
 from __future__ import annotations
@@ -20,31 +20,32 @@ from anyio.abc import ByteStream, SocketAttribute
 
 from .loop import Loop
 
-#: Bytes asked for at once: what asyncio, trio and nginx's largest default buffers come to.
+#: Bytes per receive: as many as the default buffers of asyncio and trio, and nginx's largest.
 RECEIVE_SIZE = 64 * 1024
 
-#: Whether the kernel can send from a file by itself.
+#: Whether the kernel can send from a file.
 CAN_SENDFILE = hasattr(os, "sendfile")
 
-#: What a socket says of its peer; anything else that ``sendfile`` raises is the file's.
+#: Errors that concern the peer; all other errors of ``sendfile`` concern the file.
 _OF_THE_PEER = frozenset(
     {errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTUNREACH,
      errno.ENETUNREACH, errno.ENETDOWN, errno.ESHUTDOWN}
 )  # fmt: skip
 
-#: What Linux has not yet brought to the peer, its name and number being those of terminals (tcp(7), SIOCOUTQ).
+#: The ioctl for bytes that Linux has not yet brought to the peer; its name and number are a terminal's (tcp(7),
+#: SIOCOUTQ).
 _SIOCOUTQ = 0x5411 if sys.platform == "linux" else 0
 
 _NO_LINGER = struct.pack("ii", 1, 0)  # the C library's struct linger: on, 0 seconds
 
-# The C type itself: no shim of blocking calls ever reaches the server's own sockets, and it is smaller.
+# The C type itself: it is smaller, and no hook of blocking calls ever reaches the server's own sockets.
 Socket = _socket.socket
 
 
 class SocketStream(ByteStream):
     """Owns a non-blocking, connected stream socket.
 
-    One task may receive while another sends; two of a kind at once raise anyio.BusyResourceError as soon as one waits.
+    One task may receive while another sends. Two that do the same raise anyio.BusyResourceError as soon as one waits.
     ``received`` and ``sent`` count bytes.
     """
 
@@ -64,7 +65,7 @@ class SocketStream(ByteStream):
         return self._socket.fileno()
 
     async def receive(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
-        """At least one byte. Raises EndOfStream, BrokenResourceError, ClosedResourceError (anyio's)."""
+        """Receive at least one byte. Raises EndOfStream, BrokenResourceError, ClosedResourceError (anyio's)."""
         loop = self._loop
         await loop.checkpoint()
         while True:
@@ -81,7 +82,7 @@ class SocketStream(ByteStream):
         return data
 
     async def peek(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
-        """As ``receive``, but what is returned can be received once more: wait for more of it only by receiving it."""
+        """Like ``receive``, but leave the bytes in the socket: only a ``receive`` makes room to wait for more."""
         loop = self._loop
         await loop.checkpoint()
         while True:
@@ -97,7 +98,9 @@ class SocketStream(ByteStream):
                 return data
 
     def send_now(self, data: bytes | memoryview) -> int:
-        """Send what the socket takes at once; how many bytes. Raises BrokenResourceError, ClosedResourceError."""
+        """Send what the socket takes at once, and return the number of bytes. Raises BrokenResourceError,
+        ClosedResourceError.
+        """
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
@@ -118,10 +121,10 @@ class SocketStream(ByteStream):
             rest = rest[self.send_now(rest) :]
 
     async def sendfile(self, fd: int, offset: int, count: int) -> int:
-        """Send up to ``count`` bytes (at least 1) of a file from ``offset``, never copied here; how many, 0 at its end.
+        """Send up to ``count`` bytes (at least 1) of a file from ``offset``, without a copy here.
 
-        Waits while the socket is full. Raises BrokenResourceError, ClosedResourceError (anyio's), and OSError if the
-        file cannot be read, or not in this way.
+        Returns the number of bytes, 0 at the end of the file. Waits while the socket is full. Raises
+        BrokenResourceError, ClosedResourceError (anyio's), and OSError if the file cannot be read, or not in this way.
         """
         while True:
             try:
@@ -137,7 +140,7 @@ class SocketStream(ByteStream):
                 return sent
 
     def taken(self) -> int:
-        """Bytes that have reached the peer's system, where ours tells; else those that ours has taken."""
+        """Bytes that have reached the peer's system, if ours can tell; else bytes that ours has taken."""
         return self.sent - _waiting(self.fileno())
 
     async def send_eof(self) -> None:
@@ -148,14 +151,14 @@ class SocketStream(ByteStream):
             raise self._broken(error) from error
 
     def end_receiving(self) -> None:
-        """What has arrived can still be received, then the stream ends; wakes a task that waits in ``receive``."""
+        """End the stream after the bytes that have arrived; wakes a task that waits in ``receive``."""
         try:
             self._socket.shutdown(socket.SHUT_RD)
         except OSError:
             pass  # the peer was faster
 
     def reset(self) -> None:
-        """Close at once, so that the peer cannot take it for an orderly end; what it has not read yet may be lost."""
+        """Close at once, as no orderly end. Bytes that the peer has not read yet may be lost."""
         if self._socket.fileno() >= 0:
             try:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
@@ -164,10 +167,10 @@ class SocketStream(ByteStream):
             self.close()
 
     def close(self) -> None:
-        """Close at once; a task that waits in this stream gets ClosedResourceError. Twice is fine."""
+        """Close at once; a task that waits in this stream gets ClosedResourceError. A second call does nothing."""
         if self._socket.fileno() < 0:
             return
-        # First, or the waiter hangs for ever and the descriptor's next owner meets its ghost.
+        # First, since otherwise the waiting task hangs for ever, and wakes for the descriptor's next owner.
         anyio.notify_closing(self._socket)
         self._socket.close()
 
@@ -191,12 +194,12 @@ class SocketStream(ByteStream):
 
 
 def _waiting(fd: int) -> int:
-    """Bytes in the system's send buffer; 0 where it does not tell."""
+    """Bytes in the system's send buffer; 0 where the system does not tell."""
     if not _SIOCOUTQ or fd < 0:
         return 0
-    import fcntl  # there is none on Windows
+    import fcntl  # Windows has none
 
     try:
         return int.from_bytes(fcntl.ioctl(fd, _SIOCOUTQ, bytes(4)), sys.byteorder)
     except OSError:
-        return 0  # no such thing for this family
+        return 0  # unknown for this address family

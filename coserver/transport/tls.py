@@ -1,7 +1,7 @@
-"""A TLS connection as a stream, in the place of the SocketStream that carries it: who uses one sees no difference.
+"""A TLS connection as a stream: it takes the place of the SocketStream that carries it, with the same methods.
 
 A small response is one record and one write. Hang-ups, deadlines and back-pressure are the socket's own. An orderly end
-is a close-notify, told from a cut: that raises TlsCut, a BrokenResourceError.
+is a close-notify; a cut raises TlsCut, a BrokenResourceError.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ from .stream import RECEIVE_SIZE, SocketStream
 from .tls_engine import RECORD, TlsCut, TlsEngine, TlsError
 from .tls_info import TlsInfo
 
-#: Bytes encrypted ahead of a client that does not read: a whole usual response, head and all, goes in one write.
+#: Bytes encrypted ahead of a client that does not read: a whole usual response, head included, goes in one write.
 _BATCH = 5 * RECORD
-#: Bytes of a file read at once.
+#: Bytes of a file per read.
 _READ_CHUNK = 4 * RECORD
-#: Bytes of answers to a peer's own doings (alerts, key updates) that may wait for it to read; a record has 30.
+#: Bytes of answers to the peer's own messages (alerts, key updates) that may wait for it to read; one record has 30.
 _ANSWERS_MAX = 64 * 1024
 #: The first byte of a handshake's record (RFC 8446 §5.1).
 _HANDSHAKE = 0x16
 
 
 class NotTls(TlsError):
-    """What came is no TLS hello; ``first`` is what it is."""
+    """The first bytes are no TLS hello; ``first`` holds them."""
 
     def __init__(self, first: bytes) -> None:
-        super().__init__("the peer sent what is no TLS hello")
+        super().__init__("the first bytes of the peer are no TLS hello")
         self.first = first
 
 
 class TlsStream(SocketStream):
-    """TLS over ``plain``, which it owns. ``received`` and ``sent`` count bytes of plaintext; ``handshake`` comes first.
+    """TLS over ``plain``, which it owns. ``received`` and ``sent`` count bytes of plaintext; call ``handshake`` first.
 
-    What ``send_now`` has not said to be sent must be what is sent next: some of it may have been encrypted.
+    Bytes that ``send_now`` did not report as sent must be sent next: some of them may be encrypted already.
     """
 
     __slots__ = ("_begun", "_deaf", "_engine", "_info", "_more", "_out", "_plain", "_said_all", "_sending", "_stopped")
 
     def __init__(self, plain: SocketStream, engine: TlsEngine) -> None:
-        # Not the base's: the socket is the plain stream's.
+        # Not the base's ``__init__``: the socket belongs to the plain stream.
         self._plain = plain
         self._engine = engine
         self._loop = plain._loop
         self._out: bytes | memoryview = b""  # ciphertext that the socket has not taken
-        self._begun = b""  # the plaintext that its end is made of
+        self._begun = b""  # the plaintext in its last part
         self._sending = False
-        self._said_all = False  # the close-notify has gone
-        self._stopped = False  # this side has had enough
-        self._more = True  # there may be something to read without asking the socket: it came behind the handshake
-        self._deaf = False  # what comes cannot be understood any more
+        self._said_all = False  # the close-notify is sent
+        self._stopped = False  # this side receives no more
+        self._more = True  # there may be data without asking the socket: it came with the handshake
+        self._deaf = False  # later bytes cannot be decrypted any more
         self._info: TlsInfo | None = None
         self.received = 0
         self.sent = 0
@@ -63,7 +63,7 @@ class TlsStream(SocketStream):
 
     @property
     def info(self) -> TlsInfo:
-        """What was agreed on, and who the peer is; from any thread, once the handshake is done."""
+        """What the handshake agreed on, and the peer's certificate; from any thread, after the handshake."""
         assert self._info is not None
         return self._info
 
@@ -71,7 +71,7 @@ class TlsStream(SocketStream):
         return self._plain.fileno()
 
     async def handshake(self) -> None:
-        """Raises TlsError (NotTls, of a client's first bytes), anyio's EndOfStream if nothing came at all."""
+        """Do the handshake. Raises TlsError (NotTls for other first bytes); anyio's EndOfStream if nothing came."""
         engine, plain = self._engine, self._plain
         begun = not engine.object.server_side
         while True:
@@ -83,7 +83,7 @@ class TlsStream(SocketStream):
             if out := engine.take():
                 await plain.send(out)
             if done:
-                # Now, not when it is asked for: that may be in another thread, and OpenSSL's object is for one.
+                # Now, and not at the first use, which may be in another thread: OpenSSL's object belongs to one.
                 self._info = TlsInfo.of(engine.object)
                 return
             try:
@@ -99,7 +99,7 @@ class TlsStream(SocketStream):
             engine.feed(data)
 
     async def receive(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
-        """At least one byte. Raises EndOfStream, BrokenResourceError (TlsError, TlsCut), ClosedResourceError."""
+        """Receive at least one byte. Raises EndOfStream, ClosedResourceError, TlsError, TlsCut, BrokenResourceError."""
         plain = self._plain
         if self._more:
             await self._loop.checkpoint()
@@ -119,7 +119,7 @@ class TlsStream(SocketStream):
                 return data
 
     def _decrypt(self, max_bytes: int) -> bytes:
-        """All that can be read without more ciphertext; empty if there is nothing. Raises EndOfStream, TlsError."""
+        """Plaintext that can be read without more ciphertext; empty if there is none. Raises EndOfStream, TlsError."""
         engine = self._engine
         try:
             data = engine.read(max_bytes)
@@ -136,7 +136,7 @@ class TlsStream(SocketStream):
             self._answer()
             if not self._said_all:
                 raise
-            # Nobody waits for what it has to say; it is read away, that the close be no reset.
+            # Nobody waits for this data. It is read away so that the close does not become a reset.
             self._deaf, self._more = True, False
             return b""
         if engine.pending:
@@ -149,23 +149,25 @@ class TlsStream(SocketStream):
         return data
 
     def _answer(self) -> None:
-        """Send what OpenSSL says of its own accord, if the socket takes it; else it goes before what is sent next."""
+        """Send what OpenSSL writes by itself, if the socket takes it; the rest goes out before the next bytes."""
         if self._engine.pending > _ANSWERS_MAX:
-            raise TlsError("the peer asks and asks, and reads no answer")
+            raise TlsError("the peer sends message after message and reads no answer")
         if not self._sending and not self._out:
             try:
                 self._flush()
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                pass  # whoever reads or writes next finds out
+                pass  # the next read or write finds out
 
     def send_now(self, data: bytes | memoryview) -> int:
-        """Send what the socket takes at once; how many bytes. Raises BrokenResourceError, ClosedResourceError."""
+        """Send what the socket takes at once, and return the number of bytes. Raises BrokenResourceError,
+        ClosedResourceError.
+        """
         done = 0
         if self._out:
             if self._sending:
                 raise anyio.BusyResourceError("sending to")
             if data[: len(self._begun)] != self._begun:
-                raise anyio.BrokenResourceError("what was sent before this was cut short")
+                raise anyio.BrokenResourceError("an earlier send was cut short, so nothing more can be sent")
             if not self._flush():
                 return 0
             done, self._begun = len(self._begun), b""
@@ -192,7 +194,7 @@ class TlsStream(SocketStream):
         return taken
 
     def _flush(self) -> bool:
-        """Give the socket what there is; whether it took all."""
+        """Send the ciphertext. Returns whether the socket took all of it."""
         out = self._out or self._engine.take()
         while out:
             sent = self._plain.send_now(out)
@@ -224,7 +226,7 @@ class TlsStream(SocketStream):
             self._sending = False
 
     async def _flush_all(self) -> None:
-        """Wait until the socket has taken what there is. A cancellation leaves the rest for whoever goes on."""
+        """Wait until the socket has taken all ciphertext. A cancelled call leaves the rest to the next one."""
         out, before = memoryview(self._out), self._plain.sent
         try:
             await self._plain.send(out)
@@ -232,7 +234,9 @@ class TlsStream(SocketStream):
             self._out = out[self._plain.sent - before :]
 
     async def sendfile(self, fd: int, offset: int, count: int) -> int:
-        """Send up to ``count`` bytes of a file from ``offset``; how many, 0 at its end. Raises as the base's does."""
+        """Send up to ``count`` bytes of a file from ``offset``. Returns the number, 0 at its end. Raises like the
+        base's.
+        """
         content = os.pread(fd, min(count, _READ_CHUNK), offset)
         if content:
             await self.send(content)
@@ -255,17 +259,19 @@ class TlsStream(SocketStream):
         await self._plain.send_eof()
 
     def end_receiving(self) -> None:
-        """What has arrived can still be received, then the stream ends; wakes a task that waits in ``receive``."""
+        """End the stream after the bytes that have arrived; wakes a task that waits in ``receive``."""
         self._stopped = True
         self._plain.end_receiving()
 
     def reset(self) -> None:
-        """Close at once, so that the peer cannot take it for an orderly end; what it has not read yet may be lost."""
+        """Close at once, as no orderly end. Bytes that the peer has not read yet may be lost."""
         self._said_all = True
         self._plain.reset()
 
     def close(self) -> None:
-        """Close at once, with a close-notify that nobody waits for, unless a record has been cut. Twice is fine."""
+        """Close at once; sends a close-notify without waiting, unless a record has been cut. A second call does
+        nothing.
+        """
         if not (self._said_all or self._out):
             self._said_all = True
             self._engine.close()

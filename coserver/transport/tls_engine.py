@@ -1,7 +1,7 @@
-"""One TLS connection without I/O: ciphertext in and out, plaintext out and in, for a server's side and a client's.
+"""One TLS connection without I/O, server's or client's side: ciphertext in and out, plaintext out and in.
 
-OpenSSL does the protocol, over memory (ssl.MemoryBIO); a stream or a poller brings the bytes. Nothing here waits. What
-OpenSSL keeps for a connection never shrinks again, so it is given and asked for one record at a time.
+OpenSSL does the protocol, over memory (ssl.MemoryBIO); a stream or a poller brings the bytes. Nothing here waits. The
+buffers of OpenSSL never shrink again, so they get and give one record at a time.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import ssl
 
 import anyio
 
-#: Bytes of plaintext in a TLS record, at most (RFC 8446 §5.1).
+#: The most bytes of plaintext in a TLS record (RFC 8446 §5.1).
 RECORD = 16 * 1024
 #: Bytes of ciphertext given to OpenSSL at once: a whole record with its head, padding and tag (RFC 5246 §6.2.3).
 _PORTION = RECORD + 2048 + 5
 #: CPython before 3.11.4 lets OpenSSL 3 take a cut for an end, as OpenSSL 1.1 did.
 _CUT_IS_END = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
 
-#: The words of OpenSSL that say more when they are said otherwise; "peer" is the other side, "we" this one.
+#: Clearer words for OpenSSL's reasons; "peer" is the other side, "we" this one.
 REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer showed no certificate, and one is required",
     "TLSV1_ALERT_UNKNOWN_CA": "the peer refused our certificate: it does not trust who signed it",
@@ -35,16 +35,16 @@ REASONS = {
     "UNSUPPORTED_PROTOCOL": "the peer offers no version of TLS that we speak",
     "VERSION_TOO_LOW": "the peer offers no version of TLS that we speak",
     "NO_SHARED_CIPHER": "the peer offers no cipher that we take",
-    "WRONG_VERSION_NUMBER": "the peer sent what is no TLS",
-    "WRONG_SSL_VERSION": "the peer sent what is no TLS",
-    "UNKNOWN_PROTOCOL": "the peer sent what is no TLS",
+    "WRONG_VERSION_NUMBER": "the peer sent bytes that are no TLS",
+    "WRONG_SSL_VERSION": "the peer sent bytes that are no TLS",
+    "UNKNOWN_PROTOCOL": "the peer sent bytes that are no TLS",
     "HTTP_REQUEST": "the peer sent plain HTTP",
     "HTTPS_PROXY_REQUEST": "the peer sent plain HTTP",
 }
 
 
 class TlsError(anyio.BrokenResourceError):
-    """TLS cannot go on: ``str`` says why, and whose fault it is; ``reason`` is OpenSSL's word, "" if it has none."""
+    """TLS cannot go on. ``str`` says why, and which side is at fault; ``reason`` is OpenSSL's word, or ""."""
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
@@ -52,22 +52,22 @@ class TlsError(anyio.BrokenResourceError):
 
 
 class TlsCut(TlsError):
-    """The peer's bytes ended without a close-notify: nobody can say whether it had said all (RFC 8446 §6.1)."""
+    """The peer's bytes ended without a close-notify, so more bytes may be missing (RFC 8446 §6.1)."""
 
     def __init__(self, message: str = "the connection was cut: no close-notify came") -> None:
         super().__init__(message, "UNEXPECTED_EOF_WHILE_READING")
 
 
 class NamedObject(ssl.SSLObject):
-    """Knows for which name a client asked (SNI)."""
+    """An SSL object that keeps the name that a client asked for (SNI)."""
 
     server_name: str = ""
 
 
 class TlsEngine:
-    """``ended`` is true once the peer's close-notify has come: it will say no more, and may still listen.
+    """``ended``: the peer's close-notify has come. The peer sends no more, and may still receive.
 
-    After each ``handshake``, ``read``, ``write`` and ``close``, failed or not, what ``take`` gives is to be sent.
+    After each ``handshake``, ``read``, ``write`` and ``close``, also after one that failed, send what ``take`` returns.
     """
 
     __slots__ = ("_early", "_incoming", "_outgoing", "_read", "_rest", "_write", "ended", "object")
@@ -83,15 +83,15 @@ class TlsEngine:
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
         self._read, self._write = self.object.read, self.object.write
-        self._rest = memoryview(b"")  # ciphertext that OpenSSL has not been given
-        self._early = b""  # plaintext that was read before it was asked for
+        self._rest = memoryview(b"")  # ciphertext not yet given to OpenSSL
+        self._early = b""  # plaintext that came before it was asked for
         self.ended = False
 
     def __repr__(self) -> str:
         return f"<TlsEngine {self.object.version() or 'before its handshake'}{', ended' if self.ended else ''}>"
 
     def feed(self, data: bytes) -> None:
-        """Take ciphertext from the peer, once all that was fed before has been read."""
+        """Take ciphertext from the peer. All that was fed before must have been read."""
         if len(data) > _PORTION or self._rest:
             self._rest = memoryview(bytes(self._rest) + data)
             self._feed_more()
@@ -99,11 +99,11 @@ class TlsEngine:
             self._incoming.write(data)
 
     def feed_eof(self) -> None:
-        """The peer will send no more bytes."""
+        """Note that the peer sends no more bytes."""
         self._incoming.write_eof()
 
     def handshake(self) -> bool:
-        """Go on with it: true when it is done, false if it needs more from the peer. Raises TlsError."""
+        """Continue the handshake: true when it is done, false if it needs more from the peer. Raises TlsError."""
         while True:
             try:
                 self.object.do_handshake()
@@ -112,20 +112,20 @@ class TlsEngine:
                     return False
             except ssl.SSLError as error:
                 raise _told(error) from error
-            except ssl.CertificateError as error:  # a name that does not match, of older Pythons
+            except ssl.CertificateError as error:  # a name that does not match, in older Pythons
                 raise TlsError(f"the peer's certificate is refused: {error}") from error
             else:
                 return True
 
     @property
     def readable(self) -> bool:
-        """Whether ``read`` may give something without being fed."""
+        """Whether ``read`` may return something without another ``feed``."""
         return bool(self._incoming.pending or self._early or self._rest or self.object.pending())
 
     def read(self, max_bytes: int = RECORD) -> bytes:
-        """At most one record's plaintext; empty if it needs more from the peer, or has ``ended``. Raises TlsError.
+        """The plaintext of one record at most; empty if it needs more from the peer, or has ``ended``. Raises TlsError.
 
-        Raises TlsCut at an end of the peer's bytes without a close-notify.
+        Raises TlsCut if the peer's bytes end without a close-notify.
         """
         if self._early:
             data, self._early = self._early[:max_bytes], self._early[max_bytes:]
@@ -134,7 +134,7 @@ class TlsEngine:
             return b""
         while True:
             try:
-                data = self._read(max_bytes if max_bytes < RECORD else RECORD)  # it makes room for so many
+                data = self._read(max_bytes if max_bytes < RECORD else RECORD)  # OpenSSL makes room for as many
             except ssl.SSLWantReadError:
                 if not self._feed_more():
                     return b""
@@ -149,28 +149,29 @@ class TlsEngine:
                 return data
 
     def write(self, data: bytes | memoryview) -> int:
-        """Encrypt one record's worth; how many bytes that were. Raises TlsError."""
+        """Encrypt one record at most, and return the number of bytes. Raises TlsError."""
         try:
             return self._write(data if len(data) <= RECORD else data[:RECORD])
         except ssl.SSLError as error:
             raise _told(error) from error
 
     def take(self) -> bytes:
-        """The ciphertext to be sent, empty if there is none."""
+        """The ciphertext to send, empty if there is none."""
         return self._outgoing.read()
 
     @property
     def pending(self) -> int:
-        """How many bytes ``take`` would give."""
+        """The number of bytes that ``take`` would return."""
         return self._outgoing.pending
 
     def close(self) -> None:
-        """Say that nothing more will be written: the close-notify is there to be taken. Twice is fine, failed too.
+        """Write the close-notify: nothing more will be written. A second call does nothing, nor does one after an
+        error.
 
-        The peer may go on; ``read`` still gives what it sends.
+        The peer may go on; ``read`` still returns what it sends.
         """
         try:
-            # OpenSSL looks for the peer's own close-notify at once, and chokes on data that it finds in its place.
+            # OpenSSL looks for the peer's own close-notify at once, and fails on data in its place.
             while data := self._read(RECORD):
                 self._early += data
         except ssl.SSLError:

@@ -1,4 +1,4 @@
-"""What the two sides of a TLS connection have agreed on, and who the peer is: what a handler may know of it."""
+"""What the two sides of a TLS connection agreed on, and the peer's certificate: ``request.tls``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from .tls_engine import NamedObject
 
 @dataclass(frozen=True, slots=True)
 class TlsInfo:
-    """``version`` "TLSv1.3", ``cipher`` by OpenSSL's name, ``alpn`` and ``server_name`` (SNI) "" if there was none.
+    """``version`` is "TLSv1.3"; ``cipher`` is OpenSSL's name; ``alpn`` and ``server_name`` (SNI) are "" if there was
+    none.
 
-    ``certificate`` is the peer's, verified, as ``ssl.SSLSocket.getpeercert`` tells it; None if it showed none.
-    ``certificate_der`` is the same in bytes.
+    ``certificate`` is the peer's verified certificate as ``ssl.SSLSocket.getpeercert`` returns it, None if it showed
+    none. ``certificate_der`` is the same in bytes.
     """
 
     version: str
@@ -29,7 +30,7 @@ class TlsInfo:
 
     @classmethod
     def of(cls, secured: ssl.SSLObject) -> TlsInfo:
-        """Once its handshake is done."""
+        """Read an SSL object after its handshake."""
         name, _, bits = secured.cipher() or ("", "", 0)
         asked = secured.server_name if isinstance(secured, NamedObject) else secured.server_hostname
         shown = secured.getpeercert() or None
@@ -46,11 +47,11 @@ class TlsInfo:
 
     @property
     def peer_names(self) -> tuple[str, ...]:
-        """The names that the peer's certificate is for: hosts, addresses, mail addresses, URIs (RFC 5280 §4.2.1.6)."""
+        """The names in the peer's certificate: hosts, IP addresses, mail addresses, URIs (RFC 5280 §4.2.1.6)."""
         return tuple(str(name) for _, name in (self.certificate or {}).get("subjectAltName", ()))
 
     def facts(self) -> dict[str, Any]:
-        """As plain values, for a picture of the connection."""
+        """Plain values, for snapshots."""
         return {
             "version": self.version,
             "cipher": self.cipher,

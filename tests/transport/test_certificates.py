@@ -60,8 +60,8 @@ def test_what_cannot_be_used(tmp_path: Path) -> None:
         (str(tmp_path / "gone"), key, {}, r"gone cannot be read: No such file"),
         (certificate, str(tmp_path / "gone"), {}, r"gone cannot be read: No such file"),
         (str(folder), key, {}, r"folder cannot be read: Is a directory"),
-        (str(empty), key, {}, r"empty is of no use as a certificate: it holds no certificate in PEM"),
-        (key, key, {}, r"cert\.key is of no use as a certificate"),
+        (str(empty), key, {}, r"empty is no usable certificate: it holds no certificate in PEM"),
+        (key, key, {}, r"cert\.key is no usable certificate"),
         (certificate, certificate, {}, r"holds no private key in PEM .* name its key as keyfile"),
         (certificate, "", {}, r"holds no private key in PEM .* name its key as keyfile"),
         (certificate, str(empty), {}, r"holds no private key in PEM .* name another file as keyfile"),
@@ -88,7 +88,7 @@ def test_a_damaged_key(tmp_path: Path) -> None:
     certificate, key = write(tmp_path)
     lines = Path(key).read_text().splitlines()
     Path(key).write_text("\n".join([lines[0], lines[1][:10], lines[-1]]))
-    with pytest.raises(CertificateError, match="are of no use"):
+    with pytest.raises(CertificateError, match="cannot be used"):
         make(certificate, key)
 
 
