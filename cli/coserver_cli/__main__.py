@@ -1,4 +1,4 @@
-"""``python -m coserver_cli``, for where no script can be installed."""
+"""``python -m coserver_cli``: the command, where no script can be installed."""
 
 from . import main
 

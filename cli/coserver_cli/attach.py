@@ -1,6 +1,6 @@
-"""``top``, ``step`` and ``trace``: find the server, hand over to the view, and say why it could not be.
+"""The work of ``top``, ``step`` and ``trace``: find the server, run the view, report errors.
 
-Exit codes: 3 if no server is reachable, 2 for what was written wrongly.
+Exit codes: 3 if no server can be reached, 2 for wrong usage, 130 after Ctrl+C, 1 for other failures.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 
     from coserver.views.shell.trace import TraceOptions
 
-#: What a server that is controlled by a port must be told; in the environment, for a command line is no secret.
+#: The variable with the token of a control port. No flag has it: other users can read a command line.
 TOKEN = "COSERVER_CONTROL_TOKEN"
 UNREACHABLE, USAGE, INTERRUPTED = 3, 2, 130
 
 
 def top(server: str | None, filter: str, *, as_json: bool, once: bool) -> int:
-    """The dashboard, or one picture."""
+    """Run the dashboard, or print one snapshot."""
     if as_json or once:
-        return _with(server, lambda client: _picture(client, filter, as_json=as_json))
+        return _with(server, lambda client: _print_snapshot(client, filter, as_json=as_json))
     from coserver.views.dashboard.run import run
 
     return _with(server, lambda client: run(client, filter))
 
 
-def _picture(client: Client, filter: str, *, as_json: bool) -> None:
+def _print_snapshot(client: Client, filter: str, *, as_json: bool) -> None:
     snapshot = client.snapshot(filter)
     if as_json:
         print(snapshot.to_json())
         return
-    from coserver.views.dashboard.run import picture
+    from coserver.views.dashboard.run import print_snapshot
 
-    picture(snapshot)
+    print_snapshot(snapshot)
 
 
 def step(filter: str, at: str, server: str | None, limit: float | None, *, as_json: bool, once: bool) -> int:
-    """Commands from stdin, what is held on stdout."""
+    """Read commands from stdin, print held exchanges to stdout."""
     from coserver.views.shell.line_input import LineInput
     from coserver.views.shell.step import LineStepper, StepOptions
 
@@ -63,24 +63,25 @@ def step(filter: str, at: str, server: str | None, limit: float | None, *, as_js
 
 
 def trace(options: TraceOptions, server: str | None) -> int:
-    """Finished exchanges on stdout."""
+    """Print finished exchanges to stdout."""
     from coserver.views.shell.trace import follow
 
     return _with(server, lambda client: follow(client, options, sys.stdout, sys.stderr))
 
 
 def _with(server: str | None, run: Callable[[Client], Any]) -> int:
-    with _told() as codes:
+    with _exit_codes() as codes:
         run(find(server, os.environ.get(TOKEN)))
     return codes[0] if codes else 0
 
 
 @contextmanager
-def _told() -> Iterator[list[int]]:
+def _exit_codes() -> Iterator[list[int]]:
+    """Report errors on stderr; the exit code of one is appended to the list."""
     codes: list[int] = []
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # what an older locale cannot show is shown by a ?
+            stream.reconfigure(errors="replace")  # a character that the locale lacks becomes a ?
     try:
         yield codes
     except Ended as error:
@@ -100,5 +101,5 @@ def _told() -> Iterator[list[int]]:
         codes.append(1)
     except KeyboardInterrupt:
         if sys.stdout.isatty():
-            print()  # what the shell says next begins a line of its own
+            print()  # the shell's prompt starts on a new line
         codes.append(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""The commands that attach to a running server: ``top``, ``step``, ``trace``; what they do is ``looking``'s."""
+"""The commands that attach to a running server: ``top``, ``step``, ``trace``. ``attach`` does their work."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ Attached = Annotated[
     str | None,
     typer.Argument(
         metavar="NAME|PATH", show_default=False,
-        help="The server: its name, process, control socket, or http:// URL (its token: COSERVER_CONTROL_TOKEN).",
+        help="The server: its name, process id, control socket, or http:// URL (with COSERVER_CONTROL_TOKEN set).",
     ),
 ]  # fmt: skip
 AttachedTo = Annotated[
     str | None,
     typer.Option(
         "--server", "-s", metavar="NAME|PATH", show_default=False,
-        help="The server, as for top; the only one if not given.",
+        help="The server, as for top; needed only if several run.",
     ),
 ]  # fmt: skip
 Matching = Annotated[
     str,
-    typer.Argument(metavar="FILTER", show_default=False, help="Which exchanges: ~u /page & ~m GET; all if not given."),
+    typer.Argument(
+        metavar="FILTER", show_default=False, help="Exchanges to take: ~u /page & ~m GET; all if not given."
+    ),
 ]
 
 
@@ -33,12 +35,12 @@ def top(
     filter: Annotated[
         str, typer.Option("--filter", "-f", metavar="FILTER", show_default=False, help="Show what matches: ~u /page.")
     ] = "",
-    once: Annotated[bool, typer.Option("--once", help="Print one picture.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print one snapshot, and end.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Attach a dashboard to a running server: connections, exchanges, upstreams, traces; ? tells its keys.
+    """Show a dashboard of a running server: its exchanges, connections, upstreams and traces. Press ? for its keys.
 
-    Without NAME the only server is meant. Ends with code 3 if none can be reached.
+    Without NAME it takes the only server that runs. The exit code is 3 if no server can be reached.
 
     Example: coserver top shop
     """
@@ -52,20 +54,23 @@ def step(
     at: Annotated[
         str,
         typer.Option(
-            "--at", metavar="PHASE,...", help="Hold at: accept, head, body, handler, subrequest, response, recycle."
+            "--at",
+            metavar="PHASE,...",
+            help="Hold at these phases: accept, head, body, handler, subrequest, response, recycle. [handler]",
+            show_default=False,
         ),
     ] = "handler",
     server: AttachedTo = None,
     limit: Annotated[
         float | None,
-        typer.Option("--limit", metavar="SECONDS", show_default=False, help="The longest hold; 300 if not given."),
+        typer.Option("--limit", metavar="SECONDS", show_default=False, help="Release after this time. [300s]"),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="End when the first that was held is let go.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End when the first held exchange is released.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Hold what matches at a phase, and read commands from stdin: next, resume, until, edit, respond, abort, help.
+    """Hold matching exchanges at a phase. Commands come from stdin: next, resume, until, edit, respond, abort, help.
 
-    When this ends, everything goes on. Ends with code 3 if no server can be reached.
+    When the command ends, all that it holds is released. The exit code is 3 if no server can be reached.
 
     Example: echo 'edit target=/b' | coserver step '~u /a' --at head --once
     """
@@ -81,14 +86,14 @@ def trace(
     curl: Annotated[bool, typer.Option("--curl", help="Print each as a curl command.")] = False,
     har: Annotated[
         Path | None,
-        typer.Option("--har", metavar="FILE", show_default=False, help="Write all to a HAR file, whole when it ends."),
+        typer.Option("--har", metavar="FILE", show_default=False, help="Write all to this HAR file."),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Print what has been recorded, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print what is recorded already, and end.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Print each exchange that ends, as long as it runs: they are recorded meanwhile.
+    """Print each exchange when it ends. The server records exchanges while this command runs.
 
-    Ends with code 3 if no server can be reached.
+    The exit code is 3 if no server can be reached.
 
     Example: coserver trace '~took >200ms' --waterfall
     """
@@ -100,9 +105,9 @@ def trace(
     raise typer.Exit(attach.trace(options, server))
 
 
-#: What the list of commands says of each.
+#: The line of each command in the list of commands.
 ABOUT = {
-    top: "See what a running server does, and step it.",
-    step: "Hold requests, and step them line by line.",
-    trace: "Follow finished exchanges.",
+    top: "Show what a running server does; hold and step its requests.",
+    step: "Hold requests, and step them by commands.",
+    trace: "Print exchanges as they end.",
 }

@@ -1,7 +1,7 @@
 """The commands and their options. A new command is a function here and nothing else.
 
-A command parses, calls and renders. Exit codes: 0 ended well (SIGTERM included), 1 failed, 2 wrong usage, 130 ended by
-Ctrl+C.
+A command parses its arguments, calls the library, and prints the result. Exit codes: 0 ended normally (SIGTERM
+included), 1 failed, 2 wrong usage, 130 ended by Ctrl+C.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ cli = typer.Typer(
 
 
 def run() -> None:
-    """Read the command line and do what it says."""
+    """Read the command line and run its command."""
     cli(prog_name="coserver")
 
 
@@ -47,7 +47,7 @@ Target = Annotated[
     typer.Argument(
         metavar="MODULE:APP",
         show_default=False,
-        help="Where the App is; MODULE alone means MODULE:app. It may be left out if coserver.toml names it.",
+        help="The App and its module; MODULE alone means MODULE:app. Not needed if coserver.toml names the App.",
     ),
 ]
 Config = Annotated[
@@ -57,22 +57,26 @@ Config = Annotated[
         "-c",
         metavar="FILE",
         show_default=False,
-        help="Read this file; ./coserver.toml is read if no MODULE:APP is given.",
+        help="Read this configuration file; without MODULE:APP, ./coserver.toml is read.",
     ),
 ]
 EnvFile = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", show_default=False, help="Set the environment variables of this file that are not set yet."
+        metavar="FILE",
+        show_default=False,
+        help="Set environment variables from this file; those that are set already stay.",
     ),
 ]
 Factory = Annotated[bool, typer.Option("--factory", help="MODULE:APP is a function that returns the App.")]
 AppDir = Annotated[
     Path | None,
-    typer.Option(metavar="FOLDER", show_default=False, help="Look for the module here, not in the current folder."),
+    typer.Option(
+        metavar="FOLDER", show_default=False, help="Look for the module in this folder, not in the current one."
+    ),
 ]
 Reload = Annotated[
-    bool, typer.Option("--reload", rich_help_panel=DEVELOPMENT, help="Serve anew after each change of a file.")
+    bool, typer.Option("--reload", rich_help_panel=DEVELOPMENT, help="Restart the app after each change of a file.")
 ]
 Live = Annotated[
     bool, typer.Option("--live", rich_help_panel=SEEING, help="Show the dashboard of 'coserver top' in this terminal.")
@@ -86,7 +90,7 @@ ReloadDir = Annotated[
         metavar="FOLDER",
         show_default=False,
         rich_help_panel=DEVELOPMENT,
-        help="Watch this folder instead of the current one; may be given again.",
+        help="Watch this folder instead of the current one; may be given several times.",
     ),
 ]
 
@@ -112,17 +116,17 @@ def serve(
 ) -> None:
     """Serve the App that a module defines, until Ctrl+C.
 
-    The module is looked for in the current folder first. The first Ctrl+C (or SIGTERM) lets running requests end, the
+    The current folder is searched first for the module. The first Ctrl+C (or SIGTERM) lets running requests end; the
     second one stops at once.
 
-    A flag wins over an environment variable (COSERVER_PORT), and that over a key of coserver.toml (port);
-    'coserver config reference' describes them all.
+    A flag wins over its environment variable (COSERVER_PORT), and the variable over its key in coserver.toml (port).
+    'coserver config reference' describes all options.
 
     Example: coserver serve shop:app --port 8080
     """
     if live and (reload or reload_dir):
         raise typer.BadParameter(
-            "a reload starts anew what it shows; run coserver top beside it", param_hint="'--live'"
+            "--live does not work with --reload; run coserver top in another terminal", param_hint="'--live'"
         )
     child = join_parent()
     if (reload or reload_dir) and child is None:
@@ -133,7 +137,7 @@ def serve(
     raise typer.Exit(serve_app(Arguments(target, flags, config, env_file, factory, app_dir, live), child))
 
 
-@cli.command(cls=Sectioned, short_help="Serve while the app is being written.")
+@cli.command(cls=Sectioned, short_help="Serve an app while you write it.")
 @with_flags(defaults=DEV_DEFAULTS)
 def dev(
     target: Target = None,
@@ -145,10 +149,10 @@ def dev(
     *,
     flags: dict[str, Any],
 ) -> None:
-    """Serve while the app is being written: anew after each change of a file, errors shown to whoever asks.
+    """Serve an app while you write it: restart it after each change of a file, and show errors to the client.
 
-    Without MODULE:APP the app is what coserver.toml names, else the one that a module of this folder defines. It takes
-    the flags of 'coserver serve'. Not for production: an error's page shows the program's variables.
+    Without MODULE:APP it takes the app that coserver.toml names, or else finds the app in this folder. It has the flags
+    of 'coserver serve'. Not for production: the page of an error shows the program's variables.
 
     Example: coserver dev
     """
@@ -161,13 +165,13 @@ for attached in (top, step, trace):
     cli.command(cls=Sectioned, short_help=ABOUT[attached])(attached)
 
 
-@cli.command(cls=Sectioned, short_help="Show what an app answers to.")
+@cli.command(cls=Sectioned, short_help="Show the routes of an app.")
 def routes(
     target: Target = None, config: Config = None, factory: Factory = False, app_dir: AppDir = None, json: AsJson = False
 ) -> None:
-    """Show what an app answers to: each route, its handler, and where that is written. Nothing is served.
+    """Show the routes of an app: methods, path, handler, and the line that defines it. Nothing is served.
 
-    Without MODULE:APP the app is what coserver.toml names, else the one that a module of this folder defines.
+    Without MODULE:APP it takes the app that coserver.toml names, or else finds the app in this folder.
 
     Example: coserver routes shop:app
     """
@@ -176,20 +180,20 @@ def routes(
     raise typer.Exit(run(Arguments(target, {}, config, None, factory, app_dir), as_json=json))
 
 
-@cli.command(cls=Sectioned, short_help="Tell what is missing here.")
+@cli.command(cls=Sectioned, short_help="Check what is installed here.")
 def doctor(
     app: Annotated[str | None, typer.Argument(metavar="[MODULE:APP]", show_default=False)] = None, json: AsJson = False
 ) -> None:
-    """Tell what is here and what is missing, and the command that brings it. Ends with code 1 if there is a problem.
+    """Show what is installed and what is missing, with the command that installs it. The exit code is 1 on a problem.
 
-    With an app, it is imported, and what its blocking calls hold up in spite of the hooks is told too.
+    With MODULE:APP it imports the app, and lists its blocking calls that the hooks do not reach.
     """
     from .doctor.doctor import run
 
     raise typer.Exit(run(app, as_json=json))
 
 
-@cli.command(cls=Sectioned, short_help="Serve a small shop to try it on.")
+@cli.command(cls=Sectioned, short_help="Serve a small shop, to try coserver.")
 def demo(
     port: Annotated[
         int | None,
@@ -198,11 +202,11 @@ def demo(
             min=0,
             max=65535,
             show_default=False,
-            help="Listen on this port; on 8000 or a free one if not given.",
+            help="Listen on this port. Without it: 8000, or a free one if that is taken.",
         ),
     ] = None,
 ) -> None:
-    """Serve a small shop with some traffic of its own, and say what to try. Ctrl+C stops it."""
+    """Serve a small shop with a few clients, and print what to try. Ctrl+C stops it."""
     from .demo.demo import run
 
     raise typer.Exit(run(port))
@@ -215,15 +219,21 @@ def dev_cert(
         typer.Argument(
             metavar="[NAME]...",
             show_default=False,
-            help="Hosts and addresses that it is for; localhost, 127.0.0.1 and ::1 if none is given.",
+            help="Host names and addresses of the certificate. Without any: localhost, 127.0.0.1 and ::1.",
         ),
     ] = None,
     folder: Annotated[
-        Path, typer.Option("--dir", metavar="FOLDER", show_default=False, help="Write the files there, not here.")
+        Path,
+        typer.Option(
+            "--dir",
+            metavar="FOLDER",
+            show_default=False,
+            help="Write the files to this folder, not to the current one.",
+        ),
     ] = Path(),
-    force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> None:
-    """Make a certificate for this machine, and the authority that clients must trust: for development only.
+    """Make a certificate for this machine, and an authority that clients can trust. For development only.
 
     Example: coserver dev-cert && coserver serve shop:app --ssl-certfile dev-cert.pem --ssl-keyfile dev-cert.key
     """
@@ -247,20 +257,20 @@ def check(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", metavar="FILE", show_default=False, help="The same, as serve has it."),
+        typer.Option("--config", "-c", metavar="FILE", show_default=False, help="The same as FILE; the flag of serve."),
     ] = None,
     env_file: EnvFile = None,
     app_dir: AppDir = None,
     no_import: NoImport = False,
 ) -> None:
-    """Check a configuration file and the environment: every key, every value, and that what is named can be imported.
+    """Check a configuration file and the environment: every key, every value, and that the apps can be imported.
 
-    All that is wrong is told at once, each with its line. Ends with code 1 if anything is.
+    All errors are reported at once, each with its line. The exit code is 1 if there is one.
     """
     from .config.check import check
 
     if file is not None and config is not None:
-        raise typer.BadParameter("name the file once", param_hint="'--config'")
+        raise typer.BadParameter("the file is given twice: as FILE and as --config", param_hint="'--config'")
     arguments = Arguments(config=file or config, env_file=env_file, app_dir=app_dir)
     raise typer.Exit(check(arguments, not no_import))
 
@@ -278,7 +288,7 @@ def show(
     *,
     flags: dict[str, Any],
 ) -> None:
-    """Show the values that 'coserver serve' would take, each with its origin. It takes the flags of serve as well."""
+    """Show the values that 'coserver serve' would use, each with its origin. It has the flags of serve, too."""
     from .config.check import show
 
     arguments = Arguments(target, flags, config, env_file, factory, app_dir)
@@ -287,7 +297,7 @@ def show(
 
 @config_commands.command(cls=Sectioned, short_help="Print the reference as Markdown.")
 def reference() -> None:
-    """Print all settings, flags, variables and keys as Markdown."""
+    """Print all options with their flags, variables and keys, as Markdown."""
     from .config.reference import reference
 
     typer.echo(reference(), nl=False)

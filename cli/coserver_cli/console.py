@@ -1,6 +1,6 @@
-"""What the command says on stderr: where it listens, that it drains, what went wrong. Plain where nobody looks on.
+"""The command's lines on stderr: where it listens, that it drains, warnings and errors.
 
-rich leaves colours out of pipes, of dumb terminals, and where NO_COLOR is set.
+rich leaves out colours in pipes, on dumb terminals, and if NO_COLOR is set.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from coserver.views.text import counted
 from .log import writer
 
 log = logging.getLogger("coserver.cli")
-#: Everything goes to the log: where that is JSON, a line that is none would stop whoever reads it.
+#: All lines go to the log instead: in a JSON log, a line that is not JSON would stop its reader.
 as_records = False
 
 
 def started(server: Server) -> None:
-    """Name and version, each listener's URL with what answers there, and how to stop it."""
+    """Name and version, each listener's URL with the app that answers there, and how to stop the server."""
     width = max(len(address.url) for address in server.addresses)
     say(Text.assemble(("coserver", "bold"), f" {__version__} serves ", (server.name, "bold")))
     for address in server.addresses:
@@ -40,7 +40,7 @@ def started(server: Server) -> None:
 
 
 def stopping(server: Server, signals: int) -> None:
-    """The first signal begins a drain, the second ends it."""
+    """The first signal starts a drain, the second ends it."""
     running = server.exchanges
     if signals > 1:
         say(Text("stopping at once", "yellow"))
@@ -52,56 +52,56 @@ def stopping(server: Server, signals: int) -> None:
 
 
 def stopped() -> None:
-    """Nothing served any more when the signal came."""
+    """The signal came while nothing was served."""
     say(Text("stopping"))
 
 
 def app_found(target: str, others: Sequence[str]) -> None:
-    """The app that nobody named, and those that it was preferred to."""
-    beside = f"; there are {', '.join(others)} too" if others else ""
-    say(Text.assemble("found ", (target, "bold"), beside))
+    """The app that was chosen without a name, and the others that were found."""
+    rest = f"; other apps here: {', '.join(others)}" if others else ""
+    say(Text.assemble("found ", (target, "bold"), rest))
 
 
 def serving_again(server: Server) -> None:
-    """A reload's next child listens where the one before did."""
+    """The next child of a reload listens at the same addresses as the last one."""
     say(Text.assemble("serving ", (server.name, "bold"), " again"))
 
 
 def watching(folders: Sequence[Path]) -> None:
-    """What a reload watches."""
+    """The folders that a reload watches."""
     say(Text(f"watching {', '.join(map(_short, folders))} for changes", "dim"))
 
 
 def reloading(files: Mapping[Path, str]) -> None:
-    """Why it reloads: the first file, and how many more."""
+    """The reason of a reload: the first changed file, and how many more."""
     file, what = min(files.items())
-    # An editor that writes a new file over the old one has added it, to the system's mind.
+    # The system reports "added" if an editor replaces a file by a new one.
     what = "deleted" if what == "deleted" and len(files) == 1 and not file.exists() else "changed"
     more = f" and {counted(len(files) - 1, 'more file')}" if len(files) > 1 else ""
     say(Text.assemble((_short(file), "cyan"), f"{more} {what}: reloading"))
 
 
 def waiting_for_change(code: int) -> None:
-    """The child has ended by itself."""
+    """The child has ended without a request to do so."""
     what = "the app has ended" if not code else "nothing is served"
     by = f" (signal {-code})" if code < 0 else ""
     say(Text(f"{what}{by}: waiting for a change", "yellow"))
 
 
 def warning(message: str) -> None:
-    """Something that was asked for, it seems, and means nothing."""
+    """A setting that has no effect."""
     if as_records:
         return log.warning("%s", message)
     return say(Text.assemble(("warning: ", "bold yellow"), message))
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback of an error in the user's own module, as Python writes it."""
+    """The traceback of an error in the user's module, as Python writes it."""
     return "".join(traceback.format_exception(type(error), error, _from_user_code(error.__traceback__))).rstrip()
 
 
 def error(message: str, way_out: str = "", cause: BaseException | None = None) -> None:
-    """What went wrong and the way out; for an error in the user's own module, its traceback first."""
+    """An error and the way out. For an error in the user's module, its traceback first."""
     if as_records:
         return log.error("%s", f"{message}: {way_out}" if way_out else message, exc_info=cause)
     if cause is not None:
@@ -113,16 +113,16 @@ def error(message: str, way_out: str = "", cause: BaseException | None = None) -
 
 
 def _what(address: Address) -> str:
-    """What answers at an address."""
-    # A TCP listener's handler says it already.
+    """The app or handler that answers at an address."""
+    # A TCP listener is named after its handler.
     name = f"{address.name}: " if address.protocol == "http" and not address.name.startswith("http") else ""
-    # The URL is one that can be opened; a wildcard address says more than it.
+    # The URL can be opened, so it does not show a wildcard address.
     everywhere = ", on all addresses" if address.host in ("", "0.0.0.0", "::") and not address.path else ""
     return f"{name}{address.serves}{everywhere}"
 
 
 def _short(path: Path) -> str:
-    """A path as it is said from the current folder."""
+    """A path relative to the current folder, if it lies there."""
     try:
         return str(path.relative_to(Path.cwd())) if path != Path.cwd() else str(path)
     except ValueError:
@@ -130,14 +130,14 @@ def _short(path: Path) -> str:
 
 
 def _from_user_code(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback without the frames of the import machinery, of this package, and of what runs the user's code."""
+    """The traceback without the frames of the import system, of this package, and of the library around user code."""
     ours = ("<frozen importlib", importlib.__file__, str(Path(__file__).parent))
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(ours):
         trace = trace.tb_next
     theirs = trace
     while theirs is not None and _runs_others(theirs.tb_frame.f_globals.get("__name__", "")):
         theirs = theirs.tb_next
-    return theirs or trace  # what the library itself did wrong is shown whole
+    return theirs or trace  # an error of the library itself keeps all its frames
 
 
 def _runs_others(module: str) -> bool:
@@ -146,20 +146,20 @@ def _runs_others(module: str) -> bool:
 
 class _Stderr(Console):
     def on_broken_pipe(self) -> None:
-        """rich would end the process; that nobody reads stderr any more is no reason to stop serving."""
+        """Keep serving if nobody reads stderr any more; rich would end the process."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)  # or Python fails at its end to flush what it holds, and says so with code 120
+        os.dup2(nowhere, 2)  # else Python fails to flush stderr at its end, and exits with code 120
         os.close(nowhere)
 
 
 def say(text: Text) -> None:
-    """A line on stderr, or a record where the log is JSON."""
+    """Write a line to stderr, or a record if the log is JSON."""
     if as_records:
         return log.info("%s", text.plain.strip())
-    # Made anew each time: sys.stderr may have been replaced since.
+    # A new console each time: sys.stderr may have been replaced.
     console = _Stderr(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     try:
-        if (log_writer := writer()) is not None:  # in line with the log, and without a wait for a slow reader
+        if (log_writer := writer()) is not None:  # keeps the order of log lines, and never waits for a slow reader
             with console.capture() as said:
                 console.print(text)
             log_writer.write(said.get())

@@ -1,4 +1,4 @@
-"""``coserver dev-cert``: a certificate for this machine, by an authority that is for it alone and has no key left."""
+"""``coserver dev-cert``: a certificate for this machine. Its authority signs nothing else: its key is not kept."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rich.text import Text
 
 from . import console
 
-#: Whom the certificate is for if nobody is named.
+#: The certificate's hosts if none is given.
 USUAL = ("localhost", "127.0.0.1", "::1")
-#: Days; Apple's systems refuse one that lasts longer than 825, and public ones last 398.
+#: Days of validity. Apple's systems refuse more than 825; public certificates have at most 398.
 _DAYS = 397
 
 
@@ -27,7 +27,7 @@ def run(names: Sequence[str], folder: Path, *, force: bool) -> int:
     certificate, key, authority = (folder / f"dev-cert{end}" for end in (".pem", ".key", "-ca.pem"))
     there = [path for path in (certificate, key, authority) if path.exists()]
     if there and not force:
-        console.error(f"{there[0]} is there already", "write over it with --force, or name another folder with --dir")
+        console.error(f"{there[0]} exists already", "overwrite it with --force, or name another folder with --dir")
         return 1
     names = tuple(names) or USUAL
     try:
@@ -45,15 +45,15 @@ def run(names: Sequence[str], folder: Path, *, force: bool) -> int:
         console.error(f"{error.filename or folder} cannot be written: {error.strerror}")
         return 1
     host = f"[{names[0]}]" if ":" in names[0] else names[0]
-    console.say(Text.assemble("a certificate for ", (", ".join(names), "bold"), f", good for {_DAYS} days"))
+    console.say(Text.assemble("a certificate for ", (", ".join(names), "bold"), f", valid for {_DAYS} days"))
     console.say(Text(f"  serve it   coserver serve module:app --ssl-certfile {certificate} --ssl-keyfile {key}"))
-    console.say(Text(f"  ask        curl --cacert {authority} https://{host}:8000/"))
-    console.say(Text(f"  browsers   import {authority} as an authority; its key has been thrown away"))
+    console.say(Text(f"  test it    curl --cacert {authority} https://{host}:8000/"))
+    console.say(Text(f"  browsers   import {authority} as an authority; its private key is not kept"))
     return 0
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """The key must not be readable for a moment before its mode is set: a new file, put in the place of the old."""
+    """Write a new file with its mode set from the start, so that nobody can read a key before."""
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)

@@ -1,7 +1,7 @@
-"""The command's own log: what goes to stderr, from which level on, as text or as JSON.
+"""The command's log on stderr: levels, text format, JSON format.
 
-Only the command calls ``configure``: an embedded server logs to the standard loggers, and leaves the handlers and
-levels of the program around it alone. How the lines are written is ``logwriter``'s to say.
+Only the command calls ``configure``. An embedded server logs to the standard loggers, and changes no handlers or levels
+of its program. ``log_writer`` writes the lines.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from coserver.server.handler.errors import FAILURE
 
 from .log_writer import LogHandler, LogWriter
 
-#: Its records are whole lines already, to be read by programs.
+#: Records of this logger are complete lines, made for programs.
 _ACCESS = "coserver.access"
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None) -> LogWriter:
-    """Log to ``stream`` (stderr), from ``settings.level`` on: what is coserver's, and what nobody else has a place for.
+    """Log to ``stream`` (stderr) from ``settings.level`` on: coserver's loggers, and all without another handler.
 
-    The loggers of the app are shown as well, until the app configures the root logger: then they go where it says.
-    Called again, it replaces what it set up before. What waits is written at the end of the program.
+    The app's loggers are shown too, until the app configures the root logger. A second call replaces the first one's
+    handlers. Lines that still wait are written at the end of the program.
     """
     stream = stream or sys.stderr
     writer = LogWriter(_descriptor(stream), stream.encoding if stream is not None else "utf-8")
@@ -42,30 +42,30 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> LogWriter:
         old.close()
     ours.addHandler(handler)
     ours.setLevel(level)
-    ours.propagate = False  # or every line is said twice where the app configures the root logger
+    ours.propagate = False  # else each line is logged twice if the app configures the root logger
     for shown in DEBUGGED:
         logging.getLogger(f"coserver.{shown}").setLevel(logging.DEBUG if shown in settings.debug else logging.NOTSET)
     logging.getLogger().setLevel(level)
-    # Not a handler of the root's: the app's own basicConfig() would then do nothing at all.
+    # Not a handler of the root logger: the app's basicConfig() would do nothing then.
     logging.lastResort = handler
     return writer
 
 
 def writer() -> LogWriter | None:
-    """What the log is written by, for other lines that are to stand among it; None before ``configure``."""
+    """The log's writer, for other lines in the same order; None before ``configure``."""
     handler = logging.lastResort
     return handler.writer if isinstance(handler, LogHandler) else None
 
 
 def _descriptor(stream: TextIO | None) -> int:
-    # Without stderr (2>&-) there is none to fall back on: number 2 is then some client's socket.
+    # Without stderr (2>&-) write to /dev/null: descriptor 2 may be a client's socket then.
     return os.open(os.devnull, os.O_WRONLY) if stream is None else stream.fileno()
 
 
 class TextFormat(logging.Formatter):
     """``2026-11-24 03:55:17 WARNING coserver.server: message``; on a terminal without the date, and in colour.
 
-    Access records stand alone: they say when themselves, in a format that was chosen.
+    Access records have nothing added: their chosen format has its own time.
     """
 
     def __init__(self, *, terminal: bool = False, colour: bool = False) -> None:
@@ -73,7 +73,7 @@ class TextFormat(logging.Formatter):
         self._colours = _COLOURS if colour else {}
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as a person reads it."""
+        """The record as text for a person."""
         message = message_of(record)
         if record.name != _ACCESS:
             level = record.levelname
@@ -84,7 +84,7 @@ class TextFormat(logging.Formatter):
         return text if text.isprintable() else _UNSAFE.sub(_escape, text)
 
 
-#: What a terminal obeys, and a client may have written into what is logged; of escape sequences colours go through.
+#: Control characters that a client may have sent. Of escape sequences only colours pass.
 _UNSAFE = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -96,7 +96,7 @@ _COLOURS = {10: "2", 20: "32", 30: "33", 40: "31", 50: "1;31"}  # DEBUG dim, INF
 
 
 def _colour(terminal: bool) -> bool:
-    """Colours on a terminal that knows them, unless NO_COLOR is set; FORCE_COLOR asks for them in a pipe too."""
+    """Whether to use colours: on a terminal with colours, unless NO_COLOR is set; FORCE_COLOR sets them in pipes."""
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or (terminal and os.environ.get("TERM") not in (None, "", "dumb"))
@@ -105,7 +105,7 @@ def _colour(terminal: bool) -> bool:
 class JsonFormat(logging.Formatter):
     """One JSON object a line: time (ISO 8601, UTC), level, logger, message, exception, and the record's own attributes.
 
-    Never fails: what JSON cannot say is its repr, and an attribute that takes one of these names gets a ``_``.
+    It never fails: a value that JSON lacks becomes its repr. An attribute with one of these names gets a ``_``.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -125,7 +125,7 @@ class JsonFormat(logging.Formatter):
             line = _dumps(said)
         except Exception:
             line = _dumps({str(name): _sayable(value) for name, value in said.items()})
-        # A lone surrogate is no text: half of the readers refuse it.
+        # A lone surrogate is not text: many readers refuse it.
         return line if line.isascii() else line.encode("utf-8", "replace").decode()
 
 
@@ -134,7 +134,7 @@ _STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskNam
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """The message; where its arguments do not fit, it and they apart, for a slip must not hide what it says."""
+    """The message. If its arguments do not fit, message and arguments side by side, so that nothing is lost."""
     try:
         return record.getMessage()
     except Exception as error:
@@ -147,8 +147,10 @@ def _appendix(record: logging.LogRecord) -> list[str]:
     try:
         if record.exc_info and not record.exc_text:
             record.exc_text = _formatter.formatException(record.exc_info)
-    except Exception as error:  # an exception whose str() raises
-        record.exc_text = f"{record.exc_info[0]} ({type(error).__name__} while it was shown)" if record.exc_info else ""
+    except Exception as error:  # the exception's str() raises
+        record.exc_text = (
+            f"{record.exc_info[0]} ({type(error).__name__} while formatting it)" if record.exc_info else ""
+        )
     if record.exc_text:
         found.append(record.exc_text)
     if record.stack_info:

@@ -1,7 +1,7 @@
-"""Log lines on their way to stderr: handed over without a wait, written by a thread of their own.
+"""Write log lines to stderr by a thread, so that logging never waits.
 
-No lock is held while a record is made into a line, and none while it is handed over: a worker that is suspended in the
-middle, a signal handler, a reader that stands still can stop neither the loop nor one another. What waits is bounded.
+No lock is held while a record is formatted or queued. So a worker suspended in the middle, a signal handler or a reader
+that does not read cannot stop the loop or each other. The queue is bounded.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import monotonic
 
-#: Characters that wait to be written; what comes on top is dropped and counted. 200,000 lines of an access log, and
-#: little enough for any machine that serves.
+#: Characters in the queue; further lines are dropped and counted. It is 200,000 lines of an access log, and little
+#: memory for any server.
 WAITING_MAX = 16 * 1024 * 1024
-#: Seconds without progress after which the end of the program no longer waits for whoever reads the log.
+#: Seconds without progress after which the end of the program waits no longer for the log's reader.
 FLUSH_PATIENCE = 2.0
 #: Characters written at once: more than a pipe holds (64 KiB), so one call fills it.
 _BATCH = 256 * 1024
 
-_DROPPED = "log lines dropped, since nobody read them fast enough: %d"
+_DROPPED = "log lines dropped, because stderr was not read fast enough: %d"
 
 
 class LogWriter:
-    """Writes text to a descriptor from a thread of its own. ``write`` never waits, and may be called from anywhere."""
+    """Writes text to a descriptor by a thread. ``write`` never waits, and may be called from anywhere."""
 
     def __init__(self, fd: int, encoding: str = "utf-8") -> None:
         self._fd = fd
@@ -37,10 +37,10 @@ class LogWriter:
         os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
-        """At first, and again in a child process: what waited there is its parent's to write."""
+        """Set up an empty queue and the thread. Again after a fork: the parent writes what was queued before."""
         self._waiting: SimpleQueue[str | threading.Event | None] = SimpleQueue()
-        # Characters, counted by who hands them over and by the thread. No lock: CPython changes threads at calls and
-        # jumps, not inside an addition to an attribute; and a lock would not be one that a signal handler could take.
+        # Characters queued by callers, and written by the thread. No lock: CPython switches threads at calls and
+        # jumps, not inside an addition to an attribute; and a signal handler could not take a lock.
         self._given = self._taken = 0
         self.dropped = self._told = 0
         self._thread = threading.Thread(target=self._write_all, name="coserver log", daemon=True)
@@ -48,7 +48,7 @@ class LogWriter:
             self._thread.start()
 
     def write(self, text: str) -> None:
-        """Hand over ``text``, its newline included; drop it if too much waits already."""
+        """Queue ``text``, with its newline; drop it if the queue is full."""
         size = len(text)
         if self._given - self._taken > WAITING_MAX:
             self.dropped += 1
@@ -57,7 +57,7 @@ class LogWriter:
         self._waiting.put(text)
 
     def flush(self) -> bool:
-        """Wait until all is written that was handed over; False if the reader does not read (FLUSH_PATIENCE)."""
+        """Wait until everything queued is written; False if the reader does not read (FLUSH_PATIENCE)."""
         done = threading.Event()
         self._waiting.put(done)
         taken, since = self._taken, monotonic()
@@ -76,7 +76,7 @@ class LogWriter:
             self._thread.join(FLUSH_PATIENCE)
 
     def _write_all(self) -> None:
-        """The thread: take what waits, write it, and say now and then what was dropped."""
+        """The thread: write what is queued, and report how many lines were dropped."""
         while (first := self._waiting.get()) is not None:
             batch, done, last = self._gather(first)
             if batch:
@@ -92,7 +92,7 @@ class LogWriter:
                 return
 
     def _gather(self, item: str | threading.Event | None) -> tuple[list[str], list[threading.Event], bool]:
-        """What waits already, up to a batch; the events whose turn it is; whether the end is among it."""
+        """Queued text up to a batch; events to set after it; whether to end then."""
         batch: list[str] = []
         done: list[threading.Event] = []
         size = 0
@@ -111,19 +111,19 @@ class LogWriter:
         return batch, done, True
 
     def _put(self, text: str) -> None:
-        """Write all of it, past Python's own stderr: its lock, held here at exit, would be a fatal error."""
+        """Write all of ``text`` to the descriptor. Not by sys.stderr: its lock, held at exit, is a fatal error."""
         rest = memoryview(text.encode(self._encoding, "backslashreplace"))
         while rest:
             try:
                 rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:  # somebody made it non-blocking, for himself and for us
+            except BlockingIOError:  # another process made the shared descriptor non-blocking
                 select.select([], [self._fd], [])
             except OSError:
-                break  # nobody reads it any more, and that is no reason to stop
+                break  # nobody reads it any more; keep serving
 
 
 class LogHandler(logging.Handler):
-    """Makes each record a line and hands it over. Takes no lock, unlike every handler of the standard library's."""
+    """Formats each record and queues the line. Takes no lock, unlike the standard library's handlers."""
 
     def __init__(self, writer: LogWriter, form: logging.Formatter) -> None:
         super().__init__()
@@ -135,16 +135,16 @@ class LogHandler(logging.Handler):
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Without the lock that logging's own takes here."""
+        """As logging's own, but without a lock."""
         passed = self.filter(record)
-        if isinstance(passed, logging.LogRecord):  # from Python 3.12 on, a filter may give another
+        if isinstance(passed, logging.LogRecord):  # from Python 3.12 on, a filter may return another record
             record = passed
         if passed:
             self.emit(record)
         return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Leave the line to the writer's thread; never waits."""
+        """Queue the line for the writer's thread; never waits."""
         try:
             self.writer.write(self.format(record) + "\n")
         except Exception:

@@ -1,7 +1,7 @@
-"""Flags, made from the table of options: a new field is a new flag. And the help that groups them.
+"""Flags, made from the table of options, and the help that groups them. A new option is a new flag.
 
-A command declares what is its own and a parameter ``flags``; ``with_flags`` puts a flag for each option into its
-signature, and hands over those that were given, read, by their key.
+A command declares its own parameters and one named ``flags``. ``with_flags`` adds a flag for each option to its
+signature. The command gets the given flags in ``flags``: a dict of read values by option key.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from coserver.app.config import values
 from coserver.app.config.table import Option, table
 
 #: Headings of the help, in this order; the command's own options come first.
-WHERE, ENGINE, LOGGING, LIMITS, DEVELOPMENT = "Where it listens", "Engine", "Logging", "Limits", "Development"
-TLS, SEEING = "TLS", "What can be seen of it"
+WHERE, ENGINE, LOGGING, LIMITS, DEVELOPMENT = "Listening", "Engine", "Logging", "Limits", "Development"
+TLS, SEEING = "TLS", "Observing"
 HEADINGS = (WHERE, TLS, ENGINE, LOGGING, SEEING, DEVELOPMENT, LIMITS)
-#: An option that stands elsewhere than its section's others.
+#: Options under another heading than the rest of their section.
 _UNDER = {
     "backend": ENGINE,
     "codec": ENGINE,
@@ -35,34 +35,43 @@ _UNDER = {
     "record": SEEING,
 }
 _SECTIONS = {"": WHERE, "tls": TLS, "limits": LIMITS, "hooks": ENGINE, "log": LOGGING}
-#: Other names that people know.
+#: Other well-known names of options.
 _ALIASES = {"trusted_peers": ("--forwarded-allow-ips",)}
-#: What a shell offers where other words may be written as well.
+#: Words that a shell completes for an option that also takes others.
 _USUAL = {
     "access_format": ("common", "combined"),
     "trusted_peers": ("unix", "*"),
     "host": ("127.0.0.1", "0.0.0.0", "::"),
 }
-#: Options that a flag ``--no-…`` sets to this word.
+#: Options that have a flag ``--no-…``, which sets this word.
 _OFF = {"control": "off"}
-_METAVARS = {"host": "ADDRESS", "uds": "PATH", "uds_permissions": "OCTAL", "fd": "NUMBER", "tls.certfile": "FILE",
-             "tls.keyfile": "FILE", "tls.ca_certs": "FILE", "tls.keyfile_password": "TEXT", "access_format": "FORMAT",
-             "control": "PATH"}
+_METAVARS = {
+    "host": "ADDRESS",
+    "uds": "PATH",
+    "uds_permissions": "OCTAL",
+    "fd": "NUMBER",
+    "tls.certfile": "FILE",
+    "tls.keyfile": "FILE",
+    "tls.ca_certs": "FILE",
+    "tls.keyfile_password": "TEXT",
+    "access_format": "FORMAT",
+    "control": "PATH",
+}
 
-#: What stands for a field's default under ``coserver serve``: a person looks on, and knows the port.
+#: Defaults of ``coserver serve`` that differ from the library's: a person reads the log, and expects a known port.
 DEFAULTS: Mapping[str, Any] = {"port": 8000, "access_log": True, "control": "auto"}
 
 
-#: The same under ``coserver dev``.
+#: The same for ``coserver dev``.
 DEV_DEFAULTS: Mapping[str, Any] = {**DEFAULTS, "debug": True}
 
 
 def with_flags(
     command: Callable[..., Any] | None = None, *, hidden: bool = False, defaults: Mapping[str, Any] = DEFAULTS
 ) -> Callable[..., Any]:
-    """The command with a flag for each option; they reach it as ``flags``, a dict by option key.
+    """Add a flag for each option to a command; it gets them as ``flags``, a dict by option key.
 
-    ``hidden`` keeps them out of its help; ``defaults`` are what its help tells in place of the fields' own.
+    ``hidden`` leaves the flags out of the help. ``defaults`` are shown in the help instead of the options' own.
     """
     if command is None:
         return functools.partial(with_flags, hidden=hidden, defaults=defaults)
@@ -88,7 +97,7 @@ def with_flags(
 
 
 def _read(row: Option, written: str | list[str]) -> Any:
-    """``written`` is a list if the option may be given several times."""
+    """The value of a flag; ``written`` is a list if the flag may be given several times."""
     try:
         return row.text(written if isinstance(written, str) else ",".join(written))
     except ValueError as error:
@@ -113,7 +122,7 @@ def _parameter(row: Option, hidden: bool, defaults: Mapping[str, Any]) -> inspec
 
 
 def complete(words: tuple[str, ...]) -> Callable[[str], list[str]] | None:
-    """What a shell offers for an option that has fixed words."""
+    """Completion for an option that has fixed words; None without any."""
     return (lambda incomplete: [word for word in words if word.startswith(incomplete)]) if words else None
 
 
@@ -131,14 +140,14 @@ def _metavar(row: Option) -> str:
 
 
 def _help(row: Option, defaults: Mapping[str, Any]) -> str:
-    """The reason up to its first semicolon, and the default; the rest stands in the reference."""
+    """The help of a flag: the option's text (a limit's up to its first semicolon), and its default."""
     text = row.why.partition(";")[0] if row.section == "limits" else row.why
     default = values.written(defaults.get(row.key, row.default), row.unit)
     return f"{text[0].upper()}{text[1:]}.{'' if default == 'none' else f' [{default}]'}"
 
 
 class Sectioned(TyperCommand):
-    """A command whose help has a heading for each group of options."""
+    """A command whose help groups its options under headings."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         arguments: list[tuple[str, str]] = []
@@ -151,7 +160,7 @@ class Sectioned(TyperCommand):
                 arguments.append((record[0].partition(" <")[0], record[1]))  # typer adds the type's name
             else:
                 heading = getattr(one, "rich_help_panel", None) or "Options"
-                text = record[1].partition("[0<=")[0].rstrip()  # typer adds the range, which the error tells
+                text = record[1].partition("[0<=")[0].rstrip()  # typer adds the range; the error message has it
                 groups.setdefault(heading, []).append((record[0], text))
         for heading, records in {"Arguments": arguments, **groups}.items():
             if records:

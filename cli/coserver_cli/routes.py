@@ -1,4 +1,4 @@
-"""``coserver routes``: what an app answers to, and where that is written. It reads the App; it serves nothing."""
+"""``coserver routes``: an app's routes, and where each handler is defined. Nothing is served."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .serve.target import TargetError
 
 @dataclass(frozen=True)
 class Row:
-    """``methods`` is ("tcp",) for a TCP handler, whose ``path`` is its port; ``where`` is file:line, "" if unknown."""
+    """One route. A TCP handler has the methods ("tcp",) and its port as ``path``. ``where`` is file:line, or ""."""
 
     methods: tuple[str, ...]
     path: str
@@ -32,7 +32,7 @@ class Row:
 
 
 def run(arguments: Arguments, *, as_json: bool) -> int:
-    """Print what the app that is asked for answers to; the exit code."""
+    """Print the routes of the app that the command line names; the exit code."""
     try:
         arguments = with_target(arguments, "coserver routes")
         app = load_app(arguments, configure(arguments)).app
@@ -46,7 +46,7 @@ def run(arguments: Arguments, *, as_json: bool) -> int:
 
 
 def show(app: App, *, as_json: bool = False) -> None:
-    """Print them, in the order in which they were added."""
+    """Print an app's routes, in the order in which they were added."""
     rows = list(read(app))
     if as_json:
         tables.show_json({"app": app.name, "routes": [asdict(row) for row in rows]})
@@ -58,7 +58,7 @@ def show(app: App, *, as_json: bool = False) -> None:
 
 
 def read(app: App, prefix: str = "") -> Iterator[Row]:
-    """The app's own routes, those of the apps mounted in it, its TCP handlers, and what it listens for besides."""
+    """The app's routes, the routes of mounted apps, its TCP handlers, and its further listeners."""
     for route in app.routes:
         kind = _kind(route.handler) + (", stream" if route.stream else "")
         path = f"{prefix}{route.path}"
@@ -80,7 +80,7 @@ def _tcp_row(handler: Callable[..., Any], framing: Callable[[int], Framing], pat
 
 
 def where(handler: Callable[..., Any]) -> str:
-    """The file and line that define a handler, from the current folder if it lies there."""
+    """The file and line that define a handler, relative to the current folder if the file lies there."""
     while isinstance(handler, partial):
         handler = handler.func
     function = inspect.unwrap(handler if inspect.isroutine(handler) else type(handler).__call__)

@@ -1,4 +1,4 @@
-"""Tables on stdout: by rich on a terminal, folded to its width; in a pipe as plain columns, nothing cut."""
+"""Tables on stdout: folded to the width of a terminal by rich; plain columns in a pipe, where nothing is cut."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Cell = str | Text
 
 
 def show(headings: Sequence[str], rows: Iterable[Sequence[Cell]], *, fold: Sequence[str] = ()) -> None:
-    """Columns under ``fold`` give way on a narrow terminal; the others stand whole as long as they can."""
+    """Print a table. On a narrow terminal the columns named in ``fold`` are folded first."""
     cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
     console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
@@ -29,7 +29,7 @@ def show(headings: Sequence[str], rows: Iterable[Sequence[Cell]], *, fold: Seque
 
 
 def show_json(value: object) -> None:
-    """One JSON document."""
+    """Print one JSON document."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 

@@ -80,9 +80,7 @@ def test_certificates_levels_and_the_drain(serve: Callable[..., Running], folder
     assert not [line for line in running.lines[said:] if '"GET /' in line]
     assert client.ask("GET", "/v1/log")["coserver.access"] == "info"
 
-    slow = subprocess.Popen(
-        ["curl", "-sk", f"https://127.0.0.1:{port}/slow"], stdout=subprocess.PIPE, text=True
-    )
+    slow = subprocess.Popen(["curl", "-sk", f"https://127.0.0.1:{port}/slow"], stdout=subprocess.PIPE, text=True)
     until((folder / "begun").exists)
     client.drain(TIMEOUT)
     until(lambda: client.ask_about()["state"] == "draining")

@@ -37,27 +37,27 @@ def folder(folder: Path) -> Path:
     return folder
 
 
-LOOKED = "  it was looked for in {folder} and among the installed packages"
-HOLDS = "  it holds app and other: coserver serve app:app"
+LOOKED = "  searched {folder} and the installed packages"
+HOLDS = "  it has app and other: coserver serve app:app"
 TARGETS = {
     "ap": ("error: there is no module 'ap'", LOOKED + "; did you mean 'app'?"),
     "shop.web:app": ("error: there is no module 'shop.web'", LOOKED),
     "app:shop": ("error: module 'app' ({folder}/app.py) has no 'shop'", HOLDS),
-    "app:number": ("error: 'number' of module 'app' ({folder}/app.py) is no App; it is of type int", HOLDS),
+    "app:number": ("error: 'number' of module 'app' ({folder}/app.py) is not an App; its type is int", HOLDS),
     "empty": (
         "error: module 'empty' ({folder}/empty.py) has no 'app'",
-        "  it holds no App at all; make one: app = coserver.App()",
+        "  it has no App; add one: app = coserver.App()",
     ),
     "shop.toml": (
-        "error: 'shop.toml' is a configuration, not a module",
-        "  give it with --config: coserver serve --config shop.toml",
+        "error: 'shop.toml' is a configuration file, not a module",
+        "  pass it with --config: coserver serve --config shop.toml",
     ),
     "app.py": ("error: 'app.py' is a file, not a module", "  name the module: coserver serve app:app"),
     "./web/app.py:site": (
         "error: './web/app.py' is a file, not a module",
         "  name the module: coserver serve web.app:site",
     ),
-    ":app": ("error: ':app' names no module", "  name it in full: coserver serve module:app"),
+    ":app": ("error: ':app' names no module", "  give module and app: coserver serve module:app"),
 }
 
 
@@ -71,10 +71,10 @@ def test_a_target_that_is_none(coserver: Coserver, folder: Path, target: str) ->
 FAILING = {
     "needs": (
         "ModuleNotFoundError: No module named 'not_installed_at_all'",
-        "install not_installed_at_all, or mend the import",
+        "install not_installed_at_all, or correct the import",
     ),
-    "wrong": ("AttributeError: 'int' object has no attribute 'append'", "mend it; the traceback says where"),
-    "leaves": ("SystemExit: not today", "mend it; the traceback says where"),
+    "wrong": ("AttributeError: 'int' object has no attribute 'append'", "fix it; the traceback shows the line"),
+    "leaves": ("SystemExit: not today", "fix it; the traceback shows the line"),
 }
 
 
@@ -112,7 +112,7 @@ def test_a_busy_port(coserver: Coserver) -> None:
     assert first == (
         f"error: 127.0.0.1:{port} is taken by another process: end it, or take another port (0 takes a free one)"
     )
-    assert second.startswith(f"  it is held by process {os.getpid()} of {psutil.Process().username()}: ")
+    assert second.startswith(f"  it is used by process {os.getpid()} of {psutil.Process().username()}: ")
     assert done.returncode == 1
 
 
@@ -125,7 +125,7 @@ def test_a_busy_unix_socket(coserver: Coserver, folder: Path, monkeypatch: pytes
         done = coserver("serve", "app", "--uds", "./shop.sock")
     first, second = done.stderr.splitlines()
     assert first.startswith("error: ./shop.sock is taken by another process: end it")
-    assert second.startswith(f"  it is held by process {os.getpid()} of ")
+    assert second.startswith(f"  it is used by process {os.getpid()} of ")
     assert done.returncode == 1
 
 
@@ -180,7 +180,7 @@ def test_a_lifespan_that_fails_shows_its_own_traceback(
     assert running.ended() == 1
     at = running.lines.index("Traceback (most recent call last):")
     assert running.lines[at + 1].startswith(f'  File "{folder}/broken.py"')
-    said = [what, f"error: the app failed at its {when}: {what}", "  mend it; the traceback says where"]
+    said = [what, f"error: the app failed at its {when}: {what}", "  fix it; the traceback shows the line"]
     assert running.lines[-3:] == said
 
 
@@ -208,7 +208,7 @@ def test_ctrl_c_while_the_command_is_being_loaded(folder: Path, environment: dic
         (["app", "--codec", "pico"], "'--codec': codec may be auto, h11, httptools; got 'pico'"),
         (["app", "--port", "70000"], "--port"),
         (["app", "--port", "http"], "--port"),
-        (["app", "--uds", "x", "--port", "1"], "a server listens on one of them: give --uds, or --host and --port"),
+        (["app", "--uds", "x", "--port", "1"], "a server listens at one place: give --uds alone, or --host and --port"),
         ([], "MODULE:APP"),
         (["app", "--reload-dir", "none"], "--reload-dir"),
         (["app", "--grace", "soon"], "'--grace': grace must be a number of seconds, or a text like '30s'"),

@@ -89,13 +89,13 @@ def test_a_factory(serve: Callable[..., Running]) -> None:
 
 
 FACTORIES = {
-    "factory:app": ("factory:app is no factory; it is of type App", "leave out --factory"),
-    "factory:name": ("factory:name is no factory; it is of type str", "leave out --factory"),
-    "factory:fails": ("factory:fails() failed: OSError: no database", "mend it; the traceback says where"),
-    "factory:forgets": ("factory:forgets() returned no App but int", "a factory is a def that returns a coserver.App"),
-    "factory:waits": ("factory:waits() returned no App but coroutine", "write it as a def, not as an async def"),
+    "factory:app": ("factory:app is not a factory; its type is App", "leave out --factory"),
+    "factory:name": ("factory:name is not a factory; its type is str", "leave out --factory"),
+    "factory:fails": ("factory:fails() failed: OSError: no database", "fix it; the traceback shows the line"),
+    "factory:forgets": ("factory:forgets() returned int, not an App", "a factory is a def that returns a coserver.App"),
+    "factory:waits": ("factory:waits() returned coroutine, not an App", "write it as a def, not as an async def"),
     "factory:none": (
-        "module 'factory' ({folder}/factory.py) has no 'none'", "it holds app: coserver serve factory:app"
+        "module 'factory' ({folder}/factory.py) has no 'none'", "it has app: coserver serve factory:app"
     ),
 }  # fmt: skip
 
@@ -112,7 +112,7 @@ def test_no_factory(coserver: Coserver, folder: Path, target: str) -> None:
 def test_a_factory_without_its_flag(coserver: Coserver) -> None:
     done = coserver("serve", "factory:make")
     assert done.stderr.splitlines()[-1] == (
-        "  if it makes the App: coserver serve factory:make --factory; it holds app: coserver serve factory:app"
+        "  if it returns the App: coserver serve factory:make --factory; it has app: coserver serve factory:app"
     )
 
 
@@ -124,7 +124,7 @@ def test_a_folder_for_the_app(serve: Callable[..., Running], coserver: Coserver,
     assert get(serve("inner", "--app-dir", "src").port) == "inner"
     done = coserver("serve", "inner", "--app-dir", "sources")
     assert done.stderr.splitlines() == [
-        "error: --app-dir: 'sources' is no folder", "  name the folder in which the module lies"
+        "error: --app-dir: 'sources' is not a folder", "  give the folder that has the module"
     ]  # fmt: skip
     assert done.returncode == 1
 
@@ -156,8 +156,8 @@ def test_an_environment_file_with_a_line_that_is_none(coserver: Coserver, folder
     (folder / "bad.env").write_text("GOOD=1\n# fine\nnot an assignment\nTOO='unclosed\n")
     done = coserver("serve", "app", "--env-file", "bad.env")
     assert done.stderr == (
-        "error: --env-file: bad.env:3: this is no NAME=value, or its quotes have no end\n"
-        "error: --env-file: bad.env:4: this is no NAME=value, or its quotes have no end\n"
+        "error: --env-file: bad.env:3: expected NAME=value, with closed quotes\n"
+        "error: --env-file: bad.env:4: expected NAME=value, with closed quotes\n"
     )
     assert done.returncode == 1
 
@@ -213,7 +213,7 @@ def test_a_json_log_holds_nothing_else(serve: Callable[..., Running], coserver: 
     assert any(one["logger"] == "coserver.access" for one in said)
     wrong = [json.loads(line) for line in coserver("serve", "ap", "--log-format", "json").stderr.splitlines()]
     assert [one["level"] for one in wrong] == ["ERROR"]
-    assert wrong[0]["message"].startswith("there is no module 'ap': it was looked for in ")
+    assert wrong[0]["message"].startswith("there is no module 'ap': searched ")
 
 
 @pytest.mark.parametrize(

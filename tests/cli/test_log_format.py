@@ -233,7 +233,7 @@ def test_a_reader_that_stands_still(pipe: tuple[int, int], monkeypatch: pytest.M
     thread.join()
     messages = [json.loads(line)["message"] for line in got[0].splitlines()]
     told = [message for message in messages if "dropped" in message]
-    assert told == [f"log lines dropped, since nobody read them fast enough: {dropped}"]
+    assert told == [f"log lines dropped, because stderr was not read fast enough: {dropped}"]
     assert messages[-1] == "after it"
     assert len(messages) == 20_000 - dropped + 2
     kept = [int(message.split()[0]) for message in messages if message.endswith("x")]

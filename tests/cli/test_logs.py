@@ -300,7 +300,7 @@ def test_a_reader_that_comes_back_is_told_what_it_missed(folder: Path, environme
         process.wait()
         process.stderr.close()
     kept = sum("shop.cart: line" in line for line in lines)
-    report = re.compile(r"WARNING coserver\.log: log lines dropped, since nobody read them fast enough: (\d+)$")
+    report = re.compile(r"WARNING coserver\.log: log lines dropped, because stderr was not read fast enough: (\d+)$")
     (told,) = [int(match[1]) for line in lines if (match := report.search(line))]
     assert kept + told - ("stopping\n" not in lines) == 300_000
     assert kept > 50_000

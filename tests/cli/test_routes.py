@@ -115,7 +115,7 @@ def test_on_a_terminal_it_is_folded(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 def test_without_a_name_it_finds_the_app(coserver: Coserver, folder: Path) -> None:
     done = coserver("routes")
-    assert done.stderr == "found app:app; there are app:api, app:admin too\n"
+    assert done.stderr == "found app:app; other apps here: app:api, app:admin\n"
     assert "/both" in done.stdout
 
 

@@ -189,7 +189,7 @@ def test_dev_cert(coserver: Coserver, serve: Callable[..., Running], folder: Pat
     before = (made / "dev-cert.pem").read_bytes()
     again = coserver("dev-cert", "--dir", "made")
     assert again.returncode == 1
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
     assert (made / "dev-cert.pem").read_bytes() == before
     assert coserver("dev-cert", "--dir", "made", "--force", "my.test", "192.0.2.1").returncode == 0
     assert (made / "dev-cert.pem").read_bytes() != before

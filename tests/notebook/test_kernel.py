@@ -234,4 +234,3 @@ def test_a_restarted_kernel_leaves_no_port(notebook: Notebook) -> None:
 def listens(port: int) -> bool:
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
-

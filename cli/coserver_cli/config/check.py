@@ -1,4 +1,4 @@
-"""``coserver config check`` and ``show``: what the sources say, held against the rules, and what comes of them."""
+"""``coserver config check`` and ``show``: check all sources of options, and show the resulting values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Row = tuple[str, Any, str, str]  # key, value, origin, unit
 
 
 def check(arguments: Arguments, imports: bool) -> int:
-    """Say what is wrong, or what was found right; the exit code."""
+    """Print all errors, or what was checked; the exit code."""
     try:
         configuration = configure(arguments)
         if imports and (configuration.app or configuration.listeners):
@@ -53,10 +53,10 @@ def _checked(configuration: Configuration, imports: bool) -> Iterator[str]:
     if references:
         yield f"{'ok  imported' if imports else '--  not imported'}: {', '.join(references)}"
     if file is None and not variables:
-        yield f"nothing to check: there is no {USUAL} here, and no variable that sets an option"
+        yield f"nothing to check: there is no {USUAL} here, and no environment variable sets an option"
 
 
-#: A listener's keys that name what is imported.
+#: A listener's keys that name something to import.
 _NAMING = ("app", "handler", "framing")
 
 
@@ -121,12 +121,12 @@ def _as_json(rows: list[Row], listeners: list[list[Row]]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no infinity: what reads it takes "inf" as everything here does."""
+    """JSON has no infinity; "inf" can be read back from a file, a variable or a flag."""
     return "inf" if value == math.inf else value
 
 
 def _print(rows: list[Row], listeners: list[list[Row]]) -> None:
-    """One table; what is a default steps back."""
+    """Print one table; defaults are dim."""
     for number, one in enumerate(listeners, 1):
         rows = [*rows, *((f"listener {number}: {row[0]}", *row[1:]) for row in one)]
     cells = []

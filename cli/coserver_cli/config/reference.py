@@ -1,4 +1,4 @@
-"""``coserver config reference``: all settings as Markdown, from the table of options; docs/reference/options.md."""
+"""``coserver config reference``: all options as Markdown, from the table of options; docs/reference/options.md."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _HEAD = """\
 
 <!-- Made by: coserver config reference. Do not edit. -->
 
-Everything that can be set, and each of its names. A setting may come from four places; the first that names it wins:
+All options and their names. An option may be set in four places; the first one that has it wins:
 
 1. a flag of `coserver serve`,
-2. an environment variable; an empty one counts as not set,
-3. a key of the file that `--config` or `COSERVER_CONFIG` names, or of `./coserver.toml` where no app is named either,
-4. for limits, what the app was made with: `App(limits=Limits(...))`; else the default.
+2. an environment variable, if it is not empty,
+3. a key of the file that `--config` or `COSERVER_CONFIG` names; or of `./coserver.toml`, if no app is given either,
+4. for limits, the app's own `App(limits=Limits(...))`; else the default.
 
-A socket's path and a port are one choice: the first place that names either decides. `coserver config show` prints the
-values in force and where each comes from; `coserver config check` tells everything that is wrong with a file, by line.
-In Python the fields of `Limits` go to `App(limits=...)`, the others are keywords of `app.run()`, `app.start()`,
-`app.serving()` and `app.serve()`; those of hooks and logging are the command's alone,
-`App(hooks=...)` takes families of hooks.
+A socket's path and a port exclude each other: the first place that has one of them decides. `coserver config show`
+prints each value and where it comes from; `coserver config check` lists all errors of a file with their lines.
+In Python the fields of `Limits` go to `App(limits=...)`. The others are keywords of `app.run()`, `app.start()`,
+`app.serving()` and `app.serve()`. The options of hooks and logging belong to the command; `App(hooks=...)` takes
+families of hooks.
 """
 
 _FORMS = """\
@@ -37,50 +37,51 @@ _FORMS = """\
 | text | `"127.0.0.1"` | `127.0.0.1` |
 | whole number | `8000` | `8000` |
 | size, in bytes | `65536`, `"64k"`, `"10 MiB"`, `"1.5G"` | the same unquoted; `k`, `M`, `G`, `T` are powers of 1024 |
-| time, in seconds | `30`, `0.5`, `inf`, `"500ms"`, `"30s"`, `"5m"`, `"1h"` | the same without quotes; `inf` is never |
-| switch | `true`, `false` | `1 true yes on`, `0 false no off`; a flag stands alone, `--no-...` is off |
+| time, in seconds | `30`, `0.5`, `inf`, `"500ms"`, `"30s"`, `"5m"`, `"1h"` | the same unquoted; `inf`: no limit |
+| switch | `true`, `false` | `1 true yes on`, `0 false no off`; a flag has no value, `--no-...` is off |
 | list | `["10.0.0.1", "unix"]` | `10.0.0.1,unix`; a flag may also be given several times |
 | reference | `"module:name"` | `module:name` |
 """
 
 _OWN = """\
-## The app, and where settings are read
+## The app, and the sources of options
 
 | key | flag | variable | what |
 |---|---|---|---|
 | `app` | the argument `MODULE:APP` | `COSERVER_APP` | the App to serve; `module` alone means `module:app` |
 | | `--config`, `-c` | `COSERVER_CONFIG` | the configuration file |
-| | `--env-file` | | sets the variables in this file that are not set yet, for the app as well |
+| | `--env-file` | | sets environment variables from this file, for the app too; those that are set already stay |
 | | `--factory` | | the argument names a function that returns the App |
-| | `--app-dir` | | where the module is looked for first, instead of the current folder |
-| | `--reload`, `--reload-dir` | | serve anew after each change of a file |
+| | `--app-dir` | | the folder that is searched first for the module, instead of the current one |
+| | `--reload`, `--reload-dir` | | restart the app after each change of a file |
 """
 
 _TLS = """\
 ## TLS: `[tls]`
 
-With a `certfile` the server speaks TLS, all of its listeners. See the [guide](../guide/tls.md).
+With a `certfile` all listeners of the server speak TLS. See the [guide](../guide/tls.md).
 """
 
 _LISTENERS = """\
 ## Listeners: `[[listener]]`
 
-Each such table is one listener. If there are any, they stand in the place of the one that `port` or `uds` would make;
-the app's own `@app.tcp` handlers listen as well. A `[listener.limits]` table below it starts from `[limits]`, a
-`[listener.tls]` table from `[tls]`; `tls = false` makes it a plain one beside others that speak TLS.
+Each table is one listener. These tables replace the listener that `port` or `uds` would make; the app's own `@app.tcp`
+handlers listen as well. A `[listener.limits]` table starts from `[limits]`, a `[listener.tls]` table from `[tls]`.
+`tls = false` makes a listener without TLS beside others with TLS.
 """
 
 _UPSTREAMS = """\
 ## Upstreams: `[upstreams.NAME]`
 
-Each such table is one upstream. What it says takes the place of what the app's code says of the upstream of that name,
-and the rest stays; one that the code does not know is `app.upstreams["NAME"]`. See the [guide](../guide/upstreams.md).
+Each table is one upstream. Its keys replace the arguments of the upstream of that name in the app's code; the other
+arguments stay. An upstream that the code does not declare is `app.upstreams["NAME"]`. See the
+[guide](../guide/upstreams.md).
 """
 
 _UPSTREAM_TLS = """\
 ### `[upstreams.NAME.tls]`
 
-How its `https://` members are trusted, and what is shown to them; in Python `UpstreamTls`.
+How the certificates of `https://` members are checked, and the client certificate for them; in Python `UpstreamTls`.
 """
 
 _EXAMPLE = """\

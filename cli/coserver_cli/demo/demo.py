@@ -1,4 +1,4 @@
-"""``coserver demo``: serves the shop with some traffic of its own, and says what to try. Ctrl+C stops it."""
+"""``coserver demo``: serve the shop with a few clients, and print what to try. Ctrl+C stops it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TCP_PORT = 9000
 
 
 def run(port: int | None = None) -> int:
-    """Serve on ``port``, or on the usual one or a free one, until a signal; the exit code."""
+    """Serve on ``port``, else on 8000 or a free port, until a signal arrives; the exit code."""
     tcp_port = _free_port(TCP_PORT)
     shop.app.tcp(port=tcp_port, framing="lines")(shop.counter)
     traffic: list[Traffic] = []
@@ -48,22 +48,22 @@ def run(port: int | None = None) -> int:
 
 
 def _free_port(wanted: int) -> int:
-    """``wanted`` if nobody listens there, else 0: the system chooses."""
+    """``wanted`` if it is free, else 0: the system chooses a port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError:
-            print(f"port {wanted} is taken, so a free one is used")
+            print(f"port {wanted} is taken; using a free one")
             return 0
     return wanted
 
 
 def _tell(server: Server) -> None:
-    """What to try next, as lines that can be pasted into another terminal."""
+    """Print what to try next, as lines to paste into another terminal."""
     url, tcp = server.url, server.port_of("counter")
     print(f"""
-The shop is open, with {CUSTOMERS} customers at a request a second each.
+The shop is open, with {CUSTOMERS} customers; each sends one request a second.
 Try, in another terminal:
 
   curl {url}/items/1

@@ -1,6 +1,6 @@
-"""The shop: two kinds of handlers, path parameters, JSON in and out, a streamed response, and a conversation over TCP.
+"""The shop's app: async and blocking handlers, path parameters, JSON, a streamed response, a dialogue over TCP.
 
-Serve it alone with ``coserver serve coserver_cli.demo.shop:app``; ``coserver demo`` adds traffic.
+``coserver serve coserver_cli.demo.shop:app`` serves it alone; ``coserver demo`` adds clients.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def item(id: int) -> dict[str, Any]:
 
 @app.post("/orders")
 def order(request: Request) -> tuple[dict[str, Any], int, dict[str, str]]:
-    """A plain ``def``: it runs in a worker, where ``await_`` suspends this request and no other."""
+    """A plain ``def``: it runs in a worker, where ``await_`` suspends only this request."""
     wanted = request.json()
     if not isinstance(wanted, dict) or wanted.get("item") not in ITEMS:
         raise HTTPException(422, 'an order looks like {"item": 1, "count": 2}')
@@ -70,7 +70,7 @@ async def ticker() -> AsyncIterator[str]:
 
 
 async def counter(connection: Any) -> None:
-    """The counter over TCP: each line is answered by one. Its port is the demo's choice, so it is added there."""
+    """Answer each line over TCP. ``coserver demo`` chooses the port, and adds this handler."""
     await connection.send("Welcome. Say something.")
     async for line in connection:
         await connection.send(b"You said: " + line)

@@ -1,6 +1,6 @@
-"""A few customers of the shop, each a thread with one keep-alive connection, at a modest rate.
+"""A few customers of the shop: threads with one keep-alive connection each, at a modest rate.
 
-They end with the server. Alone: ``python -m coserver_cli.demo.traffic http://127.0.0.1:8000``.
+They end with the server. To run them alone: ``python -m coserver_cli.demo.traffic http://127.0.0.1:8000``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import threading
 from urllib.parse import urlsplit
 
-#: What a customer asks for, in turn: method, path, body.
+#: Requests of a customer, in turn: method, path, body.
 ERRANDS: list[tuple[str, str, object]] = [
     ("GET", "/", None),
     ("GET", "/items", None),
@@ -22,12 +22,12 @@ ERRANDS: list[tuple[str, str, object]] = [
     ("GET", "/ticker", None),
 ]
 CUSTOMERS = 3
-#: Seconds between two errands of one customer: with three, about three requests a second.
+#: Seconds between two requests of one customer; three customers make about three requests a second.
 PAUSE = 1.0
 
 
 class Traffic:
-    """``answered`` counts what came back. ``stop`` ends it; a server that is gone does too."""
+    """The customers' threads. ``answered`` counts responses. ``stop`` ends them, and so does the server's end."""
 
     def __init__(self, url: str) -> None:
         self.answered = 0
@@ -65,7 +65,7 @@ class Traffic:
 
 
 def main() -> None:
-    """Ask the server of the first argument until Ctrl-C."""
+    """Send requests to the URL of the first argument until Ctrl+C."""
     traffic = Traffic(sys.argv[1])
     traffic.start()
     try:

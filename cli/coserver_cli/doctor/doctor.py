@@ -1,6 +1,6 @@
-"""``coserver doctor``: what is here, what is missing, and the command that brings it. It changes nothing.
+"""``coserver doctor``: what is installed, what is missing, and the command that installs it. It changes nothing.
 
-A problem keeps coserver from working as it is meant to, and makes the command fail; a note may be as it should.
+A problem keeps coserver from working correctly, and makes the command fail. A note may be fine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from . import notebook
 FINE, NOTE, PROBLEM = "ok", "note", "problem"
 _STYLES = {FINE: "green", NOTE: "yellow", PROBLEM: "bold red"}
 
-#: What the optional packages are for.
+#: The purposes of optional packages.
 PURPOSES = {
     "httptools": "the fast HTTP parser",
     "uvloop": "the backend uvloop",
@@ -43,17 +43,17 @@ PURPOSES = {
     "anywidget": "the live table in notebooks",
     "cloudpickle": "handlers of notebooks in another process",
 }
-#: The module of a distribution, where its name is another.
+#: Modules whose names differ from their distribution's.
 _MODULES = {"python-dotenv": "dotenv", "python-multipart": "python_multipart"}
-#: A requirement as a package's metadata have it: name, least version, extra.
+#: A requirement in a package's metadata: name, lowest version, extra.
 _requirement = re.compile(r"([\w.-]+)(?:\[.*?\])?\s*(?:>=\s*([\d.]+))?.*?(?:extra\s*==\s*[\"']([\w-]+)[\"'].*)?$").match
-#: Descriptors that a process needs beside its connections: listeners, log files, the app's own.
+#: Descriptors that a process needs besides its connections: listeners, log files, the app's files.
 _SPARE = 64
 
 
 @dataclass(frozen=True)
 class Finding:
-    """``way_out`` is a command or a change that mends it, "" if there is nothing to mend."""
+    """One finding. ``way_out`` is a command or a change that fixes it, or ""."""
 
     what: str
     state: str
@@ -62,18 +62,18 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Everything that was looked at. An examination that fails is itself a finding."""
+    """All findings about this machine. A check that fails is a finding, too."""
     findings: list[Finding] = []
     for look in (_python, _packages, _engines, _descriptors, _backlog, _system, _notebook):
         try:
             findings += look()
-        except Exception as error:  # a doctor is called when things are odd
-            findings.append(Finding(look.__name__.strip("_"), NOTE, f"cannot be told: {error}"))
+        except Exception as error:  # doctor must work on a broken machine
+            findings.append(Finding(look.__name__.strip("_"), NOTE, f"cannot be checked: {error}"))
     return findings
 
 
 def run(target: str | None = None, *, as_json: bool = False) -> int:
-    """Print the findings, of an app too if one is named; 1 if there is a problem among them, else 0."""
+    """Print all findings, with those of the app ``target``. 1 if one is a problem, else 0."""
     findings = examine() if target is None else examine() + _of_app(target)
     problems = sum(one.state == PROBLEM for one in findings)
     if as_json:
@@ -86,14 +86,14 @@ def run(target: str | None = None, *, as_json: bool = False) -> int:
 
 
 def _of_app(target: str) -> list[Finding]:
-    """What of the app the hooks do not reach."""
+    """Blocking calls of the app that the hooks do not reach."""
     from .hooks import TargetError, escapes
 
     try:
         found = [Finding(what, NOTE, meant, way_out) for what, meant, way_out in escapes(target)]
     except TargetError as error:
         return [Finding(target, PROBLEM, str(error), error.way_out)]
-    return found or [Finding(target, FINE, "nothing was found that the hooks do not reach")]
+    return found or [Finding(target, FINE, "no blocking call was found that the hooks do not reach")]
 
 
 def _said(one: Finding) -> str:
@@ -106,7 +106,7 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """What coserver's own metadata ask for, the extras last."""
+    """The requirements in coserver's metadata, the extras last."""
     for requirement in metadata.requires("coserver") or ():
         match = _requirement(requirement)
         if match is None:
@@ -131,7 +131,7 @@ def _version(name: str) -> str:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The first two numbers, for a comparison; what cannot be read is taken for new enough."""
+    """The first two numbers of a version, to compare. An unreadable version counts as new enough."""
     parts = [*version.split("."), "0"][:2]
     return tuple(int(part) for part in parts) if all(part.isdecimal() for part in parts) else (sys.maxsize,)
 
@@ -153,7 +153,7 @@ def _descriptors() -> Iterator[Finding]:
     way_out = f"ulimit -n {connections + _SPARE}, or a max_connections of at most {max(limit - _SPARE, 1)}"
     if hard != resource.RLIM_INFINITY and hard < connections + _SPARE:
         way_out += f" (the system allows {hard})"
-    # A laptop's usual 1024: it serves, and clients beyond that wait.
+    # With a laptop's usual 1024 it serves; further clients wait.
     state = PROBLEM if limit < 2 * _SPARE else NOTE
     yield Finding("open files", state, f"{limit} allowed, fewer than the {connections} connections", way_out)
 
@@ -167,7 +167,7 @@ def _backlog() -> Iterator[Finding]:
         yield Finding("backlog", FINE, f"somaxconn {most}")
     else:
         way_out = f"sysctl -w net.core.somaxconn={BACKLOG}"
-        yield Finding("backlog", NOTE, f"somaxconn {most}: no more clients than that may wait", way_out)
+        yield Finding("backlog", NOTE, f"somaxconn {most}: at most {most} new clients can wait", way_out)
 
 
 def _system() -> Iterator[Finding]:
@@ -176,8 +176,8 @@ def _system() -> Iterator[Finding]:
         "sendfile": lambda: hasattr(os, "sendfile"),
     }
     for name, there in has.items():
-        without = "not here: it works without, more slowly"
-        yield Finding(name, FINE, "here") if there() else Finding(name, NOTE, without)
+        without = "missing: coserver works without it, but more slowly"
+        yield Finding(name, FINE, "available") if there() else Finding(name, NOTE, without)
     usual = sys.platform == "linux" or sys.platform == "darwin"
     found = f"{platform.system()} {platform.release()}"
     yield Finding("system", FINE if usual else NOTE, found if usual else f"{found}: untested")

@@ -1,7 +1,7 @@
-"""``coserver doctor module:app``: what of an app the hooks cannot reach, with the place and the way out.
+"""``coserver doctor module:app``: calls of an app that the hooks cannot reach, with the place and the way out.
 
-The app is imported as ``coserver serve`` does it: after the hooks are installed. What then is still the original's was
-made by whatever is imported before any app, or waits in C.
+The app is imported as ``coserver serve`` does it: after the hooks are installed. A call that still is the original was
+bound by a module that is imported before any app, or it waits in C.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..serve.target import TargetError, find_app, look_in
 
 
 def escapes(target: str) -> Iterator[tuple[str, str, str]]:
-    """What escapes, what that means, and the way out; after the import of the app. Raises TargetError."""
+    """Import the app; for each call that escapes the hooks: its name, its effect, the way out. Raises TargetError."""
     hooks.install()
     look_in(None)
     find_app(target)
@@ -38,12 +38,12 @@ __all__ = ["TargetError", "escapes"]
 def _locals() -> Iterator[tuple[str, str, str]]:
     for one in older():
         place = _place(one)
-        meant = f"{place} was made before the hooks were installed: handlers of one thread share its values"
-        yield "threading.local", meant, "make it later, or keep what is a request's own in a contextvars.ContextVar"
+        meant = f"{place} was created before the hooks were installed: handlers of one thread share its values"
+        yield "threading.local", meant, "create it later, or keep the values of a request in a contextvars.ContextVar"
 
 
 def _place(one: Any) -> str:
-    """The name that it goes by in a module, or its class."""
+    """The name of an object in a module, or its class."""
     return _named(one) or f"an object of {type(one).__module__}.{type(one).__qualname__}"
 
 
@@ -57,18 +57,20 @@ def _named(one: Any) -> str | None:
 
 
 def _bound() -> Iterator[tuple[str, str, str]]:
-    """Originals in tuples and lists: where the hooks do not look for them."""
+    """Original functions in tuples and lists, which the hooks do not search."""
     found = list(originals())
     ours = {id(found), *(id(one) for one in found)}
     for name, original in found:
         for holder in gc.get_referrers(original):
             if type(holder) in (tuple, list) and id(holder) not in ours and (place := _named(holder)):
-                meant = f"{place} holds the {name} of before the hooks were installed: it holds up all requests"
-                yield name, meant, "make it later, or let it hold a function that calls it"
+                meant = (
+                    f"{place} has the original {name}, from before the hooks were installed: a call blocks all requests"
+                )
+                yield name, meant, f"create it later, or store a function that calls {name}"
 
 
 def _wrapped() -> Iterator[tuple[str, str, str]]:
-    """TLS sockets that are older than the hooks."""
+    """TLS sockets from before the hooks were installed."""
     for one in gc.get_objects():
         if issubclass(type(one), ssl.SSLSocket) and one.fileno() >= 0:
             meant = f"{_place(one)} was wrapped before the app was imported: its timeout changes during calls"
@@ -78,13 +80,13 @@ def _wrapped() -> Iterator[tuple[str, str, str]]:
 def _drivers() -> Iterator[tuple[str, str, str]]:
     for name in DRIVERS:
         if name in sys.modules and not is_offloaded(name):
-            yield name, "it waits in C, and holds up all requests meanwhile", f'App(offloaded=["{name}"])'
+            yield name, "it waits in C, and blocks all requests meanwhile", f'App(offloaded=["{name}"])'
 
 
 def _patched() -> Iterator[tuple[str, str, str]]:
     gevent = sys.modules.get("gevent.monkey")
     if gevent is not None and getattr(gevent, "saved", None):
-        yield "gevent", "it has patched the standard library: its calls wait on a hub of its own", "do not patch"
+        yield "gevent", "it has patched the standard library: calls wait in gevent's own hub", "remove its patch"
     eventlet = sys.modules.get("eventlet.patcher")
     if eventlet is not None and getattr(eventlet, "already_patched", None):
-        yield "eventlet", "it has patched the standard library: its calls wait on a hub of its own", "do not patch"
+        yield "eventlet", "it has patched the standard library: calls wait in eventlet's own hub", "remove its patch"

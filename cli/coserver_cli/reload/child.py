@@ -1,8 +1,8 @@
-"""The serving side of a reload: the process that ``reload`` starts anew after each change.
+"""The child process of ``--reload``: it serves until its parent stops it and starts the next one.
 
-Its parent keeps the listening sockets, hands them over through the environment, and is at the other end of a socket
-pair: this side says when it listens or why it cannot, that side when to stop. If it closes, the parent is gone, however
-it went, and this process ends too: no orphan keeps the port.
+The parent keeps the listening sockets, and passes them through the environment. Parent and child share a socket pair:
+the child reports when it listens, or why it cannot; the parent says when to stop. If the pair closes, the parent is
+gone, and the child ends too, so that no orphan keeps the port.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from coserver.app.sockets import Bound
 
 from .. import console
 
-#: Set by the parent: the socket pair's descriptor, and each listener with its own.
+#: Set by the parent: the descriptors of the socket pair and of each listener.
 VARIABLE = "COSERVER_INHERIT"
-#: Seconds for running requests at a reload, and when the parent is gone: an editor's user waits for this.
+#: Seconds for running requests at a reload, and when the parent is gone. Short: the user waits for the reload.
 GRACE = 1.0
-#: Seconds on top of a grace, for what must end by itself: a lifespan's shutdown, the exit handlers.
+#: Further seconds after a grace, for a lifespan's shutdown and exit handlers.
 AFTER_GRACE = 3.0
 
 
 class Child:
-    """This process as its parent's child. Its thread listens to the parent."""
+    """This process as a child. A thread reads the parent's messages."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
@@ -40,7 +40,7 @@ class Child:
         threading.Thread(target=self._listen, name="coserver reload", daemon=True).start()
 
     def ready(self, server: Server) -> bool:
-        """The server listens: give the parent its sockets to keep. Whether all of them came from the parent before."""
+        """The server listens: send its sockets to the parent. True if all of them came from the parent."""
         self._server = server
         bound = registry.keep(server)
         listeners = [[server.name, b.name, b.host, b.path, b.address.scheme, len(b.sockets)] for b in bound]
@@ -52,12 +52,12 @@ class Child:
         return all(_place(one) in before for one in bound)
 
     def failed(self, message: str, *, listening: bool = False) -> None:
-        """Why nothing is served; ``listening``: it cannot listen there, which no change of the code mends."""
+        """Report why nothing is served. With ``listening`` the address could not be bound."""
         _release_inherited()
         self._say({"failed": message, "listening": listening}, [])
 
     def stopping(self, server: Server, signals: int) -> None:
-        """Say that it drains, or ends at once; once, though Ctrl+C comes twice, from the terminal and by the parent."""
+        """Print that the server drains, or stops at once. Once: Ctrl+C comes from the terminal and from the parent."""
         with self._lock:
             if signals > self._said:
                 self._said = signals
@@ -67,10 +67,10 @@ class Child:
         try:
             socket.send_fds(self._channel, [json.dumps(message).encode() + b"\n"], descriptors)
         except OSError:
-            pass  # the parent is gone: the thread finds out
+            pass  # the parent is gone; the thread notices
 
     def _listen(self) -> None:
-        """Heed the parent until it is gone."""
+        """Obey the parent's messages until it is gone."""
         try:
             with self._channel.makefile("r") as said:
                 for line in said:
@@ -79,7 +79,7 @@ class Child:
                         self.stopping(self._server, message["signals"])
                     self._stop(message["grace"])
         except OSError:
-            pass  # a reset: it was killed before it had read what this side said
+            pass  # a reset: the parent was killed before it had read this side's messages
         finally:
             self._stop(GRACE)
             time.sleep(GRACE + AFTER_GRACE)
@@ -89,12 +89,14 @@ class Child:
         if self._server is not None:
             self._server.begin_stop(grace)
         else:
-            os.kill(os.getpid(), signal.SIGTERM)  # it may be anywhere in the user's module
+            os.kill(os.getpid(), signal.SIGTERM)  # the user's module may still be importing
 
 
 def join_parent() -> Child | None:
-    """This process as a child, if a parent has started it as one. Before the app is imported: it may start processes,
-    which must inherit neither the variable nor the sockets."""
+    """This process as a child, or None if no parent has started it as one.
+
+    Called before the app is imported: processes that the app starts must inherit neither the variable nor the sockets.
+    """
     said = os.environ.pop(VARIABLE, "")
     try:
         given = json.loads(said)
@@ -102,7 +104,7 @@ def join_parent() -> Child | None:
         if not all(stat.S_ISSOCK(os.fstat(fd).st_mode) for fd in descriptors):
             return None
     except (ValueError, TypeError, KeyError, OSError):
-        return None  # not set, or left over in somebody's environment
+        return None  # not set, or a leftover in the environment
     for app, name, host, path, fds in given["listeners"]:
         registry.inherited.setdefault(app, []).append(Bound(name, host, path, as_sockets(fds), kept=True))
     channel = socket.socket(fileno=given["channel"])
@@ -112,7 +114,7 @@ def join_parent() -> Child | None:
 
 
 def _release_inherited() -> list[tuple[str, int, str]]:
-    """Close what came from the parent: the server has duplicates of what it wanted. The places it was for."""
+    """Close the sockets from the parent; the server has duplicates of those it uses. The addresses of all."""
     inherited = [one for some in registry.inherited.values() for one in some]
     registry.inherited.clear()
     for one in inherited:
@@ -125,9 +127,10 @@ def _place(one: Bound) -> tuple[str, int, str]:
 
 
 def as_sockets(descriptors: list[int]) -> list[socket.socket]:
-    """Listening sockets, made of descriptors that came from another process."""
+    """Listening sockets, made from descriptors of another process."""
     sockets = [socket.socket(fileno=fd) for fd in descriptors]
     for sock in sockets:
-        # They do not block, but a new object does not know: its dup() would make them, in both processes.
+        # They are non-blocking, but a new socket object does not know: its dup() would make them block, in both
+        # processes.
         sock.setblocking(False)
     return sockets

@@ -1,6 +1,6 @@
-"""Answers while a reload has no child to serve: the code is broken, so clients read 503 and why, and may try again.
+"""Answers 503 and the reason while broken code lets no child of a reload start.
 
-A coserver itself, on the sockets that the next child will listen on. TCP listeners have no such word: clients wait.
+The stand-in is a coserver on the sockets that the next child will use. TCP has no such answer: its clients wait.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from coserver.app.sockets import Bound
 from .child import GRACE
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-#: Seconds until a client may come again; the page does so by itself.
+#: Seconds until a client may try again; the page reloads itself.
 _AGAIN = 1
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -25,7 +25,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 3rem aut
 pre {{ font: 14px/1.45 ui-monospace, monospace; padding: 1rem; overflow-x: auto; border-radius: 6px;
       background: color-mix(in srgb, CanvasText 7%, Canvas); border-left: 4px solid #d33 }}
 </style></head><body>
-<h1>The app does not start</h1><p>It is tried again after the next change of a file; this page comes back by itself.</p>
+<h1>The app does not start</h1><p>coserver tries again after the next change of a file. This page reloads by itself.</p>
 <pre>{why}</pre></body></html>
 """
 
@@ -38,8 +38,8 @@ class StandIn:
         self._servers: list[Server] = []
 
     def start(self, kept: Iterable[Bound], why: str) -> None:
-        """Answer 503 on ``kept``, with ``why`` where errors are shown."""
-        shown = why if self._shows_errors and why else "the terminal says why"
+        """Answer 503 on the kept listeners, with ``why`` if errors are shown."""
+        shown = why if self._shows_errors and why else "the terminal shows why"
         for number, one in enumerate(kept):
             if one.protocol != "http":
                 continue
@@ -51,7 +51,7 @@ class StandIn:
                 self._servers.append(app.start(host=one.host, port=one.address.port))
 
     def stop(self) -> None:
-        """Who comes from now on waits for the next child. Whoever came before is answered still, beside it."""
+        """New clients wait for the next child from now on. Earlier ones are still answered, beside it."""
         for server in self._servers:
             server.begin_stop(GRACE)
         self._servers.clear()
@@ -59,7 +59,8 @@ class StandIn:
 
 def _answer(why: str) -> Callable[[Request, str], Awaitable[Response]]:
     page = _PAGE.format(again=_AGAIN, why=html.escape(why))
-    text = f"503 Service Unavailable\nThe app does not start; it is tried again after the next change.\n\n{why}\n"
+    told = "The app does not start; coserver tries again after the next change of a file."
+    text = f"503 Service Unavailable\n{told}\n\n{why}\n"
 
     async def answer(request: Request, rest: str) -> Response:
         fields = {"retry-after": str(_AGAIN), "cache-control": "no-store"}

@@ -1,8 +1,8 @@
-"""``--reload``: a process that serves nothing, watches files, and starts a child that serves anew after each change.
+"""The parent process of ``--reload``: watch files, and start a new serving child after each change.
 
-It keeps the child's listening sockets and hands them to the next one, so the port stays and clients wait between two
-children instead of being refused. While no child can be had since the code is broken, a stand-in answers 503.
-The child's side is ``child``; which files count is ``watching``'s to say.
+It keeps the child's listening sockets and passes them to the next child. So the port stays open, and clients wait
+between two children instead of being refused. While broken code lets no child start, a stand-in answers 503.
+``child`` is the child's side; ``watch`` says which files count.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from .child import AFTER_GRACE, GRACE, VARIABLE, as_sockets
 from .standin import StandIn
 from .watch import INSTALL, MISSING, WatchedFolders, can_watch
 
-#: What a message and its sockets may take: far more than any app's listeners; Linux passes 253 descriptors at most.
+#: Bytes and descriptors of one message: far more than any app's listeners need; Linux passes at most 253.
 _MESSAGE, _DESCRIPTORS = 1 << 20, 253
 
 Event = tuple[str, Any]
 
 
 class ChildProcess:
-    """One child. What it says, and its end, come as events."""
+    """One child. Its messages and its end become events."""
 
     def __init__(self, command: list[str], kept: dict[str, list[Bound]], events: SimpleQueue[Event]) -> None:
         self.grace = GRACE
@@ -63,20 +63,20 @@ class ChildProcess:
         return self.process.poll() is None
 
     def stop(self, grace: float | None, signals: int = 0) -> None:
-        """Ask it to drain within ``grace`` seconds, None being its own, and to say so if ``signals`` asked for it."""
+        """Ask the child to drain within ``grace`` seconds (None: its own grace). ``signals`` were received so far."""
         try:
             self._channel.sendall(json.dumps({"grace": grace, "signals": signals}).encode() + b"\n")
         except OSError:
             pass  # it has ended
 
     def end(self, within: float) -> None:
-        """Wait for its end, or make one."""
+        """Wait ``within`` seconds for the child's end, then kill it."""
         try:
             self.process.wait(within)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            if self._terminal is not None:  # a debugger's prompt may have left it without echo
+            if self._terminal is not None:  # a debugger's prompt may have turned echo off
                 termios.tcsetattr(0, termios.TCSANOW, self._terminal)
         self._thread.join()
         self._channel.close()
@@ -95,7 +95,7 @@ class ChildProcess:
                         self.grace = message["grace"]
                         events.put(("listens", (self, list(_as_kept(message["listeners"], fds)))))
         except (OSError, ValueError):
-            pass  # reset: it has ended
+            pass  # reset: the child has ended
         self.process.wait()
         events.put(("ended", self))
 
@@ -104,7 +104,7 @@ def _terminal_state() -> list[Any] | None:
     try:
         return termios.tcgetattr(0)
     except (termios.error, OSError):
-        return None  # stdin is no terminal
+        return None  # stdin is not a terminal
 
 
 def _as_kept(listeners: list[list[Any]], fds: list[int]) -> Iterator[tuple[str, Bound]]:
@@ -116,18 +116,18 @@ def _as_kept(listeners: list[list[Any]], fds: list[int]) -> Iterator[tuple[str, 
 
 
 class Reloader:
-    """``command`` starts a child; ``shows_errors``: the stand-in tells clients what is wrong with the code."""
+    """Starts children by ``command``. With ``shows_errors`` the stand-in shows the code's error to clients."""
 
     def __init__(self, command: list[str], folders: Iterable[Path], *, shows_errors: bool) -> None:
         self._command = command
         self._watched = WatchedFolders(folders)
-        self._events: SimpleQueue[Event] = SimpleQueue()  # its put may interrupt itself: signal handlers use it
-        self._kept = registry.inherited  # where the stand-in finds them
+        self._events: SimpleQueue[Event] = SimpleQueue()  # reentrant: signal handlers put into it
+        self._kept = registry.inherited  # the stand-in takes them from there
         self._stand_in = StandIn(shows_errors=shows_errors)
-        self._moved = False  # a child could not listen, so what was kept has been let go
+        self._moved = False  # a child could not listen, so the kept sockets were closed
 
     def run(self) -> int:
-        """Until SIGINT or SIGTERM; the exit code."""
+        """Supervise until SIGINT or SIGTERM; the exit code."""
         console.watching(self._watched.folders)
         end_watch = self._watched.watch(
             lambda files: self._events.put(("changed", files)), lambda why: self._events.put(("blind", why))
@@ -148,13 +148,13 @@ class Reloader:
                 self._let_go()
 
     def _until_change(self, child: ChildProcess) -> int | None:
-        """Watch over one child until another is due (None), or the end; then the exit code."""
+        """Supervise one child. None if the next child is due, else the exit code."""
         while True:
             kind, what = self._events.get()
             if kind == "signal":
                 return self._leave(child, what)
             if kind == "blind":
-                console.error(f"files cannot be watched: {what}", "watch fewer: --reload-dir FOLDER")
+                console.error(f"files cannot be watched: {what}", "watch fewer folders: --reload-dir FOLDER")
                 child.stop(0)
                 child.end(AFTER_GRACE)
                 return 1
@@ -168,7 +168,7 @@ class Reloader:
                 if child.cannot_listen:
                     if self._moved or not self._kept:
                         return 1
-                    # It listens elsewhere now, and our own sockets may be what is in its way.
+                    # The new code may listen elsewhere; the kept sockets may block its address.
                     self._moved = True
                     self._let_go()
                     return None
@@ -176,7 +176,7 @@ class Reloader:
                 self._stand_in.start([one for some in self._kept.values() for one in some], child.failure)
 
     def _renew(self, child: ChildProcess, files: dict[Path, str]) -> None:
-        """Make way for the next child; what changes meanwhile is its already."""
+        """End the child. Changes that arrive meanwhile are dropped: the next child reads them anyway."""
         console.reloading(files)
         self._stand_in.stop()
         child.stop(GRACE)
@@ -199,7 +199,7 @@ class Reloader:
             self._kept.setdefault(app, []).append(one)
 
     def _let_go(self, but: Iterable[str] = ()) -> None:
-        """Close what is kept; the UNIX sockets' files go, except those that are listened on still."""
+        """Close the kept sockets; delete files of UNIX sockets, but for the paths in ``but``, which are in use."""
         for one in (one for some in self._kept.values() for one in some):
             one.close()
             if one.path and one.path not in but:
@@ -207,7 +207,7 @@ class Reloader:
         self._kept.clear()
 
     def _leave(self, child: ChildProcess, number: int) -> int:
-        """Ctrl+C or SIGTERM: drain; again: at once; and once more: without asking."""
+        """Ctrl+C or SIGTERM drains; the second one stops at once; the third one kills."""
         self._stand_in.stop()
         if not child.running:
             console.stopped()
@@ -219,7 +219,7 @@ class Reloader:
         return 128 + number if number == signal.SIGINT else 0
 
     def _another_signal(self, child: ChildProcess, within: float) -> bool:
-        """Wait for the child's end; whether a signal came first."""
+        """Wait for the child's end; true if a signal came first."""
         until = time.monotonic() + within
         while child.running and (left := until - time.monotonic()) > 0:
             with contextlib.suppress(Empty):
@@ -229,7 +229,7 @@ class Reloader:
 
 
 def child_command() -> list[str]:
-    """This very command again, with the interpreter's own options."""
+    """The command line of this process, with the interpreter's options."""
     options = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]
     if options and options[-1] in ("-m", "-c"):
         del options[-1]
@@ -238,10 +238,10 @@ def child_command() -> list[str]:
 
 @contextlib.contextmanager
 def _signals(events: SimpleQueue[Event]) -> Iterator[None]:
-    def heed(number: int, _: FrameType | None) -> None:
+    def on_signal(number: int, _: FrameType | None) -> None:
         events.put(("signal", number))
 
-    before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
@@ -250,9 +250,9 @@ def _signals(events: SimpleQueue[Event]) -> Iterator[None]:
 
 
 def supervise(folders: Iterable[Path], told: Iterable[str] = (), *, shows_errors: bool) -> int:
-    """Serve what this command serves in child processes, anew after each change in ``folders``. The exit code.
+    """Run this command in child processes, a new one after each change in ``folders``; the exit code.
 
-    ``told``: what the children are told beside this command's own arguments.
+    ``told`` are further arguments for the children.
     """
     if not can_watch():
         console.error(MISSING, INSTALL)

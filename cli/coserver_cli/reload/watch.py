@@ -1,4 +1,4 @@
-"""Which files' changes mean a reload, and the thread that watches for them with watchfiles. It starts no process."""
+"""The files whose changes cause a reload, and the thread that watches them with watchfiles."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
-#: What an app is made of. An environment file is ``.env``, ``.env.local`` or ``staging.env``.
+#: Suffixes of an app's files. An environment file is ``.env``, ``.env.local`` or ``staging.env``.
 ENDINGS = frozenset({".py", ".toml", ".env"})
-#: Folders in which nothing of the app is written by hand.
+#: Folders without hand-written files of the app.
 PASSED_OVER = frozenset(
     {"__pycache__", ".git", ".hg", ".svn", ".venv", "venv", "node_modules", "site-packages", ".tox", ".nox", ".idea"}
     | {".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", ".ipynb_checkpoints"}
 )
-#: Milliseconds of quiet that end a burst of saves: an editor's "save all", a formatter, a checkout.
+#: Milliseconds of quiet that end a burst of changes: an editor's "save all", a formatter, a checkout.
 QUIET = 50
 
-MISSING = "files are watched with watchfiles, which is not installed"
-INSTALL = "pip install 'coserver[dev]', or take coserver serve without --reload"
+MISSING = "a reload needs watchfiles, which is not installed"
+INSTALL = "pip install 'coserver[dev]', or run coserver serve without --reload"
 
 
 def can_watch() -> bool:
@@ -26,29 +26,29 @@ def can_watch() -> bool:
 
 
 class WatchedFolders:
-    """Some folders, and which files in them count."""
+    """Watched folders, and the files in them that count."""
 
     def __init__(self, folders: Iterable[Path]) -> None:
         resolved = {folder.resolve() for folder in folders}
-        #: None lies inside another: one change is told once.
+        #: None lies inside another, so each change is reported once.
         self.folders = sorted(one for one in resolved if not any(one != two and two in one.parents for two in resolved))
-        # A virtual environment may have any name; this file is what makes it one.
+        # A virtual environment may have any name; this file marks it.
         self._environments = {file.parent for folder in self.folders for file in folder.glob("*/pyvenv.cfg")}
 
     def counts(self, file: Path) -> bool:
-        """Whether a change of this file is one of the app."""
+        """Whether a change of this file causes a reload."""
         if file.suffix not in ENDINGS and not file.name.startswith(".env"):
             return False
         folder = next((folder for folder in self.folders if folder in file.parents), None)
         if folder is None or any(one in file.parents for one in self._environments):
             return False
-        # Only below what is watched: the whole project may lie in somebody's node_modules.
+        # Only below the watched folder: the project itself may lie in a node_modules.
         return PASSED_OVER.isdisjoint(file.relative_to(folder).parts[:-1])
 
     def watch(self, changed: Callable[[dict[Path, str]], None], failed: Callable[[str], None]) -> Callable[[], None]:
-        """Call ``changed`` with the files of each burst and what happened to each, in a thread of its own.
+        """Start a thread that calls ``changed`` with each burst: files, and "added", "modified" or "deleted".
 
-        ``failed`` is called if the system cannot watch. Returns a function that ends it.
+        It calls ``failed`` if the system cannot watch. Returns a function that ends the thread.
         """
         stop = threading.Event()
         thread = threading.Thread(target=self._run, args=(stop, changed, failed), name="coserver watch", daemon=True)
@@ -75,5 +75,5 @@ class WatchedFolders:
                 ignore_permission_denied=True,
             ):
                 changed({Path(path): change.name for change, path in burst})
-        except OSError as error:  # mostly: out of inotify watches
+        except OSError as error:  # most often: no inotify watches are left
             failed(str(error))

@@ -1,4 +1,4 @@
-"""``coserver dev``: ``serve`` with ``--reload`` and debug pages, which finds the app by itself."""
+"""``coserver dev``: ``serve`` with ``--reload`` and debug pages. It finds the app if none is named."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from .target import TargetError
 
 
 def run(arguments: Arguments, folders: Sequence[Path], child: Child | None) -> int:
-    """Serve until a signal; the exit code. The parent finds the app, so that a save of something half does not change
-    which one is meant; the child is told."""
+    """Serve until a signal arrives; the exit code.
+
+    The parent finds the app and names it to its children, so that an unfinished save cannot change the choice.
+    """
     if child is not None:
         return serve_app(replace(arguments, flags={"debug": DEV_DEFAULTS["debug"], **arguments.flags}), child)
     try:
@@ -38,13 +40,13 @@ def run(arguments: Arguments, folders: Sequence[Path], child: Child | None) -> i
 
 
 def with_target(arguments: Arguments, command: str) -> Arguments:
-    """With the app's name: what is given, else coserver.toml's, else the one that is found. Raises TargetError."""
+    """The arguments with an app: the given one, else coserver.toml's, else one found here. Raises TargetError."""
     if arguments.target is not None:
         return arguments
     try:
         configuration = resolve(flags={}, environ=os.environ, config=arguments.config)
     except ConfigError:
-        return arguments  # whoever serves says what is wrong with it
+        return arguments  # serve_app reports the error
     if configuration.app is not None or configuration.listeners:
         return arguments
     target, others = choose((arguments.app_dir or Path.cwd()).resolve(), command)
@@ -53,5 +55,5 @@ def with_target(arguments: Arguments, command: str) -> Arguments:
 
 
 def watched(folders: Sequence[Path], app_dir: Path | None) -> list[Path]:
-    """What was asked for; else the current folder and the one in which the app lies."""
+    """The given folders; else the current folder and the app's folder."""
     return list(folders) or [folder for folder in (Path.cwd(), app_dir) if folder is not None]

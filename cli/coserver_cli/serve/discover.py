@@ -1,4 +1,4 @@
-"""``coserver dev`` without a target: which App is meant, found by reading the source, without importing anything."""
+"""Find an app in a folder for ``coserver dev`` without a target, by reading source; nothing is imported."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 
 from .target import TargetError
 
-#: Where an app usually is, in this order; in a folder, then in its packages.
+#: Usual file names of an app, in this order; in a folder, then in its packages.
 USUAL = ("app.py", "main.py", "server.py", "api.py")
-#: In a package: what it is known for, then the usual names.
+#: Files that are read in a package.
 _IN_PACKAGE = ("__init__.py", *USUAL)
-#: Files that define apps for others' sake.
+#: Files whose apps are for tests.
 _TESTS = ("test_", "conftest")
-#: A file beyond this is data that happens to be Python, bytes.
+#: Bytes; a longer file is data written as Python.
 _TOO_LONG = 1 << 20
 
-HOW_TO = "write one into app.py:  from coserver import App;  app = App();  @app.get('/') ..."
+HOW_TO = "write one in app.py:  from coserver import App;  app = App();  @app.get('/') ..."
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An App at a module's top level, ``target`` as the command takes it. ``broken``: its file is no Python, yet."""
+    """An App at a module's top level; ``target`` is module:name. ``broken`` is the syntax error of its file, or ""."""
 
     file: Path
     target: str
@@ -37,7 +37,7 @@ class Candidate:
 
 @dataclass
 class Search:
-    """What was looked at, and what came of it."""
+    """The files that were read, and the apps and factories in them."""
 
     folder: Path
     files: list[Path] = field(default_factory=list)
@@ -46,10 +46,10 @@ class Search:
 
 
 def choose(folder: Path, command: str) -> tuple[str, list[str]]:
-    """The target that is meant, and others that might have been. Raises TargetError with what there is instead."""
+    """The chosen target, and the other candidates. Raises TargetError, which lists what was found."""
     search = look(folder)
     sound = [one for one in search.found if not one.broken]
-    # A usual file with an error in it is shown with its error, and served when it is mended.
+    # A usual file with a syntax error is chosen: its error is shown, and a reload serves it when it is fixed.
     candidates = sound or [one for one in search.found if one.usual]
     chosen = _preferred(candidates)
     if chosen is not None:
@@ -57,17 +57,17 @@ def choose(folder: Path, command: str) -> tuple[str, list[str]]:
     if not candidates:
         raise TargetError(f"no App was found in {folder}", _what_was_seen(search, command))
     commands = "\n  ".join(f"{command} {one.target}" for one in candidates)
-    raise TargetError(f"there are {len(candidates)} apps in {folder}; name the one that is meant", commands)
+    raise TargetError(f"there are {len(candidates)} apps in {folder}; name one of them", commands)
 
 
 def look(folder: Path) -> Search:
-    """Every App that a module of this folder, or of a package in it, makes at its top level."""
+    """All Apps that modules of this folder, and of its packages, create at their top level."""
     search = Search(folder)
     for file in _files(folder):
         search.files.append(file)
         module = ".".join(file.relative_to(folder).with_suffix("").parts).removesuffix(".__init__")
         try:
-            with warnings.catch_warnings(action="ignore"):  # an old escape in a string is not this command's news
+            with warnings.catch_warnings(action="ignore"):  # a warning about an old string escape is not useful here
                 tree = ast.parse(file.read_bytes() if file.stat().st_size <= _TOO_LONG else b"")
         except (SyntaxError, ValueError, RecursionError, OSError) as error:
             search.found.append(Candidate(file, f"{module}:app", str(error)))
@@ -78,7 +78,7 @@ def look(folder: Path) -> Search:
 
 
 def _preferred(candidates: list[Candidate]) -> Candidate | None:
-    """The only one; or the only one in a usual file; or the one named ``app`` in the only usual file."""
+    """The only candidate; else the only one in a usual file; else the one named ``app`` in the only usual file."""
     usual = [one for one in candidates if one.usual]
     for some in (candidates, usual):
         if len(some) == 1:
@@ -97,7 +97,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _apps(tree: ast.Module) -> list[str]:
-    """The names at the top level that are assigned a call of coserver's App, or annotated as one."""
+    """Top-level names that are assigned a call of coserver's App, or annotated as one."""
     known = _names_of_app(tree)
     names: dict[str, None] = {}
     for statement in _top_level(tree.body):
@@ -118,7 +118,7 @@ def _factories(tree: ast.Module) -> list[str]:
 
 
 def _names_of_app(tree: ast.Module) -> set[str]:
-    """How this module spells coserver's App; its own subclasses of it too."""
+    """The names of coserver's App in this module, and of the module's subclasses of it."""
     known: set[str] = set()
     for statement in _top_level(tree.body):
         if isinstance(statement, ast.ImportFrom) and (statement.module or "").split(".")[0] == "coserver":
@@ -131,7 +131,7 @@ def _names_of_app(tree: ast.Module) -> set[str]:
 
 
 def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The module's statements, those under ``if``, ``try`` and ``with`` among them."""
+    """The module's statements, including those under ``if``, ``try`` and ``with``."""
     for statement in body:
         yield statement
         if isinstance(statement, ast.If | ast.Try | ast.With):
@@ -154,10 +154,10 @@ def _spelled(expression: ast.expr) -> str:
 def _what_was_seen(search: Search, command: str) -> str:
     ways = []
     if search.factories:
-        ways.append(f"a function makes one: {command} {search.factories[0]} --factory")
+        ways.append(f"a function returns an App: {command} {search.factories[0]} --factory")
     if broken := [one for one in search.found if one.broken]:
-        ways.append(f"{broken[0].file.name} cannot be read: {broken[0].broken}")
+        ways.append(f"{broken[0].file.name} has an error: {broken[0].broken}")
     names = [str(file.relative_to(search.folder)) for file in search.files]
     more = " and more" if len(names) > 8 else ""
-    ways.append(f"looked at {', '.join(names[:8])}{more}" if names else "there are no modules in it")
+    ways.append(f"looked at {', '.join(names[:8])}{more}" if names else "the folder has no modules")
     return "\n  ".join([*ways, HOW_TO])

@@ -1,6 +1,6 @@
-"""``serve --live``: the server in a thread of its own, the dashboard in the terminal that it was started from.
+"""``serve --live``: the server in a thread, the dashboard in the terminal of the command.
 
-What the app and its log write meanwhile goes to a file that is shown, its end at least, when the screen is given back.
+The output of the app and its log goes to a file meanwhile. Its last lines are shown when the dashboard ends.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import IO, Any
 
 from coserver import App, Server, SetupError
 
-#: Lines of what was written meanwhile that are shown at the end.
+#: Lines of the output that are shown at the end.
 _SHOWN = 50
 
 
 def run_live(
     app: App, on_start: Callable[[Server], None], on_signal: Callable[[Server, int], None], **options: Any
 ) -> int | None:
-    """As ``App.run``: until a signal, or until a person ends the dashboard; the signal's number. Raises SetupError."""
+    """Serve as ``App.run`` does, or until a person quits the dashboard; the signal's number. Raises SetupError."""
     from coserver.control.client import Client
     from coserver.views.dashboard.run import run
     from coserver.views.dashboard.terminal import is_dumb
 
     if is_dumb() or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        this = "TERM is dumb" if is_dumb() else "this is none"
-        raise SetupError(f"--live draws in a terminal, and {this}; leave it out, and attach by coserver top")
+        why = "TERM is dumb" if is_dumb() else "stdin or stdout is not a terminal"
+        raise SetupError(f"--live needs a terminal to draw in, but {why}; leave out --live and run coserver top")
     if options.get("control") == "off":
-        raise SetupError("--live asks by the control socket; leave --no-control out")
+        raise SetupError("--live needs the control socket; leave out --no-control")
     if not options.get("uds") and options.get("fd") is None:
         options.setdefault("port", 8000)
     server = app.start(**options)
@@ -38,7 +38,7 @@ def run_live(
     try:
         on_start(server)
         if server.control is None:
-            raise SetupError("--live asks by the control socket, which cannot be had; the log says why")
+            raise SetupError("--live needs the control socket, which could not be opened; the log says why")
         with _quiet() as screen:
             try:
                 run(Client(server.control.path), ended=lambda: not server.running, out=screen)
@@ -53,13 +53,13 @@ def run_live(
 def _stop(server: Server) -> None:
     try:
         server.stop()
-    except KeyboardInterrupt:  # once more: at once
+    except KeyboardInterrupt:  # a second Ctrl+C: stop at once
         server.stop(0)
 
 
 @contextmanager
 def _quiet() -> Iterator[int]:
-    """A descriptor of the terminal; what else is written to it goes to a file meanwhile, and is shown after it."""
+    """A descriptor of the terminal. Other output goes to a file meanwhile, and is shown at the end."""
     sys.stdout.flush()
     sys.stderr.flush()
     screen, stderr = os.dup(1), os.dup(2)
@@ -82,6 +82,6 @@ def _show(kept: IO[str]) -> None:
     kept.seek(0)
     written = kept.read().splitlines()
     if len(written) > _SHOWN:
-        sys.stderr.write(f"… {len(written) - _SHOWN} lines before\n")
+        sys.stderr.write(f"… {len(written) - _SHOWN} earlier lines\n")
     for line in written[-_SHOWN:]:
         sys.stderr.write(line + "\n")

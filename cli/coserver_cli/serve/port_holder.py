@@ -1,4 +1,4 @@
-"""Who holds a port or a UNIX socket that a server wants, where the system tells: by psutil, if it is installed."""
+"""The process that uses a port or a UNIX socket, found by psutil if it is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WIDTH = 160
 
 
 def holder(place: str) -> str:
-    """``it is held by process 4711 of ann: python -m http.server``, or "" if nobody can say.
+    """``it is used by process 4711 of ann: python -m http.server``, or "" if that is unknown.
 
     ``place`` is ``host:port`` or a socket's path.
     """
@@ -20,15 +20,15 @@ def holder(place: str) -> str:
         import psutil
     except ImportError:
         return ""
-    # Other users' processes, and other containers', are not told.
+    # The system does not show processes of other users and containers.
     with suppress(psutil.Error, OSError, RuntimeError, NotImplementedError):
         for number in _processes(psutil, place):
-            return f"it is held by {_described(psutil, number)}"
+            return f"it is used by {_described(psutil, number)}"
     return ""
 
 
 def _processes(psutil: Any, place: str) -> Iterator[int]:
-    """Those that listen there."""
+    """The ids of processes that listen there."""
     host, _, port = place.rpartition(":")
     is_path = not host or not port.isdecimal()
     for one in psutil.net_connections("unix" if is_path else "tcp"):
@@ -42,7 +42,7 @@ def _processes(psutil: Any, place: str) -> Iterator[int]:
 
 
 def _same_file(psutil: Any, number: int, theirs: str, wanted: str) -> bool:
-    """A path is told as it was bound: it may be relative to the folder where that process is."""
+    """Compare paths: one is as it was bound, so it may be relative to that process's folder."""
     if os.path.basename(theirs) != os.path.basename(wanted):
         return False
     try:
@@ -52,7 +52,7 @@ def _same_file(psutil: Any, number: int, theirs: str, wanted: str) -> bool:
 
 
 def _meets(theirs: str, wanted: str) -> bool:
-    """Whether two addresses of one port cannot both be listened on. A name may be any address."""
+    """Whether two listeners of one port collide. A host name may be any address."""
     wild = ("0.0.0.0", "::", "")
     numeric = wanted.replace(".", "").isdecimal() or ":" in wanted
     return theirs == wanted or theirs in wild or wanted in wild or not numeric

@@ -1,6 +1,6 @@
-"""From a command line to a server in the foreground: sources, app, log, run, and what is said where one of them fails.
+"""From a command line to a running server: read the sources of options, load the app, run it; report what fails.
 
-``serve`` and ``dev`` call ``serve`` here; ``config`` calls ``configure`` and ``find``.
+``coserver serve`` and ``dev`` call ``serve_app``; ``config`` and ``routes`` call ``configure`` and ``load_app``.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from ..reload.child import Child
 from . import systemd
 from .target import TargetError, find_app, find_object, look_in
 
-#: Ended by SIGINT, as shells say it: 128 and the signal's number.
+#: The exit code after SIGINT, as shells have it: 128 and the signal's number.
 INTERRUPTED = 128 + signal.SIGINT
 
 
 @dataclass
 class Arguments:
-    """What a command line says. ``flags`` is by option key, its values read."""
+    """The arguments of a command line. ``flags`` has the read values by option key."""
 
     target: str | None = None
     flags: Mapping[str, Any] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Arguments:
 
 @dataclass
 class LoadedApp:
-    """What is to be run: ``app`` with ``options`` as ``App.run`` takes them."""
+    """An app, and the ``options`` for ``App.run``."""
 
     configuration: Configuration
     app: App
@@ -60,11 +60,11 @@ class LoadedApp:
 
 
 class CommandFailed(Exception):
-    """The command ends with code 1, for a reason that has been said. ``str`` is the reason once more."""
+    """The command ends with code 1; the error is printed already. ``str`` is its text."""
 
 
 def serve_app(arguments: Arguments, child: Child | None = None) -> int:
-    """Serve until a signal; the exit code."""
+    """Serve until a signal arrives; the exit code."""
     try:
         configuration = configure(arguments)
         start_log(configuration.log())
@@ -81,12 +81,12 @@ def serve_app(arguments: Arguments, child: Child | None = None) -> int:
 
 
 def configure(arguments: Arguments) -> Configuration:
-    """Read all sources. Raises CommandFailed, and typer.BadParameter for flags that contradict one another."""
+    """Read all sources of options. Raises CommandFailed; typer.BadParameter if flags contradict each other."""
     for name in ("uds", "fd"):
         others = {"host", "port", "uds", "fd"} - {name}
         if name in arguments.flags and any(other in arguments.flags for other in others):
             raise typer.BadParameter(
-                f"a server listens on one of them: give --{name}, or --host and --port", param_hint=f"'--{name}'"
+                f"a server listens at one place: give --{name} alone, or --host and --port", param_hint=f"'--{name}'"
             )
     if arguments.env_file is not None:
         _load_env_file(arguments.env_file)
@@ -101,7 +101,7 @@ def configure(arguments: Arguments) -> Configuration:
 
 
 def load_app(arguments: Arguments, configuration: Configuration) -> LoadedApp:
-    """Import what is to be served. Raises CommandFailed, and typer.BadParameter if nothing is named at all."""
+    """Import the app to serve. Raises CommandFailed; typer.BadParameter if no source names an app."""
     try:
         if configuration.app is not None:
             app = _named("app", configuration.app, factory=arguments.factory)
@@ -116,7 +116,7 @@ def load_app(arguments: Arguments, configuration: Configuration) -> LoadedApp:
 
 
 def validate(loaded: LoadedApp) -> None:
-    """Hold it all against the rules that are asked at start. Raises CommandFailed."""
+    """Check everything that a start checks: settings, routes, certificates. Raises CommandFailed."""
     try:
         settings = loaded.app.settings(loaded.options)
         for app in [loaded.app, *(one.app for one in settings.listeners if one.app is not None)]:
@@ -127,7 +127,7 @@ def validate(loaded: LoadedApp) -> None:
 
 
 def _app_of_listeners(configuration: Configuration) -> App:
-    """With no app at the top, the first listener's; where all are TCP, one that has no routes."""
+    """The first listener's app, if none is named at the top; an empty app if all listeners are TCP."""
     if not configuration.listeners:
         raise typer.BadParameter(
             "name the app: coserver serve module:app; or write app = 'module:app' in coserver.toml",
@@ -139,13 +139,13 @@ def _app_of_listeners(configuration: Configuration) -> App:
             return app
     for one in configuration.listeners:
         if one.value("protocol") != "tcp":
-            raise ConfigError([f"{one.where}: no app answers here: write app = 'module:app' here, or at the top"])
+            raise ConfigError([f"{one.where}: this listener has no app: write app = 'module:app' here, or at the top"])
     assert configuration.file is not None
     return App(configuration.file.path.stem)
 
 
 def _named(kind: str, given: Given, *, factory: bool = False) -> Any:
-    """What ``module:name`` is. Raises TargetError, which tells where it was named."""
+    """Import ``module:name``. Raises TargetError, whose message says where the name was given."""
     try:
         return find_app(given.value, factory=True) if factory else find_object(kind, given.value)
     except TargetError as error:
@@ -157,12 +157,12 @@ def _options(configuration: Configuration, app: App) -> Options:
     return {**DEFAULTS_OF_RUN, **configuration.options(app.limits, _named)}  # type: ignore[typeddict-item]
 
 
-#: ``App.run`` itself takes port 8000, unless it listens elsewhere.
+#: Without the port: ``App.run`` takes 8000, unless it listens elsewhere.
 DEFAULTS_OF_RUN = {name: value for name, value in DEFAULTS.items() if name != "port"}
 
 
 def _run(loaded: LoadedApp, child: Child | None, live: bool) -> int | None:
-    """Serve until a signal; its number. Raises CommandFailed."""
+    """Serve until a signal arrives; its number. Raises CommandFailed."""
     begun: list[Server] = []
 
     def on_start(server: Server) -> None:
@@ -190,10 +190,10 @@ def _run(loaded: LoadedApp, child: Child | None, live: bool) -> int | None:
         raise CommandFailed(message) from error
     except SetupError as error:
         raise _failed(str(error)) from None
-    except Exception as error:  # what a lifespan raised
+    except Exception as error:  # raised by a lifespan
         when = "end" if begun else "start"
         said = f"the app failed at its {when}: {type(error).__name__}: {error}"
-        console.error(said, "mend it; the traceback says where", error)
+        console.error(said, "fix it; the traceback shows the line", error)
         raise CommandFailed(console.traceback_of(error)) from None
 
 
@@ -204,7 +204,7 @@ def _who_holds(message: str) -> str:
 
 
 def _load_env_file(path: Path) -> None:
-    """Set what the file holds and is not set already, for the app as well. Raises CommandFailed."""
+    """Set the file's variables in the environment, but for those that are set already. Raises CommandFailed."""
     try:
         from dotenv import load_dotenv
         from dotenv.parser import parse_stream
@@ -215,21 +215,21 @@ def _load_env_file(path: Path) -> None:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise _failed(f"--env-file: {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    # Not what it says: that may be a secret.
+    # The line itself is not shown: it may have a secret.
     wrong = [one.original.line for one in parse_stream(StringIO(text)) if one.error]
     if wrong:
-        why = "this is no NAME=value, or its quotes have no end"
+        why = "expected NAME=value, with closed quotes"
         raise _failed(*(f"--env-file: {path}:{line}: {why}" for line in wrong))
     try:
         load_dotenv(stream=StringIO(text), override=False)
-    except ValueError as error:  # a NUL, which no variable may hold
+    except ValueError as error:  # a NUL, which a variable cannot have
         raise _failed(f"--env-file: {path}: {error}") from None
 
 
 def install_hooks(settings: HookSettings) -> None:
-    """Hook blocking calls before the app is imported: what it makes of locks and thread-locals is then hooked too.
+    """Install the hooks before the app is imported, so that its module-level locks and thread-locals are hooked too.
 
-    Raises CommandFailed for a driver to be offloaded that is not installed.
+    Raises CommandFailed if a driver to offload is not installed.
     """
     choose(settings.chosen)
     hooks.install(settings.chosen, mutex=settings.mutex, period=settings.mutex_period)
@@ -241,7 +241,7 @@ def install_hooks(settings: HookSettings) -> None:
 
 
 def start_log(settings: LogSettings) -> None:
-    """Point the process's logging to stderr, in the form that was asked for."""
+    """Log to stderr, in the format of the settings."""
     from .. import log
 
     log.configure(settings)

@@ -1,4 +1,4 @@
-"""systemd's two small protocols: sockets that it passes (sd_listen_fds(3)), and messages to it (sd_notify(3))."""
+"""systemd's two protocols: sockets that it passes (sd_listen_fds(3)), and notifications to it (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from coserver.app.sockets import from_systemd
 
 
 def take_sockets() -> None:
-    """Have the next server that starts listen on the sockets that systemd passed to this process. Raises SetupError."""
+    """Let the next server listen on the sockets that systemd passed to this process. Raises SetupError."""
     registry.systemd_sockets[:] = from_systemd(os.environ)
 
 
 def tell(state: str) -> None:
-    """Tell the service manager, if there is one: READY=1, STOPPING=1. That nobody listens is no trouble of ours."""
+    """Notify the service manager, if there is one: READY=1, STOPPING=1. Failures are ignored."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return

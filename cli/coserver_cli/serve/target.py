@@ -1,4 +1,4 @@
-"""From ``module:app`` to the App: import the module, take the attribute, and say what to do where that fails."""
+"""From ``module:app`` to the App: import the module, take the attribute; errors say what to do."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 from coserver import App
 
-#: The folders that were put in front of the others.
+#: Folders that were added at the front of sys.path.
 _looked_in: list[str] = []
 
 
 class TargetError(Exception):
-    """No App is to be had. ``way_out`` says what to do; ``cause`` is what the user's own module raised."""
+    """No App could be loaded. ``way_out`` says what to do; ``cause`` is the exception of the user's module."""
 
     def __init__(self, message: str, way_out: str, cause: BaseException | None = None) -> None:
         super().__init__(message)
@@ -26,9 +26,9 @@ class TargetError(Exception):
 
 
 def look_in(folder: Path | None) -> None:
-    """Modules are looked for in this folder first, or in the current one. Raises TargetError."""
+    """Search this folder, or the current one, first for modules. Raises TargetError."""
     if folder is not None and not folder.is_dir():
-        raise TargetError(f"--app-dir: {str(folder)!r} is no folder", "name the folder in which the module lies")
+        raise TargetError(f"--app-dir: {str(folder)!r} is not a folder", "give the folder that has the module")
     here = str((folder or Path.cwd()).resolve())
     _looked_in.append(here)
     if sys.path[0] not in ("", here) or folder is not None:
@@ -38,7 +38,7 @@ def look_in(folder: Path | None) -> None:
 def find_app(target: str, *, factory: bool = False) -> App:
     """The App that ``module:attribute`` names, ``module`` alone meaning ``module:app``. Raises TargetError.
 
-    With ``factory`` the attribute is a function that makes it.
+    With ``factory`` the attribute is a function that returns it.
     """
     module, attribute, found = _find(target, "app")
     if factory:
@@ -49,30 +49,30 @@ def find_app(target: str, *, factory: bool = False) -> App:
 
 
 def find_object(kind: str, reference: str) -> Any:
-    """What a listener's key names: its app, its handler, or a framing's class. Raises TargetError."""
+    """Import the value of a listener's key: an app, a handler, or a framing's class. Raises TargetError."""
     if kind == "app":
         return find_app(reference)
     module, attribute, found = _find(reference, "app")
     if found is None:
-        raise TargetError(_why_not(module, attribute), f"mend {kind} = {reference!r}, or define it there")
+        raise TargetError(_why_not(module, attribute), f"correct {kind} = {reference!r}, or define {attribute} there")
     if not callable(found):
         what = "function" if kind == "handler" else "class"
-        raise TargetError(f"{reference!r} is no {what}; it is of type {type(found).__name__}", f"name a {what}")
+        raise TargetError(f"{reference!r} is not a {what}; its type is {type(found).__name__}", f"name a {what}")
     return found
 
 
 def _find(target: str, usual: str) -> tuple[ModuleType, str, Any]:
-    """The module, the attribute's name, and what it is; None if there is none."""
+    """The module, the attribute's name, and its value; None if the module has no such attribute."""
     name, _, attribute = target.partition(":")
     attribute = attribute or usual
     if name.endswith(".toml"):
-        way_out = f"give it with --config: coserver serve --config {name}"
-        raise TargetError(f"{name!r} is a configuration, not a module", way_out)
+        way_out = f"pass it with --config: coserver serve --config {name}"
+        raise TargetError(f"{name!r} is a configuration file, not a module", way_out)
     if name.endswith(".py") or "/" in name:
         stem = name.removesuffix(".py").strip("./").replace("/", ".")
         raise TargetError(f"{name!r} is a file, not a module", f"name the module: coserver serve {stem}:{attribute}")
     if not name or name.startswith("."):
-        raise TargetError(f"{target!r} names no module", "name it in full: coserver serve module:app")
+        raise TargetError(f"{target!r} names no module", "give module and app: coserver serve module:app")
     module = _import(name)
     found: Any = module
     for step in attribute.split("."):
@@ -81,24 +81,24 @@ def _find(target: str, usual: str) -> tuple[ModuleType, str, Any]:
 
 
 def _made(module: ModuleType, attribute: str, make: Any) -> App:
-    """What the factory returns."""
+    """Call the factory; the App that it returns."""
     name = f"{module.__name__}:{attribute}"
     if make is None:
         raise TargetError(_why_not(module, attribute), _which_apps(module, attribute, make))
     if isinstance(make, App) or not callable(make):
-        raise TargetError(f"{name} is no factory; it is of type {type(make).__name__}", "leave out --factory")
+        raise TargetError(f"{name} is not a factory; its type is {type(make).__name__}", "leave out --factory")
     try:
         app = make()
     except (Exception, SystemExit) as error:
         message = f"{name}() failed: {type(error).__name__}: {error}"
-        raise TargetError(message, "mend it; the traceback says where", error) from None
+        raise TargetError(message, "fix it; the traceback shows the line", error) from None
     if isinstance(app, App):
         return app
     way_out = "a factory is a def that returns a coserver.App"
     if inspect.iscoroutine(app):
         app.close()
         way_out = "write it as a def, not as an async def"
-    raise TargetError(f"{name}() returned no App but {type(app).__name__}", way_out)
+    raise TargetError(f"{name}() returned {type(app).__name__}, not an App", way_out)
 
 
 def _import(name: str) -> ModuleType:
@@ -107,12 +107,12 @@ def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # The module itself or a package above it; anything else is missing inside it, and its traceback says where.
+        # The module itself, or a package above it. Any other missing module is an import inside it: show its traceback.
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise TargetError(f"there is no module {name!r}", _which_modules(name)) from None
-        raise _failed(name, error, f"install {error.name}, or mend the import") from None
+        raise _failed(name, error, f"install {error.name}, or correct the import") from None
     except (Exception, SystemExit) as error:
-        raise _failed(name, error, "mend it; the traceback says where") from None
+        raise _failed(name, error, "fix it; the traceback shows the line") from None
 
 
 def _failed(name: str, error: BaseException, way_out: str) -> TargetError:
@@ -124,7 +124,7 @@ def _which_modules(name: str) -> str:
     found = [path.stem for path in Path(here).glob("*.py")]
     close = difflib.get_close_matches(name, found, n=1)
     meant = f"; did you mean {close[0]!r}?" if close else ""
-    return f"it was looked for in {here} and among the installed packages{meant}"
+    return f"searched {here} and the installed packages{meant}"
 
 
 def _why_not(module: ModuleType, attribute: str) -> str:
@@ -134,15 +134,15 @@ def _why_not(module: ModuleType, attribute: str) -> str:
         if not hasattr(found, step):
             return f"{where} has no {attribute!r}"
         found = getattr(found, step)
-    return f"{attribute!r} of {where} is no App; it is of type {type(found).__name__}"
+    return f"{attribute!r} of {where} is not an App; its type is {type(found).__name__}"
 
 
 def _which_apps(module: ModuleType, attribute: str, found: Any) -> str:
-    """The ways out: the Apps that there are, or the flag for a function that makes one."""
+    """The way out: the Apps of the module, or the flag for a function that returns one."""
     names = sorted(name for name, value in vars(module).items() if isinstance(value, App))
     command = f"coserver serve {module.__name__}:"
-    held = f"it holds {' and '.join(names)}: {command}{names[0]}" if names else ""
+    held = f"it has {' and '.join(names)}: {command}{names[0]}" if names else ""
     if inspect.isfunction(found):
-        made = f"if it makes the App: {command}{attribute} --factory"
+        made = f"if it returns the App: {command}{attribute} --factory"
         return f"{made}; {held}" if held else made
-    return held or "it holds no App at all; make one: app = coserver.App()"
+    return held or "it has no App; add one: app = coserver.App()"

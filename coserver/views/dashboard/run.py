@@ -85,7 +85,7 @@ def _edit(terminal: Terminal, session: Session, which: int) -> None:
             board.say("nothing is changed")
 
 
-def picture(snapshot: Snapshot) -> None:
+def print_snapshot(snapshot: Snapshot) -> None:
     """One picture, as tables."""
     console = Console(highlight=False, emoji=False)
     for view in TABLES:

@@ -150,7 +150,7 @@ def test_check_takes_its_file_either_way(coserver: Coserver, folder: Path) -> No
     for arguments in (["shop.toml"], ["--config", "shop.toml"], ["-c", "shop.toml"]):
         assert coserver("config", "check", *arguments).stdout == expected
     done = coserver("config", "check", "shop.toml", "--config", "shop.toml")
-    assert done.stderr.endswith("Invalid value for '--config': name the file once\n")
+    assert done.stderr.endswith("Invalid value for '--config': the file is given twice\n")
     assert done.returncode == 2
 
 
@@ -173,10 +173,10 @@ IMPORTS = {
         "error: coserver.toml:4: module 'admin' ({folder}/admin.py) has no 'none'"
     ),
     "[[listener]]\nport = 0\nprotocol = 'tcp'\nhandler = 'app:number'": (
-        "error: coserver.toml:4: 'app:number' is no function; it is of type int"
+        "error: coserver.toml:4: 'app:number' is not a function; its type is int"
     ),
     "[[listener]]\nport = 0": (
-        "error: coserver.toml:1: no app answers here: write app = 'module:app' here, or at the top"
+        "error: coserver.toml:1: this listener has no app: write app = 'module:app' here, or at the top"
     ),
 }
 

@@ -134,7 +134,7 @@ def test_what_an_app_has_out_of_the_hooks_reach(coserver: Coserver, folder: Path
     by_name = {one["what"]: one for one in told["findings"] if one["state"] == NOTE}
     assert by_name["sqlite3"]["way_out"] == 'App(offloaded=["sqlite3"])'
     locals_found = [one["found"] for one in told["findings"] if one["what"] == "threading.local"]
-    assert any(one.startswith("escaping.older was made before") for one in locals_found)
+    assert any(one.startswith("escaping.older was created before") for one in locals_found)
     assert not any("newer" in one for one in locals_found)
 
 
@@ -146,7 +146,7 @@ def test_what_is_older_than_the_hooks_is_named(coserver: Coserver, folder: Path,
     )
     told = json.loads(coserver("doctor", "escaping:app", "--json").stdout)
     found = {one["what"]: one["found"] for one in told["findings"]}
-    assert found["time.sleep"].startswith("early.naps holds the time.sleep of before")
+    assert found["time.sleep"].startswith("early.naps has the original time.sleep, from before")
     assert found["TLS socket"].startswith("early.link was wrapped before the app was imported")
     assert "sqlite3" not in found  # offloaded
 

@@ -17,8 +17,8 @@ HUB = {"JUPYTERHUB_SERVICE_PREFIX": "/user/ada/"}
         ("7.0.1", False, "threads cannot reach widgets"),
         ("7.1.0", True, "clicks arrive"),
         ("7.3.2", True, "clicks arrive"),
-        ("7.4.0", True, "clicks wait until the cell that runs has ended"),
-        ("8.0.0", True, "as far as is known"),
+        ("7.4.0", True, "clicks wait until the running cell has ended"),
+        ("8.0.0", True, "(newest tested: 7.4)"),
         ("strange", False, "not known"),
     ],
 )
@@ -29,7 +29,7 @@ def test_kernels(version: str, fine: bool, said: str) -> None:
 
 def test_proxies() -> None:
     here = {what: (fine, found) for what, fine, found, _ in examine({}, {})}
-    assert "go to the server itself" in here["links"][1]
+    assert "go directly to the server" in here["links"][1]
     assert here["jupyter-server-proxy"][0]
     hub = {what: (fine, found) for what, fine, found, _ in examine({}, HUB)}
     assert "/user/ada/proxy/{port}/" in hub["links"][1]

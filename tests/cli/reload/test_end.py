@@ -156,6 +156,6 @@ def test_without_watchfiles(folder: Path, environment: dict[str, str]) -> None:
         )  # fmt: skip
         assert done.returncode == 1
         assert done.stderr.splitlines()[-2:] == [
-            "error: files are watched with watchfiles, which is not installed",
-            "  pip install 'coserver[dev]', or take coserver serve without --reload",
+            "error: a reload needs watchfiles, which is not installed",
+            "  pip install 'coserver[dev]', or run coserver serve without --reload",
         ]

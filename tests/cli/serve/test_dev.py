@@ -73,7 +73,7 @@ def test_several(coserver: Coserver, folder: Path) -> None:
     fill(folder, {"main.py": "app", "server.py": "app", "x.py": "app"})
     done = coserver("dev")
     assert done.stderr.splitlines() == [
-        f"error: there are 3 apps in {folder}; name the one that is meant",
+        f"error: there are 3 apps in {folder}; name one of them",
         "  coserver dev main:app",
         "  coserver dev server:app",
         "  coserver dev x:app",
@@ -85,13 +85,13 @@ def test_none(coserver: Coserver, folder: Path) -> None:
     (folder / "app.py").unlink()
     done = coserver("dev")
     assert done.stderr.splitlines()[0] == f"error: no App was found in {folder}"
-    assert "there are no modules in it" in done.stderr
+    assert "the folder has no modules" in done.stderr
     assert "from coserver import App" in done.stderr
     (folder / "lib.py").write_text("from coserver import App\ndef make() -> App:\n    return App()\n")
     (folder / "odd.py").write_text("x = (\n")
     done = coserver("dev")
-    assert "  a function makes one: coserver dev lib:make --factory" in done.stderr
-    assert "  odd.py cannot be read: '(' was never closed" in done.stderr
+    assert "  a function returns an App: coserver dev lib:make --factory" in done.stderr
+    assert "  odd.py has an error: '(' was never closed" in done.stderr
     assert "  looked at lib.py, odd.py" in done.stderr
     assert done.returncode == 1
 
