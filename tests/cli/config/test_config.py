@@ -150,7 +150,7 @@ def test_check_takes_its_file_either_way(coserver: Coserver, folder: Path) -> No
     for arguments in (["shop.toml"], ["--config", "shop.toml"], ["-c", "shop.toml"]):
         assert coserver("config", "check", *arguments).stdout == expected
     done = coserver("config", "check", "shop.toml", "--config", "shop.toml")
-    assert done.stderr.endswith("Invalid value for '--config': the file is given twice\n")
+    assert done.stderr.endswith("Invalid value for '--config': the file is given twice: as FILE and as --config\n")
     assert done.returncode == 2
 
 
