@@ -1,8 +1,25 @@
 """coserver: an embeddable server toolkit. TCP and HTTP on coroutines, on asyncio or trio, every connection in view.
 
-What stands here, and in ``coserver.hooks``, ``.upstream``, ``.observe``, ``.control`` and ``.testing``, is public. The
-modules below those are the house's own. Names of modules that most programs never need are loaded when they are asked
-for (PEP 562).
+Public are the names in ``__all__`` here and in ``coserver.hooks``, ``.upstream``, ``.observe``, ``.control`` and
+``.testing``. All modules below those are internal. A name whose module most programs never need is imported when it is
+first asked for (PEP 562).
+
+| package | what it holds |
+|---|---|
+| app/ | ``App`` and the running ``Server`` |
+| testing/ | test tools: clients without a socket, the order check, the leak check |
+| notebook/ | live tables and steppers in a notebook |
+| views/ | what a person sees: tables, waterfalls, the dashboard, the debug page |
+| control/ | the control socket and its client |
+| server/ | connections and exchanges: HTTP, TCP |
+| observe/ | snapshots, traces, filters, steppers, metrics |
+| upstream/ | subrequests: pools, connections to members, policies |
+| hooks/ | workers, in which blocking calls suspend only their request |
+| transport/ | sockets on anyio |
+| lifecycle/ | phases and events |
+| protocol/ | bytes to messages and back |
+| field | a setting's field, with its unit and reason |
+| deprecated | old names, for one release |
 """
 
 import sys as _sys

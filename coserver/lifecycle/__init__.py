@@ -1,1 +1,10 @@
-"""Floor 1: phases and events, in what order they come, who is told and who may hold. The standard library only."""
+"""Floor 1: phases and events, their order, who is told and who may hold. The standard library only.
+
+| file | what it holds |
+|---|---|
+| phases | the phases of a connection and of an exchange |
+| events | one frozen class for each event |
+| order | which event may follow which; the tests' order check |
+| emitter | ``Emitter``: tell observers, ask gates |
+| frozen_dataclass | frozen dataclasses that are cheap to make |
+"""

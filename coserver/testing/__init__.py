@@ -5,6 +5,20 @@ async with testing.client(app) as c:       # or: with testing.sync_client(app) a
 
 async with testing.serving(app) as server:  # a real server on a free port, under both checks
     ...
+
+| file | what it holds |
+|---|---|
+| client | ``client``: requests without a socket, in the app's own event loop |
+| sync_client | ``sync_client``: the same for plain functions |
+| request | a request to be sent |
+| response | a response, whole or still coming; ``BadStatus``, ``Disconnected`` |
+| cookies | the cookies of a client |
+| conversation | a conversation with a TCP handler |
+| http_connection | one HTTP connection of the client |
+| app_host | an app that runs without a listener |
+| memory | a pair of streams in memory |
+| checks | ``serving``, ``order_check``, ``leak_check`` |
+| fixtures | fixtures for pytest |
 """
 
 from ..lifecycle.order import OrderCheck, OutOfOrder
