@@ -106,12 +106,6 @@ OPEN: dict[str, set[str]] = {
     },
     "bases": {"coserver/server/connection/outside.py:EndedFromOutside"},
     "maps": {
-        "cli/coserver_cli",
-        "cli/coserver_cli/config",
-        "cli/coserver_cli/demo",
-        "cli/coserver_cli/doctor",
-        "cli/coserver_cli/reload",
-        "cli/coserver_cli/serve",
         "coserver/app/config",
         "coserver/app/inspect",
         "coserver/app/process",
