@@ -191,7 +191,7 @@ def test_wrong_ones(serve: Callable[..., Running], coserver: Callable[..., subpr
     assert serve("app:app").port
     for arguments, why in (
         (["~zz"], "there is no ~zz"),
-        (["--at", "suspend"], "only told"),
+        (["--at", "suspend"], "can be observed"),
         (["--limit", "-1"], "limit"),
     ):
         ended = coserver("step", *arguments)

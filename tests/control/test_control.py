@@ -112,6 +112,9 @@ def test_stepping(controlled: Controlled, backend: str) -> None:
         with pytest.raises(Refused, match="nothing is held") as refused:
             step.next()
         assert refused.value.status == 409
+        with pytest.raises(Refused, match="'7' is not held") as refused:
+            client.ask("POST", f"/v1/steps/{step.number}/next", {"held": "7"})
+        assert refused.value.status == 409
         answered = Asking(server.port, "/items/1")
         first(changes, "head")
         step.respond(418, "teapot", {"x-tea": "1"})
@@ -128,7 +131,7 @@ def test_stepping(controlled: Controlled, backend: str) -> None:
 
 def test_a_stepper_that_is_opened_wrongly(controlled: Controlled) -> None:
     server, client = controlled()
-    for given, why in (({"filter": "~zz"}, "column"), ({"at": "suspend"}, "only told"), ({"limit": -1}, "limit"),
+    for given, why in (({"filter": "~zz"}, "column"), ({"at": "suspend"}, "can be observed"), ({"limit": -1}, "limit"),
                        ({"limit": 10**400}, "limit may not be"),
                        ({"at": []}, "name a phase"), ({"filter": 5}, "may not be"), ({"unknown": 5}, "not known"),
                        ({"at": [5]}, "held")):  # fmt: skip

@@ -1,4 +1,4 @@
-"""Actions on something held: the table of them, and the methods by which people call them.
+"""Actions on something held: their table, and the methods that call them.
 
 Each action is written here once. A held thing has a method for each; a stepper has the same methods with one more
 argument, ``which``. Every method ends in ``do(action, ...)``, which each class implements in its own way.
@@ -20,9 +20,9 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "abort": (),
 }
 
-#: What a stepper holds: Held, or its counterpart in another process.
+#: The type of a held thing: Held, or its counterpart in another process.
 HeldT = TypeVar("HeldT")
-#: What an action returns.
+#: The type that an action returns.
 ReturnT = TypeVar("ReturnT")
 
 
@@ -40,7 +40,7 @@ class HeldActions:
 
     @property
     def title(self) -> str:
-        """The held thing in a line: GET /page/1."""
+        """One line that names it: GET /page/1."""
         raise NotImplementedError
 
     @property

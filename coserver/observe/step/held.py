@@ -1,7 +1,7 @@
-"""One exchange, connection or subrequest that a stepper holds: what is known of it there, and what can be done with it.
+"""One exchange, connection or subrequest that a stepper holds: its values, and the actions on it.
 
-Every method may be called from any thread and returns at once. One that comes too late raises NotHeld: the client has
-left, the hold's limit was reached, or somebody else has let it go.
+Any thread may call every method; each returns at once. A call that comes too late raises NotHeld: the client has left,
+the hold's limit was reached, or another caller has let it go.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from .actions import ACTIONS, HeldActions
 if TYPE_CHECKING:
     from ...lifecycle.events import Event
 
-#: Bytes of a body that are shown; the whole of it is in ``Held.body``.
+#: Bytes of a body in ``Held.as_dict``; ``Held.body`` has all of them.
 SHOWN = 64 * 1024
-#: Where an answer can be given, since one is expected there.
+#: Phases in which ``respond`` works, since the client, or the handler of a subrequest, expects an answer.
 ANSWERABLE = (phases.HEAD, phases.BODY, phases.HANDLER, phases.SUBREQUEST, phases.RESPONSE)
 
 
@@ -37,13 +37,14 @@ _next_number = itertools.count(1).__next__
 
 
 class NotHeld(Exception):
-    """What was to be done needs something that is held, and it is held no more."""
+    """The action needs something that is held, and it is not held any more."""
 
 
 class Held(HeldActions):
-    """``id`` is its own in this process; ``phase`` where it is held, ``event`` what it has reached.
+    """Something that a stepper holds: an exchange, a connection, or a subrequest.
 
-    ``exchange`` is its picture as a snapshot has it; ``connection`` the connection's number.
+    ``id`` is unique in this process. ``phase`` is the phase in which it is held, ``event`` the event that it reached.
+    ``exchange`` is its row as in a snapshot; ``connection`` is the connection's number.
     """
 
     def __init__(self, event: Event, phase: str, exchange: ExchangeState, lock: AbstractContextManager[Any]) -> None:
@@ -55,18 +56,18 @@ class Held(HeldActions):
         self.began = monotonic()
         self.over = False
         self.answered: Answered | None = None
-        self.following: frozenset[str] | None = None  # where it is held next, whatever the filter says
-        self.let_go: Callable[[Held], None] = _nothing  # tells the stepper
+        self.following: frozenset[str] | None = None  # phases that hold it next, whether the filter matches or not
+        self.let_go: Callable[[Held], None] = _nothing  # the stepper's, called when it is let go
         self._released = anyio.Event()
         self._post = poster()
         self._lock = lock
         self._source = event.source
 
-    # What is known of it.
+    # Values.
 
     @property
     def title(self) -> str:
-        """What it is, in a line: GET /page/1."""
+        """One line that names it: GET /page/1."""
         if self._is_subrequest:
             return f"{self._upstream} {self._source.method} {self.target}"
         if self.exchange.protocol != "http":
@@ -75,12 +76,12 @@ class Held(HeldActions):
 
     @property
     def subrequest(self) -> int | None:
-        """The subrequest's number, if it is one that is held."""
+        """The subrequest's number; None if an exchange or a connection is held."""
         return getattr(self.event, "subrequest", None)
 
     @property
     def method(self) -> str:
-        """The method, as it would be served or sent now."""
+        """The method that would be served or sent now."""
         if self._is_subrequest:
             return str(self._source.method)
         head = getattr(self._source, "head", None)
@@ -88,10 +89,10 @@ class Held(HeldActions):
 
     @property
     def target(self) -> str:
-        """The target, as it would be served or sent now; unmasked."""
+        """The target that would be served or sent now, unmasked."""
         if self._is_subrequest:
-            asked = self._source.start.split(b" ")  # with its parameters; empty for a TCP message
-            return asked[1].decode("latin-1") if len(asked) > 1 else str(self._source.target)
+            words = self._source.start.split(b" ")  # the target with its query; empty for a TCP message
+            return words[1].decode("latin-1") if len(words) > 1 else str(self._source.target)
         head = getattr(self._source, "head", None)
         return head.target if head is not None else ""
 
@@ -119,12 +120,12 @@ class Held(HeldActions):
 
     @property
     def status(self) -> int:
-        """The answer's, where there is one: at ``response``, and of a subrequest that was answered."""
+        """The answer's status, at ``response`` and for a subrequest that was answered; 0 without an answer."""
         return getattr(self._answer, "status", 0)
 
     @property
     def answer_headers(self) -> Fields:
-        """The answer's fields, in order; none while there is no answer."""
+        """The answer's fields, in order; empty without an answer."""
         answer = self._answer
         if answer is None or isinstance(answer, bytes):
             return ()
@@ -135,13 +136,13 @@ class Held(HeldActions):
 
     @property
     def answer_body(self) -> bytes | None:
-        """None where there is none, and where it is a stream or a file."""
+        """The answer's body; None without an answer, and for a stream or a file."""
         answer = self._answer
         body = answer if isinstance(answer, bytes) else getattr(answer, "body", None)
         return body if isinstance(body, bytes) else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: all that is known, bodies cut at SHOWN bytes."""
+        """All values as plain ones, for JSON; bodies are cut at SHOWN bytes."""
         answered = self._answer is not None
         return {
             "id": self.id,
@@ -197,10 +198,10 @@ class Held(HeldActions):
     def _respond(self, status: int, body: Any, headers: Any) -> None:
         source = self._source
         if self.phase not in ANSWERABLE or not hasattr(source, "make_answer"):
-            raise ValueError(f"nothing is to be answered at {self.phase!r}; it can be at {', '.join(ANSWERABLE)}")
+            raise ValueError(f"no answer can be given at {self.phase!r}; one can be given at {', '.join(ANSWERABLE)}")
         endpoint = getattr(source, "endpoint", None)
         if self.phase == phases.BODY and endpoint is not None and endpoint.stream:
-            raise ValueError("its handler runs already (stream=True) and will answer; hold it at 'response'")
+            raise ValueError("its handler runs already (stream=True) and answers itself; hold it at 'response'")
         self.answered = Answered(source.make_answer(status, body, headers))
         self._go(None)
 
@@ -209,20 +210,20 @@ class Held(HeldActions):
         connection = getattr(source, "connection", source)
         self._go(None, source.cancel if self._is_subrequest else lambda: connection.abort("aborted while held"))
 
-    # The stepper's.
+    # For the stepper.
 
     async def wait(self) -> None:
-        """On its own loop: until it is let go."""
+        """Wait, on the server's loop, until it is let go."""
         await self._released.wait()
 
     def release(self) -> None:
-        """Let it go if nobody has yet."""
+        """Let it go, unless that was done before."""
         with self._lock:
             if not self.over:
                 self._go(None)
 
     def _go(self, following: frozenset[str] | None, by: Callable[[], Any] | None = None) -> None:
-        """``by`` ends the hold in another way than letting it go; on its own loop."""
+        """Let it go. ``by`` is called instead on the server's loop, to end the exchange."""
         with self._lock:
             self._check()
             self.following = following
@@ -231,18 +232,18 @@ class Held(HeldActions):
         try:
             self._post(by or self._released.set)
         except RuntimeError:
-            pass  # its loop has ended, and it with it
+            pass  # the server's loop has ended
 
     def _shown_request(self) -> dict[str, Any] | None:
-        """A body on disk is read where it lies; its handler may have closed it by now."""
+        """The request's body for JSON. A body on disk is read from its file; its handler may have closed the file."""
         spooled = getattr(self._source, "spooled", None)
         if spooled is None:
             return shown_body(self.body)
         try:
-            begun = spooled.read_at(0, SHOWN)
+            start = spooled.read_at(0, SHOWN)
         except (OSError, ValueError):
-            begun = b""
-        return {**(shown_body(begun) or {}), "size": self._source.body_size}
+            start = b""
+        return {**(shown_body(start) or {}), "size": self._source.body_size}
 
     def _check(self) -> None:
         if self.over:
@@ -262,19 +263,19 @@ class Held(HeldActions):
 
 
 def holdable(given: str | Iterable[str]) -> frozenset[str]:
-    """Phases where something can be held. Raises ValueError, which names those that there are."""
+    """Check phases to hold at. Raises ValueError, which lists the phases that can be held."""
     named = [given] if isinstance(given, str) else list(given)
     for name in named:
         if name not in HOLDABLE:
-            told = "; in 'suspend' it is only told" if name == phases.SUSPEND else ""
-            raise ValueError(f"nothing can be held at {name!r}{told}: it may be {', '.join(HOLDABLE)}")
+            hint = "; 'suspend' can be observed, not held" if name == phases.SUSPEND else ""
+            raise ValueError(f"nothing can be held at {name!r}{hint}; hold at one of {', '.join(HOLDABLE)}")
     if not named:
         raise ValueError(f"name a phase to hold at: {', '.join(HOLDABLE)}")
     return frozenset(named)
 
 
 def shown_body(body: bytes | None) -> dict[str, Any] | None:
-    """A body for JSON: its size and its beginning, as text, or in base64 if it is none."""
+    """A body for JSON: its size, and its first SHOWN bytes as text, or as base64 if they are not UTF-8."""
     if body is None:
         return None
     part = body[:SHOWN]
@@ -287,4 +288,4 @@ def shown_body(body: bytes | None) -> dict[str, Any] | None:
 
 
 def _nothing(held: Held) -> None:
-    """Nobody is told."""
+    """Do nothing: no stepper has taken the hold yet."""

@@ -1,8 +1,7 @@
-"""A stepper: exchanges that match a filter are held at a phase, looked at, changed, and let go, one by one.
+"""A stepper: holds exchanges that match a filter at a phase, so that they can be looked at, changed, and let go.
 
-It is a gate of the emitter. Nobody waits for it but what it holds: the server serves the others. What is held is let go
-by its controller, by the hold's own limit, when the stepper is closed, and when the server drains; a client that leaves
-ends the hold.
+It is a gate of the emitter. Only the held exchanges wait; the server serves the others. A hold ends by an action, by
+its time limit, when the stepper is closed, when the server drains, and when the client leaves.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from ..snapshot.capture import ServerView, picture_of
 from .actions import HeldActions, StepperActions
 from .held import Held, NotHeld, holdable
 
-#: Seconds that something may be held: long enough for a look and a thought, short enough that a stepper that somebody
-#: forgot holds nobody up for long; the client has mostly given up by then.
+#: Seconds that something may be held: long enough to look and think. A forgotten stepper holds nobody for longer, and
+#: most clients have given up by then.
 HOLD_LIMIT = 300.0
 
 _PHASE_OF: dict[type[ev.Event], str] = {kind: phase for phase, kind in HOLDABLE.items()}
@@ -47,7 +46,7 @@ log = logging.getLogger("coserver.observe")
 
 @dataclass(frozen=True, slots=True)
 class Steppable:
-    """A server to step through; ``thread`` is its loop's, where nobody may wait."""
+    """A server to step through. ``thread`` is the thread of its loop, in which ``wait`` is an error."""
 
     view: ServerView
     emitter: Emitter
@@ -55,18 +54,19 @@ class Steppable:
 
 
 class BaseStepper(StepperActions[AnyHeldT, None]):
-    """What it holds, and how to wait for that: the same for a server of this process and of another.
+    """The held things of a stepper, and how to wait for one: the same for a server here and in another process.
 
-    All methods are for any thread. Only ``wait`` waits, and ``wait_async`` is the same for async code.
+    Any thread may call all methods. Only ``wait`` and ``wait_async`` wait. ``which`` is a held thing or its id; None
+    means the oldest.
     """
 
     def __init__(self, filter: Filter, at: frozenset[str], limit: float, thread: int | None = None) -> None:
-        """``thread`` is that of the server's loop, where ``wait`` would wait for itself; None in another process."""
+        """``thread`` is the thread of the server's loop, in which ``wait`` is an error; None in another process."""
         self.filter = filter
         self.at = at
         self.limit = limit
         self.closed = False
-        #: Why it closed by itself, if it did.
+        #: The error that closed it, if one did: its filter took too long.
         self.error: FilterError | None = None
         self._thread = thread
         self._lock = threading.RLock()
@@ -87,12 +87,12 @@ class BaseStepper(StepperActions[AnyHeldT, None]):
 
     @property
     def waiting(self) -> list[AnyHeldT]:
-        """What is held now, the oldest first."""
+        """Everything that is held now, the oldest first."""
         with self._lock:
             return [one for one in self._held.values() if not one.over]
 
     def wait(self, timeout: float | None = None) -> AnyHeldT:
-        """The oldest that is held, waited for. In a hooked handler only that handler waits.
+        """Wait until something is held; return the oldest. In a hooked handler only that handler waits.
 
         Raises TimeoutError, NotHeld once the stepper is closed, RuntimeError on the server's own loop.
         """
@@ -112,15 +112,15 @@ class BaseStepper(StepperActions[AnyHeldT, None]):
             self.unwatch(there.set)
         return held
 
-    async def wait_async(self, timeout: float | None = None) -> AnyHeldT:  # noqa: ASYNC109 - the twin of wait
-        """The oldest that is held, waited for on any loop. Raises TimeoutError, NotHeld once the stepper is closed."""
+    async def wait_async(self, timeout: float | None = None) -> AnyHeldT:  # noqa: ASYNC109 - as wait has
+        """Like ``wait``, for a task on any loop. Raises TimeoutError, NotHeld once the stepper is closed."""
         there, post = [anyio.Event()], poster()
 
         def tell() -> None:
             try:
                 post(there[0].set)
             except RuntimeError:
-                pass  # that loop has ended, and whoever waited with it
+                pass  # the loop of the task that waited has ended
 
         self.watch(tell)
         try:
@@ -135,8 +135,8 @@ class BaseStepper(StepperActions[AnyHeldT, None]):
         return held
 
     def find(self, which: AnyHeldT | int | None = None) -> AnyHeldT:
-        """The held thing that ``which`` means. Raises NotHeld."""
-        if which is not None and not isinstance(which, int):
+        """Find one that is held: itself, by its id, or the oldest. Raises NotHeld."""
+        if isinstance(which, HeldActions):
             return which
         waiting = self.waiting
         found = waiting[:1] if which is None else [one for one in waiting if one.id == which]
@@ -146,15 +146,16 @@ class BaseStepper(StepperActions[AnyHeldT, None]):
         return found[0]
 
     def close(self) -> None:
-        """Let everything go and hold nothing more. Twice is fine."""
+        """Let everything go and hold nothing more. A second call does nothing."""
         raise NotImplementedError
 
     def watch(self, call: Callable[[], None]) -> None:
-        """Have it called after each change of what is held, in whatever thread that is; it must not wait."""
+        """Call ``call`` after each change of what is held, in the thread of the change. It must not wait."""
         with self._lock:
             self._watchers = (*self._watchers, call)
 
     def unwatch(self, call: Callable[[], None]) -> None:
+        """Do not call ``call`` any more."""
         with self._lock:
             self._watchers = tuple(one for one in self._watchers if one != call)
 
@@ -173,11 +174,14 @@ class BaseStepper(StepperActions[AnyHeldT, None]):
                 call()
             except Exception:
                 self.unwatch(call)
-                log.exception("%r, told of a change, raised and is told no more", call)
+                log.exception("%r raised when it was told of a change, and was removed", call)
 
 
 class Stepper(BaseStepper[Held]):
-    """Made by ``server.step``. ``with server.step("/page") as step:`` closes it at the end of the block."""
+    """Holds exchanges of a server; ``server.step`` makes one.
+
+    ``with server.step("/page") as step:`` lets everything go at the end of the block.
+    """
 
     def __init__(self, of: Steppable, filter: str | Filter, at: str | Iterable[str], limit: float = HOLD_LIMIT) -> None:
         """Raises FilterError, ValueError."""
@@ -193,7 +197,7 @@ class Stepper(BaseStepper[Held]):
         self.find(which).do(action, **arguments)
 
     def resume_all(self) -> int:
-        """Let all go that is held now; how many those were."""
+        """Let everything go that is held now; return how many."""
         with self._lock:
             waiting = self.waiting
             for held in waiting:
@@ -201,7 +205,7 @@ class Stepper(BaseStepper[Held]):
         return len(waiting)
 
     def close(self) -> None:
-        """Let everything go and hold nothing more. Twice is fine."""
+        """Let everything go and hold nothing more. A second call does nothing."""
         with self._lock:
             self.closed = True
             self._of.emitter.remove_gate(self._gate)
@@ -214,7 +218,7 @@ class Stepper(BaseStepper[Held]):
     # The gate, on the server's loop.
 
     def _observe(self, event: ev.Event) -> None:
-        """What a connection was to be followed for is forgotten with it."""
+        """Forget the phases that ``next`` and ``until`` noted for a connection that closes."""
         if type(event) is ev.ConnectionClosed and self._following:
             with self._lock:
                 for key in [key for key in self._following if key[0] == event.connection]:
@@ -234,7 +238,7 @@ class Stepper(BaseStepper[Held]):
         try:
             if following is None and not self._matches(picture):
                 return None
-        except FilterError as error:  # it takes too long: the server is not to wait for it again
+        except FilterError as error:  # it took too long, and the server must not wait for it again
             log.warning("%r is closed: %s", self, error.reason)
             self.error = error
             self.close()
@@ -259,7 +263,7 @@ class Stepper(BaseStepper[Held]):
             if late:
                 self._changed()
         if late:
-            log.warning("%r: it goes on, for nothing is held longer than %g s", held, self.limit)
+            log.warning("%r goes on: the limit of a hold is %g s", held, self.limit)
         if held.answered is not None:
             raise held.answered
 
@@ -270,7 +274,7 @@ class Stepper(BaseStepper[Held]):
 
 
 def check_limit(limit: float) -> float:
-    """Raises ValueError."""
+    """Check a hold's limit in seconds. Raises ValueError."""
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= sys.float_info.max:
         raise ValueError(f"a hold's limit is a number of seconds above 0, and not infinite; got {limit!r:.40}")
     return float(limit)

@@ -1,6 +1,6 @@
-"""From what the recorder keeps to a trace: marks become spans, bytes become fields and bodies.
+"""A record of one exchange, and the trace that it becomes: marks become spans, bytes become fields and bodies.
 
-Keeping is done while clients wait, folding when somebody looks.
+The recorder makes a record while clients wait, so that is cheap. ``fold`` makes the trace when somebody looks.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from ...lifecycle import phases
 from ...protocol.head import RequestHead
 from ..snapshot.capture import ListenerView
 from ..text import answer_fields, decode_fields, read_request
-from .spans import ENDS, Line, Marks
+from .spans import ENDS, Marks, Timeline
 from .trace import HANDLER, RESPONSE, Body, Message, Span, Trace
 
-#: What a record costs beside its head and bodies, in bytes.
+#: Bytes of a record beside its head and bodies.
 _OVERHEAD = 500
-#: ... and what each of its marks does.
+#: Bytes of one mark.
 _MARK = 150
-#: An HTTP exchange has one, or one more for an error; a TCP message may have any number of answers.
+#: An HTTP exchange has one of these, or two with an error response; a TCP message may have any number.
 _ONCE = frozenset({ev.ResponseStarted, ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled})
-#: What may happen any number of times in one exchange.
+#: Events that one exchange may have any number of times.
 _REPEATED = _ONCE | {
     ev.Suspended, ev.Resumed, ev.SubrequestStarted, ev.SubrequestFinished, ev.SubrequestFailed, ev.SubrequestCancelled,
 }  # fmt: skip
 
 
-class Kept:
-    """The begin of a body that passes in pieces: ``size`` bytes came by, ``kept`` of them are here."""
+class BodyPrefix:
+    """The first bytes of a body that passes in pieces: ``size`` bytes have passed, ``kept`` of them are here."""
 
     __slots__ = ("kept", "pieces", "size")
 
@@ -39,7 +39,7 @@ class Kept:
         self.size = self.kept = 0
 
     def add(self, piece: bytes, most: int) -> int:
-        """Keep it as far as ``most`` bytes in all allow; how many more are kept now."""
+        """Keep a piece, as far as ``most`` bytes in all allow; return how many bytes of it are kept."""
         self.size += len(piece)
         room = most - self.kept
         if room <= 0:
@@ -55,24 +55,26 @@ class Kept:
 
 
 class Draft:
-    """An exchange of which more is noted than that it went smoothly. ``sent`` and ``answered`` are bodies that were
-    handed on; ``message`` is a TCP exchange's, once it is over.
+    """The notes of an exchange under way, if there is more to note than that it went smoothly.
+
+    ``sent`` is the request's body, ``answered`` the response's, where they passed in pieces. ``message`` is the message
+    of a TCP exchange that is over.
     """
 
     # Defaults of the class, not set one by one: most exchanges never change them.
-    sent: Kept | None = None
-    answered: Kept | None = None
+    sent: BodyPrefix | None = None
+    answered: BodyPrefix | None = None
     message = b""
     skipped = 0
-    _owed: dict[Any, int] | None = None  # the ends of steps that were passed over
+    _owed: dict[Any, int] | None = None  # by step: begins that were skipped, whose ends are skipped too
 
     def __init__(self, listener: ListenerView) -> None:
         self.listener = listener
         self.http = listener.protocol == "http"
         self.marks: Marks = []
 
-    def passes_over(self, event: Any) -> bool:
-        """Whether this mark is not kept, there being too many; of a step both marks are kept, or none."""
+    def skips(self, event: Any) -> bool:
+        """Whether to skip this mark because there are too many. Of a step it keeps both marks or none."""
         kind = type(event)
         if kind not in _REPEATED or (self.http and kind in _ONCE):
             return False
@@ -90,20 +92,20 @@ class Draft:
 
     @property
     def kept(self) -> int:
-        """Bytes of bodies that were handed on piece by piece."""
+        """Bytes kept of bodies that passed in pieces."""
         return (self.sent.kept if self.sent else 0) + (self.answered.kept if self.answered else 0)
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in all."""
+        """Bytes of the whole draft."""
         return _MARK * len(self.marks) // 3 + len(self.message) + self.kept
 
 
 class Record(NamedTuple):
-    """What is kept of an exchange that is over; ``size`` is what that takes, in bytes.
+    """One exchange that is over, as it is kept. ``size`` is the memory that it takes, in bytes.
 
-    ``began`` is when the handler did, ``since`` when the answer did, ``at`` is ``ended`` in seconds since 1970; without
-    a ``draft`` that is all there is to know.
+    Times are monotonic seconds, but ``at``, which is ``ended`` in seconds since 1970. ``began`` is the begin of the
+    handler, ``since`` that of the response. ``began`` is 0 if the draft's marks have the handler, and for TCP.
     """
 
     size: int
@@ -127,7 +129,7 @@ class Record(NamedTuple):
 
     @property
     def marks(self) -> Marks:
-        """In the order of their times: what went smoothly was told when it was over."""
+        """The marks sorted by time, with those of a handler and a response that went smoothly."""
         marks: Marks = list(self.draft.marks) if self.draft is not None else []
         if self.began:
             marks += (ev.HandlerStarted, self.began, self.handler, ev.HandlerFinished, self.since, None)
@@ -177,11 +179,11 @@ def keep_message(exchange: Any, ended: float, most: int, draft: Draft) -> Row:
 
 
 def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Trace:
-    """The trace of a record."""
+    """Make the trace of a record."""
     one, seconds = record.listener, record.ended - record.started
     marks, head, draft = record.marks, read_request(record.head), record.draft
-    line = Line(marks, record.started, seconds)
-    spans = line.spans()
+    timeline = Timeline(marks, record.started, seconds)
+    spans = timeline.spans()
     return make(
         id=record.id,
         connection=record.connection,
@@ -203,7 +205,7 @@ def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Tra
         handler=record.handler,
         route=record.route,
         phase=_phase(record, head, marks, spans),
-        error=line.errors[0] if line.errors else "",
+        error=timeline.errors[0] if timeline.errors else "",
         marked=marked,
         skipped=draft.skipped if draft is not None else 0,
         spans=spans,
@@ -228,7 +230,7 @@ def _response(record: Record) -> Message:
 
 
 def _phase(record: Record, head: RequestHead | None, marks: Marks, spans: tuple[Span, ...]) -> str:
-    """Where it ended."""
+    """The phase in which the exchange ended."""
     if marks[-3] in (ev.ResponseFinished, ev.HandlerFinished):
         return phases.RECYCLE
     last = max((span for span in spans if span.kind in (HANDLER, RESPONSE)), key=lambda span: span.end, default=None)
@@ -240,4 +242,4 @@ def _phase(record: Record, head: RequestHead | None, marks: Marks, spans: tuple[
         return phases.HEAD
     if head.length != record.sent_size:
         return phases.BODY
-    return phases.HANDLER if record.handler else phases.HEAD  # a handler that began before the recording
+    return phases.HANDLER if record.handler else phases.HEAD  # its handler began before the recording

@@ -1,8 +1,7 @@
-"""The recorder: keeps what exchanges were, when they are over, within a number and an amount of bytes.
+"""The recorder: keeps exchanges that are over, up to a number and an amount of bytes.
 
-While it runs it only notes; what a note means is worked out when somebody looks (``folding``). It is an observer of the
-main events, and a tap for the bodies that the server does not keep. All of it runs on the server's loop; whoever looks
-may be in any thread.
+It only takes notes; ``record.fold`` makes a trace of them when somebody looks. It is an observer of the main events,
+and a tap for bodies that the server does not keep. It runs on the server's loop; any thread may ask for traces.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any
 from ...lifecycle import events as ev
 from ...lifecycle.emitter import Emitter
 from ..snapshot.capture import ListenerView
-from .record import ID, SIZE, Draft, Kept, Record, Row, fold, keep, keep_message
+from .record import ID, SIZE, BodyPrefix, Draft, Record, Row, fold, keep, keep_message
 from .spans import NOTES
 from .trace import Trace
 
@@ -24,15 +23,15 @@ log = logging.getLogger("coserver.observe")
 
 KiB, MiB = 1024, 1024 * 1024
 
-#: Marks of one exchange; a handler that waits a thousand times is understood. The rest is counted.
+#: Marks of one exchange, enough for a handler that waits a thousand times. Further ones are only counted.
 MARKS_MAX = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """``traces`` and ``size`` (bytes) are kept at most, the oldest give way; of each body ``body_size`` bytes.
+    """The limits of a recorder: ``traces`` traces of ``size`` bytes together, ``body_size`` bytes of each body.
 
-    Raises ValueError.
+    The oldest traces give way to new ones. Raises ValueError.
     """
 
     traces: int = 1000
@@ -47,15 +46,15 @@ class Bounds:
 
 
 class Recorder:
-    """Records the exchanges of ``listeners``, between ``start`` and ``stop``."""
+    """Records the exchanges of ``listeners`` between ``start`` and ``stop``."""
 
     def __init__(
         self, server: str, listeners: Iterable[ListenerView], bounds: Bounds, make: type[Trace] = Trace
     ) -> None:
         self.server = server
         self.bounds = bounds
-        self.size = 0  # bytes kept, those of exchanges under way among them
-        self.dropped = 0  # traces that gave way
+        self.size = 0  # bytes kept, with those of exchanges under way
+        self.dropped = 0  # traces that gave way to newer ones
         self.marked: set[int] = set()
         self._make = make
         self._listeners = {one.service: one for one in listeners}
@@ -75,14 +74,14 @@ class Recorder:
         return self._emitter is not None
 
     def start(self, emitter: Emitter) -> None:
-        """Twice is fine."""
+        """Start to record. A second call does nothing."""
         if self._emitter is None:
             self._emitter = emitter
             emitter.add_observer(self.note, served=self.served)
             emitter.add_tap(self.tap)
 
     def stop(self) -> None:
-        """What is under way is forgotten; what was recorded stays. Twice is fine."""
+        """Stop recording. Exchanges under way are forgotten; traces stay. A second call does nothing."""
         if self._emitter is not None:
             self._emitter.remove_observer(self.note)
             self._emitter.remove_tap(self.tap)
@@ -91,28 +90,28 @@ class Recorder:
                 self._drop(number)
 
     def traces(self) -> list[Trace]:
-        """All that are kept, the oldest first; from any thread."""
+        """All traces, the oldest first; from any thread."""
         return [self._fold(row) for row in self._copy()]
 
     def latest(self, after: int, most: int) -> tuple[int, list[Trace]]:
-        """How many were recorded in all, and beyond the first ``after`` the last ``most``, the oldest first."""
+        """The number of traces so far, and those after the first ``after``: the last ``most``, oldest first."""
         rows = self._copy()
         total = self.dropped + len(rows)
         new = max(min(total - after, most, len(rows)), 0)
         return total, [self._fold(row) for row in rows[len(rows) - new :]]
 
     def find(self, number: int) -> Trace | None:
-        """The trace of an exchange by its id."""
+        """The trace of an exchange by its id; None if it is not kept."""
         return next((self._fold(row) for row in self._copy() if row[ID] == number), None)
 
     def clear(self) -> None:
-        """Forget all that was recorded."""
+        """Forget all traces."""
         while self._rows:
             self._forget()
         self.marked.clear()
 
     def follow(self, follower: Callable[[Trace], object]) -> None:
-        """Have it called on the loop with each trace that is finished. It must not wait; if it raises it is removed."""
+        """Call ``follower`` on the loop with each new trace. It must not wait; one that raises is removed."""
         self._followers = (*self._followers, follower)
 
     def unfollow(self, follower: Callable[[Trace], object]) -> None:
@@ -121,7 +120,7 @@ class Recorder:
     # On the loop.
 
     def note(self, event: ev.Event) -> None:
-        """The observer."""
+        """Take a note of an event; the emitter calls it."""
         kind, number = type(event), event.exchange
         noted = _NOTED.get(kind)
         if noted is None or number is None:
@@ -133,14 +132,14 @@ class Recorder:
                 return
         note, then = noted
         marks = draft.marks
-        if len(marks) >= 3 * MARKS_MAX and draft.passes_over(event):
+        if len(marks) >= 3 * MARKS_MAX and draft.skips(event):
             return
         marks += (kind, event.at, note and note(event))
         if then is not None:
             then(self, number, draft, event)
 
     def served(self, exchange: Any, at: float) -> None:
-        """The observer of what went smoothly."""
+        """Record an exchange that went smoothly; the emitter calls it once, instead of events."""
         draft = self._drafts.pop(exchange.id, None) if self._drafts else None
         listener = self._listeners.get(exchange.connection.service)
         counted = 0
@@ -151,26 +150,27 @@ class Recorder:
             self._keep(keep(exchange, listener, exchange.untold, at, self.bounds.body_size, draft), counted)
 
     def tap(self, exchange: Any, piece: bytes, *, sent: bool) -> None:
+        """Keep a piece of a response's body (``sent``) or a request's; the emitter calls it."""
         draft = self._drafts.get(exchange.id)
         if draft is not None:
             kept = draft.answered if sent else draft.sent
             if kept is None:
-                kept = Kept()
+                kept = BodyPrefix()
                 if sent:
                     draft.answered = kept
                 else:
                     draft.sent = kept
             self.size += kept.add(piece, self._room(kept))
 
-    def _room(self, kept: Kept) -> int:
-        """How many bytes of this body may be kept in all: less if everything is full of what cannot give way."""
+    def _room(self, kept: BodyPrefix) -> int:
+        """How many bytes of this body may be kept in all. Old traces give way; exchanges under way do not."""
         most = self.bounds.body_size
         while self.size + most - kept.kept > self.bounds.size and self._rows:
             self._forget()
         return min(most, max(0, self.bounds.size - self.size) + kept.kept)
 
     def _begin(self, number: int, event: ev.Event) -> Draft | None:
-        """None for what is no business of this recorder's, or is recorded already."""
+        """Begin a draft. None for another server's exchange, and for one that is recorded already."""
         exchange = event.source
         if isinstance(event, ev.SubrequestEvent):
             exchange = exchange.exchange
@@ -183,7 +183,7 @@ class Recorder:
         return draft
 
     def _answers(self, number: int, draft: Draft, event: ev.Event) -> None:
-        """A response begins; it takes the place of one that was not sent."""
+        """A response begins: drop the body of one that it replaces and that was never sent."""
         if draft.answered is not None and draft.http:
             self.size -= draft.answered.kept
             draft.answered = None
@@ -193,28 +193,28 @@ class Recorder:
             self._finish(number, draft, event)
 
     def _handled(self, number: int, draft: Draft, event: ev.Event) -> None:
-        """This is how a TCP message's exchange ends."""
+        """A handler is over: that ends the exchange of a TCP message."""
         if not draft.http:
             self._finish(number, draft, event)
 
     def _keep_body(self, number: int, draft: Draft, event: Any) -> None:
-        """The request's body, now that it is there; of a streamed one the tap has had the pieces."""
+        """Keep the request's body when it has been read. The pieces of a streamed body come by the tap."""
         exchange = event.source
         if draft.http and draft.sent is None and exchange.body_size:
-            kept = draft.sent = Kept()
+            kept = draft.sent = BodyPrefix()
             most, spooled = self._room(kept), exchange.spooled
             self.size += kept.add(exchange.content if spooled is None else spooled.read_at(0, most), most)
 
     def _keep_changed(self, draft: Draft, exchange: Any) -> None:
-        """A body that was changed while it was held, in place of the one that came."""
+        """Replace the request's body if it was changed while it was held."""
         kept, endpoint = draft.sent, exchange.endpoint
         if kept is None or endpoint is None or endpoint.stream:
-            return  # of what its handler reads piece by piece nothing can be changed
+            return  # a body that its handler streams cannot be changed
         content = exchange.content
         if exchange.body_size == kept.size and (not content or content[: kept.kept] == kept.content):
             return
         self.size -= kept.kept
-        draft.sent = kept = Kept()
+        draft.sent = kept = BodyPrefix()
         self.size += kept.add(content, self._room(kept))
 
     def _finish(self, number: int, draft: Draft, event: ev.Event) -> None:
@@ -227,7 +227,7 @@ class Recorder:
             self._keep(keep_message(event.source, event.at, most, draft), draft.kept)
 
     def _keep(self, row: Row, counted: int) -> None:
-        """Add it, ``counted`` bytes of which are in ``size`` already, and let the oldest give way."""
+        """Add a row, ``counted`` bytes of which are in ``size`` already; drop the oldest beyond the bounds."""
         rows, bounds = self._rows, self.bounds
         self.size += row[SIZE] - counted
         rows.append(row)
@@ -242,13 +242,13 @@ class Recorder:
                 follower(trace)
             except Exception:
                 self.unfollow(follower)
-                log.exception("follower %r raised on %r and was removed", follower, trace)
+                log.exception("follower %r raised for %r, and was removed", follower, trace)
 
     def _forget(self) -> None:
         try:
             row = self._rows.popleft()
         except IndexError:
-            return  # another thread has cleared it
+            return  # another thread called clear()
         self.size -= row[SIZE]
         self.dropped += 1
         if self.marked:
@@ -263,7 +263,7 @@ class Recorder:
         while True:
             try:
                 return list(self._rows)
-            except RuntimeError:  # the loop's thread has added one in the middle
+            except RuntimeError:  # the loop's thread has added a row meanwhile
                 continue
 
     def _fold(self, row: Row) -> Trace:
@@ -281,7 +281,7 @@ _THEN: dict[type[ev.Event], Then] = {
     ev.ResponseFinished: Recorder._answered,
     ev.ConnectionClosed: Recorder._finish,
 }
-#: Of each event what is noted, and what is done then: one look-up for each.
+#: For each kind of event: the function that makes its note, and the method that is called then, in one look-up.
 _NOTED = {kind: (note, _THEN.get(kind)) for kind, note in NOTES.items()}
-#: What may still be told of an exchange that has been answered: nothing begins with it.
+#: Events that may come after the answer: no draft begins with one.
 _LATE = frozenset({ev.RequestRead, ev.ConnectionClosed})

@@ -1,7 +1,7 @@
-"""What the recorder notes of each event, and how notes become spans on one axis of time.
+"""Notes of events, as the recorder keeps them, and the spans that they become on one axis of time.
 
-A note holds nothing alive but what is recorded: no connection, no exception with its frames. A new event is a row of
-NOTES, and a row of BEGINS or ENDS.
+A note keeps plain values alone: no connection, and no exception with its frames. A new event needs a row in NOTES,
+and a row in BEGINS or ENDS.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from ...lifecycle import events as ev
 from ..secrets import mask_target
 from .trace import CANCELLED, FAILED, HANDLER, OK, OPEN, REQUEST, RESPONSE, STEP, SUBREQUEST, SUSPEND, Span
 
-#: Characters of an error's words.
+#: Characters of an error's text.
 _WORDS = 300
 
 Kind = type[ev.Event]
-#: One after the other in a flat list: a kind, when, and a note.
+#: A flat list: kind of event, its time, its note, and so on. A mark is one such triple.
 Marks = list[Any]
 
-#: What a subrequest goes through, each step ending at the moment that this attribute of it says.
+#: The steps of a subrequest; each ends at the time in this attribute of the subrequest.
 _STEPS = (
     ("wait", "placed"), ("connect", "connected"), ("tls", "secured"), ("send", "sent"), ("first byte", "first"),
     ("body", "ended"),
@@ -28,7 +28,7 @@ _STEPS = (
 
 
 def words_of(error: BaseException) -> tuple[str, bool]:
-    """An error's words, and whether it is one: a handler that raises a 404 has not failed."""
+    """The text of an exception, and whether it is a failure: a handler that raises a 404 has not failed."""
     status = getattr(error, "status", None)
     try:
         text = str(error)
@@ -53,7 +53,7 @@ def _subrequest_ended(event: Any) -> tuple[Any, ...]:
     return event.subrequest, words, sub.member, [(name, getattr(sub, moment)) for name, moment in _STEPS]
 
 
-#: What the recorder keeps of each event beside its time, if anything. Others it passes over.
+#: For each event that the recorder keeps: the function that makes its note, None for no note.
 NOTES: dict[Kind, Callable[[Any], Any] | None] = {
     ev.RequestRead: None,
     ev.RequestRefused: lambda event: event.reason,
@@ -68,7 +68,7 @@ NOTES: dict[Kind, Callable[[Any], Any] | None] = {
     ev.SubrequestFailed: _subrequest_ended,
     ev.SubrequestCancelled: _subrequest_ended,
     ev.ResponseStarted: None,
-    ev.ResponseFinished: lambda event: event.source.connection.since,  # when it began, if that was not told
+    ev.ResponseFinished: lambda event: event.source.connection.since,  # its begin: ResponseStarted may be missing
     ev.ResponseFailed: lambda event: words_of(event.error),
     ev.ResponseCancelled: None,
     ev.ConnectionClosed: lambda event: event.reason,
@@ -88,8 +88,8 @@ ENDS: dict[Kind, tuple[str, str]] = {
 }
 
 
-class Line:
-    """Goes along the marks of one exchange. Times are seconds after ``started``; it ended after ``seconds``."""
+class Timeline:
+    """Turns the marks of one exchange into spans. It began at ``started`` and took ``seconds``."""
 
     def __init__(self, marks: Marks, started: float, seconds: float) -> None:
         self.started = started
@@ -112,10 +112,10 @@ class Line:
             elif kind is ev.RequestRead:
                 self._read = at - started
             elif note:
-                self.errors.append(note)  # refused, or closed before its end
+                self.errors.append(note)  # the reason why it was refused, or closed before its end
 
     def spans(self) -> tuple[Span, ...]:
-        """In the order of their starts, the longer first; what never ended lasts until the exchange does."""
+        """The spans, sorted by start, the longer first. A span without an end lasts until the exchange ends."""
         found = list(self._done)
         for key, (start, note) in self._begun.items():
             found.append(self._span(key, (start, self.seconds), OPEN, note, None))
@@ -134,7 +134,7 @@ class Line:
         key = (kind, note[0]) if kind == SUBREQUEST else (kind, 0)
         begun = self._begun.pop(key, None)
         if begun is None and kind == SUBREQUEST:
-            return  # it began before the recording
+            return  # the subrequest began before the recording
         if type(note) is float:
             begun, note = begun or (note - self.started, ""), None
         start, before = begun or (self._done[-1].end if self._done else 0.0, "")
@@ -143,7 +143,7 @@ class Line:
         self._done.append(self._span(key, (start, when), outcome, before, note))
 
     def _resume(self, when: float, call: str, seconds: float) -> None:
-        """Several workers may wait at once, in the same call: which of them goes on is told by when it began."""
+        """End a suspension. Several workers may wait in the same call; the begin tells which one resumes."""
         mine = [one for one in self._waits if one[1][0] == call]
         if mine:
             wait = min(mine, key=lambda one: abs(one[0] - (when - seconds)))

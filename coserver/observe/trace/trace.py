@@ -1,7 +1,7 @@
 """A trace: one exchange that is over, from its first byte to its last, with every step on one axis of time.
 
-It is a value, and what filters ask. Secrets in its fields and its target are masked wherever it is shown; only who asks
-for ``unmasked`` sees them, and a replay sends them.
+It is a value, and a subject of filters. Secrets in its fields and its target are masked wherever it is shown; only
+``unmasked``, ``raw_target`` and ``raw_url`` have them. A replay sends them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ..text import Fields
 
 #: The kinds of a span.
 REQUEST, HANDLER, SUSPEND, SUBREQUEST, RESPONSE = "request", "handler", "suspend", "subrequest", "response"
-STEP = "step"  # what a subrequest goes through
-#: How a span ended; OPEN: it had not, when the exchange did.
+STEP = "step"  # of a subrequest: wait, connect, send ...
+#: How a span ended. OPEN: it had not ended when the exchange did.
 OK, FAILED, CANCELLED, OPEN = "ok", "failed", "cancelled", "open"
 
 
 @frozen
 class Span:
-    """One step. ``start`` and ``end`` are seconds after the exchange's start; ``detail`` is for people.
+    """One step of an exchange. ``start`` and ``end`` are seconds after the exchange's start; ``detail`` is for people.
 
-    ``children`` lie within it: what a subrequest went through, the suspensions of a handler.
+    ``children`` lie within it: the steps of a subrequest, the suspensions of a handler.
     """
 
     kind: str
@@ -40,11 +40,11 @@ class Span:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """Its duration."""
         return self.end - self.start
 
     def walk(self) -> Iterator[Span]:
-        """This and all below it."""
+        """This span and all spans within it, depth first."""
         yield self
         for child in self.children:
             yield from child.walk()
@@ -52,14 +52,14 @@ class Span:
 
 @frozen
 class Body:
-    """``content`` is as much as was kept of ``size`` bytes; as sent, any Content-Encoding still on it."""
+    """A body of ``size`` bytes. ``content`` is the part that was kept, as sent: its Content-Encoding is not undone."""
 
     content: bytes = b""
     size: int = 0
 
     @property
     def truncated(self) -> bool:
-        """Whether more went over the wire than was kept."""
+        """Whether more bytes passed than were kept."""
         return len(self.content) < self.size
 
 
@@ -68,29 +68,30 @@ _NOTHING = Body()
 
 @frozen
 class Message:
-    """A request's or a response's fields and body; ``unmasked`` are the fields as they were sent."""
+    """The fields and the body of a request or a response. ``unmasked`` are the fields as they were sent."""
 
     unmasked: Fields = field(default=(), repr=False)
     body: Body = _NOTHING
 
     @property
     def fields(self) -> Fields:
-        """Secrets masked."""
+        """The fields, with their secrets masked."""
         return mask_fields(self.unmasked)
 
     def get(self, name: str, default: str = "") -> str:
-        """The first field of this name, masked if it is a secret."""
+        """The value of the first field of this name, masked if it is a secret."""
         wanted = name.lower()
         return next((value for key, value in self.fields if key.lower() == wanted), default)
 
 
 @frozen
 class Trace:
-    """``at`` is seconds since 1970, ``seconds`` how long it took. ``status`` is 0 if it was never answered.
+    """One exchange that is over.
 
-    ``phase`` is where it ended, "recycle" if it went to its end; ``error`` what went wrong, in words. ``target`` is
-    masked, ``raw_target`` is not. ``skipped`` steps were too many to be kept. For TCP, request and response are the
-    messages, without framing. ``secure``: it came over TLS.
+    ``at`` is its start in seconds since 1970, ``seconds`` its duration. ``status`` is 0 without an answer. ``phase`` is
+    the phase in which it ended, "recycle" for a whole one; ``error`` says what went wrong. ``target`` is masked,
+    ``raw_target`` is not. ``skipped`` is the number of steps beyond the recorder's limit. For TCP, request and response
+    are the messages, without framing. ``secure`` is true for TLS.
     """
 
     id: int
@@ -134,17 +135,17 @@ class Trace:
 
     @property
     def raw_url(self) -> str:
-        """As it was asked for, secrets and all."""
+        """The whole URL as it was asked for, with its secrets."""
         return url_of(self, self.raw_target)
 
     def walk(self) -> Iterator[Span]:
-        """All spans, each before what lies within it."""
+        """All spans, depth first."""
         for span in self.spans:
             yield from span.walk()
 
     @property
     def upstreams(self) -> Sequence[str]:
-        """The names of the upstreams that it asked, one for each subrequest."""
+        """The names of its subrequests' upstreams, one for each subrequest."""
         return [span.upstream for span in self.walk() if span.upstream]
 
     def request_lines(self) -> Iterable[str]:
@@ -160,7 +161,7 @@ class Trace:
         return self.response.body.content
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, masked; bodies are left to the HAR, but for their sizes."""
+        """The trace as plain values for JSON, masked. Of bodies it has the sizes alone; a HAR has the rest."""
         names = (
             "id", "connection", "server", "listener", "protocol", "src", "dst", "at", "seconds", "method", "target",
             "url", "version", "status", "handler", "route", "phase", "error", "marked",
@@ -173,7 +174,7 @@ class Trace:
 
 
 def span_dict(span: Span) -> dict[str, Any]:
-    """Plain values for JSON; what is empty is left out."""
+    """A span as plain values for JSON, without its empty values."""
     found: dict[str, Any] = {
         "kind": span.kind, "name": span.name, "start": round(span.start, 9), "end": round(span.end, 9),
         "outcome": span.outcome,

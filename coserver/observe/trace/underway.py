@@ -1,7 +1,7 @@
-"""An exchange under way as a trace: what a snapshot knows of it, on its axis of time, up to now.
+"""An exchange under way as a trace: the values of a snapshot on an axis of time, up to now. It needs no recorder.
 
-Nothing need have been recorded. What a snapshot does not know is left out: the blocking calls that are over, when the
-handler of a response that is being sent began; and in one that came as JSON, fields and bodies.
+A snapshot does not know the blocking calls that are over, and when the handler began if its response is being sent. A
+snapshot from JSON has no fields and no bodies either.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BEFORE = frozenset({phases.ACCEPT, phases.HEAD, phases.BODY})
 
 
 def so_far(row: ExchangeState, at: float = 0.0, make: type[Trace] = Trace) -> Trace:
-    """``at`` is the moment of the snapshot, in seconds since 1970."""
+    """Make the trace. ``at`` is the moment of the snapshot, in seconds since 1970."""
     spans = _main(row)
     if row.suspended is not None:
         waits = row.suspended
@@ -51,7 +51,7 @@ def so_far(row: ExchangeState, at: float = 0.0, make: type[Trace] = Trace) -> Tr
 
 
 def _main(row: ExchangeState) -> list[Span]:
-    """The request, the handler, the response, as far as it has come."""
+    """The spans of request, handler and response so far."""
     since = min(max(row.seconds - row.phase_seconds, 0.0), row.seconds)
     if row.phase in _BEFORE or not row.seconds:
         return [_open(REQUEST, "", 0.0, row.seconds)]

@@ -1,7 +1,7 @@
-"""The rows of a waterfall: what of a trace stands on which line, and where on the axis. Screens draw them as they can.
+"""The rows of a waterfall: which span of a trace is on which line, and where on the axis. Views draw them.
 
-A handler's line shows where it waited. Suspensions in the same place share a line, since there may be thousands;
-subrequests have one each, up to a number.
+A handler's line shows where it waited. Suspensions at the same place share a line, since there may be thousands;
+each subrequest has a line of its own, up to LINES_MAX.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 from .trace import FAILED, HANDLER, OK, RESPONSE, STEP, SUBREQUEST, SUSPEND, Span, Trace
 
-#: Lines of subrequests, and of places of suspension: what a screen holds.
+#: Lines of subrequests and of suspensions, as many as a screen holds.
 LINES_MAX = 40
 
-#: Powers of ten of a second, and how they are called.
+#: Units of time in seconds, with their names.
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """``kind`` is a span's, or of a subrequest's step its name; ``start`` and ``end`` are seconds on the axis."""
+    """One bar. ``kind`` is the span's kind, or the name of a subrequest's step; ``start``, ``end`` are seconds."""
 
     kind: str
     start: float
@@ -30,7 +30,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line. Later bars lie on earlier ones; ``seconds`` is what they come to; ``note`` says how it ended."""
+    """One line. Later bars cover earlier ones; ``seconds`` is their sum; ``note`` says how the line ended."""
 
     label: str
     kind: str
@@ -42,7 +42,7 @@ class Row:
 
 
 def rows_of(trace: Trace) -> list[Row]:
-    """The lines of a trace, in the order of their starts; what a handler did stands below it."""
+    """The lines of a trace, sorted by start. A handler's subrequests and suspensions follow its line."""
     found: list[Row] = []
     inner = [span for span in trace.spans if span.kind in (SUSPEND, SUBREQUEST)]
     for span in trace.spans:
@@ -66,7 +66,7 @@ def _row(span: Span, suspended: Sequence[Span] = ()) -> Row:
 
 
 def _inner(spans: Sequence[Span]) -> list[Row]:
-    """What a handler waited for: subrequests one by one, suspensions by their place."""
+    """The lines below a handler: one for each subrequest, and one for each place of suspensions."""
     places: dict[tuple[str, str], list[Span]] = {}
     lines: list[tuple[float, Row]] = []
     for span in spans:
@@ -95,7 +95,7 @@ def _subrequest(span: Span) -> Row:
 
 
 def ticks(seconds: float, most: int) -> list[float]:
-    """Round moments from 0 up to ``seconds``, at most so many: 0, 20 ms, 40 ms ..."""
+    """Round times from 0 up to ``seconds``, at most ``most`` of them: 0, 20 ms, 40 ms ..."""
     if seconds <= 0 or not math.isfinite(seconds):
         return [0.0]
     raw = seconds / max(1, most - 1)
@@ -105,7 +105,7 @@ def ticks(seconds: float, most: int) -> list[float]:
 
 
 def show_seconds(seconds: float) -> str:
-    """Three digits and a unit: 1.23 s, 45.6 ms, 789 µs."""
+    """A duration as three digits and a unit: 1.23 s, 45.6 ms, 789 µs."""
     for size, unit in _UNITS:
         if seconds >= size * 0.9995 or unit == "µs":
             value = seconds / size
@@ -114,6 +114,6 @@ def show_seconds(seconds: float) -> str:
 
 
 def show_tick(at: float, seconds: float) -> str:
-    """A moment in the unit of the whole axis: 0, 20 ms."""
+    """A time in the unit of the whole axis: 0, 20 ms."""
     size, unit = next((one for one in _UNITS if seconds >= one[0]), _UNITS[-1])
     return f"{at / size:g} {unit}" if at else "0"

@@ -328,7 +328,7 @@ async def test_a_wrong_answer_is_said(app: App) -> None:
             one.resume()
             assert (await client.answer()).status == 200
             await held(step)
-            with pytest.raises(ValueError, match="nothing is to be answered at 'recycle'"):
+            with pytest.raises(ValueError, match="no answer can be given at 'recycle'"):
                 step.respond(200)
 
 
@@ -370,7 +370,7 @@ async def test_the_holds_own_limit(app: App, caplog: pytest.LogCaptureFixture) -
         with server.step("", at="handler", limit=0.05) as step:
             assert (await client.ask(get("/other"))).text == "other"
             assert not step.waiting
-        assert "nothing is held longer than 0.05 s" in caplog.text
+        assert "goes on: the limit of a hold is 0.05 s" in caplog.text
 
 
 async def test_a_drain_lets_all_go(app: App) -> None:
@@ -469,7 +469,7 @@ def test_wrong_ones_are_refused_at_once(app: App) -> None:
     with app.start() as server:
         with pytest.raises(FilterError, match="column"):
             server.step("~zz")
-        with pytest.raises(ValueError, match="nothing can be held at 'suspend'; in 'suspend' it is only told"):
+        with pytest.raises(ValueError, match="nothing can be held at 'suspend'; 'suspend' can be observed, not held"):
             server.step("", at="suspend")
         with pytest.raises(ValueError, match="name a phase"):
             server.step("", at=[])
