@@ -52,6 +52,14 @@ def test_every_mark_was_filled(site: Path) -> None:
     assert not any(re.search(r"<p>\{\{", page.read_text()) for page in site.rglob("*.html"))
 
 
+def test_a_function_with_the_name_of_a_module(site: Path) -> None:
+    """``coserver.hooks.install`` is a function, and a module that nobody should see."""
+    reference = (site / "reference/api/index.html").read_text()
+    for name in ("install", "offload"):
+        assert f'id="coserver.hooks.{name}"' in reference
+        assert f'id="coserver.hooks.{name}.' not in reference
+
+
 #: The last one's page is the reference, in which everybody else is missing.
 WRONG = {
     "[nowhere](no-such-page.md)": "index.md",
