@@ -1,4 +1,4 @@
-"""Floor 5: the control socket, by which ``coserver top``, ``step`` and ``trace`` ask a server; and its client.
+"""Floor 6: the control socket, by which ``coserver top``, ``step`` and ``trace`` ask a server; and its client.
 
 Public are the names in ``__all__``. Each is imported when it is first asked for (PEP 562).
 

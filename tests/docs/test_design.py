@@ -26,9 +26,19 @@ def test_what_it_names_is_there(page: Path) -> None:
 def test_the_house_has_the_floors_that_are_enforced() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     [floors] = [one["layers"] for one in contracts if one["id"] == "floors"]
+    order = [sorted(re.split(r"\W+", floor)) for floor in floors]
     drawn = (ROOT / "docs/design/house.md").read_text().partition("```\n")[2].partition("```")[0]
-    names = [re.split(r"\W+", line.partition("floor")[0].partition("ground")[0].strip()) for line in drawn.splitlines()]
-    # Two that stand side by side here are two floors there, of which neither imports the other, or one that has both.
-    assert [name for line in names for name in sorted(line)] == [
-        name for floor in floors for name in sorted(re.split(r"\W+", floor))
-    ]
+    names = [re.split(r"\s(?:floor|ground|below)\s", line)[0] for line in drawn.splitlines()]
+    assert [sorted(re.split(r"\W+", name.strip())) for name in names] == order
+    # The numbers count from the ground, which is protocol; those below it have none.
+    ground = order.index(["protocol"])
+    numbers = {name: ground - at for at, floor in enumerate(order[:ground]) for name in floor}
+    for line in drawn.splitlines()[:ground]:
+        name, number = re.split(r"\W", line)[0], re.findall(r"floor (\d+)", line)
+        assert number == [str(numbers[name])], line
+    for name, number in numbers.items():
+        told = re.match(r'"""Floor (\d+):', (ROOT / f"coserver/{name}/__init__.py").read_text())
+        assert told is None or int(told[1]) == number, name
+    table = re.findall(r"^\| (\d+) \| (.+?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    rows = {name: int(number) for number, packages in table for name in re.findall(r"coserver/(\w+)", packages)}
+    assert rows == numbers
