@@ -1,8 +1,8 @@
-"""The filter language: ``~m POST & (~c 5xx | ~took >200ms)``. A parser by hand, since its errors are half its use.
+"""The filter language: ``~m POST & (~c 5xx | ~took >200ms)``. A parser by hand gives better errors.
 
-An expression becomes a small tree, and the tree prints as an expression that is read as the same tree again. ``!``
-binds closest, then ``&``, then ``|``; terms that merely stand beside each other must all hold, and that binds least, as
-in mitmproxy. A bare word is looked for in the URL.
+An expression becomes a tree; the tree prints as an expression that is parsed as the same tree. ``!`` binds closest,
+then ``&``, then ``|``. Terms side by side must all hold; that binds least, as in mitmproxy. A bare word is searched in
+the URL.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from unicodedata import east_asian_width
 from .letters import LETTERS, BadArgument, Test
 from .subject import Subject
 
-#: Parentheses and ``!`` within each other; deeper, Python's own stack would be the limit.
+#: Nesting of parentheses and ``!``. Without this limit Python's stack would be the limit.
 DEPTH = 50
-#: Characters of one expression: a screen's worth, and then some.
+#: Characters of one expression: more than a screen holds.
 SIZE = 10_000
 
 
 class FilterError(ValueError):
-    """An expression that cannot be read, or takes too long. ``column`` counts from 1; the message points at it."""
+    """An expression that cannot be parsed, or takes too long. ``column`` counts from 1; the message points at it."""
 
     def __init__(self, reason: str, text: str = "", column: int = 1) -> None:
         self.reason, self.text, self.column = reason, text, column
@@ -34,7 +34,7 @@ class FilterError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One letter and its argument, "" if it takes none. Raises FilterError for what the letter cannot take."""
+    """One letter and its argument, "" for a letter without one. Raises FilterError for a wrong letter or argument."""
 
     letter: str
     argument: str = ""
@@ -53,7 +53,7 @@ class Term:
         return f"~{self.letter} {_quote(self.argument)}" if LETTERS[self.letter].takes else f"~{self.letter}"
 
     def matches(self, subject: Subject) -> bool:
-        """Raises FilterError for an expression that takes too long."""
+        """Whether the subject matches. Raises FilterError for a search that takes too long."""
         try:
             return self._test(subject)
         except BadArgument as error:
@@ -62,7 +62,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """What ``part`` does not match."""
+    """Matches where ``part`` does not."""
 
     part: Filter
 
@@ -75,7 +75,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """Two parts or more."""
+    """Matches where all parts do; there are two or more."""
 
     parts: tuple[Filter, ...]
 
@@ -88,7 +88,7 @@ class And:
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """Two parts or more."""
+    """Matches where any part does; there are two or more."""
 
     parts: tuple[Filter, ...]
 
@@ -105,7 +105,7 @@ EVERYTHING = Term("all")
 
 
 def parse(text: str | Filter) -> Filter:
-    """Read an expression; a tree is returned as it is, and an empty one matches everything. Raises FilterError."""
+    """Parse an expression; an empty one matches everything. A tree is returned as it is. Raises FilterError."""
     if isinstance(text, Term | Not | And | Or):
         return text
     if not isinstance(text, str):
@@ -116,7 +116,7 @@ def parse(text: str | Filter) -> Filter:
 
 
 def needs_whole(part: Filter) -> bool:
-    """Whether it asks for fields or bodies."""
+    """Whether the filter asks for fields or bodies."""
     if isinstance(part, Term):
         return LETTERS[part.letter].whole
     return needs_whole(part.part) if isinstance(part, Not) else any(map(needs_whole, part.parts))
@@ -127,7 +127,7 @@ def _part(part: Filter) -> str:
 
 
 _bare = re.compile(r"[^\s()\"'~!&|][^\s()\"']*")
-_glued = re.compile(r"[&|][~!]")  # in a word, & and | are the word's own; here they are hardly meant to be
+_glued = re.compile(r"[&|][~!]")  # a word may contain & and |, but here an operator is meant
 _letter = re.compile(r"~([A-Za-z_]*)")
 _space = re.compile(r"\s*")
 
@@ -147,7 +147,7 @@ def _unknown(letter: str) -> str:
 
 
 class _Parser:
-    """Goes through the text once; ``at`` is where it is."""
+    """Parses the text in one pass; ``at`` is the index of the next character."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -161,7 +161,7 @@ class _Parser:
         return tree
 
     def _beside(self) -> Filter:
-        """Terms beside each other, up to a ) or the end."""
+        """Terms side by side, up to a ) or the end."""
         parts = [self._either()]
         while self._next() not in ("", ")"):
             parts.append(self._either())
@@ -220,7 +220,7 @@ class _Parser:
         return self._make(match[1], self._word(), argument_at)
 
     def _word(self) -> str:
-        """A bare word, or one in quotes, in which \\ stands before a quote and before itself."""
+        """A bare word, or one in quotes; in quotes, \\ escapes the quote and itself."""
         quote = self.text[self.at]
         if quote not in "\"'":
             match = _bare.match(self.text, self.at)
@@ -258,7 +258,7 @@ class _Parser:
         return True
 
     def _next(self) -> str:
-        """The next character that is no space; "" at the end."""
+        """Skip spaces; return the next character, "" at the end."""
         match = _space.match(self.text, self.at)
         assert match is not None
         self.at = match.end()
@@ -267,7 +267,7 @@ class _Parser:
     def _deeper(self, at: int) -> None:
         self.depth += 1
         if self.depth > DEPTH:
-            raise self._wrong(f"parentheses and ! may stand {DEPTH} deep; this is deeper", at)
+            raise self._wrong(f"parentheses and ! may be nested {DEPTH} deep; this is deeper", at)
 
     def _wrong(self, reason: str, at: int | None = None) -> FilterError:
         return FilterError(reason, self.text, (self.at if at is None else at) + 1)

@@ -1,6 +1,6 @@
-"""The letters of the filter language: what each takes, and what it asks of an exchange. mitmproxy's where it has them.
+"""The letters of the filter language: the argument of each, and its test of an exchange. Many are mitmproxy's.
 
-A new letter is one row of LETTERS; the parser, the errors and docs/reference/filters.md read the table.
+A new letter is one row of LETTERS. The parser, its errors and docs/reference/filters.md read the table.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 from ..lifecycle.phases import PHASES
 from .subject import Subject
 
-#: Seconds for a search in one text, on the server's own loop perhaps. A sound one takes microseconds.
+#: Seconds for a search in one text, perhaps on the server's loop. A usual one takes microseconds.
 PATIENCE = 0.1
-#: Characters of a text that takes longer than to let go of the interpreter.
+#: Characters of a text for which releasing the interpreter is worth its cost.
 _LONG = 1000
 _repeats = re.compile(r"[*+?{]")
 _brace = re.compile(r"(?<!\\)((?:\\\\)*)(?<!\\N)\{(?!(?:[0-9]+(?:,[0-9]*)?|,[0-9]*)\})")
@@ -27,14 +27,15 @@ Finder = Callable[[Any], bool]
 
 
 class BadArgument(Exception):
-    """An argument that its letter cannot take, or that nobody can wait for; the parser knows the column."""
+    """An argument that its letter does not take, or a search that takes too long. The parser adds the column."""
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """``takes`` names the argument, "" if there is none; ``make`` turns it into the test. Raises BadArgument.
+    """One letter. ``takes`` names its argument, "" for none; ``make`` turns the argument into the test.
 
-    ``whole``: it looks at fields or a body, which a picture that came over the control socket has not.
+    ``make`` raises BadArgument. ``whole`` is true for a test of fields or a body: a snapshot that came over the control
+    socket has none.
     """
 
     takes: str
@@ -44,27 +45,27 @@ class Letter:
 
 
 def finder(argument: str, *, in_bytes: bool = False) -> Finder:
-    """Whether the expression is found in a text; in bytes it is tried on them as UTF-8, "." being any byte.
+    """Make the search for a regular expression of ``re`` in a text, or in bytes: as UTF-8, where "." is any byte.
 
-    It is one of ``re``. A search by one with repetitions may take years where one lies in another; so those are done by
-    ``regex``, which gives up. That raises BadArgument then, as does this for what is no expression.
+    A search with nested repetitions may take years. So an expression with repetitions is searched by ``regex``, which
+    has a timeout. Raises BadArgument for a wrong expression; the search raises it for a timeout.
     """
     given = argument.encode() if in_bytes else argument
     try:
         plain = re.compile(given, re.IGNORECASE | (re.DOTALL if in_bytes else 0)).search
         patient = _patient(argument, in_bytes) if _repeats.search(argument) else None
     except (re.error, OverflowError, RecursionError, ValueError, Warning) as error:
-        told = "cannot be looked for in bytes: " if in_bytes else "is no regular expression: "
+        problem = "cannot be searched in bytes: " if in_bytes else "is no regular expression: "
         way_out = "" if in_bytes else "; put a \\ before a special character"
-        raise BadArgument(f"{argument!r:.60} {told}{error}{way_out}") from None
+        raise BadArgument(f"{argument!r:.60} {problem}{error}{way_out}") from None
     return patient or (lambda text: plain(text) is not None)
 
 
 def _patient(argument: str, in_bytes: bool) -> Finder:
-    """Raises ValueError for what ``re`` knows and ``regex`` does not."""
+    """Make the search by ``regex``. Raises ValueError for an expression that only ``re`` knows."""
     import regex  # 12 ms, and most filters have no repetition
 
-    text = _brace.sub(r"\1\{", argument)  # to ``regex`` {e} means "with an error", to ``re`` nothing
+    text = _brace.sub(r"\1\{", argument)  # in ``regex`` {e} allows an error, in ``re`` it is plain text
     try:
         search = regex.compile(
             text.encode() if in_bytes else text, regex.IGNORECASE | (regex.DOTALL if in_bytes else 0)
@@ -73,12 +74,12 @@ def _patient(argument: str, in_bytes: bool) -> Finder:
         raise ValueError(str(error)) from None
 
     def find(text: str | bytes) -> bool:
-        try:  # where it may take long, other threads have the interpreter meanwhile
+        try:  # in a long text it releases the interpreter to other threads
             return search(text, timeout=PATIENCE, concurrent=len(text) > _LONG) is not None
         except TimeoutError:
             raise BadArgument(
                 f"{argument!r:.60} takes more than {PATIENCE:g} s for one text; write it with fewer repetitions, and "
-                f"none within another"
+                f"without nesting them"
             ) from None
 
     return find
@@ -203,7 +204,7 @@ LETTERS: dict[str, Letter] = {
 
 
 def letters_table() -> str:
-    """The table of docs/reference/filters.md."""
+    """Make the table of docs/reference/filters.md."""
     rows = ["| term | matches |", "|---|---|"]
     for name, letter in LETTERS.items():
         term = f"~{name} {letter.takes}".rstrip()

@@ -1,4 +1,4 @@
-"""What a server has counted, as OpenMetrics, through prometheus-client: a collector that reads plain numbers.
+"""The counts of a server as OpenMetrics, by prometheus-client: a collector that reads plain numbers.
 
 Source: the OpenMetrics 1.0 specification. Needs ``coserver[metrics]``.
 """
@@ -14,12 +14,12 @@ from .snapshot.snapshot import Snapshot
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-#: What the text's Content-Type is.
+#: The Content-Type of the text.
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 class Loops:
-    """How long the loop was kept from its tasks: see ``Sweeper``."""
+    """The lag of the loop in seconds, copied from its ``Sweeper``."""
 
     def __init__(self, sweeper: Any) -> None:
         self.last: float = sweeper.lag
@@ -29,7 +29,7 @@ class Loops:
 
 
 class Collector:
-    """For a registry of prometheus-client: ``registry.register(server.collector())``. Every look is a new one."""
+    """For a registry of prometheus-client: ``registry.register(server.collector())``. Each scrape takes a snapshot."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Collector:
         self._meter, self._look, self._loop, self._breaches = meter, look, loop, breaches
 
     def collect(self) -> Iterator[Any]:
-        """The families, as prometheus-client's own classes."""
+        """The metric families, as classes of prometheus-client."""
         from prometheus_client import core
 
         snapshot = self._look()
@@ -50,9 +50,7 @@ class Collector:
         yield from self._exchanges(core)
         yield from self._waits(core, snapshot)
         yield from self._loop_lag(core)
-        broken = core.CounterMetricFamily(
-            "coserver_breaches", "What clients did that they must not.", labels=["reason"]
-        )
+        broken = core.CounterMetricFamily("coserver_breaches", "Rules that clients broke.", labels=["reason"])
         for reason, count in sorted(self._breaches().items()):
             broken.add_metric([reason], count)
         yield broken
@@ -60,7 +58,7 @@ class Collector:
     def _connections(self, core: Any, snapshot: Snapshot) -> Iterator[Any]:
         listeners = ["listener"]
         accepted = core.CounterMetricFamily("coserver_connections_accepted", "Accepted so far.", labels=listeners)
-        limit = core.GaugeMetricFamily("coserver_connections_limit", "Open at once, at most.", labels=listeners)
+        limit = core.GaugeMetricFamily("coserver_connections_limit", "The most connections at once.", labels=listeners)
         for one in snapshot.listeners:
             accepted.add_metric([one.name], one.accepted)
             limit.add_metric([one.name], one.limits["max_connections"])
@@ -71,7 +69,7 @@ class Collector:
         for labels, count in _count((one.listener, one.phase) for one in snapshot.exchanges):
             busy.add_metric(list(labels), count)
         yield from (accepted, limit, open_now, busy)
-        for name, what in (("received", "Bytes that came."), ("sent", "Bytes that went.")):
+        for name, what in (("received", "Bytes received."), ("sent", "Bytes sent.")):
             yield core.CounterMetricFamily(f"coserver_{name}_bytes", what, value=snapshot.counters[name], unit="bytes")
         yield core.CounterMetricFamily("coserver_exchanges", "Served so far.", value=snapshot.counters["served"])
 
@@ -107,11 +105,11 @@ class Collector:
         what = "From the call to the whole answer."
         yield _histogram(core, "coserver_subrequest_duration", what, ["upstream"], upstreams)
         waiting = core.GaugeMetricFamily(
-            "coserver_upstream_waiting", "Who waits for a connection.", labels=["upstream"]
+            "coserver_upstream_waiting", "Requests that wait for a connection.", labels=["upstream"]
         )
         labels = ["upstream", "member", "state"]
-        members = core.GaugeMetricFamily("coserver_upstream_connections", "To each member.", labels=labels)
-        what = "To the first byte of an answer, lately."
+        members = core.GaugeMetricFamily("coserver_upstream_connections", "Connections to each member.", labels=labels)
+        what = "Recent time to the first byte of an answer."
         latency = core.GaugeMetricFamily(
             "coserver_upstream_latency_seconds", what, labels=["upstream", "member"], unit="seconds"
         )
@@ -130,16 +128,16 @@ class Collector:
 
     def _loop_lag(self, core: Any) -> Iterator[Any]:
         loop = self._loop()
-        what = "How much too late the loop came back, looked at 40 times a second."
+        what = "Lag of the loop, measured 40 times a second."
         yield core.SummaryMetricFamily(
             "coserver_loop_lag_seconds", what, count_value=loop.count, sum_value=loop.total, unit="seconds"
         )
-        yield core.GaugeMetricFamily("coserver_loop_lag_last_seconds", "At the last look.", loop.last, unit="seconds")
-        yield core.GaugeMetricFamily("coserver_loop_lag_worst_seconds", "The longest.", loop.worst, unit="seconds")
+        yield core.GaugeMetricFamily("coserver_loop_lag_last_seconds", "The last one.", loop.last, unit="seconds")
+        yield core.GaugeMetricFamily("coserver_loop_lag_worst_seconds", "The longest one.", loop.worst, unit="seconds")
 
 
 def make_registry(collector: Collector) -> CollectorRegistry:
-    """A registry of this collector alone. Raises RuntimeError without prometheus-client."""
+    """Make a registry of this collector alone. Raises RuntimeError without prometheus-client."""
     try:
         from prometheus_client import CollectorRegistry
     except ImportError:
@@ -150,7 +148,7 @@ def make_registry(collector: Collector) -> CollectorRegistry:
 
 
 def render(registry: CollectorRegistry) -> str:
-    """All of it in OpenMetrics text."""
+    """Write the metrics of a registry as OpenMetrics text."""
     from prometheus_client.openmetrics import exposition
 
     generate: Callable[[CollectorRegistry], bytes] = exposition.generate_latest
@@ -165,7 +163,7 @@ def _count(keys: Iterable[tuple[str, str]]) -> list[tuple[tuple[str, str], int]]
 
 
 def _items(table: dict[Any, Any]) -> list[tuple[Any, Any]]:
-    """A copy in one step, in a steady order: the loop's thread may be counting."""
+    """A sorted copy, taken in one step: the loop's thread may be counting."""
     return sorted(list(table.items()), key=lambda item: item[0])  # noqa: C414 - the copy is the point
 
 

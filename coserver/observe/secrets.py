@@ -1,6 +1,6 @@
-"""What of a request is not shown to people: values whose name says that they are secret.
+"""Mask the values of a request whose names say that they are secret.
 
-It is a courtesy to whoever shares a screen or a file, no security: a secret under another name is shown.
+This helps people who share a screen or a file. It is no security: a secret under another name is shown.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from .text import Fields
 
 MASK = "•••"
-#: In a target, where only some characters may stand.
+#: The mask in a target, where only some characters are allowed.
 TARGET_MASK = "***"
 
 NAMES = (
@@ -19,19 +19,21 @@ NAMES = (
     r"|(?:api|access|auth|private|session|signing)[-_]?key|session[-_]?id"
 )
 _name = re.compile(NAMES, re.IGNORECASE)
-#: A parameter of a query or of a fragment (OAuth answers with tokens in one), and who asks, before a host.
+#: A parameter of a query or a fragment (OAuth answers with tokens in a fragment), and the user before a host.
 _parameter = re.compile(r"(?P<before>[?&#;](?P<name>[^?&#;=]*+)=)(?P<value>[^?&#;]*+)")
 _userinfo = re.compile(r"(://)[^/?#@]*+@")
 
 
 def is_secret(name: str) -> bool:
-    """Whether what bears this name is not to be shown."""
+    """Whether the value under this name is secret."""
     return _name.search(name) is not None
 
 
 def mask_fields(fields: Fields) -> Fields:
-    """The fields with their secrets masked. A cookie keeps its name, an Authorization its scheme, a URL (Location,
-    Referer) all but the values of its secret parameters.
+    """Mask the secrets in fields.
+
+    A cookie keeps its name, an Authorization its scheme, a URL (Location, Referer) all but the values of secret
+    parameters.
     """
     return tuple(
         [(name, _mask(name.lower(), value) if is_secret(name) else mask_target(value)) for name, value in fields]
@@ -54,14 +56,14 @@ def _mask_pair(pair: str) -> str:
 
 
 def mask_target(target: str) -> str:
-    """A target or a URL, with the secrets in its query, its fragment and before its host masked."""
+    """Mask the secrets in a target or a URL: in its query, its fragment, and before its host."""
     if "@" in target:
         target = _userinfo.sub(rf"\1{TARGET_MASK}@", target)
     return _parameter.sub(_mask_parameter, target) if "=" in target else target
 
 
 def _mask_parameter(found: re.Match[str]) -> str:
-    """A secret may be in a parameter, or in one of a URL that is a parameter's value."""
+    """Mask a parameter. It is secret by its name, or because its value is a URL with a secret parameter."""
     value = unquote(found["value"])
     if is_secret(unquote(found["name"])) or ("=" in value and is_secret(value)):
         return f"{found['before']}{TARGET_MASK}"

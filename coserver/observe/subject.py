@@ -1,6 +1,6 @@
-"""What a filter may ask of an exchange, be it under way, in a snapshot, or long over in a trace: one set of names.
+"""The subject of a filter: an exchange under way, in a snapshot, or in a trace. All have the same names.
 
-Fields are asked for as lines, "name: value", as they are shown; what the subject does not know is empty.
+Fields are lines, "name: value", as they are shown. A value that is not known is empty.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Subject(Protocol):
-    """One exchange. All of it is read without waiting; ``seconds`` is how long it took, or has taken so far."""
+    """One exchange. Its values are read without waiting; ``seconds`` is its duration, or the time so far."""
 
     @property
     def server(self) -> str:
@@ -35,7 +35,7 @@ class Subject(Protocol):
 
     @property
     def status(self) -> int:
-        """0 while there is no response."""
+        """The response's status; 0 while there is none."""
         ...
 
     @property
@@ -50,7 +50,7 @@ class Subject(Protocol):
 
     @property
     def phase(self) -> str:
-        """Where it is; of one that is over, where it ended."""
+        """The phase that it is in; the phase in which it ended, if it is over."""
         ...
 
     @property

@@ -15,7 +15,7 @@ UNPACKED_MAX = 4 << 20
 
 
 def decode_fields(fields: FieldLines) -> Fields:
-    """Names and values as text: every byte is a character (RFC 9110 §5.5)."""
+    """Decode names and values as Latin-1, a character for each byte (RFC 9110 §5.5)."""
     return tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields])
 
 
@@ -24,7 +24,7 @@ def field_lines(fields: FieldLines) -> Iterable[str]:
 
 
 def read_request(raw: bytes) -> RequestHead | None:
-    """A request's head that was found sound when it came: no field has two lines (RFC 9112 §5.2). Of b"" None."""
+    """Read a request's head that passed the server's checks: no field has two lines (RFC 9112 §5.2). None for b""."""
     if not raw:
         return None
     line, *lines = raw[: raw.find(b"\r\n\r\n")].split(b"\r\n")
@@ -35,14 +35,14 @@ def read_request(raw: bytes) -> RequestHead | None:
 
 
 def answer_fields(raw: bytes) -> Fields:
-    """The fields of a response's bytes, its head first."""
+    """The fields of a response that is given as bytes from its head on."""
     lines = raw.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]
     pairs = (line.partition(":") for line in lines if line)
     return tuple([(name, value.strip(" \t")) for name, _, value in pairs])
 
 
 def content_of(raw: bytes) -> bytes:
-    """What follows a response's head."""
+    """The body of a response that is given as bytes from its head on."""
     return raw.partition(b"\r\n\r\n")[2]
 
 

@@ -1,9 +1,9 @@
-"""Traces as Chrome trace events, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
+"""Traces as Chrome trace events, for Perfetto (ui.perfetto.dev) and chrome://tracing.
 
-A server is a process, a connection a thread, on which slices must lie within each other: so exchanges of one connection
-that overlap, as HTTP/2's in a browser's HAR, have a thread each, and what else overlaps (suspensions, subrequests, a
-request that is read while its handler runs) is an asynchronous slice. Source: the "Trace Event Format" document. Times
-are microseconds since the first of them began: of those since 1970 a float would lose the last digits.
+A server is a process, a connection a thread. Slices of a thread must be nested. So exchanges of one connection that
+overlap (HTTP/2 in a browser's HAR) have a thread each. Other spans that overlap are asynchronous slices: suspensions,
+subrequests, a request that is read while its handler runs. Times are microseconds since the first trace began: a float
+of microseconds since 1970 would lose its last digits. Source: the "Trace Event Format" document.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from typing import Any
 
 from ..trace.trace import STEP, SUBREQUEST, SUSPEND, Span, Trace
 
-#: Nanoseconds by which exchanges of one connection may seem to overlap: their moments are of another clock than their
-#: lengths.
+#: Nanoseconds by which exchanges of one connection may seem to overlap: starts and durations come from two clocks.
 _SKEW = 1_000_000
 
 
 def to_chrome(traces: Iterable[Trace]) -> dict[str, Any]:
-    """What goes into the JSON file."""
+    """Make the object of the JSON file."""
     those = sorted(traces, key=lambda trace: trace.at)
     began = those[0].at if those else 0.0
     threads = _Threads()
@@ -30,15 +29,15 @@ def to_chrome(traces: Iterable[Trace]) -> dict[str, Any]:
 
 
 class _Threads:
-    """Which process and thread each exchange stands on; times are nanoseconds."""
+    """Gives each exchange its process and thread. Times are nanoseconds."""
 
     def __init__(self) -> None:
         self._processes: dict[str, int] = {}
-        self._lanes: dict[tuple[int, int], list[tuple[int, int]]] = {}  # of a connection: threads, and their ends
+        self._lanes: dict[tuple[int, int], list[tuple[int, int]]] = {}  # by connection: its threads, each with its end
         self._named: dict[tuple[int, int], str] = {}
 
     def place(self, trace: Trace, began: float) -> tuple[int, int, int]:
-        """Its process, its thread, and its start."""
+        """The process, the thread and the start of an exchange."""
         pid = self._processes.setdefault(trace.server, len(self._processes) + 1)
         start, length = round((trace.at - began) * 1e9), round(trace.seconds * 1e9)
         lanes = self._lanes.setdefault((pid, trace.connection), [])
@@ -73,7 +72,7 @@ def _events(trace: Trace, pid: int, tid: int, start: int) -> Iterator[dict[str, 
     length = round(trace.seconds * 1e9)
     whole = {"ph": "X", "cat": "exchange", "name": name, "ts": start / 1e3, "dur": length / 1e3}
     yield {**base, **whole, "args": {key: value for key, value in told.items() if value}}
-    free = 0  # up to where slices stand
+    free = 0  # the end of the last slice of this thread
     for number, span in enumerate(trace.spans):
         begin, end = round(span.start * 1e9), round(span.end * 1e9)
         if span.kind in (SUSPEND, SUBREQUEST) or begin < free or end > length:

@@ -1,7 +1,7 @@
-"""Traces as a HAR file, version 1.2, which every browser's network panel opens; what HAR has no word for stands under
-``_coserver``, from where it is read back (``har_reading``).
+"""Traces as a HAR file, version 1.2, which every browser's network panel opens.
 
-Source: http://www.softwareishard.com/blog/har-12-spec/. Times are milliseconds, sizes bytes, -1 says "not known".
+Values that HAR has no name for are under ``_coserver``, where ``har_reader`` finds them. Times are milliseconds, sizes
+bytes; -1 means "not known". Source: http://www.softwareishard.com/blog/har-12-spec/.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TEXT = ("text/", "application/json", "application/xml", "application/javascript
 
 
 def to_har(traces: Iterable[Trace], *, secrets: bool = False) -> dict[str, Any]:
-    """A HAR of the HTTP ones among ``traces``. ``secrets``: unmasked."""
+    """Make a HAR of ``traces``, without those of TCP. With ``secrets`` nothing is masked."""
     try:
         own = version("coserver")
     except PackageNotFoundError:  # run from a bare checkout
@@ -49,7 +49,7 @@ def _entry(trace: Trace, secrets: bool) -> dict[str, Any]:
 
 
 def _timings(trace: Trace) -> dict[str, float]:
-    """The server's view in the browser's words: send is reading the request, wait is until the response begins."""
+    """The server's times under HAR's names: "send" is the reading of the request, "wait" the time to the response."""
     read = next((span.end for span in trace.spans if span.kind == REQUEST), 0.0)
     starts = [span.start for span in trace.spans if span.kind == RESPONSE]
     answered = max(starts[-1], read) if starts else trace.seconds
@@ -94,7 +94,7 @@ def _response(trace: Trace, secrets: bool) -> dict[str, Any]:
         if content is not message.body.content:
             body["compression"] = len(content) - len(message.body.content)
     if left:
-        body["comment"] = "only a part of it could be unpacked"
+        body["comment"] = "only a part of it was unpacked"
     _say_truncated(body, message.body)
     return {
         "status": trace.status,
@@ -144,7 +144,7 @@ def _reason(status: int) -> str:
 
 
 def _text(content: bytes, kind: str) -> tuple[str, str]:
-    """A body's text, and "base64" if it is none."""
+    """A body as text; as base64, with the word "base64", if it is no UTF-8 text."""
     if not kind or kind.lower().startswith(_TEXT) or "json" in kind or "xml" in kind:
         try:
             return content.decode(), ""

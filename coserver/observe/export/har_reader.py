@@ -1,7 +1,6 @@
-"""Reading HAR files: coserver's own, whole, and those of browsers and proxies, whose timings become steps.
+"""Read HAR files: those of coserver, and those of browsers and proxies, whose timings become steps.
 
-What is missing or of a wrong kind is told by its place: ``log.entries[3].request.url``. What is merely unknown is
-passed over.
+An error names the place of a missing or wrong value: ``log.entries[3].request.url``. Unknown names are ignored.
 """
 
 from __future__ import annotations
@@ -19,31 +18,31 @@ from ..trace.trace import OK, STEP, Body, Message, Span, Trace
 
 T = TypeVar("T")
 
-#: A browser's timings, in the order in which they happen; ``ssl`` is a part of ``connect``.
+#: A browser's timings, in their order; ``ssl`` is a part of ``connect``.
 _TIMINGS = ("blocked", "dns", "connect", "send", "wait", "receive")
-#: Of seconds, bytes and ids alike: what is greater was not measured, and no axis could show it.
+#: The greatest number: seconds, bytes or id. A greater one was not measured, and no axis could show it.
 _LARGEST = 1e15
-#: How deep spans lie within spans.
+#: The deepest nesting of spans.
 _DEPTH = 20
 
 
 class HarError(ValueError):
-    """No HAR that can be read; says where."""
+    """The HAR cannot be read; the message names the place."""
 
 
 def read_har(given: str | bytes | Mapping[str, Any], make: type[Trace] = Trace) -> list[Trace]:
-    """The traces of a HAR, given as JSON or as what JSON becomes. Raises HarError."""
+    """Read the traces of a HAR, given as JSON text or as its objects. Raises HarError."""
     if isinstance(given, str | bytes):
         try:
             given = json.loads(given.decode("utf-8-sig") if isinstance(given, bytes) else given.removeprefix("\ufeff"))
         except (ValueError, RecursionError) as error:
-            raise HarError(f"a HAR is JSON; this is none: {error}") from None
+            raise HarError(f"a HAR is JSON; this is not: {error}") from None
     log = _Reader(given, "").inner("log")
     return [_trace(entry, number, make) for number, entry in enumerate(log.rows("entries"), 1)]
 
 
 class _Reader:
-    """One object of the file and where it stands."""
+    """One object of the file, with its place."""
 
     def __init__(self, value: Any, path: str) -> None:
         if not isinstance(value, Mapping):
@@ -100,7 +99,7 @@ def _trace(entry: _Reader, number: int, make: type[Trace]) -> Trace:
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     if (
         url.scheme not in ("http", "https") or not url.netloc
-    ):  # the target alone would not say it; data: has not even a host
+    ):  # the target alone would lose the scheme; "data:" has no host
         target = request.text("url")
     seconds = max(own.number("seconds", entry.number("time") / 1e3), 0.0)
     spans = tuple([_span(one, 0) for one in own.rows("spans", needed=False)]) or _steps(entry, seconds)
@@ -138,7 +137,7 @@ def _trace(entry: _Reader, number: int, make: type[Trace]) -> Trace:
 def _moment(text: str) -> float:
     moment = datetime.fromisoformat(text)
     seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    datetime.fromtimestamp(seconds, UTC)  # at the ends of the calendar that is not a matter of course
+    datetime.fromtimestamp(seconds, UTC)  # raises for a time beyond the calendar
     return seconds
 
 
@@ -174,10 +173,10 @@ def _content(body: _Reader, coding: str) -> bytes:
 
 def _span(row: _Reader, depth: int) -> Span:
     if depth > _DEPTH:
-        raise HarError(f"{row.path}: spans lie {_DEPTH} deep at most")
+        raise HarError(f"{row.path}: spans may be nested {_DEPTH} deep")
     start, end = row.number("start"), row.number("end")
     if not 0 <= start <= end:
-        raise HarError(f"{row.path}.end must not be before its start, nor that before 0; got {start:g} to {end:g}")
+        raise HarError(f"{row.path}.end must not be before start, and start not before 0; got {start:g} to {end:g}")
     return Span(
         kind=row.text("kind", None),
         name=row.text("name"),
@@ -191,13 +190,13 @@ def _span(row: _Reader, depth: int) -> Span:
 
 
 def _steps(entry: _Reader, seconds: float) -> tuple[Span, ...]:
-    """A browser's timings, one after another."""
+    """The timings of a browser as spans, one after another."""
     timings = entry.inner("timings", needed=False)
     found, at = [], 0.0
     for name in _TIMINGS:
         length = timings.number(name, -1) / 1e3
         if length > 0:
-            end = min(at + length, seconds)  # rounded on the way, they may come to more than the whole
+            end = min(at + length, seconds)  # rounded timings may add up to more than the whole
             found.append(Span(kind=STEP, name=name, start=at, end=end))
             at = end
     return tuple(found)

@@ -1,6 +1,6 @@
-"""Traces as OpenTelemetry spans, through the official SDK: a server span for each exchange, and what lies within it.
+"""Traces as OpenTelemetry spans, by the official SDK: a server span for each exchange, and its steps as inner spans.
 
-A ``traceparent`` that the request brought is carried on. Attributes are those of the stable HTTP conventions.
+The request's ``traceparent`` gives the parent span. Attributes are those of the stable HTTP conventions.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def to_otel(traces: Iterable[Trace], provider: TracerProvider | None = None) -> int:
-    """Make spans of the HTTP ones among ``traces``, by ``provider`` or the global one; how many exchanges that were.
+    """Make spans of the HTTP exchanges in ``traces``, by ``provider`` or the global one; return how many they are.
 
     Raises RuntimeError without the SDK.
     """
     try:
-        import opentelemetry.sdk.trace  # noqa: F401 - the API alone makes spans that go nowhere
+        import opentelemetry.sdk.trace  # noqa: F401 - with the API alone, spans would be dropped
         from opentelemetry import trace as api
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
     except ImportError:
@@ -67,7 +67,8 @@ def _inner(tracer: Tracer, span: Span, parent: Any, origin: int) -> None:
         told["error.type"] = status if code >= 400 else span.detail.partition(":")[0] if span.outcome == FAILED else ""
     attributes = {key: value for key, value in told.items() if value}
     made = tracer.start_span(name.strip(), parent, kind, attributes, start_time=origin + round(span.start * 1e9))
-    if span.outcome == FAILED or told.get("http.response.status_code", 0) >= 400:  # of a client's span that is an error
+    # The conventions call a 4xx an error of a client's span.
+    if span.outcome == FAILED or told.get("http.response.status_code", 0) >= 400:
         made.set_status(Status(StatusCode.ERROR, span.detail or None))
     inside = set_span_in_context(made)
     for child in span.children:

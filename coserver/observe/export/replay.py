@@ -1,6 +1,6 @@
-"""A recorded request said again: as a line for curl, or sent anew.
+"""A recorded request again: as a line for curl, or sent to the server.
 
-What frames the body and concerns the old connection is made anew; everything else goes out as it came, secrets too.
+Fields of the body's framing and of the old connection are made anew. All others go out as they came, with secrets.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ..secrets import mask_fields, mask_target
 from ..text import Fields
 from ..trace.trace import HANDLER, OPEN, REQUEST, Trace
 
-#: Bytes of an answer to what is sent again: it is kept in memory, in the process that serves.
+#: Bytes of the answer to a replayed request, which is kept in the memory of the server's process.
 ANSWER_MAX = 64 << 20
 _PIECE = 64 << 10
-#: Bytes that may stand as one word in a command line; Linux takes 128 KiB.
+#: Bytes of one word of a command line; Linux takes 128 KiB.
 _ARGUMENT = 100_000
 
-#: Fields of one connection or of one framing (RFC 9110 §7.6.1), and what a client waits for in vain.
+#: Fields of the connection and of the framing (RFC 9110 §7.6.1), and Expect, for which the client would not wait.
 _NOT_AGAIN = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length",
      "expect"}
@@ -36,12 +36,12 @@ _LAID_OUT = str.maketrans("\n\t", "  ")
 
 
 class ReplayError(ValueError):
-    """This trace cannot be sent again; says why."""
+    """The trace cannot be sent again; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The new answer."""
+    """The answer to a replayed request. ``seconds`` is the time until it was read."""
 
     status: int
     fields: Fields
@@ -53,8 +53,9 @@ class Replayed:
 
 
 def as_curl(trace: Trace, *, secrets: bool = False) -> str:
-    """A command line for bash. ``secrets``: unmasked, so that it works. Raises ReplayError for what is no HTTP, or
-    could not be sent.
+    """Write the request as a command line for bash. With ``secrets`` nothing is masked, so that it works.
+
+    Raises ReplayError for a trace that is not HTTP, and for fields that cannot be sent.
     """
     fields = _fields(trace, secrets)
     body = trace.request.body
@@ -75,15 +76,15 @@ def as_curl(trace: Trace, *, secrets: bool = False) -> str:
 
 
 def _whereto(trace: Trace, secrets: bool) -> list[str]:
-    """The URL, and how to get there where that does not say it."""
+    """The URL, and the options for an address that the URL does not give."""
     found = ["--globoff", "--path-as-is"]
     if "/" in trace.dst:
         found += ["--unix-socket", trace.dst]
     target = trace.raw_target if secrets else trace.target
     place = trace.host or (trace.dst if ":" in trace.dst and "/" not in trace.dst else "localhost")
-    if not target.startswith("/"):  # "*", or a whole URL, which by itself would lead elsewhere
+    if not target.startswith("/"):  # "*", or a whole URL of a proxy request
         if target != "*" and not target.lower().startswith("http://"):
-            raise ReplayError(f"{trace!r} went to no server of HTTP")
+            raise ReplayError(f"{trace!r} was not sent to an HTTP server")
         found += ["--request-target", target]
         target = "/"
     url = f"http{'s' if trace.secure else ''}://{place}{target}"
@@ -100,7 +101,7 @@ def _said(trace: Trace, fields: Fields) -> Iterator[str]:
 
 
 def _fields(trace: Trace, secrets: bool) -> Fields:
-    """Those that can be sent. HTTP/2's, of a browser's HAR, that begin with a colon are none. Raises ReplayError."""
+    """The fields to send, without HTTP/2's pseudo-fields, which a browser's HAR may have. Raises ReplayError."""
     if trace.protocol != "http" or not trace.method:
         raise ReplayError(f"{trace!r} is no HTTP request")
     found = tuple([pair for pair in trace.request.unmasked if not pair[0].startswith(":")])
@@ -111,13 +112,13 @@ def _fields(trace: Trace, secrets: bool) -> Fields:
 
 
 def _lacking(trace: Trace) -> str:
-    """What is not known of the body; "" if all of it was read."""
+    """The reason why the body is not known whole; "" if all of it was read."""
     size = trace.request.body.size
     framing = {name.lower(): value for name, value in trace.request.unmasked}
     declared = framing.get("content-length", "")
     if declared.isdecimal():
         read = int(declared) == size
-    elif "transfer-encoding" in framing:  # no number says where chunks end; what no handler had was not read
+    elif "transfer-encoding" in framing:  # chunks have no length: a body that no handler had was not read
         opened = any(span.kind == REQUEST and span.outcome == OPEN for span in trace.spans)
         read = not opened and (size > 0 or any(span.kind == HANDLER for span in trace.spans))
     else:
@@ -143,7 +144,7 @@ def _typed(parts: Iterable[str]) -> str:
 
 
 def _quote(raw: bytes) -> str:
-    """One word for bash that becomes these bytes, with nothing in it that a terminal would obey."""
+    """Quote bytes as one word for bash, without control characters that a terminal would act on."""
     try:
         if (text := raw.decode()).isprintable():
             return shlex.quote(text)
@@ -154,7 +155,7 @@ def _quote(raw: bytes) -> str:
 
 
 def _bytes_of(text: str) -> bytes:
-    """What was on the wire: every character is a byte there, but in what was read from a browser's HAR."""
+    """The bytes on the wire: a byte for each character. Text from a browser's HAR may need UTF-8."""
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
@@ -162,7 +163,7 @@ def _bytes_of(text: str) -> bytes:
 
 
 def resend(trace: Trace, address: str, timeout: float) -> Replayed:
-    """Send it to ``address``, host:port or a UNIX socket's path. Blocks, ``timeout`` seconds at most.
+    """Send the request to ``address``, host:port or a UNIX socket's path. Blocks for ``timeout`` seconds at most.
 
     Raises ReplayError, OSError, HTTPException.
     """
@@ -178,7 +179,7 @@ def resend(trace: Trace, address: str, timeout: float) -> Replayed:
     try:
         _put(connection, trace, fields)
         connection.endheaders(body.content or None)
-        with connection.getresponse() as answer:  # it has the socket now
+        with connection.getresponse() as answer:  # the answer owns the socket now
             content = _read(answer, started + timeout)
         return Replayed(answer.status, tuple(answer.getheaders()), content, monotonic() - started)
     finally:
@@ -186,7 +187,7 @@ def resend(trace: Trace, address: str, timeout: float) -> Replayed:
 
 
 def _put(connection: http.client.HTTPConnection, trace: Trace, fields: Fields) -> None:
-    """The head, but for its end."""
+    """Write the head, without its last line."""
     framed = trace.request.body.size or any(
         name.lower() in ("content-length", "transfer-encoding") for name, _ in fields
     )
@@ -203,22 +204,22 @@ def _put(connection: http.client.HTTPConnection, trace: Trace, fields: Fields) -
 
 
 def _read(answer: http.client.HTTPResponse, until: float) -> bytes:
-    """The answer's body. A socket's timeout alone would never end one that trickles, or goes on for ever."""
+    """Read the answer's body. A socket's timeout alone would never end a slow or an endless one."""
     pieces, size = [], 0
     while piece := answer.read1(_PIECE):
         pieces.append(piece)
         size += len(piece)
         if size > ANSWER_MAX:
-            raise ReplayError(f"its answer has more than {ANSWER_MAX >> 20} MiB")
+            raise ReplayError(f"the answer has more than {ANSWER_MAX >> 20} MiB")
         if monotonic() > until:
-            raise TimeoutError(f"its answer goes on for too long; {size} bytes have come")
+            raise TimeoutError(f"the answer took too long; {size} bytes have come")
     return b"".join(pieces)
 
 
 class _Connection(http.client.HTTPConnection):
-    """To host:port or to a UNIX socket; over TLS if the host's name is given, which chooses the certificate.
+    """A connection to host:port or a UNIX socket; over TLS if ``secure`` gives the host's name.
 
-    It is not checked: this goes to the very listener that the request came to, and that by its address.
+    The name chooses the certificate, which is not checked: this is the listener of the request, by its address.
     """
 
     def __init__(self, address: str, timeout: float, secure: str | None) -> None:

@@ -157,7 +157,7 @@ def entry(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("har", "says"),
     [
-        ("", "this is none"),
+        ("", "this is not"),
         ("[]", "a HAR must be an object; got list"),
         ("{}", "log is missing"),
         ('{"log": 3}', "log must be an object; got int"),
@@ -181,7 +181,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         (entry(response={"status": 10_000}), "response.status must have three digits"),
         (entry(_coserver={"seconds": 1e300}), "seconds must be a number, 1e.15 at most"),
         (entry(_coserver={"spans": [{"kind": "handler", "start": 2, "end": 1}]}), r"spans\[0\].end must not be before"),
-        (b"\xff", "this is none"),
+        (b"\xff", "this is not"),
     ],
 )
 def test_what_is_none_is_told_where(har: Any, says: str) -> None:
