@@ -313,9 +313,9 @@ class App:
             make_router(self)  # raises SetupError here, not in the other process
             return start(self, settings, dict(options))
         if f"{__package__}.process.isolation" in sys.modules:
-            from .process.isolation import give_way
+            from .process.isolation import stop
 
-            give_way(self.name)
+            stop(self.name)
         return runner.start(self, settings)
 
     def __getstate__(self) -> dict[str, Any]:

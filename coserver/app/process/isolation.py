@@ -1,14 +1,18 @@
-"""A server in a process of its own: a cell that computes does not starve it, nor its handlers the cells.
+"""A server in a process of its own: a cell's computation does not slow its handlers, and the reverse.
 
-The object in hand asks it by its control socket. The listening socket is made here, and stays over a rerun, so that no
-client is refused. The process ends with this one, however that ends: it reads a pipe that closes then.
+IsolatedServer asks the process over its control socket. This process makes the listening socket and keeps it when the
+server is started again, so that no client is refused. The other process ends with this one, however this one ends: it
+reads from a pipe that is closed then.
 """
 
 from __future__ import annotations
 
 import atexit
+import json
 import os
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -32,16 +36,16 @@ from ..sockets import CannotListen
 from .child import LENGTH
 from .pickler import pack
 from .remote import RemoteStepper, RemoteTraces
-from .spawning import ending, report, spawn
 
 if TYPE_CHECKING:
     from ...notebook.live import LiveTable
     from ..app import App
 
-#: Seconds that it is given beyond its handlers' cleaning up; and when its pipe is closed, before it is killed.
-_AFTER = 3.0
-
-#: Seconds to wait for a replaced one's last accept; a loop that is stuck accepts nobody.
+#: Seconds for the process to listen: enough to import a big library on a busy machine.
+_START_TIMEOUT = 120.0
+#: Seconds for the process to end: after its handlers' cleanup, and again after its pipe is closed. Then it is killed.
+_END_TIMEOUT = 3.0
+#: Seconds to wait for a replaced server's last accept; a stuck loop accepts nobody.
 _LAST_ACCEPT = 1.0
 
 _running: dict[str, IsolatedServer] = {}
@@ -49,59 +53,59 @@ _lock = threading.RLock()
 
 
 class IsolatedServer(Addressed):
-    """What ``app.start(isolated=True)`` returns. ``with server:`` stops it at the end of the block.
+    """A server in a process of its own: ``app.start(isolated=True)``. ``with server:`` stops it at the block's end.
 
-    Handlers that are defined later are not there before it is started again.
+    Handlers that are defined later are served after the next start.
     """
 
     def __init__(self, app: App, settings: Settings, options: dict[str, Any]) -> None:
-        """Returns when it listens. Raises SetupError, OSError."""
+        """Returns when the process listens. Raises SetupError, OSError."""
         self.name = app.name
         self.addresses = ()
         self._grace = settings.limits.grace
-        self._cleanup = settings.limits.cleanup_timeout + _AFTER
-        self._door: socket.socket | None = None
+        self._cleanup = settings.limits.cleanup_timeout + _END_TIMEOUT
+        self._listener: socket.socket | None = None
         self._folder = tempfile.mkdtemp(prefix="coserver-")
         self._stopping = False
-        before = _running.get(self.name)
+        predecessor = _running.get(self.name)
         try:
-            self._start(app, settings, options, before)
+            self._start(app, settings, options, predecessor)
         except BaseException:
             self._clear()
             raise
         threading.Thread(target=self._wait, name=f"coserver {self.name}", daemon=True).start()
-        if before is not None:
-            before._replaced()
+        if predecessor is not None:
+            predecessor._give_way()
 
-    def _start(self, app: App, settings: Settings, options: dict[str, Any], before: IsolatedServer | None) -> None:
-        alone = not (app.tcp_routes or app.listeners or settings.listeners)
-        if before is not None and not alone:
-            before.stop()  # its other ports are taken until then
+    def _start(self, app: App, settings: Settings, options: dict[str, Any], predecessor: IsolatedServer | None) -> None:
+        only_http = not (app.tcp_routes or app.listeners or settings.listeners)
+        if predecessor is not None and not only_http:
+            predecessor.stop()  # it holds its other ports until then
         given = {**options, "control": os.path.join(self._folder, "control")}
         if settings.uds is None and settings.fd is None:
-            self._door = _door(settings, before)
-            if self._door is not None:
-                given |= {"fd": self._door.fileno()}
+            self._listener = _listener(settings, predecessor)
+            if self._listener is not None:
+                given |= {"fd": self._listener.fileno()}
                 for name in ("host", "port"):
                     given.pop(name, None)
         parts = pack(app, given)
-        self._process, reading = spawn([] if self._door is None else [self._door.fileno()])
-        threading.Thread(target=self._pass_on, name=f"coserver output {self.name}", daemon=True).start()
+        self._process, reading = _spawn([] if self._listener is None else [self._listener.fileno()])
+        threading.Thread(target=self._copy_output, name=f"coserver output {self.name}", daemon=True).start()
         try:
             assert self._process.stdin is not None
             for part in parts:
                 self._process.stdin.write(LENGTH.pack(len(part)) + part)
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # what it reports says why
-        told = report(reading)
-        if "error" in told:
+            pass  # the process reports the reason
+        report = _read_report(reading)
+        if "error" in report:
             self._end()
-            raise (CannotListen if "CannotListen" in told["kind"] or "OSError" in told["kind"] else SetupError)(
-                f"the process of {self.name!r} did not start: {told['kind']}: {told['error']}"
+            raise (CannotListen if "CannotListen" in report["kind"] or "OSError" in report["kind"] else SetupError)(
+                f"the process of {self.name!r} did not start: {report['kind']}: {report['error']}"
             )
-        self.addresses = tuple(Address(**one) for one in told["addresses"])
-        self._client = Client(told["control"])
+        self.addresses = tuple(Address(**one) for one in report["addresses"])
+        self._client = Client(report["control"])
 
     def __repr__(self) -> str:
         state = f"process {self.pid}" if self.running else "stopped"
@@ -125,21 +129,21 @@ class IsolatedServer(Addressed):
 
     @property
     def traces(self) -> RemoteTraces:
-        """The exchanges that are over, if they are recorded: ``app.start(isolated=True, record=True)``."""
+        """The finished exchanges, if they are recorded: ``app.start(isolated=True, record=True)``."""
         return RemoteTraces(self._client, self.name)
 
     def snapshot(self) -> Snapshot:
-        """A frozen picture of connections, exchanges, upstreams and counters. Raises Unreachable once it has ended."""
+        """A frozen picture of connections, exchanges, upstreams and counters. Raises Unreachable after the end."""
         return show_snapshot(self._client.snapshot())
 
     def step(
         self, filter: str | Filter = "", at: str | Iterable[str] = "handler", *, limit: float | None = None
     ) -> RemoteStepper:
-        """As Server.step."""
+        """See Server.step."""
         return RemoteStepper(self._client, self.name, str(filter) if filter else "", at, limit)
 
     def live(self, filter: str | Filter = "", *, record: bool = True) -> LiveTable:
-        """As Server.live."""
+        """See Server.live."""
         from ...notebook.live import LiveTable
 
         table = LiveTable(self, filter, proxy_pattern()[0])
@@ -148,10 +152,13 @@ class IsolatedServer(Addressed):
         return table
 
     def stop(self, grace: float | None = None) -> None:
-        """Stop accepting, let what runs end within ``grace`` seconds, cancel it; the process ends. Twice is fine."""
+        """Stop accepting, let exchanges end within ``grace`` seconds, then cancel them and end the process.
+
+        Twice is fine.
+        """
         grace = seconds(grace)
         self._stopping = True
-        self._close_door()
+        self._close_listener()
         if self.running:
             try:
                 self._client.drain(grace)
@@ -162,8 +169,8 @@ class IsolatedServer(Addressed):
 
     # Its process.
 
-    def _replaced(self) -> None:
-        """Another accepts on its socket: it accepts no more when this returns; it drains, and nobody waits for that."""
+    def _give_way(self) -> None:
+        """Accept nobody any more: the successor does. Returns then; the drain goes on in a thread."""
         self._stopping = True
         until = monotonic() + _LAST_ACCEPT
         try:
@@ -171,7 +178,7 @@ class IsolatedServer(Addressed):
             while self._client.ask_about()["state"] == "running" and monotonic() < until:
                 sleep(0.005)
         except (Unreachable, Refused):
-            pass  # it has ended
+            pass  # the process has ended
         threading.Thread(target=self.stop, name=f"coserver end {self.name}", daemon=True).start()
 
     def _end(self) -> None:
@@ -181,21 +188,22 @@ class IsolatedServer(Addressed):
             except OSError:
                 pass
         try:
-            self._process.wait(_AFTER)
+            self._process.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._clear()
 
     def _wait(self) -> None:
-        """Until the process has ended; if nobody asked it to, that is said."""
+        """Wait until the process has ended; tell people if it ended by itself."""
         status = self._process.wait()
         if not self._stopping:
-            print(f"coserver: the process of {self.name!r} has ended by itself, {ending(status)}", file=sys.stderr)
+            how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+            print(f"coserver: the process of {self.name!r} has ended by itself, {how}", file=sys.stderr)
         self._end()
 
-    def _pass_on(self) -> None:
-        """What it prints, its log and tracebacks among it."""
+    def _copy_output(self) -> None:
+        """Copy the process's output, with its log and tracebacks, to stderr."""
         out = self._process.stdout
         assert out is not None
         with out:
@@ -203,12 +211,12 @@ class IsolatedServer(Addressed):
                 sys.stderr.write(line.decode(errors="replace"))
                 sys.stderr.flush()
 
-    def _close_door(self) -> None:
-        if self._door is not None:
-            self._door.close()
+    def _close_listener(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
 
     def _clear(self) -> None:
-        self._close_door()
+        self._close_listener()
         shutil.rmtree(self._folder, ignore_errors=True)
         with _lock:
             if _running.get(self.name) is self:
@@ -228,7 +236,7 @@ class IsolatedServer(Addressed):
 
 
 def start(app: App, settings: Settings, options: dict[str, Any]) -> IsolatedServer:
-    """Start it in the place of the one of this name. Raises SetupError, OSError."""
+    """Start an isolated server in the place of the server of this name. Raises SetupError, OSError."""
     with _lock:
         here = registry.running(app.name)
         if here is not None:
@@ -242,25 +250,62 @@ def start(app: App, settings: Settings, options: dict[str, Any]) -> IsolatedServ
     return server
 
 
-def give_way(name: str) -> None:
-    """A server of this name is to run in this process: the isolated one ends first."""
+def stop(name: str) -> None:
+    """Stop the isolated server of this name: a server in this process takes its place."""
     server = _running.get(name)
     if server is not None:
         server.stop()
 
 
-def _door(settings: Settings, before: IsolatedServer | None) -> socket.socket | None:
-    """The listening socket that the process inherits: the predecessor's if it is at that place. None for several."""
-    if before is not None and before._door is not None and before._door.fileno() != -1:
-        host, port = before._door.getsockname()[:2]
+def _listener(settings: Settings, predecessor: IsolatedServer | None) -> socket.socket | None:
+    """The listening socket that the process inherits: a duplicate of the predecessor's, if that has the same address.
+
+    None if the host stands for several sockets.
+    """
+    held = None if predecessor is None else predecessor._listener
+    if held is not None and held.fileno() != -1:
+        host, port = held.getsockname()[:2]
         if settings.host == host and settings.port in (0, port):
-            return before._door.dup()
+            return held.dup()
     sockets = bind_tcp(settings.host, settings.port)
     if len(sockets) == 1:
         return sockets[0]
     for sock in sockets:
         sock.close()
     return None
+
+
+def _spawn(inherited: list[int]) -> tuple[subprocess.Popen[bytes], int]:
+    """Start the process. Returns it, and the descriptor to read its report from."""
+    reading, writing = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "coserver.app.process.child", str(writing)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            pass_fds=[writing, *inherited],
+            start_new_session=True,  # an interrupt of a cell must not reach it
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    return process, reading
+
+
+def _read_report(reading: int) -> dict[str, Any]:
+    """The process's report: its addresses, or the error that kept it from listening."""
+    with os.fdopen(reading) as file:
+        poll = select.poll()
+        poll.register(file, select.POLLIN)
+        if not poll.poll(_START_TIMEOUT * 1000):
+            return {"kind": "TimeoutError", "error": f"it does not listen after {_START_TIMEOUT:g} s"}
+        line = file.readline()
+    report: dict[str, Any] = (
+        json.loads(line) if line else {"kind": "EOFError", "error": "it ended; see what it printed"}
+    )
+    return report
 
 
 @atexit.register

@@ -1,6 +1,7 @@
-"""How an app goes to a process of its own: by cloudpickle, functions of a notebook as they are; and what cannot go.
+"""Pickles an app for a process of its own, by cloudpickle, which takes functions of a notebook too.
 
-What runs stays here: observers and gates, connections to upstreams. The receiver makes those anew.
+An error names the object that cannot be pickled. Observers, gates and upstream connections are left out: the other
+process makes its own.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from ...server.handler.errors import SetupError
 if TYPE_CHECKING:
     from ..app import App
 
-#: Names of one function that are tried to find the one that cannot go; a handler has a few.
+#: The names of one function that are tried, to find the one that cannot be pickled. A handler has a few.
 _TRIED = 200
 
 
 def pack(app: App, options: dict[str, Any]) -> tuple[bytes, bytes]:
-    """What is to be there before the app is read, and the app. Raises SetupError, which names what cannot go."""
+    """Two pickles: the state that the other process needs before it reads the app, and the app with its options.
+
+    Raises SetupError, which names the object that cannot be pickled.
+    """
     if not find_spec("cloudpickle"):
         raise SetupError("isolated=True sends the app by cloudpickle; pip install 'coserver[notebook]'")
     import cloudpickle
@@ -32,38 +36,38 @@ def pack(app: App, options: dict[str, Any]) -> tuple[bytes, bytes]:
     try:
         return pickle.dumps(before), cloudpickle.dumps((app, options))
     except Exception as error:
-        raise SetupError(_told(app, options, error, cloudpickle.dumps)) from error
+        raise SetupError(_message(app, options, error, cloudpickle.dumps)) from error
 
 
-def _told(app: App, options: dict[str, Any], error: Exception, dumps: Callable[[Any], bytes]) -> str:
-    """The rule, the value, the way out."""
+def _message(app: App, options: dict[str, Any], error: Exception, dumps: Callable[[Any], bytes]) -> str:
+    """The error message: the rule, the value, the way out."""
     where, name, value = _culprit(app, options, dumps) or (f"app {app.name!r}", "", None)
-    said = f"uses {name!r}, {value!r:.100}, which cannot go there" if name else "cannot go there"
+    problem = f"uses {name!r}, {value!r:.100}, which cannot go there" if name else "cannot go there"
     return (
-        f"isolated=True sends the app to a process of its own, and {where} {said} ({type(error).__name__}: "
-        f"{error!s:.200}): make it there, in a lifespan (@app.lifespan) or when it is first asked for"
+        f"isolated=True sends the app to a process of its own, and {where} {problem} ({type(error).__name__}: "
+        f"{error!s:.200}): make it there, in a lifespan (@app.lifespan) or at its first use"
     )
 
 
 def _culprit(app: App, options: dict[str, Any], dumps: Callable[[Any], bytes]) -> tuple[str, str, Any] | None:
-    """Who uses what that cannot go."""
-    goes = _Goes(dumps)
+    """The object that cannot be pickled: its user, its name, and the object."""
+    can_pickle = _CanPickle(dumps)
     for name, value in vars(app.state).items():
-        if not goes(value):
+        if not can_pickle(value):
             return "app.state", name, value
     for where, function in _functions(app):
-        if not goes(function):
+        if not can_pickle(function):
             for name, value in _names(unwrap(function)):
-                if not goes(value):
+                if not can_pickle(value):
                     return where, name, value
             return where, "", None
     for name, value in options.items():
-        if not goes(value):
+        if not can_pickle(value):
             return "app.start", name, value
     return None
 
 
-class _Goes:
+class _CanPickle:
     def __init__(self, dumps: Callable[[Any], bytes]) -> None:
         self._dumps = dumps
 
@@ -88,7 +92,7 @@ def _functions(app: App) -> Iterator[tuple[str, Any]]:
 
 
 def _names(function: Any) -> Iterator[tuple[str, Any]]:
-    """What a function refers to: its closure's, its defaults and its globals."""
+    """The objects that a function refers to: in its closure, its defaults and its globals."""
     code = getattr(function, "__code__", None)
     if code is None:
         return

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coserver import App, SetupError
-from coserver.app.process import pickler as sent
+from coserver.app.process import pickler
 
 A_LOCK = threading.Lock()
 
@@ -81,7 +81,7 @@ def test_who_uses_what_cannot_go(declare: Callable[[App], None], who: str) -> No
     app = App(name="shop")
     declare(app)
     with pytest.raises(SetupError) as raised:
-        sent.pack(app, {})
+        pickler.pack(app, {})
     told = str(raised.value)
     assert who in told
     assert "uses 'lock', <" in told
@@ -90,7 +90,7 @@ def test_who_uses_what_cannot_go(declare: Callable[[App], None], who: str) -> No
 
 def test_an_option_that_cannot_go() -> None:
     with pytest.raises(SetupError, match=r"app\.start uses 'tls', <unlocked _thread\.lock"):
-        sent.pack(App(), {"tls": threading.Lock()})
+        pickler.pack(App(), {"tls": threading.Lock()})
 
 
 def test_what_goes() -> None:
@@ -100,7 +100,7 @@ def test_what_goes() -> None:
     def index() -> str:
         return "ok"
 
-    before, whole = sent.pack(app, {"port": 0})
+    before, whole = pickler.pack(app, {"port": 0})
     assert before
     assert whole
 
@@ -108,4 +108,4 @@ def test_what_goes() -> None:
 def test_without_cloudpickle_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sent, "find_spec", lambda name: None)
     with pytest.raises(SetupError, match=r"pip install 'coserver\[notebook\]'"):
-        sent.pack(App(), {})
+        pickler.pack(App(), {})
