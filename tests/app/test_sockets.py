@@ -71,7 +71,7 @@ def test_what_is_none(tmp_path: Path) -> None:
         app.start(fd=sock.fileno())
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock, pytest.raises(CannotListen, match="of family"):
         app.start(fd=sock.fileno())
-    with pytest.raises(SetupError, match="fd must be a descriptor, 3 say; got -1"):
+    with pytest.raises(SetupError, match="fd must be a descriptor, a number like 3; got -1"):
         app.start(fd=-1)
     with pytest.raises(SetupError, match="give fd, or uds; got fd=3 and uds='s'"):
         app.start(fd=3, uds="s")

@@ -1,6 +1,6 @@
-"""A configuration file: each key held against the table of options, each value read, all that is wrong told at once.
+"""Reads a configuration file: checks each key against the table of options, and reports all problems at once.
 
-It knows nothing of the environment, flags and precedence (sources.py does), and imports nothing that the file names.
+Environment, flags and precedence are in ``resolve``. Objects that the file names are not imported here.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from . import values
 from .table import LISTENER, SECTIONS, UPSTREAMS, Option, listener_table, table, upstream_table, upstream_tls_table
 from .toml_lines import Document, TomlError
 
-#: The file that is taken where neither a file nor an app is named.
+#: The file that is read if neither a file nor an app is named.
 USUAL = "coserver.toml"
-#: Bytes; far beyond any file that a person wrote. An unclosed quote in a larger one would take minutes to find.
+#: Bytes; far more than any person writes. In a larger file the search for an unclosed quote would take minutes.
 _LARGEST = 256 * 1024
 
 
 class ConfigError(SetupError):
-    """What is wrong with a configuration: ``problems``, each beginning with its place."""
+    """A wrong configuration. Each of ``problems`` begins with its place."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -41,8 +41,9 @@ class Given:
 
 @dataclass
 class ListenerTable:
-    """One ``[[listener]]`` table: its keys, and those of its ``[listener.limits]`` and ``[listener.tls]``. ``named``
-    are all of its keys, those with a value that is refused too.
+    """One ``[[listener]]`` table: its keys, and those of its ``[listener.limits]`` and ``[listener.tls]``.
+
+    ``named`` are all of its keys, even those with an invalid value.
     """
 
     where: str
@@ -67,7 +68,7 @@ class UpstreamTable:
 
 @dataclass
 class ConfigFile:
-    """What a file says, as far as it is right. ``given`` is by option key; ``problems`` are sentences with places."""
+    """The valid part of a file. ``given`` is by option key; ``problems`` are sentences, each with its place."""
 
     path: Path
     app: Given | None = None
@@ -78,14 +79,14 @@ class ConfigFile:
 
     @property
     def keys(self) -> int:
-        """How many keys it sets."""
+        """The number of keys that the file sets."""
         in_tables = sum(len(one.given) + len(one.limits) + len(one.tls or ()) for one in self.listeners)
         in_tables += sum(len(one.given) + len(one.tls) for one in self.upstreams)
         return len(self.given) + in_tables + (self.app is not None)
 
 
 def read(path: Path) -> ConfigFile:
-    """Read a file; whatever is wrong stands in its ``problems``."""
+    """Read a file. Errors are collected in ``problems``."""
     file = ConfigFile(path)
     try:
         with path.open("rb") as opened:
@@ -106,7 +107,7 @@ def read(path: Path) -> ConfigFile:
 
 
 class _Reader:
-    """Goes through a document once."""
+    """Reads a document into a ConfigFile."""
 
     def __init__(self, file: ConfigFile, document: Document) -> None:
         self.file = file
@@ -206,7 +207,9 @@ class _Reader:
     ) -> None:
         row = rows.get(str(path[-1]))
         if row is None:
-            return self._wrong(path, f"{values.shown(path[-1])} is no key of {title}; {_meant(str(path[-1]), rows)}")
+            return self._wrong(
+                path, f"{values.shown(path[-1])} is no key of {title}; {_suggestion(str(path[-1]), rows)}"
+            )
         try:
             value = row.toml(raw)
         except ValueError as error:
@@ -227,8 +230,8 @@ def _keep_in(found: dict[str, Given]) -> Callable[[Option, Given], None]:
     return keep
 
 
-def _meant(key: str, rows: Mapping[str, Option]) -> str:
-    """The way out for a key that there is not."""
+def _suggestion(key: str, rows: Mapping[str, Option]) -> str:
+    """The way out for an unknown key."""
     plain = key.lower().replace("-", "_")
     for row in table().values():
         if row.name == plain and row.name not in rows:
@@ -240,6 +243,6 @@ def _meant(key: str, rows: Mapping[str, Option]) -> str:
 
 
 def nearest(word: str, words: Iterable[str], prefix: str = "") -> str:
-    """``did you mean host?``, or "" if nothing is near."""
+    """``did you mean host?``, or "" if no word is similar."""
     close = difflib.get_close_matches(word, list(words), n=1)
     return f"did you mean {prefix}{close[0]}?" if close else ""

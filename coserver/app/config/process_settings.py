@@ -1,4 +1,4 @@
-"""What counts for the whole process, and so for the command alone: which blocking calls it hooks, how it logs."""
+"""The settings of the whole process, and so of the command alone: hooks of blocking calls, and logging."""
 
 from __future__ import annotations
 
@@ -12,33 +12,39 @@ from ...hooks.offload import THREADS, WAITING, check_threads
 from ...hooks.offload_drivers import DRIVERS, check_drivers
 from ...server.handler.errors import SetupError
 
-#: What ``--debug`` shows: each has a logger, coserver.http and coserver.hooks.
+#: The subjects of ``--debug``. Each has a logger: coserver.http, coserver.hooks.
 DEBUGGED = ("http", "hooks")
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 @dataclass(frozen=True, kw_only=True)
 class HookSettings:
-    """Which blocking calls the command hooks, before it imports the app. Raises SetupError."""
+    """The blocking calls that the command hooks, before it imports the app. Raises SetupError."""
 
     families: Sequence[str] = option(
         ("all",),
-        "the families of blocking calls that suspend only their handler; all of them, none, or their names",
+        "the families of blocking calls that suspend only their handler: all, none, or their names",
         of=("all", "none", *SHIMS),
         flag="hooks",
     )
-    off: Sequence[str] = option((), "families that are left out of those", of=tuple(SHIMS), flag="hooks-off")
+    off: Sequence[str] = option((), "families to leave out", of=tuple(SHIMS), flag="hooks-off")
     mutex: str = option(
         "wake",
-        "how a blocking handler waits for a lock: wake, by the release; retry, by trying every mutex_period",
+        "how a blocking handler waits for a lock: wake, until the release; retry, with a try every mutex_period",
         of=STRATEGIES,
     )
-    mutex_period: float = option(PERIOD, "between two tries of mutex = 'retry'; nobody notices 5 ms", unit="seconds")
-    offloaded: Sequence[str] = option(
-        (), "drivers in C whose blocking calls run in threads, each suspending only its handler", of=tuple(DRIVERS)
+    mutex_period: float = option(
+        PERIOD, "between two tries of mutex = 'retry'; people do not notice 5 ms", unit="seconds"
     )
-    offload_threads: int = option(THREADS, "threads for offloaded calls, in each event loop; a connection pool's size")
-    offload_waiting: int = option(WAITING, "offloaded calls that may wait for a thread; one more fails at once")
+    offloaded: Sequence[str] = option(
+        (),
+        "drivers in C whose blocking calls run in threads, so that each suspends only its handler",
+        of=tuple(DRIVERS),
+    )
+    offload_threads: int = option(
+        THREADS, "threads for offloaded calls, in each event loop; as many as a connection pool has connections"
+    )
+    offload_waiting: int = option(WAITING, "offloaded calls that may wait for a thread; a further call fails at once")
 
     def __post_init__(self) -> None:
         try:
@@ -52,11 +58,11 @@ class HookSettings:
             if isinstance(given, str) or any(one not in words for one in given):
                 raise SetupError(f"{name} must be a list of {', '.join(words)}; got {given!r}")
         if "none" in self.families and len(self.families) > 1:
-            raise SetupError(f"families must be none alone, or others; got {self.families!r}")
+            raise SetupError(f"'none' stands alone in families; got {self.families!r}")
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """What remains of them."""
+        """The families that are hooked."""
         wanted = SHIMS if "all" in self.families else self.families
         return tuple(one for one in SHIMS if one in wanted and one not in self.off)
 
@@ -65,12 +71,12 @@ class HookSettings:
 class LogSettings:
     """How the command logs. An embedded server leaves the logging of its program alone. Raises SetupError."""
 
-    level: str = option("info", "how much is logged: debug, info, warning, error or critical", of=LEVELS)
+    level: str = option("info", "the lowest level that is logged: debug, info, warning, error or critical", of=LEVELS)
     format: str = option("text", "text, or json: one object a line", of=("text", "json"))
     debug: Sequence[str] = option(
         (),
-        "what to show in detail: http, each head as it passes, secrets included; hooks, each suspension of a handler, "
-        "and what blocks the event loop",
+        "subjects to log in detail: http, each head with its secrets; hooks, each suspension of a handler, and calls "
+        "that block the event loop",
         of=DEBUGGED,
         flag="debug",
     )

@@ -1,7 +1,7 @@
-"""Where settings come from, and which wins: flag, then environment, then file, then the app's own, then the default.
+"""Resolves settings from all sources: a flag wins over the environment, that over the file, the app and the default.
 
-``resolve`` is the one place that decides, and it remembers the origin of each value. What it gives is a Configuration:
-no app is imported and nothing is started by it.
+``resolve`` alone decides, and keeps the origin of each value. It returns a Configuration; it imports no app and starts
+nothing.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from .settings import ListenerSettings, Options, Settings, UpstreamSettings
 from .table import PREFIX, Option, table
 from .tls import Tls
 
-#: Variables that are no setting's.
+#: Variables that are no settings.
 CONFIG, APP = f"{PREFIX}CONFIG", f"{PREFIX}APP"
-#: What the command hands to its own children; not for people.
+#: The prefix of variables for the command's own child processes; not for people.
 INTERNAL = f"{PREFIX}INHERIT"
 
-#: Looks up what a listener names: the kind ("app", "handler" or "framing"), then ``module:name`` with its origin.
+#: Imports the object that a listener names: called with the kind ("app", "handler" or "framing"), and ``module:name``
+#: with its origin.
 Find = Callable[[str, Given], Any]
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What is in force. ``given`` is by option key and holds what is no default; ``file`` None: there is none."""
+    """The settings in force. ``given`` holds the sources' values, by option key. ``file`` is None without a file."""
 
     app: Given | None
     given: Mapping[str, Given]
@@ -43,7 +44,7 @@ class Configuration:
     upstreams: tuple[UpstreamTable, ...] = ()
 
     def limits(self, own: Limits) -> Limits:
-        """The app's own limits, with what is given in their place."""
+        """The app's own limits, with the given values in their place."""
         return replace(own, **self._of("limits"))
 
     def log(self) -> LogSettings:
@@ -62,7 +63,7 @@ class Configuration:
         return cast(Options, {**whole, "upstreams": upstreams} if upstreams else whole)
 
     def rows(self, own: Limits, defaults: Mapping[str, Any]) -> Iterator[tuple[Option, Any, str]]:
-        """Every option with its value and origin. ``own`` are the app's limits; ``defaults`` stand for the fields'."""
+        """Each option with its value and origin. ``own`` are the app's limits; ``defaults`` replaces the fields'."""
         for key, row in table().items():
             if key in self.given:
                 yield row, self.given[key].value, self.given[key].where
@@ -79,8 +80,8 @@ class Configuration:
 def resolve(
     *, flags: Mapping[str, Any], environ: Mapping[str, str], config: Path | None = None, target: str | None = None
 ) -> Configuration:
-    """Put all sources together. ``flags`` holds values already read, by option key; ``config`` and ``target`` are
-    the command line's own. Raises ConfigError with all that is wrong.
+    """Combine all sources. ``flags`` holds parsed values by option key; ``config`` and ``target`` are from the command
+    line. Raises ConfigError with all problems.
     """
     problems: list[str] = []
     variables, warnings = _environment(environ, problems)
@@ -93,7 +94,7 @@ def resolve(
     from_flags = {key: Given(value, "flag", table()[key].flag) for key, value in flags.items()}
     by_rank = [from_flags, variables, file.given if file else {}]
     for given in by_rank:
-        _one_place(given, problems)
+        _check_address(given, problems)
     chosen = _chosen(by_rank)
     listeners = tuple(file.listeners) if file else ()
     _check_listeners(listeners, chosen, problems)
@@ -103,7 +104,7 @@ def resolve(
             _upstream(each, lambda kind, given: None)
         except ConfigError as error:
             problems += error.problems
-    _check_had(chosen, problems)
+    _check_installed(chosen, problems)
     _check_tls(listeners, chosen, problems)
     _check_control(chosen, problems)
     if problems:
@@ -113,7 +114,7 @@ def resolve(
 
 
 def _line(problem: str, path: Path | None) -> int:
-    """Where it stands in the file; what is no file's comes first."""
+    """The problem's line in the file; 0 for another source, which sorts first."""
     place = re.match(rf"{re.escape(str(path))}:(\d+): ", problem)
     return int(place[1]) if place else 0
 
@@ -127,7 +128,7 @@ def _app(target: str | None, environ: Mapping[str, str], file: ConfigFile | None
 
 
 def _environment(environ: Mapping[str, str], problems: list[str]) -> tuple[dict[str, Given], list[str]]:
-    """What the variables give, and a warning for each that means nothing. An empty one counts as not set."""
+    """The values of the variables, and a warning for each unknown one. An empty variable counts as not set."""
     rows = {row.variable: row for row in table().values()}
     given: dict[str, Given] = {}
     warnings: list[str] = []
@@ -136,7 +137,7 @@ def _environment(environ: Mapping[str, str], problems: list[str]) -> tuple[dict[
             continue
         row = rows.get(name)
         if row is None:
-            warnings.append(f"{name} is no variable of coserver's; {_meant(name, [*rows, CONFIG, APP])}")
+            warnings.append(f"{name} is no variable of coserver's; {_suggestion(name, [*rows, CONFIG, APP])}")
         elif environ[name]:
             try:
                 given[row.key] = Given(row.text(environ[name]), "environment", name)
@@ -145,42 +146,42 @@ def _environment(environ: Mapping[str, str], problems: list[str]) -> tuple[dict[
     return given, warnings
 
 
-def _meant(name: str, variables: Sequence[str]) -> str:
-    """The way out for a variable that there is not. What they all begin with makes none of them nearer."""
+def _suggestion(name: str, variables: Sequence[str]) -> str:
+    """The way out for an unknown variable. The common prefix is left out of the comparison."""
     close = nearest(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in variables], PREFIX)
     return close or "'coserver config reference' lists them"
 
 
-def _one_place(given: Mapping[str, Given], problems: list[str]) -> None:
-    """One source names one place."""
+def _check_address(given: Mapping[str, Given], problems: list[str]) -> None:
+    """Check that one source names one address only."""
     places = [key for key in ("uds", "fd") if key in given]
     others = [given[key].where for key in ("host", "port", *places[1:]) if key in given]
     if places and others:
         where = given[places[0]].where
-        rule = f"a server listens on one of them: give {places[0]}, or host and port"
+        rule = f"a server listens on one address: give {places[0]}, or host and port"
         problems.append(f"{where}: {rule}; {others[0]} is given too")
 
 
 def _chosen(by_rank: Sequence[Mapping[str, Given]]) -> dict[str, Given]:
-    """The first source wins, for each option. Where to listen is one choice: the first to name a place."""
+    """The value of the first source, for each option. The address is one choice, of the first source that has one."""
     chosen = {key: given for source in reversed(by_rank) for key, given in source.items()}
     for source in by_rank:
-        named = next((keys for keys in _PLACES if any(key in source for key in keys)), None)
+        named = next((keys for keys in _ADDRESSES if any(key in source for key in keys)), None)
         if named is not None:
-            for keys in _PLACES:
+            for keys in _ADDRESSES:
                 for key in keys if keys is not named else ():
-                    if key != "host":  # it may be that of other listeners
+                    if key != "host":  # other listeners may use it
                         chosen.pop(key, None)
             break
     return chosen
 
 
-#: What names a place, each a choice of its own.
-_PLACES = (("uds",), ("fd",), ("port", "host"))
+#: The keys that name an address, in three exclusive groups.
+_ADDRESSES = (("uds",), ("fd",), ("port", "host"))
 
 
-def _check_had(chosen: Mapping[str, Given], problems: list[str]) -> None:
-    """A backend or a codec that is not installed: asked of what was chosen only."""
+def _check_installed(chosen: Mapping[str, Given], problems: list[str]) -> None:
+    """Check that the chosen backend and codec are installed."""
     for key, given in chosen.items():
         if table()[key].of:
             try:
@@ -190,7 +191,7 @@ def _check_had(chosen: Mapping[str, Given], problems: list[str]) -> None:
 
 
 def _check_tls(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, Given], problems: list[str]) -> None:
-    """What is given of TLS goes together, at the top and for each listener."""
+    """Check that the TLS values fit together, at the top and for each listener."""
     top = {table()[key].name: given for key, given in chosen.items() if table()[key].section == "tls"}
     asked = [(next(iter(top.values())).where, top)] if top else []
     asked += [(one.where, _with_own(top, one.tls)) for one in listeners if one.tls is not None]
@@ -202,7 +203,7 @@ def _check_tls(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, Given]
 
 
 def _check_control(chosen: Mapping[str, Given], problems: list[str]) -> None:
-    """A port to control by needs a token, wherever the one and the other come from."""
+    """Check that a control port has a token, from whichever sources."""
     both = {key: chosen[key].value for key in ("control_port", "control_token") if key in chosen}
     try:
         Settings(**both)
@@ -211,7 +212,7 @@ def _check_control(chosen: Mapping[str, Given], problems: list[str]) -> None:
 
 
 def _with_own(top: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """A listener's TLS starts from the server's; with a certificate of its own go keys of its own."""
+    """The TLS values of a listener: the server's, replaced by its own. Its own certificate needs its own keys."""
     keys = ("keyfile", "keyfile_password") if "certfile" in own else ()
     return {**{name: value for name, value in top.items() if name not in keys}, **own}
 
@@ -229,18 +230,18 @@ def _check_listeners(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, 
         host = one.value("host") or (chosen["host"].value if "host" in chosen else "")
         place = one.value("uds") or one.value("fd") or (one.value("port") and (host, one.value("port")))
         if place and place in places:
-            problems.append(f"{one.where}: another listener has this place already ({places[place]})")
+            problems.append(f"{one.where}: another listener has this address already ({places[place]})")
         places[place] = one.where
 
 
 def _wrong_with(one: ListenerTable) -> Iterator[str]:
-    given = [keys[0] for keys in _PLACES if any(key in one.named for key in keys)]
+    given = [keys[0] for keys in _ADDRESSES if any(key in one.named for key in keys)]
     if len(given) > 1:
-        yield "a listener has one place: give uds, or fd, or host and port, not both"
+        yield "a listener has one address: give uds, or fd, or host and port, not both"
     elif not any(key in one.named for key in ("uds", "fd", "port")):
-        yield "a listener needs a place: port = 8000 (0 takes a free one), or uds = 'shop.sock'"
+        yield "a listener needs an address: port = 8000 (0 takes a free one), or uds = 'shop.sock'"
     if "protocol" in one.named and "protocol" not in one.given:
-        return  # that it is neither has been said
+        return  # the invalid protocol has been reported
     protocol = one.value("protocol") or "http"
     if protocol == "tcp" and "handler" not in one.named:
         yield "a tcp listener needs handler = 'module:function'"
@@ -251,7 +252,7 @@ def _wrong_with(one: ListenerTable) -> Iterator[str]:
 
 
 def _listener(one: ListenerTable, limits: Limits, tls: Mapping[str, Any], find: Find) -> ListenerSettings:
-    """A listener's settings: its limits and its TLS start from those at the top."""
+    """The settings of a listener. Its limits and its TLS values start from those at the top."""
     named = {name: given.value for name, given in one.given.items()}
     for kind in ("app", "handler", "framing"):
         if ":" in named.get(kind, ""):
@@ -266,7 +267,7 @@ def _listener(one: ListenerTable, limits: Limits, tls: Mapping[str, Any], find: 
 
 
 def _upstream(one: UpstreamTable, find: Find) -> UpstreamSettings:
-    """An upstream's settings; its limits stand in the same table."""
+    """The settings of an upstream. Its limits are in the same table."""
     known = {each.name for each in fields(UpstreamLimits)}
     limits = {name: given.value for name, given in one.given.items() if name in known}
     own = {name: given.value for name, given in one.given.items() if name not in known}

@@ -1,7 +1,7 @@
-"""How an app is run: where it listens, on which backend, with which codec. Checked before anything is started.
+"""The settings of a server: addresses, backend, codec and so on. They are checked before the server starts.
 
-The command line's flags, the environment's variables, the configuration's keys and the docs' table are made from the
-fields of these dataclasses, of those in ``command`` and of Limits: a new option is a new field and nothing else.
+The flags, the environment's variables, the configuration's keys and the reference are made from the fields of these
+dataclasses, of those in ``process_settings``, and of Limits. A new option is a new field and nothing else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Options(TypedDict, total=False):
-    """The keywords of ``start``, ``serving``, ``serve`` and ``run``; the fields of Settings."""
+    """The keywords of ``start``, ``serving``, ``serve`` and ``run``: the fields of Settings."""
 
     host: str
     port: int
@@ -57,24 +57,25 @@ _FORWARDED = ("x-forwarded", "forwarded")
 
 @dataclass(frozen=True, kw_only=True)
 class ListenerSettings:
-    """One listener of several. What is None is the app's own; ``port`` 0 takes a free one. Raises SetupError."""
+    """One of several listeners. Fields that are None are as in Settings; ``port`` 0 takes a free one.
 
-    name: str = option(
-        "", "what it is called in tables and by Server.port_of; its protocol, or its handler's name, if not given"
-    )
-    protocol: str = option("http", "what is spoken: http or tcp", of=("http", "tcp"))
+    Raises SetupError.
+    """
+
+    name: str = option("", "its name in tables and for Server.port_of; its protocol or its handler's name if not given")
+    protocol: str = option("http", "the protocol: http or tcp", of=("http", "tcp"))
     host: str | None = option(None, "its address; the host above if not given")
     port: int | None = option(None, "its port; 0 takes a free one")
     uds: str | None = option(None, "a UNIX socket's path, instead of host and port; @name is an abstract one")
-    uds_permissions: str | None = option(None, "the socket file's permissions, octal as chmod takes them: '660'")
-    fd: int | None = option(None, "a listening socket that the process inherits, by its descriptor")
-    app: App | None = option(None, "http: the App whose routes answer here; the app above if not given")
-    handler: Callable[..., Any] | None = option(None, "tcp: the function that holds the conversation")
+    uds_permissions: str | None = option(None, "the socket file's permissions, octal as for chmod: '660'")
+    fd: int | None = option(None, "a listening socket that the process inherits; a descriptor")
+    app: App | None = option(None, "http: the App that answers here; the app above if not given")
+    handler: Callable[..., Any] | None = option(None, "tcp: the function that serves each connection")
     framing: Any = option("raw", "tcp: raw, lines, length, coserver, or module:name of a class like them")
     proxy_protocol: bool | None = option(
-        None, "whether each connection begins with a PROXY header; as the one above if not given"
+        None, "whether each connection begins with a PROXY header; as above if not given"
     )
-    tls: Tls | bool | None = field(default=None)  # False: plain, though the server's others speak TLS
+    tls: Tls | bool | None = field(default=None)  # False: plain, even if the server's other listeners speak TLS
     limits: Limits | None = field(default=None)
 
     def __post_init__(self) -> None:
@@ -84,9 +85,9 @@ class ListenerSettings:
         check_place(self.host, self.port, self.uds, f"{what}: ")
         check_socket(self.uds_permissions, self.fd, self.uds, f"{what}: ")
         if self.protocol == "tcp" and not callable(self.handler):
-            raise SetupError(f"{what}: a tcp listener needs a handler, the function that holds the conversation")
+            raise SetupError(f"{what}: a tcp listener needs a handler, the function that serves each connection")
         if self.protocol == "http" and self.handler is not None:
-            raise SetupError(f"{what}: an http listener has an app, no handler; for a handler, protocol is 'tcp'")
+            raise SetupError(f"{what}: an http listener has an app, no handler; a handler needs protocol='tcp'")
         if self.proxy_protocol not in (None, True, False):
             raise SetupError(f"{what}: proxy_protocol must be True or False; got {self.proxy_protocol!r}")
         check_tls(self.tls, f"{what}: ", (None, False))
@@ -96,7 +97,7 @@ class ListenerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamSettings:
-    """What a configuration says of one upstream; what is None stays as the app declared it. Raises SetupError.
+    """The configuration of one upstream. A field that is None stays as the app declared it. Raises SetupError.
 
     ``limits`` holds fields of UpstreamLimits.
     """
@@ -105,7 +106,7 @@ class UpstreamSettings:
     members: Sequence[str] | None = option(
         None, 'its members: http://, https://, tcp://, http+unix:PATH; a weight follows, "http://10.0.0.1 weight=2"'
     )
-    policy: str | None = option(None, "which member is asked", of=tuple(POLICIES))
+    policy: str | None = option(None, "how a member is chosen", of=tuple(POLICIES))
     framing: Any = option(None, "for tcp members: raw, lines, length, coserver, or module:name of a class")
     limits: Mapping[str, Any] = field(default_factory=dict)
     tls: UpstreamTls | None = None
@@ -125,13 +126,13 @@ class UpstreamSettings:
 class Settings:
     """``port`` 0 takes a free one; ``uds`` is a UNIX socket's path, instead of host and port. Raises SetupError."""
 
-    host: str = option("127.0.0.1", "the address to listen on; 0.0.0.0 or :: is all of them")
+    host: str = option("127.0.0.1", "the address to listen on; 0.0.0.0 or :: means all addresses")
     port: int = option(0, "the port to listen on; 0 takes a free one")
     uds: str | None = option(None, "listen on this UNIX socket instead; @name is an abstract one")
     uds_permissions: str | None = option(
-        None, "the UNIX socket's permissions, octal as chmod takes them, 660 say; what the umask leaves if not given"
+        None, "the UNIX socket's permissions, octal as for chmod: 660; as the umask leaves them if not given"
     )
-    fd: int | None = option(None, "listen on this inherited socket instead, given by its descriptor")
+    fd: int | None = option(None, "listen on this inherited socket instead; a descriptor")
     backend: str = option("asyncio", "the event loop: asyncio, uvloop or trio", of=("asyncio", "uvloop", "trio"))
     codec: str = option(
         "auto", "the HTTP parser: h11, httptools, or auto for the faster one installed", of=("auto", "h11", "httptools")
@@ -141,36 +142,38 @@ class Settings:
     listeners: Sequence[ListenerSettings] = ()
     upstreams: Sequence[UpstreamSettings] = ()
     access_log: bool = option(False, "log a line for each answered request, on the logger coserver.access")
-    access_format: str = option("common", "common, combined, or a format string in Apache's words")
+    access_format: str = option("common", "common, combined, or a format string with Apache's words")
     trusted_peers: Sequence[str] = option(
-        (), "proxies whose X-Request-ID and X-Forwarded-For are believed: addresses, networks, or unix"
+        (), "proxies whose X-Request-ID and X-Forwarded-For are trusted: addresses, networks, or unix"
     )
     forwarded_fields: str = option(
         "x-forwarded",
-        "what those proxies write: x-forwarded (-For, -Proto, -Host), or forwarded (RFC 7239); only that is believed",
+        "the fields of those proxies: x-forwarded (-For, -Proto, -Host) or forwarded (RFC 7239); no others count",
         of=_FORWARDED,
     )
     proxy_protocol: bool = option(
-        False, "each connection begins with a PROXY protocol header (v1 or v2) of a trusted peer, or is closed"
+        False, "each connection must begin with a PROXY protocol header (v1 or v2) from a trusted peer, or it is closed"
     )
-    record: bool = option(False, "keep traces of the last 1,000 exchanges, for Server.traces; 2 to 4 µs a request")
+    record: bool = option(
+        False, "keep traces of the last 1,000 exchanges, for Server.traces; costs 2 to 4 µs a request"
+    )
     control: str = option(
         "off",
         "the control socket, for coserver top and step: auto (in $XDG_RUNTIME_DIR/coserver), a path, or off",
     )
     control_port: int | None = option(None, "listen for control on this port of 127.0.0.1 too; 0 takes a free one")
     control_token: str | None = option(
-        None, "what whoever controls by that port must know; 16 characters at least", secret=True
+        None, "the secret for control over that port; 16 characters at least", secret=True
     )
     debug: bool = option(
         False,
-        "show what a handler raised to whoever asked, and log what blocks the event loop; for development only",
+        "show clients the exceptions of handlers, and log calls that block the event loop; for development only",
         flag="debug-pages",
     )
 
     def __post_init__(self) -> None:
         if self.host is None or self.port is None:
-            raise SetupError("host and port must be given, port 0 taking a free one; got None")
+            raise SetupError("host and port must be given (port 0 takes a free one); got None")
         check_place(self.host, self.port, self.uds)
         check_tls(self.tls, "", (None,))
         check_socket(self.uds_permissions, self.fd, self.uds)
@@ -199,7 +202,7 @@ class Settings:
         check_place(None, self.control_port, None, "control_")
         if self.control_port is None:
             return
-        from ...control.auth import check_token  # not loaded where nobody controls
+        from ...control.auth import check_token  # not loaded for a server without control
 
         try:
             check_token(self.control_token)
@@ -207,16 +210,16 @@ class Settings:
             raise SetupError(f"control_port {self.control_port} needs a control_token: {error}") from None
 
     def _check_words(self) -> None:
-        """Those who read these again when the server starts say now what is wrong with them."""
+        """Check the texts that are parsed when the server starts."""
         if self.trusted_peers:
             from ...server.handler.trusted_proxies import Trust
 
             Trust(self.trusted_peers)
         if self.access_format not in ("common", "combined"):
-            from ...server.http.access_log import compile_format  # not loaded where nothing is logged
+            from ...server.http.access_log import compile_format  # not loaded for a server without an access log
 
             compile_format(self.access_format)
-            if "%" not in self.access_format:  # every line would be the same: a name misspelt
+            if "%" not in self.access_format:  # a misspelt name: every line would be the same
                 from difflib import get_close_matches
 
                 close = get_close_matches(self.access_format, ("common", "combined"), n=1)

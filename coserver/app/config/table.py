@@ -1,6 +1,6 @@
-"""The table of all options: one row for each described field of Settings, Limits, LogSettings and ListenerSettings.
+"""The table of all options: a row for each described field of the settings and limits dataclasses.
 
-From a row come the TOML key, the environment variable, the flag, the reader of its values, and the reference's line.
+A row gives the TOML key, the environment variable, the flag, the parser of values, and the line of the reference.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .settings import ListenerSettings, Settings, UpstreamSettings
 from .tls import Tls
 from .values import Kind
 
-#: Where each section's keys stand in a file.
+#: The sections of a configuration file, each with the dataclass that has its keys.
 SECTIONS: dict[str, type] = {"": Settings, "tls": Tls, "limits": Limits, "hooks": HookSettings, "log": LogSettings}
-#: Those whose variables and flags begin with a word of their own; uvicorn's flags for TLS are named so too.
+#: Sections whose variables and flags begin with a word of their own. The flags for TLS are named as in uvicorn.
 _FIRST_WORDS = {"log": "log", "hooks": "hooks", "tls": "ssl"}
 PREFIX = "COSERVER_"
 LISTENER = "listener"
@@ -34,8 +34,8 @@ UPSTREAMS = "upstreams"
 
 @dataclass(frozen=True)
 class Option:
-    """One setting. ``section`` is a key of SECTIONS, "listener" or "upstreams"; ``unit`` is "bytes", "seconds", a noun
-    or "".
+    """One setting. ``section`` is a key of SECTIONS, "listener" or "upstreams". ``unit`` is "bytes", "seconds",
+    another noun, or "".
     """
 
     section: str
@@ -46,12 +46,12 @@ class Option:
     why: str
     of: tuple[str, ...]
     flag_name: str
-    owner: type  # whose rule its value must pass
-    secret: bool = False  # nobody is shown its value
+    owner: type  # the dataclass that checks the value
+    secret: bool = False  # the value is never shown
 
     @property
     def key(self) -> str:
-        """``port``, ``limits.head_timeout``, ``log.level``: its place in the file, and its name in every message."""
+        """``port``, ``limits.head_timeout``, ``log.level``: its key in the file, and its name in messages."""
         return f"{self.section}.{self.name}" if self.section else self.name
 
     @property
@@ -61,7 +61,7 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """``--port``, ``--head-timeout``, ``--log-level``; a switch has a ``--no-`` twin."""
+        """``--port``, ``--head-timeout``, ``--log-level``; a switch has a ``--no-`` form too."""
         return f"--{(self.flag_name or self._own_name).replace('_', '-')}"
 
     @property
@@ -71,7 +71,7 @@ class Option:
 
     @property
     def parameter(self) -> str:
-        """Its name as a parameter of Python's: ``log_level``."""
+        """Its name as a Python parameter: ``log_level``."""
         return self.flag.removeprefix("--").replace("-", "_")
 
     @property
@@ -79,15 +79,15 @@ class Option:
         return self.kind is values.SWITCH
 
     def text(self, written: str) -> Any:
-        """Read what a variable or a flag holds. Raises ValueError, its message a whole sentence."""
+        """Parse the value of a variable or a flag. Raises ValueError with a whole sentence."""
         return self._checked(self.kind.text, written)
 
     def toml(self, written: Any) -> Any:
-        """Read what a key of the file holds. Raises ValueError, its message a whole sentence."""
+        """Convert the value of a key in the file. Raises ValueError with a whole sentence."""
         return self._checked(self.kind.toml, written)
 
     def rule(self, value: Any) -> None:
-        """Hold a value against the dataclass's own rule. Raises SetupError, ValueError, TypeError."""
+        """Check a value by the dataclass's own rule. Raises SetupError, ValueError, TypeError."""
         self.owner(**{**_PARTNERS.get(self.key, {}), self.name: value})
 
     def _checked(self, reader: Callable[[Any], Any], written: Any) -> Any:
@@ -95,8 +95,8 @@ class Option:
             value = reader(written)
         except ValueError as error:
             raise ValueError(f"{self.name} {error}") from None
-        # What is one of some words may be right and yet not be had here, which is asked of the chosen value only;
-        # and a listener's fields are only right or wrong together.
+        # A known word may name something that is not installed: that is checked for the chosen value only. And the
+        # fields of a listener or an upstream can only be checked together.
         if not self.of and self.owner not in (ListenerSettings, UpstreamSettings):
             try:
                 self.rule(value)
@@ -105,13 +105,14 @@ class Option:
         return value
 
 
-#: What is right only together with another: one that would do. Both are asked once all is chosen.
+#: For options that are valid only together with another: a valid value of the other. Both real values are checked
+#: together when all sources are resolved.
 _PARTNERS: dict[str, dict[str, Any]] = {"control_port": {"control_token": "16-characters-and-more"}}
 
 
 @cache
 def table() -> dict[str, Option]:
-    """All options but the listeners', by key, in the order of their fields."""
+    """All options but those of listeners and upstreams, by key, in the order of their fields."""
     rows = (row for section, owner in SECTIONS.items() for row in _rows(section, owner))
     return {row.key: row for row in rows}
 
@@ -124,7 +125,7 @@ def listener_table() -> dict[str, Option]:
 
 @cache
 def upstream_table() -> dict[str, Option]:
-    """The keys of an ``[upstreams.NAME]`` table: what it is, and its limits."""
+    """The keys of an ``[upstreams.NAME]`` table: settings and limits."""
     rows = [*_rows(UPSTREAMS, UpstreamSettings), *_rows(UPSTREAMS, UpstreamLimits)]
     return {row.name: row for row in rows}
 
@@ -139,36 +140,36 @@ def _rows(section: str, owner: type) -> Iterator[Option]:
     hints = typing.get_type_hints(owner, localns={"App": Any})
     for field in fields(owner):
         if not field.metadata:
-            continue  # made of other options: limits, listeners
-        told = field.metadata
+            continue  # a field made from other options: limits, listeners
+        described = field.metadata
         yield Option(
             section,
             field.name,
             _kind(field, hints[field.name]),
             field.default if field.default is not MISSING else None,
-            told["unit"],
-            told["why"],
-            tuple(told.get("of", ())) or _words(hints[field.name]),
-            told.get("flag", ""),
-            Settings if section == LISTENER and field.name in _OF_PLACES else owner,
-            told.get("secret", False),
+            described["unit"],
+            described["why"],
+            tuple(described.get("of", ())) or _words(hints[field.name]),
+            described.get("flag", ""),
+            Settings if section == LISTENER and field.name in _ADDRESS_FIELDS else owner,
+            described.get("secret", False),
         )
 
 
-#: A listener's fields that have the same rule as those at the top.
-_OF_PLACES = ("host", "port", "uds", "uds_permissions", "fd")
+#: Fields of a listener that follow the same rules as those of Settings.
+_ADDRESS_FIELDS = ("host", "port", "uds", "uds_permissions", "fd")
 
 
 def _words(hint: Any) -> tuple[str, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
 
 
-#: Fields of ListenerSettings that are objects in Python, and names of objects in a file.
+#: Fields of ListenerSettings that hold an object in Python, and the object's name in a file.
 _NAMED: dict[str, Kind] = {"app": values.REFERENCE, "handler": values.REFERENCE}
 
 
 def _kind(field: Field[Any], hint: Any) -> Kind:
-    """The reader that fits a field's annotation, its unit and its choices."""
+    """The kind of value that fits a field's annotation, unit and choices."""
     if field.name in _NAMED:
         return _NAMED[field.name]
     if field.name == "framing":

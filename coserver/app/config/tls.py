@@ -1,4 +1,4 @@
-"""What makes a listener speak TLS: files of certificates and keys, whose clients are let in, and how strict it is."""
+"""The TLS settings of a listener: certificates and keys, client certificates, ciphers and versions."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ class Tls:
     """
 
     certfile: Sequence[str] = option(
-        (), "PEM files, each a certificate and its chain; the one that names the host asked for is taken, or the first"
+        (),
+        "PEM files, each a certificate and its chain; the one for the requested host name is used, or else the first",
     )
     keyfile: Sequence[str] = option(
-        (), "the private key of each, in the same order; none if they stand in the certificates' files"
+        (), "the private key of each, in the same order; not needed if the certificates' files hold them"
     )
     keyfile_password: str | None = option(
         None,
-        "what the keys are encrypted with; better set by its variable than by its flag, which everybody can see",
+        "the password of the keys; set it by its variable: every user of the machine can read a flag",
         secret=True,
     )
     ca_certs: str | None = option(
-        None, "a PEM file, or a folder, of the authorities whose client certificates are taken"
+        None, "a PEM file, or a folder, of the authorities whose client certificates are accepted"
     )
     cert_reqs: str | None = option(
         None,
@@ -40,7 +41,7 @@ class Tls:
     ciphers: str | None = option(
         None, "the ciphers of TLS 1.2, as OpenSSL lists them (ECDHE+AESGCM); Python's own choice if not given"
     )
-    min_version: str = option("1.2", "the lowest version of TLS that is spoken", of=tuple(VERSIONS))
+    min_version: str = option("1.2", "the lowest TLS version that is accepted", of=tuple(VERSIONS))
 
     def __post_init__(self) -> None:
         for name in ("certfile", "keyfile"):
@@ -55,7 +56,7 @@ class Tls:
                 shown = "something else" if name == "keyfile_password" else repr(value)
                 raise SetupError(f"{name} must be a text; got {shown}")
         numbers = {ssl.CERT_NONE: "none", ssl.CERT_OPTIONAL: "optional", ssl.CERT_REQUIRED: "required"}
-        if isinstance(self.cert_reqs, int) and self.cert_reqs in numbers:  # as ssl and uvicorn name them
+        if isinstance(self.cert_reqs, int) and self.cert_reqs in numbers:  # the constants of ssl, which uvicorn takes
             object.__setattr__(self, "cert_reqs", numbers[ssl.VerifyMode(self.cert_reqs)])
         if self.cert_reqs is not None and self.cert_reqs not in REQUIREMENTS:
             raise SetupError(f"cert_reqs must be {', '.join(REQUIREMENTS)}; got {self.cert_reqs!r}")
@@ -63,7 +64,7 @@ class Tls:
             raise SetupError(f"min_version must be {' or '.join(VERSIONS)}; got {self.min_version!r}")
 
     def check(self) -> None:
-        """What must go together does. Raises SetupError."""
+        """Check the fields that depend on each other. Raises SetupError."""
         if not self.certfile:
             given = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
             raise SetupError(f"TLS needs a certificate: give certfile{f', not {given[0]} alone' if given else ''}")

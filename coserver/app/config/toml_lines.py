@@ -1,7 +1,7 @@
-"""A TOML text, and the line on which each of its keys stands: tomllib tells values, but not where they were.
+"""A TOML document with the line of each key, which tomllib does not tell.
 
-There is no grammar here. A statement's lines are those that tomllib takes together and not sooner; a key stands in the
-first statement without which it is not there.
+There is no grammar here: tomllib parses growing parts of the text. A statement ends with the first line up to which
+tomllib can parse it. A key belongs to the first statement with which tomllib finds the key.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Path = Sequence[str | int]
 
 
 class TomlError(ValueError):
-    """A text that is no TOML. ``line`` counts from 1."""
+    """The text is not TOML. ``line`` counts from 1."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -22,7 +22,7 @@ class TomlError(ValueError):
 
 
 class Document:
-    """``values`` is what tomllib makes of the text. Raises TomlError."""
+    """A parsed text; ``values`` is the result of tomllib. Raises TomlError."""
 
     def __init__(self, text: str) -> None:
         self._lines = text.split("\n")
@@ -31,15 +31,15 @@ class Document:
         try:
             self.values = _loads(text)
         except ValueError as error:
-            raise self._stumbled(error) from None
+            raise self._located(error) from None
         except RecursionError:
             raise TomlError(self._after_last(), "its values are nested too deeply") from None
 
     def line(self, path: Path) -> int:
-        """The line where the statement begins that brings the key; 1 if there is none."""
+        """The first line of the statement that holds the key; 1 if there is none."""
         ends = self._statements()
         low, high = 0, len(ends) - 1
-        while low < high:  # that a key is there stays true for all longer beginnings of the text
+        while low < high:  # bisect: if a part of the text has the key, each longer part has it
             middle = (low + high) // 2
             if _holds(self._beginning(ends[middle]), path):
                 high = middle
@@ -47,14 +47,14 @@ class Document:
                 low = middle + 1
         return (ends[low - 1] if low else 0) + 1
 
-    def _stumbled(self, error: ValueError) -> TomlError:
+    def _located(self, error: ValueError) -> TomlError:
         match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error), re.DOTALL)
         if match is not None:
             return TomlError(int(match[2]), f"{match[1]} (column {match[3]})")
         return TomlError(self._after_last(), str(error).removesuffix(" (at end of document)"))
 
     def _after_last(self) -> int:
-        """Where the first statement begins that has no end."""
+        """The first line of the statement that does not end."""
         ends = self._statements()
         return min((ends[-1] if ends else 0) + 1, len(self._lines))
 
@@ -64,7 +64,7 @@ class Document:
         return self._known[lines]
 
     def _statements(self) -> list[int]:
-        """How many lines there are at the end of each statement."""
+        """The last line of each statement."""
         if self._ends is None:
             self._ends, begun = [], 0
             for count in range(1, len(self._lines) + 1):
@@ -78,7 +78,7 @@ class Document:
 
 
 def _loads(text: str) -> dict[str, Any]:
-    import tomllib  # 6 ms that nobody pays who has no file
+    import tomllib  # takes 6 ms, needed only with a file
 
     return tomllib.loads(text)
 

@@ -1,4 +1,4 @@
-"""What is wrong with an address, a TLS, a backend, a grace: said before anything is started."""
+"""Checks of addresses, TLS settings, backends and times, made before the server starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .tls import Tls
 
 
 def check_tls(tls: Any, what: str, others: tuple[Any, ...]) -> None:
-    """A Tls that has what it needs, or one of ``others``. Raises SetupError."""
+    """Check that ``tls`` is a complete Tls, or one of ``others``. ``what`` begins the message. Raises SetupError."""
     if isinstance(tls, Tls):
         try:
             tls.check()
@@ -23,11 +23,14 @@ def check_tls(tls: Any, what: str, others: tuple[Any, ...]) -> None:
 
 
 def check_place(host: Any, port: Any, uds: Any, what: str = "") -> None:
-    """An address, a port, a UNIX socket's path; None is none of it. ``what`` begins the message. Raises SetupError."""
+    """Check a host, a port, a UNIX socket's path; None means not given. ``what`` begins the message.
+
+    Raises SetupError.
+    """
     if host is not None and not isinstance(host, str):
         raise SetupError(f"{what}host must be a text, like '127.0.0.1'; got {host!r}")
-    if host == "":  # to the system all addresses, to whoever left a variable empty a surprise
-        raise SetupError(f"{what}host must be an address or a name; 0.0.0.0 or :: is all of them; got ''")
+    if host == "":  # means all addresses to the system, but is often a variable that was left empty
+        raise SetupError(f"{what}host must be an address or a name; 0.0.0.0 or :: means all addresses; got ''")
     if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535):
         raise SetupError(f"{what}port must be from 0 (take a free one) to 65535; got {port!r}")
     if uds is not None and (not isinstance(uds, str) or not uds or "\0" in uds):
@@ -35,13 +38,13 @@ def check_place(host: Any, port: Any, uds: Any, what: str = "") -> None:
 
 
 def check_socket(permissions: Any, fd: Any, uds: Any, what: str = "") -> None:
-    """A UNIX socket's permissions, and an inherited descriptor, which excludes ``uds``. Raises SetupError."""
+    """Check a UNIX socket's permissions, and an inherited descriptor, which excludes ``uds``. Raises SetupError."""
     if permissions is not None and not (isinstance(permissions, str) and re.fullmatch("0?[0-7]{3}", permissions)):
         raise SetupError(f"{what}uds_permissions must be three octal digits in a text, like '660'; got {permissions!r}")
     if fd is not None and (isinstance(fd, bool) or not isinstance(fd, int) or fd < 0):
-        raise SetupError(f"{what}fd must be a descriptor, 3 say; got {fd!r}")
+        raise SetupError(f"{what}fd must be a descriptor, a number like 3; got {fd!r}")
     if fd is not None and uds is not None:
-        raise SetupError(f"{what}a server listens on one of them: give fd, or uds; got fd={fd} and uds={uds!r}")
+        raise SetupError(f"{what}a server listens on one address: give fd, or uds; got fd={fd} and uds={uds!r}")
 
 
 def backend_arguments(backend: str) -> dict[str, Any]:
@@ -60,7 +63,7 @@ def backend_arguments(backend: str) -> dict[str, Any]:
 
 
 def seconds(value: float | None) -> float | None:
-    """A grace in seconds, or None for the default. Raises ValueError."""
+    """Check a grace period in seconds; None stands for the default. Raises ValueError."""
     if value is not None and (math.isnan(value) or value < 0):
         raise ValueError(f"grace must be 0 seconds or more; got {value!r}")
     return value

@@ -1,7 +1,7 @@
-"""A setting's value as people write it: "10 MiB", "30s", "off", "a,b". The only place that reads them.
+"""Values as people write them: "10 MiB", "30s", "off", "a,b". Nothing else parses them.
 
-The configuration file, the environment and the flags go through these. No setting is named here; what a value may be
-beyond its form (at least 1, at most 65535) is the rule of the dataclass whose field it is.
+The configuration file, the environment and the flags use these parsers. They check the form of a value alone; its range
+(at least 1, at most 65535) is checked by the dataclass that has the field.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ SIZES = {"": 1, "b": 1, **{u + i: 1024**n for n, u in enumerate("kmgt", 1) for i
 SECONDS = {"": Fraction(1), "ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600)}
 _ON = ("1", "true", "yes", "on")
 _OFF = ("0", "false", "no", "off")
-#: More digits than any size or time has; Python itself reads no more than 4300 of them.
+#: Characters of a size or a time at most. Python itself converts at most 4300 digits.
 _LONGEST = 40
 
 
 class _Unfit(ValueError):
-    """Not of this form; the kind's rule says what is."""
+    """The value has another form. The message is made from the kind's rule."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One form of values: how it is named in a table, what it must be, and how it is read, as text and in TOML."""
+    """One form of values: its name in a table, its rule, its parsers for text and for TOML, and its metavar."""
 
     name: str
     rule: str
@@ -42,11 +42,11 @@ class Kind:
     metavar: str
 
     def text(self, written: str) -> Any:
-        """The value that an environment variable or a flag holds. Raises ValueError."""
+        """Parse the text of an environment variable or a flag. Raises ValueError."""
         return self._read(self.of_text, written)
 
     def toml(self, written: Any) -> Any:
-        """The value that a TOML key holds. Raises ValueError."""
+        """Convert the value of a TOML key. Raises ValueError."""
         return self._read(self.of_toml, written)
 
     def _read(self, reader: Callable[[Any], Any], written: Any) -> Any:
@@ -57,7 +57,7 @@ class Kind:
 
 
 def shown(written: Any) -> str:
-    """A value in a message: as Python shows it, a switch as everybody writes it, cut to one line's length."""
+    """A value for a message: its repr, or true or false for a switch, cut to one line."""
     if isinstance(written, bool):
         return str(written).lower()
     try:
@@ -90,7 +90,7 @@ def seconds(text: str) -> float:
     match = _MEASURE.fullmatch(text.strip()) if len(text) <= _LONGEST else None
     if match is None:
         if re.fullmatch(r"-[0-9.]{1,30}", text.strip()):
-            return float(text)  # negative: the dataclass's rule says it better
+            return float(text)  # a negative number: the dataclass has the better message
         raise _Unfit
     if match[2].lower() not in SECONDS:
         raise _Unfit
@@ -113,7 +113,7 @@ def switch(text: str) -> bool:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """``a,b , c``; an empty text is none."""
+    """``a,b , c``; an empty text is an empty list."""
     return tuple(word for one in text.split(",") if (word := one.strip()))
 
 
@@ -161,7 +161,7 @@ def _toml_seconds(written: Any) -> float:
     if isinstance(written, str):
         return seconds(written)
     number = _toml_whole(written)
-    if number.bit_length() > 1023:  # beyond what a float holds
+    if number.bit_length() > 1023:  # too large for a float
         raise _Unfit
     return float(number)
 
@@ -209,7 +209,7 @@ def choices(of: Sequence[str]) -> Kind:
 
 
 def written(value: Any, unit: str) -> str:
-    """A value as these readers take it again: ``64 KiB``, ``30s``, ``off``. What a table shows."""
+    """A value in the form that these parsers read, for a table: ``64 KiB``, ``30s``, ``off``."""
     if value is None or value == "" or value == ():
         return "none"
     if isinstance(value, bool):

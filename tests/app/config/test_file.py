@@ -136,7 +136,7 @@ grace = true
 """
     assert problems(tmp_path, text, environ={"COSERVER_GRACE": "soon"}) == [
         "COSERVER_GRACE: grace must be a number of seconds, or a text like '30s', '5m' or 'inf'; got 'soon'",
-        "shop.toml:1: a listener needs a place: port = 8000 (0 takes a free one), or uds = 'shop.sock'",
+        "shop.toml:1: a listener needs an address: port = 8000 (0 takes a free one), or uds = 'shop.sock'",
         "shop.toml:1: framing is for protocol = 'tcp'; this listener speaks http",
         "shop.toml:4: port must be a whole number; got '80'",
         "shop.toml:6: handler must be a text like 'module:name'; got 7",
@@ -145,16 +145,16 @@ grace = true
 
 
 LISTENERS = {
-    "port = 1\nuds = 'a'": "a listener has one place: give uds, or fd, or host and port, not both",
-    "host = 'x'": "a listener needs a place: port = 8000 (0 takes a free one), or uds = 'shop.sock'",
+    "port = 1\nuds = 'a'": "a listener has one address: give uds, or fd, or host and port, not both",
+    "host = 'x'": "a listener needs an address: port = 8000 (0 takes a free one), or uds = 'shop.sock'",
     "port = 1\nprotocol = 'tcp'": "a tcp listener needs handler = 'module:function'",
     "port = 1\nprotocol = 'tcp'\nhandler = 'a:b'\napp = 'a:b'": (
         "app is for protocol = 'http'; this listener speaks tcp"
     ),
     "port = 1\nhandler = 'a:b'": "handler is for protocol = 'tcp'; this listener speaks http",
     "port = 1\nframing = 'raw'": "framing is for protocol = 'tcp'; this listener speaks http",
-    "port = 1\n[[listener]]\nport = 1": "another listener has this place already (shop.toml:1)",
-    "uds = 'a'\n[[listener]]\nuds = 'a'": "another listener has this place already (shop.toml:1)",
+    "port = 1\n[[listener]]\nport = 1": "another listener has this address already (shop.toml:1)",
+    "uds = 'a'\n[[listener]]\nuds = 'a'": "another listener has this address already (shop.toml:1)",
 }
 
 
@@ -290,7 +290,7 @@ def test_a_port_or_a_path(
 
 
 def test_a_port_and_a_path_of_one_source(tmp_path: Path) -> None:
-    rule = "a server listens on one of them: give uds, or host and port"
+    rule = "a server listens on one address: give uds, or host and port"
     environ = {"COSERVER_UDS": "a", "COSERVER_HOST": "::"}
     assert problems(tmp_path, "port = 1\nuds = 'a'\n", environ=environ) == [
         f"COSERVER_UDS: {rule}; COSERVER_HOST is given too",

@@ -106,6 +106,6 @@ def test_what_goes() -> None:
 
 
 def test_without_cloudpickle_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sent, "find_spec", lambda name: None)
+    monkeypatch.setattr(pickler, "find_spec", lambda name: None)
     with pytest.raises(SetupError, match=r"pip install 'coserver\[notebook\]'"):
         pickler.pack(App(), {})
