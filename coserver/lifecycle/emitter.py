@@ -1,11 +1,11 @@
-"""Tells observers what happened and lets gates hold it. One attribute to test when nobody does either.
+"""The emitter tells observers about events, and lets gates hold them. Code tests one attribute if there are neither.
 
-An observer is told and cannot wait; a gate may: it returns None to let the event pass at once, or something to await.
-What that raises is logged, and the story goes on; but for Answered, which ends the exchange with an answer. A tap is
-handed what streams pass: the pieces of bodies that nobody keeps.
+An observer is told and cannot wait. A gate may hold an event: it returns None to let the event pass at once, or an
+awaitable. An exception of the awaitable is logged, and the exchange goes on, except for Answered, which ends the
+exchange with an answer. A tap gets the pieces of bodies that are not kept.
 
-Most exchanges go smoothly: the handler returns, and its answer goes out in one piece. An observer that only counts or
-keeps may hear of such a one once, when it is over; three events that need not be built are what watching costs most.
+Most exchanges go smoothly: the handler returns, and its response goes out in one piece. An observer that only counts or
+keeps may be called once for such an exchange, at its end. That saves building three events, which is most of the cost.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from .events import Event
 
 Observer = Callable[[Event], None]
 Gate = Callable[[Event], Awaitable[None] | None]
-#: Told of an exchange that went smoothly, and when it ended in monotonic seconds.
+#: Called with an exchange that went smoothly, and the time of its end in monotonic seconds.
 Served = Callable[[Any, float], None]
 
 
 class Tap(Protocol):
-    """Handed each piece of a body: of a request that is streamed (``sent`` is false), of a response that is no one
-    piece with its head. Of a file that the kernel sends it is the begin. Must not wait, nor keep more than it must.
+    """Called with each piece of a body: of a streamed request (``sent`` is false), or of a response that does not go
+    out in one piece with its head.
+
+    Of a file that the kernel sends, it gets the beginning. It must not wait, and should keep no more than it needs.
     """
 
     def __call__(self, exchange: Any, piece: bytes, *, sent: bool) -> None: ...
@@ -36,9 +38,9 @@ log = logging.getLogger("coserver.lifecycle")
 
 
 class Answered(Exception):
-    """Raised by a hold: ``answer`` is to be sent, and what would have made one is passed over.
+    """Raised by a hold: send ``answer``, and skip whatever would have made one.
 
-    The exchange itself makes it (``make_answer``), and takes it at its head, its body, its handler and its response.
+    The exchange makes it (``make_answer``), and accepts it at its head, its body, its handler and its response.
     """
 
     def __init__(self, answer: Any) -> None:
@@ -47,36 +49,36 @@ class Answered(Exception):
 
 
 class Emitter:
-    """One server's observers, gates and taps. All may be added and removed from any thread, at any time.
+    """The observers, gates and taps of one server. They may be added and removed from any thread, at any time.
 
-    ``watched`` is true while anybody wants every event, ``heard`` while anybody wants the main ones: test it before an
-    event is built. Not among the main ones are ConnectionOpened, RequestHead, ConnectionRecycled, the RequestRead of
-    a request without a body, and the ResponseStarted of a response that goes out in one piece. ``prompt`` is true while
-    anybody wants the main ones as they happen, also of exchanges that go smoothly.
+    ``watched`` is true while an observer or a gate wants every event, ``heard`` while one wants the main events: test
+    it before building an event. ``prompt`` is true while one wants the main events at once, also those of smooth
+    exchanges. The main events are all but ConnectionOpened, RequestHead, ConnectionRecycled, the RequestRead of a
+    request without a body, and the ResponseStarted of a response that goes out in one piece.
     """
 
     __slots__ = ("_briefly", "_lock", "_observers", "_patient", "gates", "heard", "prompt", "taps", "watched")
 
     def __init__(self) -> None:
-        # Removed by equality: a bound method is a new object each time it is named.
-        # Tuples, replaced whole: a loop over them never sees a change.
+        # Removed by equality, not identity: each access to a bound method makes a new object.
         self._observers: tuple[Observer, ...] = ()
-        self._briefly: tuple[Observer, ...] = ()  # those of them that want the main events only
-        self._patient: tuple[tuple[Observer, Served], ...] = ()  # ... and hear of smooth exchanges when they are over
+        self._briefly: tuple[Observer, ...] = ()  # observers of the main events only
+        # those of them that are called at the end of smooth exchanges
+        self._patient: tuple[tuple[Observer, Served], ...] = ()
         self.gates: tuple[Gate, ...] = ()
         self.taps: tuple[Tap, ...] = ()
         self.watched = self.heard = self.prompt = False
-        self._lock = threading.Lock()  # of those who add and remove: two threads may do so at once
+        self._lock = threading.Lock()  # for changes by two threads at once
 
     def __repr__(self) -> str:
         return f"<Emitter {len(self._observers)} observers, {len(self.gates)} gates>"
 
     def add_observer(self, observer: Observer, *, brief: bool = False, served: Served | None = None) -> None:
-        """With ``brief`` it costs half, and may miss all but the main events.
+        """Add an observer. ``brief`` costs half: it may then miss all but the main events.
 
-        With ``served``, brief too, it costs a quarter: that may be called in place of the HandlerStarted,
-        HandlerFinished and ResponseFinished of an exchange that went smoothly. If one takes another turn, what was kept
-        back is told then, with its own times.
+        ``served``, with ``brief``, costs a quarter: it may be called instead of the HandlerStarted, HandlerFinished and
+        ResponseFinished of an exchange that went smoothly. If the exchange turns out otherwise, the events that were
+        held back are emitted then, with their own times.
         """
         with self._lock:
             self._observers = (*self._observers, observer)
@@ -87,7 +89,7 @@ class Emitter:
             self._count()
 
     def remove_observer(self, observer: Observer) -> None:
-        """Remove it; one that is not there is no error, since a raising observer is removed by itself."""
+        """Remove an observer. Does nothing if it is gone: an observer that raises is removed automatically."""
         with self._lock:
             self._observers = tuple(one for one in self._observers if one != observer)
             self._briefly = tuple(one for one in self._briefly if one != observer)
@@ -118,7 +120,7 @@ class Emitter:
 
     @contextmanager
     def observing(self, observer: Observer) -> Iterator[Observer]:
-        """``with emitter.observing(print):`` tells it everything that happens inside."""
+        """Observe everything during a block: ``with emitter.observing(print):``."""
         self.add_observer(observer)
         try:
             yield observer
@@ -126,7 +128,7 @@ class Emitter:
             self.remove_observer(observer)
 
     def tell(self, event: Event) -> None:
-        """Tell every observer. One that raises is logged and removed: its trouble is not the connection's."""
+        """Call every observer. One that raises is logged and removed, so that the connection does not suffer."""
         for observer in self._observers:
             try:
                 observer(event)
@@ -135,7 +137,7 @@ class Emitter:
                 log.exception("observer %r raised on %r and was removed", observer, event)
 
     def tell_served(self, exchange: Any, at: float) -> None:
-        """Tell those who hear of it once that an exchange went smoothly; there must be no others."""
+        """Report a smooth exchange to the observers with ``served``; there must be no other observers."""
         for observer, served in self._patient:
             try:
                 served(exchange, at)
@@ -144,7 +146,9 @@ class Emitter:
                 log.exception("observer %r raised on %r and was removed", observer, exchange)
 
     def holds(self, event: Event) -> Iterator[Awaitable[None]]:
-        """What is to be awaited before the story goes on, gate by gate. A gate that raises is logged and removed."""
+        """Yield the awaitables of the gates that hold ``event``, gate by gate. A gate that raises is logged and
+        removed.
+        """
         for gate in self.gates:
             try:
                 hold = gate(event)
@@ -156,7 +160,7 @@ class Emitter:
                 yield hold
 
     def pass_on(self, exchange: Any, piece: bytes, *, sent: bool) -> None:
-        """Hand a piece of a body to every tap. One that raises is logged and removed."""
+        """Call every tap with a piece of a body. One that raises is logged and removed."""
         for tap in self.taps:
             try:
                 tap(exchange, piece, sent=sent)

@@ -1,7 +1,7 @@
-"""What can happen to a connection and its exchanges, as frozen values; built only while someone observes.
+"""The events of connections and their exchanges, as frozen values. They are built only while they are observed.
 
-``at`` is monotonic seconds. ``source`` is the live connection or exchange: a gate may look inside it and change it.
-What may follow what stands in ``order``.
+``at`` is in monotonic seconds. ``source`` is the live connection or exchange: a gate may look inside and change it. The
+order of events is in ``order.py``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .frozen_dataclass import frozen, maker
 
 @frozen
 class Event:
-    """``connection`` and ``exchange`` are numbers, each given once in a process; ``exchange`` is None between two."""
+    """``connection`` and ``exchange`` are numbers, unique in the process; ``exchange`` is None between exchanges."""
 
     at: float
     connection: int
@@ -32,7 +32,7 @@ class ConnectionOpened(Event):
 
 @frozen
 class RequestHead(Event):
-    """A request's head was read and found sound. Nothing of its body need have come."""
+    """The head of a request was read and is sound. Its body may not have come yet."""
 
     method: str
     target: str
@@ -47,7 +47,7 @@ class RequestRead(Event):
 
 @frozen
 class RequestRefused(Event):
-    """The peer broke the protocol or a limit; ``status`` is the answer it gets, 0 where none can be sent."""
+    """The peer broke the protocol or a limit. ``status`` is that of the answer, 0 if none can be sent."""
 
     status: int
     reason: str
@@ -79,7 +79,9 @@ class HandlerCancelled(Event):
 
 @frozen
 class SubrequestEvent(Event):
-    """``subrequest`` is a number, given once in a process. A ``detached`` one may outlive its exchange's connection."""
+    """``subrequest`` is a number, unique in the process. A ``detached`` subrequest may outlive the connection of its
+    exchange.
+    """
 
     subrequest: int
     detached: bool = False
@@ -87,7 +89,7 @@ class SubrequestEvent(Event):
 
 @frozen
 class SubrequestStarted(SubrequestEvent):
-    """A handler asks ``upstream``, a name, for something; nothing has been sent."""
+    """A handler starts a request to ``upstream``, given by its name; nothing has been sent yet."""
 
     upstream: str
     method: str
@@ -96,7 +98,7 @@ class SubrequestStarted(SubrequestEvent):
 
 @frozen
 class SubrequestFinished(SubrequestEvent):
-    """The upstream's answer is there, whole; for a streamed one, its head. ``member`` is who answered."""
+    """The response is whole; of a streamed one, the head has come. ``member`` is the address that answered."""
 
     status: int
     member: str
@@ -104,20 +106,23 @@ class SubrequestFinished(SubrequestEvent):
 
 @frozen
 class SubrequestFailed(SubrequestEvent):
-    """There is no answer: ``error`` says why."""
+    """The subrequest failed with ``error``."""
 
     error: BaseException
 
 
 @frozen
 class SubrequestCancelled(SubrequestEvent):
-    """Nobody wants the answer any more: its exchange has ended, or whoever waited was cancelled."""
+    """The subrequest was cancelled: its exchange has ended, or the waiting task was cancelled."""
 
 
 @frozen
 class Suspended(Event):
-    """Blocking code waits: in which ``call``, ``on`` what (an address, a lock, seconds), and ``where`` in the user's
-    code, as ``file:line in function``."""
+    """A worker began to wait in the blocking call ``call``.
+
+    ``on`` is what it waits for (an address, a lock, seconds); ``where`` is the place in the user's code, as ``file:line
+    in function``.
+    """
 
     call: str
     on: str
@@ -126,7 +131,7 @@ class Suspended(Event):
 
 @frozen
 class Resumed(Event):
-    """It goes on, or is broken off; ``seconds`` is how long it waited."""
+    """The worker goes on, or is cancelled, after ``seconds``."""
 
     call: str
     seconds: float
@@ -134,21 +139,21 @@ class Resumed(Event):
 
 @frozen
 class ResponseStarted(Event):
-    """The response is about to be written; nothing of it has been. ``status`` is 0 for TCP."""
+    """The response is about to be written; no byte of it has been. ``status`` is 0 for TCP."""
 
     status: int
 
 
 @frozen
 class ResponseFinished(Event):
-    """The response's last byte was handed to the operating system; ``size`` counts its body's bytes."""
+    """The last byte of the response was handed to the operating system; ``size`` counts the bytes of its body."""
 
     size: int
 
 
 @frozen
 class ResponseFailed(Event):
-    """The response was broken off: the client left, or what produced it raised."""
+    """The response was broken off: the client left, or its source raised."""
 
     error: BaseException
 
@@ -160,17 +165,17 @@ class ResponseCancelled(Event):
 
 @frozen
 class ConnectionRecycled(Event):
-    """The exchange is over and the connection ready for the next."""
+    """The exchange is over and the connection is ready for the next."""
 
 
 @frozen
 class ConnectionClosed(Event):
-    """The last event of every connection; ``reason`` is why, in words."""
+    """The last event of every connection; ``reason`` says why, in words."""
 
     reason: str
 
 
-#: What an observed plain request is told by: made by each of them, so at a third of what a call of the class costs.
+#: Makers of the events of an observed plain request: they cost a third of a call of the class.
 make_handler_started = maker(HandlerStarted)
 make_handler_finished = maker(HandlerFinished)
 make_response_finished = maker(ResponseFinished)

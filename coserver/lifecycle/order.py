@@ -1,7 +1,7 @@
-"""What may follow what: the tests' oracle, the source of the docs' diagram and of the stepper's labels.
+"""The order of events: checked by the tests, and the source of the diagram in the docs and of the stepper's labels.
 
-An exchange has tracks that may interleave (a streamed body is read while the handler runs, a handler's stream is
-written while its body is read, and each subrequest is a track of its own), so the table is kept by track;
+An exchange has several tracks that may interleave: a streamed body is read while the handler runs, a handler's stream
+is written while its body is read, and each subrequest has a track of its own. So the table is one of tracks;
 ``OrderCheck`` follows every connection through it.
 """
 
@@ -13,7 +13,7 @@ from . import phases
 Kind = type[ev.Event]
 _Key = tuple[int, int | None, str, int]  # connection, exchange, track, subrequest (0: none)
 
-#: The track of each event: its own sequence, within a connection or within an exchange.
+#: The track of each event: a sequence within a connection or within an exchange.
 TRACKS: dict[str, tuple[Kind, ...]] = {
     "connection": (ev.ConnectionOpened, ev.ConnectionRecycled, ev.ConnectionClosed),
     "request": (ev.RequestHead, ev.RequestRead, ev.RequestRefused),
@@ -23,7 +23,7 @@ TRACKS: dict[str, tuple[Kind, ...]] = {
     "response": (ev.ResponseStarted, ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled),
 }
 
-#: Which event may come next on the same track. An exchange's tracks begin with FIRST's.
+#: The events that may come next on the same track. The tracks of an exchange begin with those of FIRST.
 FOLLOWS: dict[Kind, tuple[Kind, ...]] = {
     ev.ConnectionOpened: (ev.ConnectionRecycled, ev.ConnectionClosed),
     ev.ConnectionRecycled: (ev.ConnectionRecycled, ev.ConnectionClosed),
@@ -32,7 +32,7 @@ FOLLOWS: dict[Kind, tuple[Kind, ...]] = {
     ev.RequestRead: (),
     ev.RequestRefused: (),
     ev.HandlerStarted: (ev.HandlerFinished, ev.HandlerFailed, ev.HandlerCancelled),
-    # A handler for errors answers what another raised, or what its stream raised before the first piece.
+    # An error handler answers for a handler that raised, or whose stream raised before the first piece.
     ev.HandlerFinished: (ev.HandlerStarted,),
     ev.HandlerFailed: (ev.HandlerStarted,),
     ev.HandlerCancelled: (),
@@ -43,9 +43,9 @@ FOLLOWS: dict[Kind, tuple[Kind, ...]] = {
     ev.Suspended: (ev.Resumed,),
     ev.Resumed: (ev.Suspended,),
     ev.ResponseStarted: (ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled),
-    # TCP answers a message with any number of its own.
+    # TCP answers a message with any number of messages.
     ev.ResponseFinished: (ev.ResponseStarted,),
-    # One that failed before its first byte is replaced by an error's; a TCP handler may try again.
+    # A response that failed before its first byte is replaced by an error response; a TCP handler may try again.
     ev.ResponseFailed: (ev.ResponseStarted,),
     ev.ResponseCancelled: (ev.ResponseStarted,),
 }
@@ -59,11 +59,11 @@ FIRST: dict[str, tuple[Kind, ...]] = {
     "response": (ev.ResponseStarted,),
 }
 
-#: Every one of these must have been closed by the time its connection is: exactly one Finished, Failed or Cancelled,
-#: or Resumed.
+#: Each of these must be closed before its connection is: by exactly one Finished, Failed or Cancelled, or by Resumed.
 OPENING: tuple[Kind, ...] = (ev.HandlerStarted, ev.SubrequestStarted, ev.Suspended, ev.ResponseStarted)
 
-#: Where a gate may hold, by the phase that ``at=`` names. The others are told only: waiting there could lose something.
+#: The events that a gate may hold, by the phase that ``at=`` names. The others are told only: waiting might lose
+#: something.
 HOLDABLE: dict[str, Kind] = {
     phases.ACCEPT: ev.ConnectionOpened,
     phases.HEAD: ev.RequestHead,
@@ -82,9 +82,10 @@ class OutOfOrder(AssertionError):
 
 
 class OrderCheck:
-    """An observer that holds every event against the table. ``problems`` collects what it saw; ``check()`` raises it.
+    """An observer that checks every event against the table. ``problems`` collects the violations; ``check()`` raises
+    them.
 
-    An observer that raises is removed, so this one does not raise while it observes.
+    It does not raise while it observes, since an observer that raises is removed.
     """
 
     def __init__(self) -> None:
@@ -124,7 +125,7 @@ class OrderCheck:
             self._close(event.connection)
 
     def _follow_detached(self, key: _Key, kind: Kind, outside: bool) -> None:
-        """A detached subrequest may end after its connection; end it must."""
+        """Follow a detached subrequest: it may end after its connection, but must end."""
         if kind in OPENING:
             self._detached[key[3]] = f"connection {key[0]}, exchange {key[1]}"
             return
@@ -140,11 +141,11 @@ class OrderCheck:
             last = self._last.pop(key)
             if last in OPENING:
                 self.problems.append(f"connection {number}, exchange {exchange}: {last.__name__} was never closed")
-        # Kept, so that anything said after the end is noticed.
+        # Kept, so that a later event of this connection is noticed.
         self._last[connection, None, "connection", 0] = ev.ConnectionClosed
 
     def check(self) -> None:
-        """Raise OutOfOrder if any event came out of order or any connection lacks its last one."""
+        """Raise OutOfOrder if an event came out of order, or a connection lacks its last event."""
         still_open = sorted(
             key[0] for key, kind in self._last.items()
             if kind is not ev.ConnectionClosed and key[3] not in self._detached

@@ -1,4 +1,4 @@
-"""The phases of a connection's life: what the live table shows, what ``at=`` and ``--at`` name.
+"""The phases of a connection's life, as shown in the live table and named by ``at=`` and ``--at``.
 
 Plain strings, not an enum: a phase is written several times a request, and read from any thread.
 """
@@ -6,11 +6,11 @@ Plain strings, not an enum: a phase is written several times a request, and read
 from __future__ import annotations
 
 ACCEPT = "accept"  # open, nothing received yet
-HEAD = "head"  # part of a request's head has come
+HEAD = "head"  # a part of a request's head has come
 BODY = "body"  # reading the request's body
 HANDLER = "handler"  # the handler runs
-SUSPEND = "suspend"  # ... and waits in a blocking call
-SUBREQUEST = "subrequest"  # ... and waits for an upstream
+SUSPEND = "suspend"  # the handler waits in a blocking call
+SUBREQUEST = "subrequest"  # the handler waits for an upstream
 RESPONSE = "response"  # the response is being written
 RECYCLE = "recycle"  # between two requests
 CLOSED = "closed"

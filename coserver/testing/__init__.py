@@ -1,4 +1,4 @@
-"""Public test tools: a client without a socket, its twin for plain functions, the order check and the leak check.
+"""Public test tools: a client without a socket, the same for plain functions, the order check and the leak check.
 
 async with testing.client(app) as c:       # or: with testing.sync_client(app) as c: c.get("/")
     r = await c.get("/")

@@ -1,6 +1,6 @@
-"""An app that runs without a listener: its service, its lifespan, and connections that are made by calling.
+"""An app that runs without a listener: its service, its lifespan, and connections made by a function call.
 
-Below the stream everything is the server's own; what is here stands for the socket, the accept and the hang-up.
+Everything above the stream is the server's own code. This file stands for the socket, the accept and the hang-up.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..server.service import Service
 from ..transport.deadlines import TICK
 from .memory import MemoryStream, stream_pair
 
-#: Not the app's doing: each is answered as a client's error, or is the client's leaving itself.
+#: Errors that are not the app's: each is answered as a client's error, or is the client's own leaving.
 _NO_FAILURE = (
     HTTPException,
     ClientLeft,
@@ -40,12 +40,12 @@ _NO_FAILURE = (
     anyio.ClosedResourceError,
     anyio.EndOfStream,
 )
-#: Ports of clients that never were: what a dynamic one looks like in Request.peer.
+#: Ports for clients without a socket: Request.peer looks like a client of a dynamic port.
 _ports = itertools.cycle(range(49152, 65536))
 
 
 class Failures:
-    """What the app's handlers raised, by connection, until the client that met it asks. An observer."""
+    """The exceptions of the app's handlers by connection, kept until the client asks for them. An observer."""
 
     def __init__(self) -> None:
         self._raised: dict[int, list[tuple[BaseException, bool]]] = {}
@@ -55,7 +55,7 @@ class Failures:
             return
         error = event.error
         if isinstance(error, BrokenOff | NothingSent):
-            error = error.__cause__ or error  # what the stream raised
+            error = error.__cause__ or error  # the exception of the stream
         if isinstance(error, _NO_FAILURE):
             return
         exchange = event.source
@@ -66,13 +66,15 @@ class Failures:
         self._raised.setdefault(event.connection, []).append((error, expected))
 
     def take(self, connection: int, *, broken: bool) -> BaseException | None:
-        """What nobody expected on this connection, or if its answer is ``broken`` anything at all; forgets the rest."""
+        """Take the unexpected exception of this connection; any exception, if its answer is ``broken``. Forgets the
+        rest.
+        """
         raised = self._raised.pop(connection, [])
         return next((error for error, expected in raised if broken or not expected), None)
 
 
 class Link:
-    """The client's end of one connection, and the server's record of it."""
+    """The client's end of one connection, with the server's record of it."""
 
     def __init__(self, host: Host, accepted: Accepted, stream: MemoryStream) -> None:
         self._host = host
@@ -81,16 +83,16 @@ class Link:
 
     @property
     def alive(self) -> bool:
-        """Whether the server will read what is sent now: it has not begun to end this connection."""
+        """Whether the server will read the next bytes: it has not begun to end this connection."""
         return not self.stream.ended and not self.accepted.reason and not self.accepted.service.draining
 
     async def send_eof(self) -> None:
-        """Half-close: what that means for a handler that runs is said by ``Limits.on_half_close``."""
+        """Half-close. ``Limits.on_half_close`` decides about a running handler."""
         await self.stream.send_eof()
         self._have_it_noticed()
 
     def leave(self) -> None:
-        """Close; a handler that still runs for this client is cancelled as in production: at the sweeper's look."""
+        """Close. A handler that still runs for this client is cancelled as in production, at the sweeper's check."""
         if not self.stream.closed:
             self.stream.close()
             self._have_it_noticed()
@@ -101,7 +103,9 @@ class Link:
 
 
 class Leaving:
-    """A client that has left, in the sweeper's table until the server has noticed: the poller's part, without one."""
+    """A client that has left, in the sweeper's table until the server has noticed. Does the poller's part without a
+    poller.
+    """
 
     deadline = math.inf
 
@@ -109,7 +113,7 @@ class Leaving:
         self.connection = connection
 
     def expire(self, now: float) -> None:
-        """Never: the deadline is the end of time."""
+        """Do nothing: the deadline is infinite."""
 
     def outlive(self, now: float) -> None:
         connection = self.connection
@@ -121,7 +125,7 @@ class Leaving:
 
 
 class Host:
-    """A running app to connect to. ``tasks`` is for what a client does besides; it ends with the app."""
+    """A running app to connect to. ``tasks`` is for the clients' own tasks; it ends with the app."""
 
     tasks: TaskGroup
 
@@ -136,11 +140,11 @@ class Host:
 
     @property
     def connections(self) -> int:
-        """How many connections are open now."""
+        """The number of connections that are open now."""
         return sum(len(service.connections) for service, _ in self.services.values())
 
     def observe(self, event: ev.Event) -> None:
-        """Look at an event of this app's, unless another client or server of the same app has caused it."""
+        """Observe an event of this app, unless another client or server of the same app caused it."""
         connection = getattr(event.source, "connection", event.source)
         service = getattr(connection, "service", None)
         if service is None or any(service is one for one, _ in self.services.values()):
@@ -148,7 +152,7 @@ class Host:
             self.failures(event)
 
     def name_of(self, protocol: str, name: str | None = None) -> str:
-        """A listener's name; without one, the first of this protocol. Raises KeyError."""
+        """The name of a listener; without a name, the first listener of this protocol. Raises KeyError."""
         names = [key for key, (_, one) in self.services.items() if one.wanted.protocol == protocol]
         if name in self.services:
             return str(name)
@@ -158,7 +162,7 @@ class Host:
         raise KeyError(f"no listener is {missing}; there are {', '.join(self.services)}")
 
     async def connect(self, name: str) -> Link:
-        """Connect to a listener, waiting as long as the server is full. Raises ConnectionRefusedError."""
+        """Connect to a listener, and wait as long as the server is full. Raises ConnectionRefusedError."""
         service, listening = self.services[name]
         self._connecting += 1
         try:
@@ -169,33 +173,33 @@ class Host:
         if service.draining:
             raise ConnectionRefusedError(f"app {self.app.name} is stopping")
         ours, theirs = stream_pair(service.loop)
-        # In a context of the server's: a handler must not see what the test has set in its own.
+        # In the server's context: a handler must not see the context variables of the test.
         peer = f"127.0.0.1:{next(_ports)}"
         accepted = self._context.copy().run(service.begin, listening.story, theirs, peer)
         return Link(self, accepted, ours)
 
     async def wait(self) -> bool:
-        """A client waits for a place: whoever is in ``connect``."""
+        """Wait for a place: this client is in ``connect``."""
         return True
 
     def waiting(self) -> int:
         return self._connecting
 
     def watch(self, leaving: Leaving) -> None:
-        """Have the sweeper look at a client that has left."""
+        """Have the sweeper check a client that has left."""
         self._leaving = {one for one in self._leaving if one.connection.phase is not phases.CLOSED}
         self._leaving.add(leaving)
         leaving.connection.running.add(leaving)
 
     def forget(self) -> None:
-        """The app has ended: nobody is left to tell."""
+        """Do nothing: the app has ended."""
         for leaving in self._leaving:
             leaving.connection.running.discard(leaving)
 
 
 @asynccontextmanager
 async def hosted(app: App, options: Options) -> AsyncIterator[Host]:
-    """Run ``app`` for the block; drain it at the end, or end it at once if the block raised. Raises SetupError."""
+    """Run ``app`` during the block; drain it at the end, or end it at once if the block raised. Raises SetupError."""
     settings = app.settings(options)
     plans = plan_listeners(app, settings)
     failure: Exception | None = None
@@ -211,7 +215,7 @@ async def hosted(app: App, options: Options) -> AsyncIterator[Host]:
             try:
                 yield host
             except Exception as error:
-                failure = error  # the block's own, raised below: a task group would wrap it in an ExceptionGroup
+                failure = error  # of the block; raised below, since a task group would wrap it in an ExceptionGroup
                 tasks.cancel_scope.cancel()
             except BaseException:
                 tasks.cancel_scope.cancel()
@@ -224,17 +228,17 @@ async def hosted(app: App, options: Options) -> AsyncIterator[Host]:
 
 @asynccontextmanager
 async def _observing(host: Host) -> AsyncIterator[None]:
-    """From before the first connection until after the last."""
+    """Observe from before the first connection until after the last."""
     with host.app.emitter.observing(host.observe):
         yield
     host.forget()
 
 
 async def _until_they_run(services: dict[str, tuple[Service, ListenerPlan]]) -> None:
-    """Until each can take a connection, which is in its task's first turn."""
+    """Wait until each service can take a connection, which is so in its task's first turn."""
     while any(service._tasks is None for service, _ in services.values()):
         await anyio.lowlevel.checkpoint()
 
 
 def _nothing() -> None:
-    """No listening socket is closed when the drain begins."""
+    """Do nothing: the drain has no listening socket to close."""

@@ -24,13 +24,13 @@ from ..app.server import Server
 from ..lifecycle.order import OrderCheck
 from ..transport.loop import Loop
 
-#: Threads that the async libraries keep for a while, to be used again: no leak.
+#: Threads that the async libraries keep for a while to use them again: no leak.
 _POOLED = ("AnyIO worker thread", "Trio thread", "asyncio_")
-#: The task in which anyio's pytest plugin waits, a new one for each fixture and test: none of the block's.
+#: The task in which anyio's pytest plugin waits, a new one for each fixture and test: not of the block.
 _RUNNERS = "TestRunner._call_in_runner_task"
-#: Where trio hangs tasks that belong to nobody.
+#: The place where trio keeps its system tasks.
 _ROOT = "<init>"
-#: Seconds for what is closing to be closed: a thread that has said its last word needs a moment to end.
+#: Seconds for things to be closed: a thread needs a moment to end.
 _SETTLE = 2.0
 
 
@@ -40,9 +40,9 @@ class LeakError(AssertionError):
 
 @contextmanager
 def order_check(app: App) -> Iterator[OrderCheck]:
-    """Hold every event of ``app`` against the order table; raises OutOfOrder at the end of the block.
+    """Check every event of ``app`` against the order table during the block; raises OutOfOrder at its end.
 
-    Start and stop the app inside: a connection that is still open at the end lacks its last event.
+    Start and stop the app inside the block: a connection that is still open at the end lacks its last event.
     """
     check = OrderCheck()
     with app.emitter.observing(check):
@@ -52,9 +52,9 @@ def order_check(app: App) -> Iterator[OrderCheck]:
 
 @contextmanager
 def leak_check() -> Iterator[None]:
-    """No thread and no file descriptor may be left at the end of the block that was not there before it.
+    """Check that the block leaves no thread and no file descriptor behind. Raises LeakError.
 
-    Raises LeakError. On other systems than Linux, descriptors are not looked at.
+    Descriptors are checked on Linux only.
     """
     fds, threads = _descriptors(), _threads()
     pairs = _pairs(fds)
@@ -68,7 +68,7 @@ def leak_check() -> Iterator[None]:
 
 @asynccontextmanager
 async def serving(app: App, **options: Unpack[Options]) -> AsyncIterator[Server]:
-    """``app.serving(**options)`` under both checks, the loop's tasks counted as well. Raises LeakError, OutOfOrder."""
+    """``app.serving(**options)`` under both checks, which include the loop's tasks. Raises LeakError, OutOfOrder."""
     async with unleaking():
         with order_check(app):
             async with app.serving(**options) as server:
@@ -78,7 +78,7 @@ async def serving(app: App, **options: Unpack[Options]) -> AsyncIterator[Server]
 
 @asynccontextmanager
 async def unleaking() -> AsyncIterator[None]:
-    """The leak check, the loop's tasks counted as well."""
+    """The leak check, including the loop's tasks."""
     before = _tasks()
     with leak_check():
         yield
@@ -88,7 +88,7 @@ async def unleaking() -> AsyncIterator[None]:
 
 
 async def until_polling() -> None:
-    """Until this loop's poller has its descriptor: it must not appear in the block of another server's leak check."""
+    """Wait until this loop's poller has its descriptor, which must not appear in the block of another leak check."""
     poller = Loop.current().poller
     while getattr(poller, "_epoll", poller) is None:
         await anyio.lowlevel.checkpoint()
@@ -96,10 +96,10 @@ async def until_polling() -> None:
 
 def _leaked(fds: dict[int, str], pairs: set[str], threads: set[str]) -> list[str]:
     now = _descriptors()
-    # libuv opens /dev/null once and keeps it, to survive running out of descriptors.
+    # libuv opens /dev/null once and keeps it, to survive a lack of descriptors.
     new = {fd: what for fd, what in now.items() if fds.get(fd) != what and what != "/dev/null"}
-    # uvloop makes its pair for signals anew whenever the loop runs again, as anyio's plugin has it do for each fixture:
-    # as many pairs as are gone may be new.
+    # uvloop makes a new pair of sockets for signals whenever the loop runs again, as anyio's plugin makes it do for
+    # each fixture. So as many pairs as are gone may be new.
     gone = len(pairs - set(now.values()))
     new_pairs = _pairs(new)
     if len(new_pairs) <= gone:
@@ -133,7 +133,7 @@ def _descriptors() -> dict[int, str]:
         try:
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
         except OSError:
-            pass  # the listing's own, closed by now
+            pass  # the descriptor of the listing itself, closed by now
     return found
 
 
@@ -142,7 +142,7 @@ def _threads() -> set[str]:
 
 
 def _tasks() -> Counter[str]:
-    """Those of no task group. One that is in a group ends with it, and may be another server's in the same loop."""
+    """The tasks of no task group. A task of a group ends with it, and may be another server's in the same loop."""
     running = {task.id: task for task in anyio.get_running_tasks()}
     found: Counter[str] = Counter()
     for task in running.values():

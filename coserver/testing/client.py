@@ -1,9 +1,10 @@
-"""A client in the app's own event loop, and no socket between the two: limits, deadlines, errors, streams, keep-alive,
-hang-ups and the drain are the server's own, as in production.
+"""A client in the app's own event loop, without a socket between the two.
 
-async with testing.client(app) as c:
-    r = await c.get("/items/3")
-    assert r.json() == {"id": 3}
+Limits, deadlines, errors, streams, keep-alive, hang-ups and the drain are the server's own, as in production.
+
+    async with testing.client(app) as c:
+        r = await c.get("/items/3")
+        assert r.json() == {"id": 3}
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ _MOST_REDIRECTS = 20
 
 
 class ClientOptions(Options, total=False):
-    """The keywords of ``client`` and ``sync_client``: those of ``App.serving``, and a client's own.
+    """The keywords of ``client`` and ``sync_client``: those of ``App.serving``, and the client's own.
 
-    ``raise_errors``: what a handler raised, and no error handler of the app expects, is raised in the test; False gives
-    the 500 that clients get. ``timeout``: seconds for an answer, None for no end. ``checks``: the order check and the
-    leak check at the end of the block.
+    ``raise_errors``: raise in the test what a handler raised, unless an error handler of the app expects it; False
+    gives the 500 that clients get. ``timeout``: seconds for an answer, None for no limit. ``checks``: do the order
+    check and the leak check at the end of the block.
     """
 
     raise_errors: bool
@@ -46,9 +47,11 @@ class ClientOptions(Options, total=False):
 
 @dataclass
 class _Manners:
+    """The client's own options."""
+
     raise_errors: bool = True
     follow_redirects: bool = False
-    timeout: float | None = 30.0  # what hangs says so, long before a CI job's own end
+    timeout: float | None = 30.0  # a test that hangs fails with a message, long before a CI job is ended
     checks: bool = True
 
 
@@ -56,7 +59,9 @@ _OWN = tuple(field.name for field in fields(_Manners))
 
 
 class Client:
-    """Asks one app. Connections are kept and used again; several requests at once take one each."""
+    """Sends requests to one app. Connections are kept and used again; several requests at once take one connection
+    each.
+    """
 
     def __init__(self, host: Host, manners: _Manners) -> None:
         self.app = host.app
@@ -70,7 +75,7 @@ class Client:
 
     @property
     def connections(self) -> int:
-        """How many connections the app has open now."""
+        """The number of connections that the app has open now."""
         return self._host.connections
 
     # Requests.
@@ -104,7 +109,7 @@ class Client:
         return await self.request("DELETE", target, **asked)
 
     async def request(self, method: str, target: str, **asked: Unpack[Asked]) -> Response:
-        """Ask, and read the whole answer. The keywords are those of ``Asked``.
+        """Send a request, and read the whole answer. The keywords are those of ``Asked``.
 
         Raises what the handler raised (see ``raise_errors``), Disconnected, TimeoutError; TypeError and ValueError for
         a request that contradicts itself.
@@ -128,9 +133,10 @@ class Client:
 
     @asynccontextmanager
     async def stream(self, method: str, target: str, **asked: Unpack[Asked]) -> AsyncIterator[StreamedResponse]:
-        """``async with client.stream("GET", "/events") as r: async for piece in r:``. Follows no redirect.
+        """Send a request, and stream the answer: ``async with client.stream("GET", "/events") as r: async for piece in
+        r:``.
 
-        Leaving the block before the end is the client's leaving: the handler is cancelled.
+        Follows no redirect. The client leaves at the end of the block: a handler that still runs is cancelled.
         """
         request = build(method, target, asked)
         timeout = asked.get("timeout", self._manners.timeout)
@@ -147,9 +153,9 @@ class Client:
 
     @asynccontextmanager
     async def tcp(self, name: str | None = None) -> AsyncIterator[Conversation]:
-        """A connection to an ``@app.tcp`` handler by its name, or the first; leaving the block closes it.
+        """Connect to an ``@app.tcp`` handler by its name, or to the first. The end of the block closes the connection.
 
-        "http" is the HTTP listener: raw bytes to it, for what no client would send. Raises KeyError.
+        "http" is the HTTP listener: it takes raw bytes, for requests that no client would send. Raises KeyError.
         """
         link = await self._host.connect(self._host.name_of("tcp", name))
         try:
@@ -158,10 +164,10 @@ class Client:
             self._host.failures.take(link.accepted.id, broken=False)
             link.leave()
 
-    # The steps in between.
+    # Private.
 
     async def _whole(self, request: Outgoing) -> Response:
-        """One request and its whole answer."""
+        """Send one request, and read its whole answer."""
         self.cookies.give(request)
         line = await self._line()
         try:
@@ -194,7 +200,7 @@ class Client:
 
     @contextmanager
     def _raising(self, link: Link) -> Iterator[None]:
-        """Raise what the handler raised instead of what came of it."""
+        """Raise the handler's exception instead of the client's error."""
         try:
             yield
         except Disconnected as error:
@@ -208,13 +214,13 @@ class Client:
             raise failure from error
 
     def _leads_on(self, response: Response, asked: Asked) -> str | None:
-        """Where a redirect that is to be followed leads; None for any other answer."""
+        """The target of a redirect that is to be followed; None for any other answer."""
         if not asked.get("follow_redirects", self._manners.follow_redirects):
             return None
         return response.headers.get("location") if response.status in (301, 302, 303, 307, 308) else None
 
     def leave(self) -> None:
-        """Close the connections that wait for another request."""
+        """Close the idle connections."""
         while self._idle:
             self._idle.pop().link.leave()
 
@@ -222,7 +228,7 @@ class Client:
 def redirected(request: Outgoing, status: int, location: str) -> Outgoing:
     """The request that follows a redirect (RFC 9110 §15.4), as browsers make it.
 
-    Raises ValueError if it leads out of the app, TypeError if it wants a body again that can be sent only once.
+    Raises ValueError if it leads out of the app, TypeError if it needs a body again that can be sent only once.
     """
     target = clean_target(urljoin(f"http://{HOST}{request.target}", location))
     headers = [(name, value) for name, value in request.headers if name.lower() != "cookie"]
@@ -237,7 +243,7 @@ def redirected(request: Outgoing, status: int, location: str) -> Outgoing:
 
 @asynccontextmanager
 async def client(app: App, **options: Unpack[ClientOptions]) -> AsyncIterator[Client]:
-    """Run ``app``, its lifespans included, in the caller's loop, and ask it through memory.
+    """Run ``app``, with its lifespans, in the caller's loop, and give a client for it.
 
     The keywords are those of ``ClientOptions``. At the end the app is drained, and both checks are made. Raises
     SetupError, LeakError, OutOfOrder.

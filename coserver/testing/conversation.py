@@ -1,4 +1,4 @@
-"""A test's conversation with a TCP handler: messages out, messages in, framed as the handler's own."""
+"""A test's conversation with a TCP handler: messages out, messages in, with the handler's framing."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Raise = Callable[[Link, Exception | None], None]
 class Conversation:
     """``await conversation.send(message)``, ``await conversation.receive()``, ``async for message in conversation``.
 
-    With an HTTP listener it is bytes: ``receive`` gives whatever has come.
+    With an HTTP listener the messages are bytes: ``receive`` returns whatever has come.
     """
 
     def __init__(self, link: Link, timeout: float | None, raise_failure: Raise) -> None:
         self._link = link
-        # A copy, made before a byte has come: what it remembers of the stream is this end's own.
+        # A copy, made before any byte has come: it holds the state of this end's stream.
         theirs = link.accepted
         self._framing: Framing = Raw(RECEIVE_SIZE)
         if isinstance(theirs, TcpConnection):
@@ -41,7 +41,7 @@ class Conversation:
         await self._link.stream.send(self._framing.encode(data))
 
     async def receive(self) -> bytes:
-        """The next whole message. Raises anyio.EndOfStream at the end, what the handler raised, TimeoutError."""
+        """The next whole message. Raises anyio.EndOfStream at the end, the handler's exception, TimeoutError."""
         with anyio.move_on_after(self._timeout):
             while (message := self._framing.decode(self._buffer)) is None:
                 try:
@@ -53,11 +53,11 @@ class Conversation:
         raise TimeoutError(f"{self!r}: no whole message within {self._timeout} s (timeout)")
 
     async def send_eof(self) -> None:
-        """Say that no more messages will come; the app's may."""
+        """Half-close: no more messages will be sent; the app may still send."""
         await self._link.send_eof()
 
     def __aiter__(self) -> Conversation:
-        """Messages until the app has no more."""
+        """Iterate over the messages of the app."""
         return self
 
     async def __anext__(self) -> bytes:

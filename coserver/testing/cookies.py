@@ -1,6 +1,6 @@
-"""The cookies of a client: the standard library's jar, as a mapping of names to values.
+"""The cookies of a client: the standard library's cookie jar, as a mapping of names to values.
 
-Requests go to one app, so the mapping looks at names only; ``jar`` knows paths and expiries as well. A test's
+Requests go to one app, so the mapping knows names only; ``jar`` knows paths and expiry times as well. A test's
 connection counts as secure: browsers treat localhost so.
 """
 
@@ -17,9 +17,10 @@ from .response import Head
 
 
 class Cookies(MutableMapping[str, str]):
-    """``client.cookies["name"]``, as handlers read and set it; one set here goes with every request, for any path.
+    """``client.cookies["name"]``, as handlers read and set them. A cookie set here goes with every request, for any
+    path.
 
-    Setting raises ValueError for a name that is none.
+    Setting raises ValueError for an invalid name.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class Cookies(MutableMapping[str, str]):
 
     def __setitem__(self, name: str, value: str) -> None:
         quoted = encode_cookie(name, value, {"secure": True, "path": "/"}).partition("=")[2].partition(";")[0]
-        # ".local" is what the jar adds to a host without a dot.
+        # The jar adds ".local" to a host without a dot.
         host = f"{HOST}.local"
         self.jar.set_cookie(
             Cookie(0, name, quoted, None, False, host, False, False, "/", True, False, None, True, None, None, {})
@@ -66,7 +67,7 @@ class Cookies(MutableMapping[str, str]):
             request.add("cookie", value)
 
     def take(self, request: Outgoing, head: Head) -> None:
-        """Keep what the answer sets."""
+        """Keep the cookies that the answer sets."""
         fields = head.headers.get_all("set-cookie")
         if fields:
             answer = Message()
@@ -82,7 +83,7 @@ def _plain(value: str) -> str:
 
 
 class _Answer:
-    """What the jar asks of a urllib response."""
+    """The part of a urllib response that the jar uses."""
 
     def __init__(self, message: Message) -> None:
         self._message = message

@@ -1,7 +1,7 @@
 """Fixtures for pytest: ``pytest_plugins = ["coserver.testing.fixtures"]`` in a conftest.py.
 
-The only module here that imports pytest. Async fixtures are run by anyio's pytest plugin, on the test's own backend.
-What a check finds is an error at the test's teardown.
+The only module here that imports pytest. anyio's pytest plugin runs async fixtures, on the test's own backend. A check
+that fails is an error at the test's teardown.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ def coserver_sync_client() -> Iterator[MakeSyncClient]:
 
 @pytest.fixture
 def coserver_order_check(app: App) -> Iterator[None]:
-    """The events of the fixture ``app``, which the test defines, must come in order, and each be closed."""
+    """Check that the events of the fixture ``app``, which the test defines, come in order, and that each is closed."""
     with order_check(app):
         yield
 
 
 @pytest.fixture
 def coserver_leak_check(_coserver_uvloop: None) -> Iterator[None]:
-    """The test must leave no thread and no descriptor behind."""
+    """Check that the test leaves no thread and no descriptor behind."""
     with leak_check():
         yield
 
 
 @pytest.fixture(scope="session")
 def _coserver_uvloop() -> None:
-    """libuv opens a pipe for signals with its first loop and keeps it until the process ends: no leak of a test."""
+    """Start uvloop once: libuv opens a pipe for signals with its first loop and keeps it. No test leaks it."""
     if find_spec("uvloop"):
         anyio.run(anyio.sleep, 0, backend_options={"use_uvloop": True})

@@ -1,7 +1,7 @@
-"""One HTTP connection of the client: requests go out and answers come in, h11 being the judge of what is one.
+"""One HTTP connection of the client: requests out, answers in, parsed by h11.
 
-A body that does not fit is sent by a task of its own while the answer is read: a server may answer first, and a stream
-may go both ways. Whatever ends an exchange early closes the connection: the server sees its client leave.
+A task of its own sends a body that does not fit while the answer is read: a server may answer first, and both sides may
+stream. An exchange that ends early closes the connection, and the server sees its client leave.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .response import Disconnected, Head
 
 T = TypeVar("T")
 
-#: Bytes of an answer's head. More than a server of ours sends by default settings.
+#: Bytes of an answer's head: more than the server sends by its default settings.
 _HEAD_SIZE = 1 << 20
 
 
 class Line:
-    """A connection that serves one request after another. ``failure`` is what a request's own body raised."""
+    """A connection that serves one request after another. ``failure`` is the exception of a request's own body."""
 
     def __init__(self, link: Link, tasks: TaskGroup) -> None:
         self.link = link
@@ -64,7 +64,7 @@ class Line:
         return None
 
     async def finish(self) -> bool:
-        """The answer has been read, or nobody wants it any more: whether the connection can serve another request."""
+        """End the exchange, read to its end or not. Returns whether the connection can serve another request."""
         if self._sending is not None:
             if self._h11.our_state in (h11.DONE, h11.MUST_CLOSE) and self._h11.their_state is h11.DONE:
                 with self._leaving_on_error():
@@ -77,10 +77,10 @@ class Line:
         self.link.leave()
         return False
 
-    # Out.
+    # Sending.
 
     def _send(self, request: Outgoing) -> None:
-        """The head, and of the body what can go at once."""
+        """Send the head, and the part of the body that the socket takes at once."""
         fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in self._framed(request)]
         data = self._h11.send(h11.Request(method=request.method, target=request.target, headers=fields)) or b""
         later = request.waits_for_go or not isinstance(request.body, bytes | None)
@@ -89,7 +89,7 @@ class Line:
         try:
             taken = self.link.stream.send_now(data)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            return  # what the server said before it closed, if anything, is read next
+            return  # the server's last bytes, if there are any, are read next
         if later or taken < len(data):
             self._sending = anyio.CancelScope()
             rest = memoryview(data)[taken:]
@@ -111,7 +111,7 @@ class Line:
         return self._h11.send(h11.Data(piece.encode() if isinstance(piece, str) else bytes(piece))) or b""
 
     async def _send_rest(self, first: memoryview, request: Outgoing | None) -> None:
-        """A task: what did not go at once, and then the body of ``request``."""
+        """Send the rest, then the body of ``request``. A task."""
         scope, sent = self._sending, self._sent
         assert scope is not None
         with scope:
@@ -120,7 +120,7 @@ class Line:
                 if request is not None:
                     await self._send_body(request)
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                pass  # the server reads no more; its answer says why
+                pass  # the server stopped reading; its answer says why
             except Exception as error:
                 self._failure = error
                 self.link.leave()
@@ -144,7 +144,7 @@ class Line:
             if hasattr(body, "aclose"):
                 await body.aclose()
 
-    # In.
+    # Receiving.
 
     async def _head(self) -> Head:
         interim: list[Head] = []
@@ -184,7 +184,9 @@ class Line:
 
     @contextmanager
     def _leaving_on_error(self) -> Iterator[None]:
-        """Raised here, or cancelled: the client leaves. What its own body raised goes before what came of that."""
+        """Leave on an error or a cancellation. The exception of the request's own body takes precedence over its
+        consequences.
+        """
         try:
             yield
         except BaseException as error:

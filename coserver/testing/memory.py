@@ -1,7 +1,7 @@
-"""A connection without a socket: two ends, each a stream whose sends the other one receives, in this process's memory.
+"""A connection without a socket: two ends in this process's memory, each a stream.
 
-An end passes for a ``SocketStream``, so that a server does with it all it does with a socket: it sends without waiting,
-half-closes, resets, lingers. What a full buffer or a peer that left means is the same; a descriptor there is none.
+An end passes for a ``SocketStream``, so that a server treats it like a socket: it sends without waiting, half-closes,
+resets, lingers. A full buffer and a peer that left mean the same; there is no descriptor.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import anyio
 from ..transport.loop import Loop
 from ..transport.stream import RECEIVE_SIZE, SocketStream
 
-#: Bytes on their way in one direction; then the sender waits. Small, so that a test meets back-pressure early.
+#: Bytes on their way in one direction, then the sender waits. Few, so that a test meets back-pressure early.
 BUFFER_SIZE = 64 * 1024
 
 
 class Pipe:
-    """One direction: bytes on their way, and how it ended, if it has."""
+    """One direction: the bytes on their way, and its end."""
 
     __slots__ = ("_changed", "buffer", "deaf", "ended", "reset")
 
     def __init__(self) -> None:
         self.buffer = bytearray()
-        self.ended = False  # nothing will be written any more
-        self.reset = False  # it ended badly: who reads on is told so after the last byte
-        self.deaf = False  # nobody will read any more
+        self.ended = False  # no more writes
+        self.reset = False  # ended by a reset: reading raises after the last byte
+        self.deaf = False  # no more reads
         self._changed: anyio.Event | None = None
 
     def change(self) -> None:
-        """Wake whoever waits for room, for bytes, or for the end."""
+        """Wake the tasks that wait for room, for bytes, or for the end."""
         if self._changed is not None:
             self._changed.set()
             self._changed = None
@@ -49,7 +49,7 @@ class MemoryStream(SocketStream):
     __slots__ = ("_closed", "_in", "_out", "_receiving", "_sending")
 
     def __init__(self, loop: Loop, incoming: Pipe, outgoing: Pipe) -> None:
-        # Not the base's: there is no socket to own.
+        # Not the base's ``__init__``: there is no socket to own.
         self._loop = loop
         self._in = incoming
         self._out = outgoing
@@ -65,7 +65,7 @@ class MemoryStream(SocketStream):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more can be received, without waiting."""
+        """Whether the end of the stream has come, without waiting."""
         return self._closed or (self._in.ended and not self._in.buffer)
 
     @property
@@ -74,15 +74,15 @@ class MemoryStream(SocketStream):
 
     @property
     def was_reset(self) -> bool:
-        """Whether this end was closed so that the peer cannot take it for an orderly end."""
+        """Whether this end was closed by a reset, and not in order."""
         return self._out.reset
 
     def fileno(self) -> int:
-        """-1: there is none."""
+        """-1: there is no descriptor."""
         return -1
 
     async def receive(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
-        """At least one byte. Raises EndOfStream, BrokenResourceError, ClosedResourceError (anyio's)."""
+        """Receive at least one byte. Raises EndOfStream, BrokenResourceError, ClosedResourceError (anyio's)."""
         data = await self.peek(max_bytes)
         del self._in.buffer[: len(data)]
         self._in.change()
@@ -90,7 +90,7 @@ class MemoryStream(SocketStream):
         return data
 
     async def peek(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
-        """As ``receive``, but what is returned can be received once more."""
+        """Like ``receive``, but the bytes can be received once more."""
         await self._loop.checkpoint()
         pipe = self._in
         with self._receiving:
@@ -105,7 +105,9 @@ class MemoryStream(SocketStream):
         return bytes(pipe.buffer[:max_bytes])
 
     def send_now(self, data: bytes | memoryview) -> int:
-        """Send what the buffer takes at once; how many bytes. Raises BrokenResourceError, ClosedResourceError."""
+        """Send what the buffer takes at once, and return the number of bytes. Raises BrokenResourceError,
+        ClosedResourceError.
+        """
         self._refuse_closed()
         pipe = self._out
         if pipe.ended or pipe.deaf:
@@ -127,7 +129,9 @@ class MemoryStream(SocketStream):
                     rest = rest[self.send_now(rest) :]
 
     async def sendfile(self, fd: int, offset: int, count: int) -> int:
-        """Send up to ``count`` bytes of a file from ``offset``; how many, 0 at its end. Raises as the base's does."""
+        """Send up to ``count`` bytes of a file from ``offset``. Returns the number, 0 at its end. Raises like the
+        base's.
+        """
         content = os.pread(fd, min(count, BUFFER_SIZE), offset)
         if content:
             await self.send(content)
@@ -146,20 +150,20 @@ class MemoryStream(SocketStream):
         self._out.change()
 
     def end_receiving(self) -> None:
-        """What has arrived can still be received, then the stream ends; wakes a task that waits in ``receive``."""
+        """End the stream after the bytes that have arrived; wakes a task that waits in ``receive``."""
         self._in.ended = True
         self._in.change()
 
     def reset(self) -> None:
-        """Close at once, so that the peer cannot take it for an orderly end."""
+        """Close at once, as no orderly end."""
         if not self._closed:
             self._out.reset = True
             self.close()
 
     def close(self) -> None:
-        """Close at once; a task that waits in this stream gets ClosedResourceError. Twice is fine.
+        """Close at once; a task that waits in this stream gets ClosedResourceError. A second call does nothing.
 
-        With bytes that nobody has received it is a reset, as the kernel's close is.
+        With bytes that were not received it is a reset, as the kernel's close is.
         """
         if self._closed:
             return

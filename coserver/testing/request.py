@@ -1,6 +1,6 @@
-"""A request to be: what a test writes (params, json, form, files), and the bytes and fields that come of it.
+"""A test's request: its parts as written (params, json, form, files), and the bytes and fields made of them.
 
-Pure: no stream, no clock. What contradicts itself is a TypeError or ValueError before anything is sent.
+Pure: no stream, no clock. A request that contradicts itself raises TypeError or ValueError before anything is sent.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ Body = bytes | str | Iterable[bytes | str] | AsyncIterable[bytes | str]
 File = tuple[str, bytes | str] | tuple[str, bytes | str, str]
 
 HOST = "testserver"
-#: What RFC 3986 lets stand in a path and query, and the % of what is escaped already.
+#: The characters that RFC 3986 allows in a path and query, and the % of escapes.
 _TARGET_SAFE = "/%:@!$&'()*+,;=?-._~[]"
 
 
 class Asked(TypedDict, total=False):
-    """What a request may be given. Of ``body``, ``json``, and ``form`` with ``files``, one.
+    """The keywords of a request. At most one of ``body``, ``json``, and ``form`` with ``files`` is given.
 
-    ``timeout`` is in seconds, None for no end: for the whole answer, or with ``stream`` for its head and then for each
-    piece. ``files`` maps a field's name to (filename, content) or (filename, content, type), or a list of them.
+    ``timeout`` is in seconds, None for no limit: for the whole answer, or with ``stream`` for its head and then for
+    each piece. ``files`` maps a field's name to (filename, content) or (filename, content, type), or a list of them.
     """
 
     params: Pairs
@@ -60,14 +60,14 @@ class Outgoing:
 
     @property
     def waits_for_go(self) -> bool:
-        """Whether the body is to be sent only after a 100 Continue (RFC 9110 §10.1.1)."""
+        """Whether the body waits for a 100 Continue (RFC 9110 §10.1.1)."""
         return self.body is not None and any(
             key.lower() == "expect" and value.lower() == "100-continue" for key, value in self.headers
         )
 
 
 def build(method: str, target: str, asked: Asked) -> Outgoing:
-    """The request that a test asks for. Raises TypeError, ValueError."""
+    """Make the request. Raises TypeError, ValueError."""
     if unknown := asked.keys() - Asked.__annotations__.keys():
         raise TypeError(f"a request takes no {', '.join(sorted(unknown))}; it takes {', '.join(Asked.__annotations__)}")
     bodies = [name for name in ("body", "json", "form") if asked.get(name) is not None or (name == "json" in asked)]
@@ -110,7 +110,7 @@ def _fill(request: Outgoing, asked: Asked, kind: str) -> None:
             raise TypeError(f"a body is bytes, str, or an iterable of them; got {body!r:.60} (json=, form= take dicts)")
     elif kind == "json":
         text = json.dumps(asked["json"], separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        # A lone surrogate is escaped: JSON has a way to write it, UTF-8 has none.
+        # JSON can escape a lone surrogate; UTF-8 cannot encode one.
         request.body = text.encode("utf-8", "backslashreplace")
         request.add("content-type", "application/json")
     elif "files" in asked:

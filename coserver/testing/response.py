@@ -1,4 +1,4 @@
-"""What a test gets back: a whole answer, or one that is still coming."""
+"""The answers that a test gets: whole, or with a body that is still coming."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Answered = TypeVar("Answered", bound="Head")
 
 
 class BadStatus(Exception):
-    """``raise_for_status`` met a 4xx or 5xx; the answer is in ``response``."""
+    """``raise_for_status`` found a 4xx or 5xx; the answer is in ``response``."""
 
     def __init__(self, message: str, response: Head) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class Disconnected(ConnectionError):
 
 
 class Head:
-    """Status and fields of an answer, the request that it answers, and the 1xx answers before it (``interim``)."""
+    """Status and fields of an answer, its request, and the 1xx answers before it (``interim``)."""
 
     def __init__(self, request: Outgoing, status: int, headers: Headers, interim: tuple[Head, ...] = ()) -> None:
         self.request = request
@@ -53,7 +53,7 @@ class Head:
 
     @property
     def charset(self) -> str:
-        """Of the text, as Content-Type says; UTF-8 if it says none that Python knows."""
+        """The charset of Content-Type; UTF-8 if it names none that Python knows."""
         message = Message()
         message["content-type"] = self.headers.get("content-type", "")
         try:
@@ -62,7 +62,7 @@ class Head:
             return "utf-8"
 
     def raise_for_status(self: Answered) -> Answered:
-        """The answer itself; raises BadStatus for a 4xx or 5xx."""
+        """Return the answer itself; raises BadStatus for a 4xx or 5xx."""
         if not self.ok:
             raise BadStatus(f"{self!r}{self._beginning()}", self)
         return self
@@ -84,11 +84,11 @@ class Response(Head):
 
     @property
     def text(self) -> str:
-        """The body as text; bytes that are none become U+FFFD."""
+        """The body as text; invalid bytes become U+FFFD."""
         return self.body.decode(self.charset, "replace")
 
     def json(self) -> Any:
-        """The body read as JSON. Raises ValueError, with the beginning of what it is instead."""
+        """The body read as JSON. Raises ValueError with the beginning of the body."""
         try:
             return json.loads(self.body)
         except ValueError as error:
@@ -110,7 +110,7 @@ class StreamedResponse(Head):
         self._timeout = timeout
 
     def __aiter__(self) -> StreamedResponse:
-        """Pieces of the body as they come, which need not be those that the handler yielded."""
+        """Iterate over the pieces of the body as they come, which may differ from those that the handler yielded."""
         return self
 
     async def __anext__(self) -> bytes:
@@ -127,16 +127,16 @@ class StreamedResponse(Head):
         return piece
 
     async def read(self) -> bytes:
-        """All that is left of the body."""
+        """The rest of the body."""
         return b"".join([piece async for piece in self])
 
     def lines(self) -> Lines:
-        """Line by line, without their ends: for server-sent events, say."""
+        """The lines of the body, without their ends: for server-sent events, for example."""
         return Lines(self)
 
 
 class Lines:
-    """The lines of an answer that is still coming. No generator: trio complains of those that a test leaves early."""
+    """The lines of an answer that is still coming. No generator: trio warns about those that a test leaves early."""
 
     def __init__(self, response: StreamedResponse) -> None:
         self._response = response

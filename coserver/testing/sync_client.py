@@ -1,9 +1,9 @@
-"""The client for tests that are plain functions, and for notebooks: the same words without ``await``.
+"""The client for tests that are plain functions, and for notebooks: the same methods without ``await``.
 
 The app runs in a thread with a loop of its own.
 
-with testing.sync_client(app) as c:
-    assert c.get("/items/3").json() == {"id": 3}
+    with testing.sync_client(app) as c:
+        assert c.get("/items/3").json() == {"id": 3}
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SyncStreamedResponse(Head):
         self._portal = portal
 
     def __iter__(self) -> Iterator[bytes]:
-        """Pieces of the body as they come, which need not be those that the handler yielded."""
+        """Iterate over the pieces of the body as they come, which may differ from those that the handler yielded."""
         while (piece := self.receive()) is not None:
             yield piece
 
@@ -46,18 +46,18 @@ class SyncStreamedResponse(Head):
         return piece
 
     def read(self) -> bytes:
-        """All that is left of the body."""
+        """The rest of the body."""
         return b"".join(self)
 
     def lines(self) -> Iterator[str]:
-        """Line by line, without their ends."""
+        """The lines of the body, without their ends."""
         lines = self._response.lines()
         while (line := self._portal.call(_next, lines)) is not None:
             yield line
 
 
 class SyncConversation:
-    """See Conversation."""
+    """A Conversation for plain functions."""
 
     def __init__(self, conversation: Conversation, portal: BlockingPortal) -> None:
         self._conversation = conversation
@@ -79,13 +79,13 @@ class SyncConversation:
         self._portal.call(self._conversation.send_eof)
 
     def __iter__(self) -> Iterator[bytes]:
-        """Messages until the app has no more."""
+        """Iterate over the messages of the app."""
         while (message := self._portal.call(_next, self._conversation)) is not None:
             yield message
 
 
 class SyncClient:
-    """A Client for plain functions; from several threads at once too."""
+    """A Client for plain functions; several threads may use it at once."""
 
     def __init__(self, one: Client, portal: BlockingPortal) -> None:
         self._client = one
@@ -96,7 +96,7 @@ class SyncClient:
 
     @property
     def app(self) -> App:
-        """The app that is asked."""
+        """The app that gets the requests."""
         return self._client.app
 
     @property
@@ -106,7 +106,7 @@ class SyncClient:
 
     @property
     def cookies(self) -> Cookies:
-        """Those that the app has set, sent with each request."""
+        """The cookies that the app has set, sent with each request."""
         return self._client.cookies
 
     def get(self, target: str, **asked: Unpack[Asked]) -> Response:
