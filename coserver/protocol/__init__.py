@@ -7,8 +7,8 @@
 | requests, responses | send: a request's head, a response's head, chunks, trailers |
 | syntax | the strict grammar of a request head, checked before any parser |
 | chunks | chunked framing, checked before any parser |
-| head, response_head | what the fields mean for the connection: where the body ends, whether it lives on |
-| codec, response_codec | what a codec is |
+| head, response_head | what the fields mean for the connection: where the body ends, keep-alive |
+| codec, response_codec | the interface of a codec |
 | codecs | the tables of codecs: h11, httptools |
 | h11_codec, h11_responses | the reference codec |
 | httptools_codec, httptools_responses | the fast codec |
@@ -23,7 +23,7 @@
 | ranges | range requests |
 | sse | server-sent events |
 | jsons | JSON, by orjson or json |
-| edits | what an edit of a held message may say |
-| x509 | the names and the end of a certificate |
+| edits | edits of held messages: checks and merging |
+| x509 | the names and the expiry of a certificate |
 | errors | ``RemoteProtocolError``, ``LocalProtocolError`` |
 """

@@ -1,7 +1,7 @@
-"""A guard before the parsers: it lets chunked framing through only where it is sound and complete (RFC 9112 §7.1).
+"""A guard before the parsers: only sound and complete chunked framing reaches them (RFC 9112 §7.1).
 
-It measures and checks; decoding is the codec's. Both parsers take framing that smuggles (bare LF, NUL, lone CR, blanks
-around sizes), so only lines that this file has approved reach them, and never a byte of the next request.
+The guard measures and checks; the codec decodes. Both parsers accept framing that smuggles requests (bare LF, NUL, lone
+CR, blanks around sizes). So they get only lines that are checked here, and never a byte of the next request.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from .syntax import TOKEN, check_field, show
 
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]++|\\[\t\x20-\x7e\x80-\xff])*"'  # RFC 9110 §5.6.4
 _EXTENSION = rb";" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + _QUOTED + rb"))?"
-# 16 hexadecimal digits are 64 bits. No blanks around size, names and values: RFC 9112 would have us take them, but
-# nobody sends them, llhttp refuses them, and parsers have been made to disagree by what stands in extensions.
+# 16 hexadecimal digits are 64 bits. No blanks around size, names and values, although RFC 9112 would allow them: no
+# client sends them, llhttp refuses them, and parsers disagree about the contents of extensions.
 _match_size = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)\r\n").match
 _match_plain_size = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n").match
-# What an unfinished size line may look like so far.
+# The beginning of a size line, while it is unfinished.
 _may_become_size = re.compile(rb"(?:[0-9A-Fa-f]{1,16}(?:;.*|\r)?)?", re.DOTALL).fullmatch
 
-# Fields by which one parser might find another end of the body than we do (RFC 9110 §6.5.1). llhttp refuses them too.
+# Fields that might make one parser find another end of the body (RFC 9110 §6.5.1). llhttp refuses them too.
 _FRAMING = {b"content-length", b"transfer-encoding"}
 
-# A chunk's line is a size and rarely an extension; 4 KiB is what nginx's smallest header buffer would hold.
+# The longest line of a chunk: a size and rarely an extension. 4 KiB is nginx's smallest header buffer.
 LINE_MAX = 4096
 
 _SIZE, _DATA, _DATA_END, _TRAILER, _DONE = range(5)
 
 
 class ChunkGuard:
-    """Follows one chunked body. ``size`` counts the data bytes announced so far, in bytes."""
+    """Follows one chunked body. ``size`` counts the bytes of data announced so far."""
 
     __slots__ = (
         "_extension_max", "_extensions", "_left", "_refused", "_size_max", "_state", "_trailer", "_trailer_max", "size",
@@ -48,19 +48,19 @@ class ChunkGuard:
 
     @property
     def done(self) -> bool:
-        """Whether the body, its trailer included, has been approved to its end."""
+        """Whether the body is checked to its end, the trailer included."""
         return self._state == _DONE
 
     def limit(self, size_max: int) -> None:
-        """Set how many bytes of data may come in all. Raises RemoteProtocolError (413) if more have been announced."""
+        """Set the most bytes of data. Raises RemoteProtocolError (413) if more have been announced already."""
         self._size_max = size_max
         self._check_total()
 
     def approve(self, data: bytes, chunks: int = 1 << 62) -> int:
-        """How many leading bytes of ``data`` are sound, complete and part of this body; so many chunks at most.
+        """Check bytes. Returns how many leading bytes of ``data`` are sound, complete and part of this body.
 
-        Raises RemoteProtocolError (400, 413 or 431) on the first byte that is not, and from then on always: the place
-        in the framing is lost, and data may look like framing.
+        At most ``chunks`` chunks are checked. Raises RemoteProtocolError (400, 413 or 431) on the first byte that is
+        wrong, and on every call after that: the place in the framing is lost, and data may look like framing.
         """
         if self._refused:
             raise RemoteProtocolError(*self._refused)
@@ -82,9 +82,9 @@ class ChunkGuard:
         return at
 
     def _approve_whole(self, data: bytes, at: int, chunks: int) -> tuple[int, int]:
-        """Approve chunks that are there from size to CRLF, and without extensions: a flood of tiny ones costs little.
+        """Check chunks that are there as a whole and have no extensions, so that a flood of tiny ones costs little.
 
-        Returns where they end, and how many more may be approved; the first that is anything else is left to the rest.
+        Returns their end, and how many more may be checked. Stops at the first chunk of another form.
         """
         size, most = self.size, self._size_max
         while chunks and (plain := _match_plain_size(data, at)):
@@ -106,7 +106,7 @@ class ChunkGuard:
         return at + step
 
     def _approve_line(self, data: bytes, at: int) -> int:
-        """Approve the framing line at ``at``; returns where it ends, 0 when it is not complete yet."""
+        """Check the framing line at ``at``. Returns its end, 0 if it is not complete yet."""
         newline = data.find(b"\n", at)
         if newline < 0:
             self._check_unfinished(data, at)
@@ -162,7 +162,7 @@ class ChunkGuard:
                 raise self._long_trailer()
             raise self._long_extensions()
         if self._state == _SIZE and not _may_become_size(pending):
-            raise _no_size(pending)  # at once, not at the deadline
+            raise _no_size(pending)  # at once, and not at the deadline
 
     def _long_trailer(self) -> RemoteProtocolError:
         return RemoteProtocolError(f"the trailer is longer than {self._trailer_max} bytes", 431, "trailer_size")

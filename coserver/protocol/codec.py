@@ -1,6 +1,6 @@
-"""What a codec is: it reads one request, its head, then its body's bytes as they come.
+"""The interface of a codec: it parses one request, first its head, then the bytes of its body.
 
-What reaches it has passed the strict checks (``syntax``, ``chunks``), so that all codecs see only what they agree on.
+Its input has passed the strict checks (``syntax``, ``chunks``), so that all codecs see only input on which they agree.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ Parts = tuple[str, bytes, int, RawFields]  # method, target, minor version, fiel
 
 
 class Codec(Protocol):
-    """What ``Http1Reader`` asks of a parser. One object reads one request.
+    """The methods that ``Http1Reader`` calls. One object reads one request.
 
-    ``reusable``: after a request without a body it may read another's head, of any connection that is to stay open.
+    ``reusable``: after a request without a body it may read another head, of any connection that stays open.
     """
 
     reusable: bool
 
     def head(self, raw: bytes) -> Parts:
-        """Take a whole head apart. Raises RemoteProtocolError."""
+        """Parse a whole head. Raises RemoteProtocolError."""
         ...
 
     def body(self, raw: bytes) -> bytes:
-        """The data in these bytes of the body, transfer coding undone. Raises RemoteProtocolError."""
+        """The data in these bytes of the body, without the transfer coding. Raises RemoteProtocolError."""
         ...
 
     def trailers(self) -> RawFields:
-        """The trailer fields; to be asked once the body has been read to its end. Lets go of the parser."""
+        """The trailer fields; call it at the end of the body. Frees the parser."""
         ...

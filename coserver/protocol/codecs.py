@@ -1,4 +1,4 @@
-"""The parsers behind one interface: h11, always there and the reference, and httptools when it is installed."""
+"""The codecs: h11, which is always there and the reference, and httptools if it is installed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _httptools() -> type[Codec]:
     return HttptoolsCodec
 
 
-#: Each loads its codec: only the one that is used costs its import.
+#: Functions that load a codec, so that only the one in use is imported.
 CODECS: dict[str, Callable[[], type[Codec]]] = {"h11": _h11}
 
 
@@ -38,7 +38,7 @@ def _httptools_responses() -> type[ResponseCodec]:
     return HttptoolsResponses
 
 
-#: The same names, for the client's side.
+#: The same names, for responses.
 RESPONSE_CODECS: dict[str, Callable[[], type[ResponseCodec]]] = {"h11": _h11_responses}
 
 if find_spec("httptools"):
@@ -47,10 +47,10 @@ if find_spec("httptools"):
 
 
 class Parsers:
-    """Where the connections of one loop take their codecs from.
+    """The source of the codecs for the connections of one loop.
 
-    ``idle`` is one that has read a head and no body: reading a head waits for nothing, so one is enough for all, and an
-    idle connection keeps none.
+    ``idle`` is a codec that has read a head and no body. Reading a head waits for nothing, so one codec is enough for
+    all, and an idle connection keeps none.
     """
 
     __slots__ = ("idle", "make")
@@ -61,7 +61,7 @@ class Parsers:
 
 
 def choose_codec(name: str) -> str:
-    """The row of ``CODECS`` that ``name`` ("auto", "h11" or "httptools") means here. Raises LocalProtocolError."""
+    """The row of ``CODECS`` for ``name``: "auto", "h11" or "httptools". Raises LocalProtocolError."""
     if name == "auto":
         return "httptools" if "httptools" in CODECS else "h11"
     if name in CODECS:

@@ -1,4 +1,4 @@
-"""Conditional requests without I/O: entity tags and dates against what the server has (RFC 9110 §8.8, §13)."""
+"""Conditional requests without I/O: entity tags and dates compared with those of the resource (RFC 9110 §8.8, §13)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from collections.abc import Iterable, Mapping
 
 from .dates import parse_date
 
-#: The fields that make a request conditional, or one for a part, in lower case.
+#: The fields that make a request conditional, or a range request, in lower case.
 CONDITIONAL = frozenset(
     {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range", b"range"}
 )
 
-# RFC 9110 §8.8.3: the tag may hold anything visible but a quote, and what is beyond ASCII.
+# RFC 9110 §8.8.3: the tag may hold visible characters except quotes, and bytes beyond ASCII.
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _is_tag = re.compile(_TAG).fullmatch
-# Empty elements are to be read over (RFC 9110 §5.6.1). Every alternative begins otherwise, so nothing is tried twice.
+# Empty elements are skipped (RFC 9110 §5.6.1). Each alternative begins with another character, so nothing is tried
+# twice.
 _is_tag_list = re.compile(rf"(?:{_TAG}|[ \t,])*").fullmatch
 _find_tags = re.compile(_TAG).findall
 
 
 def conditional_fields(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
-    """Those of a request's fields that make it conditional; repeated ones joined (RFC 9110 §5.3). Mostly empty."""
+    """The fields of a request that make it conditional; repeated ones joined (RFC 9110 §5.3). Mostly empty."""
     found: dict[bytes, str] = {}
     for name, value in fields:
         if name in CONDITIONAL:
@@ -31,9 +32,9 @@ def conditional_fields(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str
 
 
 def judge(asked: Mapping[bytes, str], etag: str | None, modified: int | None) -> int:
-    """What the preconditions of a GET or HEAD come to, in the order of RFC 9110 §13.2.2: 200, 304 or 412.
+    """The status after the preconditions of a GET or HEAD, in the order of RFC 9110 §13.2.2: 200, 304 or 412.
 
-    ``etag`` is quoted, ``modified`` in seconds since 1970; None for one that the representation has not.
+    ``etag`` is quoted, ``modified`` in seconds since 1970; None if the representation has none.
     """
     if (tags := asked.get(b"if-match")) is not None:
         if not matches(tags, etag, weak=False):
@@ -47,10 +48,10 @@ def judge(asked: Mapping[bytes, str], etag: str | None, modified: int | None) ->
 
 
 def range_applies(condition: str | None, etag: str | None, modified: int | None, *, settled: bool) -> bool:
-    """Whether an If-Range field, None for no such, lets the Range stand (RFC 9110 §13.1.5).
+    """Whether the If-Range field, None if there is none, lets the Range apply (RFC 9110 §13.1.5).
 
-    ``settled``: the representation was modified long enough ago that its date tells it from any other; a date younger
-    than that might be the same for two.
+    ``settled``: the last change is long enough ago that its date identifies the representation. A younger date might
+    stand for two.
     """
     if condition is None:
         return True
@@ -63,7 +64,7 @@ def range_applies(condition: str | None, etag: str | None, modified: int | None,
 def matches(tags: str, etag: str | None, *, weak: bool) -> bool:
     """Whether a field's list of entity tags, or "*", names ``etag`` (RFC 9110 §8.8.3.2). A malformed list names none.
 
-    "*" stands for anything, so also for a representation without a tag.
+    "*" stands for any representation, also for one without a tag.
     """
     if tags.strip(" \t") == "*":
         return True

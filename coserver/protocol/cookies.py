@@ -1,7 +1,7 @@
 """Cookies both ways, as text (RFC 6265): the Cookie fields of a request, one Set-Cookie of a response.
 
-Not http.cookies: its reader stops at the first pair it dislikes, and its quoting knows ISO-8859-1 alone. What is
-written here any reader of quoted octal escapes undoes, http.cookies and Werkzeug among them.
+The standard http.cookies does not do: its reader stops at the first invalid pair, and its quoting knows ISO-8859-1
+only. A value written here can be read by all readers of quoted octal escapes, such as http.cookies and Werkzeug.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SAME_SITE = {"lax": "Lax", "strict": "Strict", "none": "None"}
 
 
 class Attributes(TypedDict, total=False):
-    """What a Set-Cookie says beside name and value; ``max_age`` in seconds."""
+    """The attributes of a Set-Cookie; ``max_age`` in seconds."""
 
     max_age: int | None
     expires: datetime | None
@@ -35,10 +35,10 @@ class Attributes(TypedDict, total=False):
 
 
 def parse_cookies(fields: Iterable[bytes]) -> list[tuple[str, str]]:
-    """The pairs of all Cookie fields, of equal names the first, whose path is the most specific (RFC 6265 §5.4).
+    """The pairs of all Cookie fields. Of equal names the first counts, whose path is the most specific (RFC 6265 §5.4).
 
-    Never raises: browsers send what scripts and other servers have set, so a pair that is none is passed over. Quotes
-    and the escapes within them are undone; bytes are UTF-8, or else ISO-8859-1, so that none is lost.
+    Never raises: browsers also send what scripts and other servers have set, so an invalid pair is skipped. Quotes and
+    the escapes within them are undone; bytes are UTF-8, else ISO-8859-1, so that none is lost.
     """
     found: dict[str, str] = {}
     for field in fields:
@@ -61,7 +61,7 @@ def _unquote(value: bytes) -> str:
 def encode_cookie(name: str, value: str, attributes: Attributes) -> str:
     """The value of one Set-Cookie field (RFC 6265 §4.1). Any text is a value: ``parse_cookies`` gives it back.
 
-    Raises ValueError for a name, a path, a domain or a combination that browsers would not take as it is meant.
+    Raises ValueError for a name, a path, a domain or a combination that browsers would refuse or misunderstand.
     """
     if not name.isascii() or not is_token(name.encode()):
         raise ValueError(f"a cookie's name must be a token (RFC 6265 §4.1.1), such as 'session'; got {name!r}")
@@ -116,7 +116,9 @@ def _check_scope(path: str | None, domain: str | None) -> None:
 
 
 def _check_prefix(name: str, secure: bool, path: str | None, domain: str | None) -> None:
-    """Browsers drop, without a word, a cookie that breaks its prefix's promise (RFC 6265bis §4.1.3)."""
+    """Check the rules of ``__Secure-`` and ``__Host-``: browsers silently drop a cookie that breaks them (RFC 6265bis
+    §4.1.3).
+    """
     lower = name.lower()
     if lower.startswith("__secure-") and not secure:
         raise ValueError(f"browsers take {name!r} with secure=True only")

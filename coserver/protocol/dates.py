@@ -1,4 +1,4 @@
-"""HTTP-dates, to text and back (RFC 9110 §5.6.7). The standard library's way loads half of its mail package."""
+"""HTTP-dates, to text and back (RFC 9110 §5.6.7). The standard library would load half of its mail package."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 _TIME = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
-# RFC 9110 §5.6.7: the one form to be sent, and the two to be understood.
+# RFC 9110 §5.6.7: the form to send, and the two old ones that must be understood.
 _DATES = (
     rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (?P<day>\d\d) (?P<month>[A-Z][a-z]{{2}}) (?P<year>\d{{4}}) {_TIME} GMT",
     rf"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?P<day>\d\d)-(?P<month>[A-Z][a-z]{{2}})-(?P<year>\d\d) {_TIME} GMT",
@@ -28,7 +28,7 @@ def format_date(seconds: int) -> str:
 
 @lru_cache(maxsize=256)
 def parse_date(text: str) -> int | None:
-    """An HTTP-date in any of its three forms as seconds since 1970; None for what is none (RFC 9110 §5.6.7)."""
+    """An HTTP-date in any of its three forms, as seconds since 1970; None if it is invalid (RFC 9110 §5.6.7)."""
     for form in _DATES:
         match = re.fullmatch(form, text, re.ASCII)
         if match is not None:
@@ -37,10 +37,10 @@ def parse_date(text: str) -> int | None:
         return None
     year = int(match["year"])
     month, within = divmod(_MONTHS.find(match["month"]), 3)
-    if within:  # -1 for no month at all leaves 2
+    if within:  # -1, no month at all, leaves 2
         return None
     if len(match["year"]) == 2:
-        # Strictly, a date that seems more than 50 years ahead is a past one; without a clock, 1970 is the border.
+        # By the RFC a date more than 50 years in the future is in the past. Without a clock, 1970 is the border.
         year += 2000 if year < 70 else 1900
     second = int(match["second"])
     if second == 60:  # a leap second, which Python does not know

@@ -1,6 +1,6 @@
-"""What an edit of a message may say, wherever in the house the message is: which names, what fields, what body.
+"""Edits of messages, checked in one place for requests, responses and subrequests: names, fields, status, body.
 
-Everything wrong is a ValueError, said to whoever edits.
+Every mistake is a ValueError at the holder of the message.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from .fields import RawFields
 from .jsons import encode_json
 
-#: Where the changed ones can be, for whoever tries too early or too late.
+#: The phases in which each name can be changed, for an edit that comes too early or too late.
 _WHERE = {
     "status": ". An answer's status is changed where there is one; respond() gives another",
     "body": ". A request's body is there at 'body' and 'handler', an answer's at 'response'",
@@ -19,7 +19,7 @@ _WHERE = {
 
 
 def check_names(phase: str, given: Iterable[str], names: tuple[str, ...]) -> None:
-    """Raises ValueError unless all of ``given`` are among ``names``, what can be changed in this phase."""
+    """Check that all of ``given`` are among ``names``, which can be changed in this phase. Raises ValueError."""
     for name in given:
         if name not in names:
             way_out = f"it may be {', '.join(names)}" if names else "nothing can be"
@@ -27,13 +27,13 @@ def check_names(phase: str, given: Iterable[str], names: tuple[str, ...]) -> Non
 
 
 def check_status(status: Any) -> None:
-    """Raises ValueError for what is no final status (RFC 9110 §15)."""
+    """Check a final status (RFC 9110 §15). Raises ValueError."""
     if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
         raise ValueError(f"a status is a whole number from 200 to 599; got {status!r}")
 
 
 def as_bytes(body: Any) -> bytes:
-    """A body as it is given in an edit: str, bytes, or what JSON can say. Raises ValueError."""
+    """The body of an edit as bytes: str, bytes, or a value for JSON. Raises ValueError."""
     if isinstance(body, str):
         return body.encode()
     if isinstance(body, bytes | bytearray | memoryview):
@@ -45,7 +45,8 @@ def as_bytes(body: Any) -> bytes:
 
 
 def merge(old: Iterable[tuple[bytes, bytes]], given: Any) -> RawFields:
-    """Fields with the changes, names in lower case: a mapping sets those fields, None removing one; pairs replace all.
+    """Fields with changes, names in lower case. A mapping sets its fields, and removes those set to None; pairs replace
+    all.
 
     Raises ValueError.
     """

@@ -1,17 +1,17 @@
-"""Whose fault it was: the peer's (Remote...) or ours and the handler's (Local...)."""
+"""Protocol errors: the peer's fault (Remote...), or this side's and the handler's (Local...)."""
 
 from __future__ import annotations
 
 
 class ProtocolError(Exception):
-    """A message breaks the rules of its protocol. Never raised itself: one of the two below says whose fault it was."""
+    """A message breaks the rules of its protocol. Only the two subclasses are raised."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer broke the protocol; nothing that it sends after this can be trusted.
+    """The peer broke the protocol; its later bytes cannot be trusted.
 
-    ``status`` is the HTTP status to answer with, where an answer can still be sent (RFC 9110 §15.5). ``limit`` names
-    the limit that it went beyond, "" if it broke a rule of the protocol itself.
+    ``status`` is the HTTP status of the answer, if one can still be sent (RFC 9110 §15.5). ``limit`` names the limit
+    that was exceeded, "" if a rule of the protocol was broken.
     """
 
     def __init__(self, reason: str, status: int = 400, limit: str = "") -> None:
@@ -22,4 +22,4 @@ class RemoteProtocolError(ProtocolError):
 
 
 class LocalProtocolError(ProtocolError):
-    """This side was about to send something that the protocol forbids: a bug in a handler, never the peer's fault."""
+    """This side was about to break the protocol: a bug in a handler, never the peer's fault."""

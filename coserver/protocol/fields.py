@@ -1,4 +1,4 @@
-"""Header fields as handlers see them: a mapping that ignores case, keeps order and repeated fields (RFC 9110 §5)."""
+"""Header fields as handlers see them: a mapping that ignores case, keeps the order and repetitions (RFC 9110 §5)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ RawFields = list[tuple[bytes, bytes]]
 
 
 class Headers(Mapping[str, str]):
-    """Fields of a message.
+    """The fields of a message.
 
     ``headers["accept"]`` joins repeated ones with ", " (RFC 9110 §5.2); ``get_all`` keeps them apart.
     """
@@ -16,7 +16,7 @@ class Headers(Mapping[str, str]):
     __slots__ = ("_pairs",)
 
     def __init__(self, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        # ISO-8859-1 never fails and loses nothing: the bytes can be had back (RFC 9110 §5.5).
+        # ISO-8859-1 never fails and loses nothing: it can be turned back into the bytes (RFC 9110 §5.5).
         self._pairs = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in fields)
 
     def __getitem__(self, name: str) -> str:

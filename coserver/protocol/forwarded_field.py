@@ -1,7 +1,7 @@
-"""The Forwarded field (RFC 7239): one element for each proxy that a request has come through, the nearest one last.
+"""The Forwarded field (RFC 7239): one element for each proxy on the way of a request, the nearest one last.
 
-Read from its right end, where the proxies nearest to this server wrote: what a client made up stands further left, and
-must not hide what was added behind it, be it an open quote.
+Read from its right end, where the proxies nearest to this server wrote. A client's own inventions stand further left,
+and must not hide the elements behind them, for example by an open quote.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-#: Characters of one element that are read; with everything in it that RFC 7239 knows one has 150.
+#: Characters of one element that are read; an element with everything in RFC 7239 has 150.
 _ELEMENT_MAX = 512
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 §5.6.2
@@ -21,9 +21,10 @@ _unescape = re.compile(r"\\(.)").sub
 
 
 def elements_from_right(text: str, most: int) -> Iterator[dict[str, str]]:
-    """At most ``most`` elements, the last one first, each by parameter in lower case; ends at what is none.
+    """At most ``most`` elements, the last one first, each as a dict with names in lower case. Ends at an invalid
+    element.
 
-    Of a parameter given twice in an element, which RFC 7239 §4 forbids, nothing is believed: the walk ends there too.
+    RFC 7239 §4 forbids a parameter given twice in an element: such an element is invalid too.
     """
     end = len(text)
     for _ in range(most):
@@ -44,9 +45,9 @@ def elements_from_right(text: str, most: int) -> Iterator[dict[str, str]]:
 
 
 def _last_element(text: str, end: int) -> tuple[int, str | None]:
-    """Where the comma before it stands, -1 for none, and the element that ends at ``end``, None for what is none.
+    """Parse the element that ends at ``end``. Returns the place of the comma before it (-1 for none), and it or None.
 
-    Between two commas may be nothing, as in all lists (RFC 9110 §5.6.1).
+    An element may be empty, as in all lists (RFC 9110 §5.6.1).
     """
     start = end
     while start > 0:
@@ -56,6 +57,6 @@ def _last_element(text: str, end: int) -> tuple[int, str | None]:
         written = text[start + 1 : end].strip(" \t")
         if not written or _is_element(written):
             return start, written
-        if '"' not in written:  # else the comma may stand in quotes, and an earlier one is the right one
+        if '"' not in written:  # otherwise the comma may stand in quotes, and an earlier one separates
             break
     return -1, None

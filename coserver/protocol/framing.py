@@ -1,4 +1,4 @@
-"""Messages in a TCP byte stream: where one ends. Bytes in, whole messages out; no I/O.
+"""Framings: where a message ends in a TCP byte stream. Bytes in, whole messages out; no I/O.
 
 A new framing is a class with ``decode`` and ``encode`` and a row in ``FRAMINGS``. ``decode`` takes one message off the
 front of the buffer, or returns None when it needs more.
@@ -20,18 +20,18 @@ class Framing(Protocol):
         ...
 
     def encode(self, message: bytes) -> bytes:
-        """The bytes that carry ``message``. Raises LocalProtocolError if it cannot be carried."""
+        """The bytes that carry ``message``. Raises LocalProtocolError for a message that cannot be framed."""
         ...
 
 
 class Raw:
-    """No framing: whatever arrived is a message, at most ``size_max`` bytes at a time."""
+    """No framing: the bytes that have arrived are a message, at most ``size_max`` bytes at a time."""
 
     def __init__(self, size_max: int) -> None:
         self.size_max = size_max
 
     def decode(self, buffer: bytearray) -> bytes | None:
-        """What has come, ``size_max`` bytes at most; None if nothing has."""
+        """The bytes that have come, ``size_max`` at most; None if there are none."""
         if not buffer:
             return None
         message = bytes(buffer[: self.size_max])
@@ -43,7 +43,7 @@ class Raw:
 
 
 class Lines:
-    """A message a line; LF ends it, a CR before that is dropped. An empty line is a message."""
+    """One message per line. LF ends it, a CR before the LF is dropped. An empty line is a message."""
 
     def __init__(self, size_max: int) -> None:
         self.size_max = size_max
@@ -67,10 +67,10 @@ class Lines:
         return line
 
     def encode(self, message: bytes) -> bytes:
-        """A line. Raises LocalProtocolError for a message that holds an LF."""
+        """The message as a line. Raises LocalProtocolError for a message that holds an LF."""
         if b"\n" in message:
             raise LocalProtocolError("a message of framing 'lines' must not hold a newline; send it as several")
-        # A CR at the message's own end must not be the one that is dropped at the other end.
+        # A CR at the end of the message must not be the one that the other end drops.
         return message + (b"\r\n" if message.endswith(b"\r") else b"\n")
 
 

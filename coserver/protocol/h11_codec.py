@@ -1,4 +1,4 @@
-"""The reference codec: h11's reading half. Loaded when it is wanted: where httptools reads, few requests need it."""
+"""The reference codec: h11's reading half. Loaded late: with httptools, few requests need it."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from .head import RequestHead
 
 
 class H11Codec:
-    """The reference: h11's reading half."""
+    """The reference codec, on h11."""
 
     __slots__ = ("_connection", "_trailers")
-    reusable = False  # its states go on only with a whole response: a new one is cheaper
+    reusable = False  # its states continue only after a whole response: a new one is cheaper
 
     def __init__(self) -> None:
-        # No second limit here: what is fed has been measured against Limits already.
+        # No second limit here: the input has been checked against the limits.
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 30)
         self._trailers: RawFields = []
 
     def head(self, raw: bytes) -> Parts:
-        # h11 judges and knows where the body ends. Its own list of fields drops repeated lengths and changes values.
+        # h11 checks the head, and finds the end of the body. Its own list of fields drops repeated lengths and changes
+        # values.
         lines = raw.split(b"\r\n")[1:-2]
         fields = [(name.lower(), value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in lines)]
         try:
             self._connection.receive_data(raw)
             event = self._connection.next_event()
         except h11.RemoteProtocolError as error:
-            _judge(raw, fields)  # what we refuse as well gets our words and status, whichever the codec
+            _judge(raw, fields)  # our own checks come first, so that message and status are the same with each codec
             raise RemoteProtocolError(str(error), error.error_status_hint) from error
         if type(event) is not h11.Request:
             raise RemoteProtocolError(f"expected a request head, h11 read {event!r}")

@@ -1,4 +1,4 @@
-"""The reference codec of responses: h11's client side. Loaded when it is wanted."""
+"""The reference codec of responses: h11's client side. Loaded late."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from .errors import RemoteProtocolError
 from .fields import RawFields
 from .response_head import ResponseHead
 
-#: To h11 every request is the same one: what was really sent is the serialiser's, only its method decides on the body.
+#: The one request that h11 is told of. Only its method matters for the response's body.
 _requests: dict[str, h11.Request] = {}
 _REQUESTS_MAX = 64
 
 
 class H11Responses:
-    """h11 judges and knows where the body ends."""
+    """h11 checks the head, and finds the end of the body."""
 
     __slots__ = ("_chunked", "_connection", "_trailers", "keep_alive", "reusable")
 
     def __init__(self) -> None:
-        self.reusable = False  # its states go on only with both whole messages: a new one is cheaper
+        self.reusable = False  # its states continue only after both whole messages: a new one is cheaper
         self.keep_alive = True
         self._connection: h11.Connection | None = None
         self._chunked = False
@@ -30,7 +30,7 @@ class H11Responses:
     def head(self, raw: bytes, head: ResponseHead, method: str) -> None:
         connection = self._connection
         if connection is None:
-            # No second limit here: what is fed has been measured against the limits already.
+            # No second limit here: the input has been checked against the limits.
             connection = self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 30)
             connection.send(_request(method))
             connection.send(h11.EndOfMessage())

@@ -1,4 +1,4 @@
-"""What a request's fields mean for the connection: where the body ends, whether it lives on (RFC 9112 §6, §9)."""
+"""The head of a request and its meaning for the connection: the body's length, keep-alive (RFC 9112 §6, §9)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from .errors import RemoteProtocolError
 from .fields import RawFields
 from .syntax import is_host, show
 
-_is_length = re.compile(rb"[0-9]{1,19}").fullmatch  # 19 digits: all of 63 bits, and no integer attack
+_is_length = re.compile(rb"[0-9]{1,19}").fullmatch  # 19 digits: all of 63 bits, without huge integers
 _absolute_form = re.compile(rb"(?i:https?)://([^/?]*)(.*)").fullmatch
-# Hosts found sound before: clients say the same few again and again. Bounded in number and, with the longest name that
-# DNS knows, in size (together 256 KiB), for a client may say any.
+# Hosts found sound before, since clients send the same few. Bounded in number and, with the longest name of DNS, in
+# size (256 KiB together), since a client may send any.
 _sound_hosts: set[bytes] = set()
 _SOUND_HOSTS_MAX = 1024
 _HOST_MAX = 255
-# One dictionary lookup per field decides whether it means anything for the framing.
+# One dictionary look-up per field decides whether the field matters for the framing.
 _MEANINGFUL = {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"}
 
 
@@ -24,14 +24,14 @@ _SLASH = ord("/")
 
 
 class RequestHead:
-    """One request head, read and judged.
+    """One request head, parsed and checked.
 
     ``length`` is the body's length in bytes, 0 for no body, None for a chunked one. ``minor`` is the y of HTTP/1.y.
     ``target`` is the request-target as sent (RFC 9112 §3.2), ``path`` and ``query`` its parts, still percent-encoded.
-    ``raw`` is what was read, if it was read.
+    ``raw`` holds the bytes of the head, if it was received as bytes.
     """
 
-    # Defaults of the class, not set one by one: most heads never change them.
+    # Defaults of the class, because most heads never change them.
     expect_continue = False
     length: int | None = 0
     host = b""
@@ -58,7 +58,7 @@ class RequestHead:
 
     @property
     def plain_path(self) -> str:
-        """The path with percent-encoding undone (UTF-8; what is no UTF-8 becomes U+FFFD)."""
+        """The path with percent-encoding undone (UTF-8; invalid bytes become U+FFFD)."""
         return unquote(self.path) if "%" in self.path else self.path
 
     def _read_fields(self, fields: RawFields) -> None:
@@ -106,7 +106,9 @@ class RequestHead:
             self.keep_alive = True
 
     def _read_transfer_encoding(self, codings: list[bytes], lengths: int) -> None:
-        """RFC 9112 §6.1: only ``chunked``, alone. With a length beside it, or in HTTP/1.0, it is how one smuggles."""
+        """Accept only ``chunked``, alone (RFC 9112 §6.1). With a length, or in HTTP/1.0, it would allow request
+        smuggling.
+        """
         if lengths:
             raise RemoteProtocolError("a request must not have both Content-Length and Transfer-Encoding")
         if self.minor == 0:

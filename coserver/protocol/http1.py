@@ -1,7 +1,7 @@
 """The receiving half of HTTP/1.1, without I/O: bytes in, one request at a time out (RFC 9112).
 
-``receive`` takes what came, ``read_head`` and ``read_body`` give what is whole. The parser is made for each request and
-let go with it, so an idle connection keeps neither parser nor buffer; pipelined bytes wait here, unparsed.
+``receive`` takes bytes; ``read_head`` and ``read_body`` return what is whole. A parser is made for each request and
+freed with it, so an idle connection keeps neither parser nor buffer. Pipelined bytes wait here, unparsed.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from .fields import RawFields
 from .head import RequestHead
 from .syntax import check_head, check_partial
 
-# RFC 9112 §2.2 asks to ignore at least one empty line before a request; old clients sent one after a POST. More is a
-# flood.
+# RFC 9112 §2.2 asks servers to ignore at least one empty line before a request: old clients sent one after a POST. More
+# are a flood.
 _LEADING_LINES = 2
-#: An unfinished head of that many bytes is copied with each piece that comes; a longer one grows in place. Most heads
-#: come whole, and most of the others in two pieces.
+#: An unfinished head up to this many bytes is copied with each piece that comes; a longer one grows in place. Most
+#: heads come whole, and most of the others in two pieces.
 _COPIED = 4096
-#: Chunks read in one go. A received piece may hold 11,000 of one byte each, 20 ms of work with httptools and 200 with
-#: h11: a client that sends such must not keep the others waiting.
+#: Chunks read in one go. One receive may bring 11,000 chunks of one byte each, 20 ms of work with httptools and 200 ms
+#: with h11: one client must not keep the others waiting for so long.
 _CHUNKS = 256
 
 
-_NONE: RawFields = []  # shared, never changed: a list of its own for each connection would be 56 bytes
+_NONE: RawFields = []  # shared, never changed: a list for each connection would take 56 bytes
 
 
 @dataclass(frozen=True, slots=True)
 class HeadLimits:
-    """What a reader takes, in bytes and in fields; the reasons for the numbers stand in ``server/limits.py``."""
+    """The limits of a reader, in bytes and in fields. ``server/limits.py`` has the reasons."""
 
     head_size: int = 32 * 1024
     head_fields: int = 100
@@ -56,10 +56,10 @@ class Http1Reader:
     def __init__(self, parsers: Parsers | str = "h11", limits: HeadLimits = HeadLimits()) -> None:
         self._parsers = Parsers(parsers) if isinstance(parsers, str) else parsers
         self._limits = limits
-        self._small = min(limits.target_size, limits.head_size)  # a head of this size breaks no limit of size
-        self.buffer = b""  # a bytearray in place of bytes while a long head comes in pieces
-        self._checked = 0  # up to here an unfinished head has been found sound
-        self._empty_lines = 0  # that came before the next request
+        self._small = min(limits.target_size, limits.head_size)  # a head of this size is within all limits of size
+        self.buffer = b""  # a bytearray instead of bytes while a long head comes in pieces
+        self._checked = 0  # an unfinished head is checked up to here
+        self._empty_lines = 0  # those before the next request
         self._codec: Codec | None = None
         self._guard: ChunkGuard | None = None
         self._left = 0
@@ -68,18 +68,18 @@ class Http1Reader:
 
     @property
     def buffered(self) -> int:
-        """How many received bytes wait to be read."""
+        """The number of received bytes that are not read yet."""
         return len(self.buffer)
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the wire; what they are is found when they are read."""
+        """Take bytes from the connection. They are parsed when they are read."""
         self.buffer = bytes(self.buffer) + data if self.buffer else data
 
     def read_head(self, data: bytes = b"") -> RequestHead | None:
-        """The next request's head, with ``data`` received as well; None if more bytes are needed.
+        """The head of the next request, after receiving ``data`` as well; None if more bytes are needed.
 
-        Raises RemoteProtocolError (400, 414, 431, 501, 505): the connection is of no use after that. Raises
-        LocalProtocolError while the last request's body is unread, for it would be taken for a request.
+        Raises RemoteProtocolError (400, 414, 431, 501, 505); the connection cannot be used after that. Raises
+        LocalProtocolError while the body of the last request is unread, since it would be parsed as a request.
         """
         if not self.body_done:
             raise LocalProtocolError("the last request's body must be read to its end before the next head")
@@ -99,7 +99,8 @@ class Http1Reader:
         codec = parsers.idle or parsers.make()
         parsers.idle = None
         method, target, minor, fields = codec.head(raw)
-        head = RequestHead(method, target, minor, fields)  # first, for h11 judges as much before: one status for both
+        # first, since h11 checks as much before it: the status is then the same
+        head = RequestHead(method, target, minor, fields)
         head.raw = raw
         if len(fields) > self._limits.head_fields:
             most = self._limits.head_fields
@@ -114,11 +115,11 @@ class Http1Reader:
         elif codec.reusable and head.keep_alive:
             parsers.idle = codec
         else:
-            codec.trailers()  # lets go of the parser
+            codec.trailers()  # frees the parser
         return head
 
     def limit_body(self, size_max: int) -> None:
-        """Set how many bytes of body the request that was just read may have. Raises RemoteProtocolError (413)."""
+        """Set the most bytes of body for the request that was just read. Raises RemoteProtocolError (413)."""
         if self._left > size_max:
             raise RemoteProtocolError(
                 f"the body is {self._left} bytes long; at most {size_max} are taken here", 413, "body_size"
@@ -127,11 +128,10 @@ class Http1Reader:
             self._guard.limit(size_max)
 
     def read_body(self) -> bytes:
-        """The body's next data, empty if more bytes are needed or, with ``body_done``, at its end.
+        """The next data of the body, empty if more bytes are needed or, with ``body_done``, at its end.
 
-        Of many small chunks it takes some, and leaves the others for the next call.
-
-        Raises RemoteProtocolError (400, 413, 431).
+        Of many small chunks it takes some, and leaves the others to the next call. Raises RemoteProtocolError (400,
+        413, 431).
         """
         buffer, codec = self.buffer, self._codec
         if codec is None or not buffer:
@@ -161,7 +161,7 @@ class Http1Reader:
             self._left = length
 
     def _read_more(self, data: bytes) -> RequestHead | None:
-        """``read_head`` for a head that comes in pieces. A long one grows in place, and is searched but once."""
+        """``read_head`` for a head that comes in pieces. A long one grows in place, and is searched only once."""
         before: bytes | bytearray = self.buffer
         searched = 0
         if isinstance(before, bytearray):
@@ -179,7 +179,7 @@ class Http1Reader:
         return None
 
     def _read_unfinished(self, buffer: bytes) -> RequestHead | None:
-        """There is no whole head yet, or there are empty lines before it."""
+        """Check an unfinished head, or skip the empty lines before a head."""
         if buffer[:1] in (b"\r", b"\n") and not self._checked:
             self.buffer = self._skip_empty_lines(buffer)
             if self.buffer != buffer:
@@ -201,7 +201,7 @@ class Http1Reader:
     def _check_size(self, head: bytes | bytearray) -> None:
         """Refuse a head or target that is too long; ``head`` may be unfinished.
 
-        What is wrong within the limit comes first, so that the status does not depend on how the bytes came.
+        A mistake within the limit takes precedence, so that the status does not depend on how the bytes came.
         """
         limits = self._limits
         if len(head) > limits.target_size:

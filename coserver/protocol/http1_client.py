@@ -1,7 +1,7 @@
 """The client's receiving half of HTTP/1.1, without I/O: bytes in, the response to one request out (RFC 9112).
 
-``expect`` says which request was sent, ``receive`` takes what came, ``end`` that nothing more comes. Interim responses
-(1xx) are passed over. Bytes that nobody asked for end the connection: they might be taken for the next answer.
+``expect`` announces a request that was sent, ``receive`` takes bytes, ``end`` the end of the stream. Interim responses
+(1xx) are skipped. Bytes after the response end the connection, since they might be taken for the next response.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from .response_codec import ResponseCodec
 from .response_head import UNTIL_CLOSE, ResponseHead
 from .syntax import check_partial_response, check_response_head
 
-#: Interim responses before the final one. 103 comes once or twice; more is a flood.
+#: The most interim responses before the final one. 103 comes once or twice; more are a flood.
 _INTERIM_MAX = 16
-#: Chunk extensions in one body altogether: they are paid for in CPU and carry nothing.
+#: The most bytes of chunk extensions in one body: they cost CPU and carry nothing.
 _EXTENSIONS_MAX = 16 * 1024
 _NONE: RawFields = []  # shared, never changed
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseLimits:
-    """What a reader takes, in bytes and in fields; the reasons for the numbers stand in ``upstream/limits.py``."""
+    """The limits of a reader, in bytes and in fields. ``upstream/limits.py`` has the reasons."""
 
     head_size: int = 64 * 1024
     head_fields: int = 200
@@ -34,14 +34,14 @@ class ResponseLimits:
 
 
 def choose_response_codec(name: str) -> Callable[[], ResponseCodec]:
-    """What makes a codec of that name, a row of RESPONSE_CODECS."""
+    """The factory of the codec called ``name``, a row of RESPONSE_CODECS."""
     return RESPONSE_CODECS[name]()
 
 
 class ResponseReader:
     """Reads the responses of one connection.
 
-    ``head`` is the final head once it has come, ``pieces`` the body's data that nobody has taken yet, ``done`` whether
+    ``head`` is the final head once it has come, ``pieces`` the data of the body that is not taken yet, ``done`` whether
     the response is whole, and ``keep_alive`` then whether another request may be sent.
     """
 
@@ -60,14 +60,14 @@ class ResponseReader:
         self._checked = self._interim = self._left = 0
         self._method = ""
         self._size_max = 0
-        #: A head whose whole response came with it and left the codec as it was before.
+        #: A head whose whole response came with it, and left the codec as it was.
         self._known: ResponseHead | None = None
         self.head: ResponseHead | None = None
         self.pieces: list[bytes] = []
         self.size = 0
         self.done = True
         self.keep_alive = True
-        self.patience: int | None = None  # seconds for which the server says that it keeps an idle connection
+        self.patience: int | None = None  # seconds for which the server keeps an idle connection, if it says so
         self.trailers: RawFields = _NONE
 
     def __repr__(self) -> str:
@@ -79,7 +79,7 @@ class ResponseReader:
         return self._begun
 
     def expect(self, method: str, size_max: int) -> None:
-        """A request was sent; its response's body may have ``size_max`` bytes of data."""
+        """Prepare for the response to a request that was sent. Its body may have ``size_max`` bytes of data."""
         self._method = method
         self._size_max = size_max
         self._begun = self.done = False
@@ -90,7 +90,7 @@ class ResponseReader:
         self.trailers = _NONE
 
     def receive(self, data: bytes) -> bool:
-        """Take bytes from the wire; whether the response is whole now. Raises RemoteProtocolError."""
+        """Take bytes. Returns whether the response is whole. Raises RemoteProtocolError."""
         self._begun = True
         if self.head is None:
             known = self._known
@@ -105,7 +105,7 @@ class ResponseReader:
         return self.done
 
     def end(self) -> None:
-        """The connection has ended. Raises RemoteProtocolError unless that is what ends the response."""
+        """Handle the end of the stream. Raises RemoteProtocolError unless the end completes the response."""
         head = self.head
         if head is not None and head.length == UNTIL_CLOSE:
             self._complete(b"")
@@ -118,7 +118,7 @@ class ResponseReader:
             raise RemoteProtocolError(f"it closed the connection after {self.size}{of} bytes of a body")
 
     def take(self) -> bytes:
-        """The body's data that has come since the last time."""
+        """The data of the body since the last call."""
         pieces = self.pieces
         if not pieces:
             return b""
@@ -126,13 +126,13 @@ class ResponseReader:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
-        """Let go of the parser."""
+        """Free the parser."""
         if self._codec is not None:
             self._codec.close()
             self._codec = None
 
     def _receive_known(self, data: bytes, known: ResponseHead) -> bool:
-        """The head is one that has been judged, to the byte; whether the whole response is there."""
+        """Compare with a head that was checked before, byte by byte. Returns whether the whole response is there."""
         behind = len(data) - len(known.raw)
         if behind != known.length or behind > self._size_max or self._buffer or self._method == "HEAD":
             return False
@@ -144,7 +144,7 @@ class ResponseReader:
         return True
 
     def _receive_head(self, data: bytes) -> bytes | None:
-        """Read the head; the bytes behind it, or None if it is not whole, or the whole response has come with it."""
+        """Read the head. Returns the bytes after it, or None if it is not whole or the response is complete."""
         if self._buffer:
             data = self._buffer + data
         while True:
@@ -185,7 +185,7 @@ class ResponseReader:
         return data
 
     def _take_whole(self, head: ResponseHead, body: bytes) -> None:
-        """The whole response has come in one piece."""
+        """Take a whole response that came in one piece."""
         self._interim = 0
         self.head = head
         self.size = len(body)
@@ -208,7 +208,7 @@ class ResponseReader:
             self._left = length
 
     def _receive_body(self, data: bytes) -> None:
-        """Data of the body, or behind it."""
+        """Take data of the body, or bytes after it."""
         codec, guard = self._codec, self._guard
         assert codec is not None
         if self.done:
@@ -246,7 +246,7 @@ class ResponseReader:
             self._complete(rest)
 
     def _complete(self, rest: bytes) -> None:
-        """The response is whole; ``rest`` came behind it, unasked for."""
+        """Finish the response. ``rest`` holds the bytes after it."""
         head, codec = self.head, self._codec
         assert head is not None
         assert codec is not None

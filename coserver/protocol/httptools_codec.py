@@ -1,4 +1,4 @@
-"""The fast codec: httptools, which is Node's parser in C. What it refuses or stops at, the reference judges."""
+"""The fast codec: httptools, Node's parser in C. Requests that it refuses, or stops at, go to the reference codec."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .fields import RawFields
 
 
 class HttptoolsCodec:
-    """Node's parser (llhttp) in C: 0.5 µs a head where h11 takes 10."""
+    """Node's parser (llhttp) in C: 0.5 µs a head, where h11 takes 10 µs."""
 
     __slots__ = ("_fields", "_parser", "_pieces", "_reference", "_target", "reusable")
 
@@ -24,7 +24,7 @@ class HttptoolsCodec:
         self._reference: Codec | None = None
         self.reusable = True
 
-    # The parser calls these four.
+    # Called by the parser.
     def on_url(self, target: bytes) -> None:
         self._target = target
 
@@ -39,15 +39,16 @@ class HttptoolsCodec:
         try:
             parser.feed_data(raw)
         except (HttpParserUpgrade, HttpParserError):
-            # llhttp stops at an upgrade, body unread, but one that nobody takes is an ordinary request (RFC 9110 §7.8);
-            # and it knows a fixed list of methods, but a new one is no error (RFC 9110 §9.1). The reference judges.
+            # llhttp stops at an upgrade and leaves its body; an upgrade that is not accepted is an ordinary request
+            # (RFC 9110 §7.8). It also has a fixed list of methods, but a new method is no error (RFC 9110 §9.1). The
+            # reference codec decides.
             from .h11_codec import H11Codec
 
             self._reference = H11Codec()
             self.reusable = False
             return self._reference.head(raw)
         fields, self._fields = self._fields, []
-        # The version's last digit stands before the first line's end: sparing get_http_version a string.
+        # The last digit of the version stands before the end of the first line; get_http_version would make a string.
         return parser.get_method().decode("ascii"), self._target, raw[raw.find(b"\r") - 1] - 48, fields
 
     def body(self, raw: bytes) -> bytes:
@@ -63,5 +64,6 @@ class HttptoolsCodec:
     def trailers(self) -> RawFields:
         if self._reference is not None:
             return self._reference.trailers()
-        self._parser = None  # breaks the cycle codec, parser, bound callbacks: freed now, not by the collector
+        # breaks the cycle of codec, parser and bound callbacks: freed now, not by the garbage collector
+        self._parser = None
         return self._fields

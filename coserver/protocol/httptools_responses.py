@@ -1,7 +1,7 @@
 """The fast codec of responses: httptools. One parser reads all responses of a connection.
 
-It judges, and undoes chunks. Fields are taken out of the head when somebody asks for them: five callbacks for each
-response cost more than all the rest of the parsing. Only a chunked body's trailer is heard field by field.
+It checks, and decodes chunks. Fields are split out of the head when they are asked for: five callbacks for each
+response would cost more than all the rest of the parsing. Only the trailer of a chunked body is parsed field by field.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NONE: RawFields = []  # shared, never changed
 
 
 class HttptoolsResponses:
-    """Node's parser (llhttp) in C. What it refuses, the reference judges."""
+    """Node's parser (llhttp) in C. Responses that it refuses go to the reference codec."""
 
     __slots__ = ("_parser", "_stand_in", "keep_alive", "reusable")
 
@@ -30,9 +30,9 @@ class HttptoolsResponses:
         self.keep_alive = True
 
     def on_message_complete(self) -> None:
-        """The parser calls it."""
+        """Called by the parser."""
         self.reusable = True
-        # Only here does it tell: asked a moment later it says no.
+        # Only here does the parser know keep-alive; a moment later it says no.
         self.keep_alive = self._parser.should_keep_alive()
 
     def head(self, raw: bytes, head: ResponseHead, method: str) -> None:
@@ -61,7 +61,7 @@ class HttptoolsResponses:
         return raw
 
     def trailers(self) -> RawFields:
-        """A chunked response has been read; the parser itself has seen nothing of it, and may read the next."""
+        """The trailer fields. A chunked response has a parser of its own; this one may read the next response."""
         stand_in = self._stand_in
         if stand_in is None:
             return _NONE
@@ -74,11 +74,12 @@ class HttptoolsResponses:
     def close(self) -> None:
         if self._stand_in is not None:
             self._stand_in.close()
-        self._parser = None  # breaks the cycle codec, parser, bound callbacks: freed now, not by the collector
+        # breaks the cycle of codec, parser and bound callbacks: freed now, not by the garbage collector
+        self._parser = None
 
 
 class _Chunked:
-    """Reads one chunked response, and hears its fields: those that come after its head are the trailer."""
+    """Reads one chunked response. The fields that come after its head are the trailer."""
 
     __slots__ = ("_fields", "_parser", "_pieces", "_reference", "keep_alive", "reusable")
 
@@ -90,7 +91,7 @@ class _Chunked:
         self.reusable = False
         self.keep_alive = True
 
-    # The parser calls these three.
+    # Called by the parser.
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields.append((name.lower(), value.strip(b" \t")))
 

@@ -1,7 +1,8 @@
-"""The PROXY protocol (haproxy.org/download/3.0/doc/proxy-protocol.txt): a proxy's first bytes say who its client is.
+"""The PROXY protocol (haproxy.org/download/3.0/doc/proxy-protocol.txt): a proxy's first bytes tell the client's
+address.
 
-Version 1 is a line of text, version 2 a binary block with a length. Sans I/O: bytes in, a ProxyHeader out. Whether the
-sender may be believed is not asked here.
+Version 1 is a line of text, version 2 a binary block with a length. Without I/O: bytes in, a ProxyHeader out. Whether
+the sender is trusted is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _FIXED = 16  # signature, version and command, family and transport, length
 #: Bytes of a version 1 line with its CRLF, by the specification.
 _LINE_MAX = 107
-#: Bytes of a version 2 header; addresses take 216, the rest are TLVs (a client certificate's name, an id). nginx 4096.
+#: The most bytes of a version 2 header; addresses take 216, the rest are TLVs (a client certificate's name, an id).
+#: nginx: 4096.
 _BLOCK_MAX = 4096
 _LOCAL, _PROXY = 0x20, 0x21
 _FAMILIES: dict[int, tuple[int, type[IPv4Address] | type[IPv6Address] | None]] = {
@@ -29,8 +31,9 @@ _WORDS: dict[str, type[IPv4Address] | type[IPv6Address]] = {"TCP4": IPv4Address,
 
 @dataclass(frozen=True, slots=True)
 class ProxyHeader:
-    """``peer`` is the client as text (``192.0.2.1:4711``, ``[::1]:80``, ``unix``); None: the proxy speaks for itself,
-    to see whether this server lives, or does not know. ``size``: bytes that the header took.
+    """``peer`` is the client as text: ``192.0.2.1:4711``, ``[::1]:80``, ``unix``. ``size``: the bytes of the header.
+
+    ``peer`` is None if the proxy speaks for itself, as in a health check, or does not know.
     """
 
     peer: str | None
@@ -38,9 +41,9 @@ class ProxyHeader:
 
 
 def read_proxy_header(data: bytes | bytearray) -> ProxyHeader | None:
-    """The header that ``data`` begins with; None while it may still become one. Raises RemoteProtocolError.
+    """The header at the beginning of ``data``; None while it is incomplete. Raises RemoteProtocolError.
 
-    At most 4096 bytes are ever asked for.
+    Needs at most 4096 bytes.
     """
     data = bytes(data[:_BLOCK_MAX])
     if data.startswith(_SIGNATURE[: len(data)]):
@@ -51,7 +54,7 @@ def read_proxy_header(data: bytes | bytearray) -> ProxyHeader | None:
 
 
 def _read_line(data: bytes) -> ProxyHeader | None:
-    """Version 1: ``PROXY TCP4 source destination port port CRLF``, or ``PROXY UNKNOWN`` and whatever follows."""
+    """Version 1: ``PROXY TCP4 source destination port port CRLF``, or ``PROXY UNKNOWN`` and anything."""
     end = data.find(b"\r\n", 0, _LINE_MAX) + 2
     if end < 2:
         if len(data) >= _LINE_MAX or b"\n" in data:
@@ -80,7 +83,7 @@ def _port(word: str) -> int:
 
 
 def _read_block(data: bytes) -> ProxyHeader | None:
-    """Version 2. TLVs behind the addresses are passed over."""
+    """Version 2. TLVs after the addresses are skipped."""
     if len(data) < _FIXED:
         return None
     command, family, length = data[12], data[13], int.from_bytes(data[14:16], "big")

@@ -1,30 +1,31 @@
-"""Range requests without I/O: a Range field to spans of bytes, and how several spans are framed (RFC 9110 §14).
+"""Range requests without I/O: a Range field to spans of bytes, and the framing of several spans (RFC 9110 §14).
 
-A range request is a wish: what is malformed or unreasonable is ignored, and the whole representation sent instead.
+A Range field is a wish: a malformed or unreasonable one is ignored, and the whole representation sent.
 """
 
 from __future__ import annotations
 
 import re
 
-#: First byte, and the one after the last.
+#: The first byte, and the one after the last.
 Span = tuple[int, int]
 
-#: Ranges in one field that are answered one by one; beyond, all is sent. A PDF viewer asks for a dozen; each one costs
-#: a part's head and a seek, and a thousand overlapping ones brought Apache down (CVE-2011-3192; it allows 200 since).
+#: The most ranges in one field that are answered one by one; for more, everything is sent. A PDF viewer asks for a
+#: dozen. Each range costs a part's head and a seek, and a thousand overlapping ones brought Apache down (CVE-2011-3192;
+#: it allows 200 since).
 RANGES_MAX = 32
-#: Bytes that a part's own head takes, about: spans nearer to each other are sent as one (RFC 9110 §15.3.7.2).
+#: About the bytes of a part's own head: spans nearer to each other are sent as one (RFC 9110 §15.3.7.2).
 PART_OVERHEAD = 128
 
-# 20 digits are beyond any file (2^63 has 19); a longer number is nothing that an integer need be made of.
+# 20 digits are beyond any file (2^63 has 19), so a longer number is not worth an integer.
 _match_spec = re.compile(r"([0-9]{0,20})-([0-9]{0,20})").fullmatch
 
 
 def parse_ranges(value: str, size: int) -> list[Span] | None:
-    """The spans that a Range field asks of ``size`` bytes, in its order; overlapping and neighbouring ones as one.
+    """The spans of a Range field for ``size`` bytes, in its order; overlapping and neighbouring ones are joined.
 
-    Empty: none of them can be had (416). None: the field is to be ignored, being malformed, of another unit, asking for
-    too many, or asking an empty representation, of which there are no parts.
+    Empty if none of them exists (416). None if the field is to be ignored: it is malformed, has another unit, asks for
+    too many ranges, or asks for a part of an empty representation, which has none.
     """
     unit, equals, wanted = value.partition("=")
     if not equals or unit.strip(" \t").lower() != "bytes" or not size:
@@ -47,14 +48,14 @@ def parse_ranges(value: str, size: int) -> list[Span] | None:
 
 
 def _span(first: str, last: str, size: int) -> Span:
-    """Empty for one that cannot be had (RFC 9110 §14.1.2)."""
+    """One span; empty for a range that does not exist (RFC 9110 §14.1.2)."""
     if not first:
         return max(size - int(last), 0), size
     return int(first), min(int(last) + 1, size) if last else size
 
 
 def _coalesce(spans: list[Span]) -> list[Span]:
-    """No byte is sent twice. The order is that of the field, a joined span standing where its first one did."""
+    """Join spans, so that no byte is sent twice. A joined span takes the place of its first part."""
     joined: list[tuple[int, int, int]] = []
     for at, (start, stop) in sorted(enumerate(spans), key=lambda each: each[1]):
         if joined and start - joined[-1][2] <= PART_OVERHEAD:
@@ -76,9 +77,9 @@ def no_range(size: int) -> str:
 
 
 def frame_parts(spans: list[Span], size: int, content_type: str, boundary: str) -> tuple[list[bytes | Span], int]:
-    """A multipart/byteranges body (RFC 9110 §14.6): its framing as bytes and its spans in turn; its length in all.
+    """A multipart/byteranges body (RFC 9110 §14.6): its framing bytes and spans in turn, and its length.
 
-    ``boundary`` must be nothing that anybody could have put into the representation.
+    ``boundary`` must be a text that cannot occur in the representation.
     """
     pieces: list[bytes | Span] = []
     length = 0

@@ -1,6 +1,6 @@
-"""What a codec of responses is: it reads one response after another, their heads and then their bodies' bytes.
+"""The interface of a response codec: it parses one response after another, first the head, then the bytes of the body.
 
-As with requests, what reaches it has passed the strict checks (``syntax``, ``chunks``).
+As for requests, its input has passed the strict checks (``syntax``, ``chunks``).
 """
 
 from __future__ import annotations
@@ -12,28 +12,30 @@ from .response_head import ResponseHead
 
 
 class ResponseCodec(Protocol):
-    """What ``ResponseReader`` asks of a parser. ``reusable``: after a whole response it may read the next one's head.
+    """The methods that ``ResponseReader`` calls. ``reusable``: after a whole response it may read the next head.
 
-    ``keep_alive``: what the parser itself thinks of the connection once the response is whole.
+    ``keep_alive``: the parser's own opinion about the connection, once the response is whole.
     """
 
     reusable: bool
     keep_alive: bool
 
     def head(self, raw: bytes, head: ResponseHead, method: str) -> None:
-        """Take a whole head, ``raw``, found sound and judged, of a response to ``method``; bytes of a body of known
-        length may follow it. Raises RemoteProtocolError.
+        """Parse the whole, checked head ``raw`` of a response to ``method``. Bytes of a body of known length may follow
+        it.
+
+        Raises RemoteProtocolError.
         """
         ...
 
     def body(self, raw: bytes) -> bytes:
-        """The data in these bytes of the body, transfer coding undone. Raises RemoteProtocolError."""
+        """The data in these bytes of the body, without the transfer coding. Raises RemoteProtocolError."""
         ...
 
     def trailers(self) -> RawFields:
-        """The trailer fields; to be asked once the body has been read to its end."""
+        """The trailer fields; call it at the end of the body."""
         ...
 
     def close(self) -> None:
-        """Let go of the parser."""
+        """Free the parser."""
         ...

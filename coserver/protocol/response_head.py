@@ -1,4 +1,4 @@
-"""What a response's fields mean for the connection: where the body ends, whether it lives on (RFC 9112 §6.3, §9)."""
+"""The head of a response and its meaning for the connection: the body's length, keep-alive (RFC 9112 §6.3, §9)."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from .fields import RawFields
 from .responses import BODILESS
 from .syntax import show
 
-_is_length = re.compile(rb"[0-9]{1,19}").fullmatch  # 19 digits: all of 63 bits, and no integer attack
+_is_length = re.compile(rb"[0-9]{1,19}").fullmatch  # 19 digits: all of 63 bits, without huge integers
 _patience = re.compile(rb"(?:.*[,; \t])?timeout=([0-9]{1,6})(?:[,; \t].*)?", re.IGNORECASE).fullmatch
-# In a head that has been found sound a name follows a CRLF and nothing else does.
+# In a sound head only names follow a CRLF.
 _meaningful = re.compile(
     rb"\r\n(content-length|transfer-encoding|connection|keep-alive):([^\r]*)", re.IGNORECASE
 ).findall
 
-#: ``length`` of a body that only the end of the connection ends.
+#: The ``length`` of a body that lasts until the connection ends.
 UNTIL_CLOSE = -1
 
 
 class ResponseHead:
-    """One response head, found sound by ``check_response_head``, judged against the method that asked for it.
+    """One response head, checked by ``check_response_head`` and read in the light of the request's method.
 
-    The fields of ``raw`` are taken apart when they are asked for, names in lower case.
-    ``length`` is the body's length in bytes, 0 for no body, None for a chunked one, UNTIL_CLOSE for what the close
-    ends. ``minor`` is the y of HTTP/1.y. ``patience`` is how many seconds the server says it keeps the connection.
+    The fields of ``raw`` are split when they are asked for, names in lower case. ``length`` is the body's length in
+    bytes, 0 for no body, None for a chunked one, UNTIL_CLOSE for one until the close. ``minor`` is the y of HTTP/1.y.
+    ``patience`` is the number of seconds for which the server says that it keeps the connection.
     """
 
     patience: int | None = None
@@ -51,7 +51,7 @@ class ResponseHead:
             elif name == b"transfer-encoding":
                 codings.append(value)
             elif name == b"connection":
-                if value != b"keep-alive" or minor == 0:  # which says nothing that 1.1 does not
+                if value != b"keep-alive" or minor == 0:  # which means nothing in HTTP/1.1
                     options.append(value)
             elif told := _patience(value):
                 self.patience = int(told[1])
@@ -61,7 +61,7 @@ class ResponseHead:
             self._read_transfer_encoding(codings, minor)
         if status < 200 or status in BODILESS or method == "HEAD":
             if status == 204 and self.length not in (0, UNTIL_CLOSE):
-                self.keep_alive = False  # it must not say so (RFC 9110 §15.3.5): nobody knows whether a body follows
+                self.keep_alive = False  # forbidden (RFC 9110 §15.3.5): whether a body follows is unknown
             self.length = 0
         elif self.length == UNTIL_CLOSE:
             self.keep_alive = False
@@ -89,7 +89,9 @@ class ResponseHead:
             self.keep_alive = True
 
     def _read_transfer_encoding(self, codings: list[bytes], minor: int) -> None:
-        """Only ``chunked``, alone. A length beside it, or HTTP/1.0, is how responses are split (RFC 9112 §6.3)."""
+        """Accept only ``chunked``, alone. With a length, or in HTTP/1.0, it would allow response splitting (RFC 9112
+        §6.3).
+        """
         if self.length != UNTIL_CLOSE:
             raise RemoteProtocolError("a response must not have both Content-Length and Transfer-Encoding")
         if minor == 0:

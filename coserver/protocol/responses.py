@@ -12,19 +12,19 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # RFC 9110 §10.1.1
 LAST_CHUNK = b"0\r\n\r\n"
 CHUNKED = b"transfer-encoding: chunked\r\n"
 CLOSE = b"connection: close\r\n"
-KEEP_ALIVE = b"connection: keep-alive\r\n"  # said to HTTP/1.0 clients, who would else not know
+KEEP_ALIVE = b"connection: keep-alive\r\n"  # sent to HTTP/1.0 clients, whose default is close
 
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
-# Heads of the usual kind, ready made. Bounded, since content types may come from data: 256 are more than any app names.
+# Ready-made heads of the usual kind. Bounded, since content types may come from data: no app has more than 256.
 starts: dict[tuple[int, str], bytes] = {}
 _STARTS_MAX = 256
-# The server writes these; a handler that did would desynchronise the connection.
+# Fields that the server writes; a handler's would desynchronise the connection.
 _FRAMING = {"transfer-encoding", "keep-alive", "upgrade", "trailer"}
-# What a client must know before the body (RFC 9110 §6.5.1); one that finds it behind may act on it, or refuse all.
+# Fields that a client needs before the body (RFC 9110 §6.5.1): in a trailer it may act on them, or refuse the message.
 _NOT_IN_TRAILERS = {"connection", "content-encoding", "content-length", "content-range", "content-type", "host"}
 
 
-#: Statuses whose responses have no body, beside the interim ones (RFC 9110 §6.4.1).
+#: Final statuses whose responses have no body (RFC 9110 §6.4.1).
 BODILESS = frozenset({204, 304})
 
 
@@ -34,7 +34,7 @@ def has_body(status: int) -> bool:
 
 
 def encode_start(status: int, content_type: str) -> bytes:
-    """Status line and, unless it is empty, Content-Type. Raises LocalProtocolError for what may not be sent."""
+    """The status line and, unless it is empty, Content-Type. Raises LocalProtocolError if one is invalid."""
     start = starts.get((status, content_type))
     if start is None:
         start = _status_line(status)
@@ -46,7 +46,7 @@ def encode_start(status: int, content_type: str) -> bytes:
 
 
 def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
-    """Field lines. Raises LocalProtocolError when a name is no token or a value could start a line of its own."""
+    """Field lines. Raises LocalProtocolError for a name that is no token, or a value that could start another line."""
     lines = []
     for name, value in fields:
         try:
@@ -72,7 +72,7 @@ def encode_length(length: int) -> bytes:
 
 
 def encode_chunk(data: bytes) -> bytes:
-    """One chunk (RFC 9112 §7.1); ``data`` must not be empty, for that would end the body."""
+    """One chunk (RFC 9112 §7.1). ``data`` must not be empty, since an empty chunk ends the body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 

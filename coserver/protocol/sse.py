@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-#: A comment: no client sees it, but what lies between learns that the connection is alive.
+#: A comment: no client sees it, but proxies learn that the connection is alive.
 HEARTBEAT = b": \n\n"
 
-# The format's own line ends; str.splitlines knows others, which are ordinary characters here.
+# The line ends of the format; str.splitlines knows others, which are ordinary characters here.
 _split_lines = re.compile(r"\r\n|\r|\n").split
 
 
@@ -17,9 +17,9 @@ _split_lines = re.compile(r"\r\n|\r|\n").split
 class ServerSentEvent:
     """One server-sent event.
 
-    ``data`` is a str, or anything that JSON can say; None for an event that only sets ``id`` or ``retry``, which no
-    listener sees. ``event`` is its type, "message" if there is none. ``id`` is what the client names in Last-Event-ID
-    when it comes again, after ``retry`` milliseconds. Raises ValueError, TypeError for what cannot be said.
+    ``data`` is a str, or a value for JSON; None for an event that only sets ``id`` or ``retry``, which no listener
+    sees. ``event`` is its type, "message" if there is none. ``id`` is sent back by the client in Last-Event-ID when it
+    reconnects, after ``retry`` milliseconds. Raises ValueError, TypeError for values that the format cannot carry.
     """
 
     data: Any = None
@@ -53,6 +53,7 @@ def encode_event(data: str | None, event: str | None = None, id: str | None = No
     if retry is not None:
         lines.append(f"retry: {retry}\n")
     if data is not None:
-        # The blank behind the colon is the format's own: without it one that the text begins with would be lost.
+        # The blank after the colon belongs to the format: without it a blank at the beginning of the text would be
+        # lost.
         lines += [f"data: {line}\n" for line in _split_lines(data)]
     return "".join([*lines, "\n"]).encode()

@@ -1,8 +1,8 @@
-"""The strict grammar of a request head (RFC 9112 §2–5), checked on the raw bytes before any parser sees them.
+"""The strict grammar of a head (RFC 9112 §2–5), checked on the raw bytes before any parser sees them.
 
 Neither h11 nor httptools is strict enough alone (bare LF, obs-fold, control characters, odd versions). One regular
-expression says yes in 0.2 µs; only a refused head is read again, slowly, to say what is wrong with it.
-Possessive quantifiers (``++``) keep the matching linear: nothing that a client sends can make it backtrack.
+expression accepts a head in 0.2 µs; only a refused head is read again, slowly, to say what is wrong with it. Possessive
+quantifiers (``++``) keep the matching linear: no input can make it backtrack.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ _TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110 §5.6.2
 TOKEN = _TCHAR + rb"++"
 # 24 is far beyond the longest registered method (UPDATEREDIRECTREF, 17 letters).
 METHOD = _TCHAR + rb"{1,24}+"
-# Visible ASCII without "#": a fragment is never sent (RFC 9112 §3.2), and raw 8-bit bytes mean different paths to
-# different parties.
+# Visible ASCII without "#": a fragment is never sent (RFC 9112 §3.2), and servers and proxies disagree about raw 8-bit
+# bytes in a path.
 TARGET = rb"[\x21\x22\x24-\x7e]++"
 VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"  # RFC 9110 §5.5: no control characters; a bare CR or LF never
 FIELD = TOKEN + rb":" + VALUE + rb"\r\n"
 REQUEST_LINE = METHOD + rb" " + TARGET + rb" HTTP/1\.[01]\r\n"
-# Without a reason many a server leaves out the blank before it as well, which RFC 9112 §4 asks for.
+# Many servers leave out the blank before an empty reason, although RFC 9112 §4 demands it.
 STATUS_LINE = rb"HTTP/1\.[01] [1-9][0-9]{2}(?: " + VALUE + rb")?\r\n"
 
-# Groups are repeated greedily: CPython before 3.11.5 matches possessive groups wrongly (gh-106052), and each of these
-# can match in one way only, so that there is nothing to try again.
+# Groups are repeated greedily: CPython before 3.11.5 matches possessive groups wrongly (gh-106052). Each of these can
+# match in one way only, so there is nothing to backtrack to.
 is_head = re.compile(REQUEST_LINE + rb"(?:" + FIELD + rb")*\r\n").fullmatch
 is_response_head = re.compile(STATUS_LINE + rb"(?:" + FIELD + rb")*\r\n").fullmatch
 is_token = re.compile(TOKEN).fullmatch
 is_value = re.compile(VALUE).fullmatch
 match_field = re.compile(FIELD).match
 _match_request_line = re.compile(REQUEST_LINE).match
-# What an unfinished request line may look like so far, so that a TLS hello or an SSH banner is refused at once and not
-# at the deadline. Any version may come, for the whole line tells which one is not spoken here.
+# The beginning of a request line, so that a TLS hello or an SSH banner is refused at once and not at the deadline. Any
+# version may come: the whole line then tells which version is not supported.
 _may_become_request_line = re.compile(
     METHOD + rb"(?: (?:" + TARGET + rb"(?: (?:H(?:T(?:T(?:P(?:/(?:\d(?:\.(?:\d\r?)?)?)?)?)?)?)?)?)?)?)?"
 ).fullmatch
@@ -47,19 +47,19 @@ is_host = re.compile(rb"(?:\[[0-9A-Fa-f:.]++\]|" + _NAME + rb")(?::[0-9]{0,5}+)?
 
 
 def check_head(head: bytes) -> None:
-    """Raise RemoteProtocolError unless ``head`` (request line to blank line, CRLFs included) is sound."""
+    """Check that ``head`` (request line to blank line, CRLFs included) is sound. Raises RemoteProtocolError."""
     if not is_head(head):
         explain(head)
 
 
 def check_response_head(head: bytes) -> None:
-    """The same of a response's, from the status line on."""
+    """Check the head of a response, from the status line on. Raises RemoteProtocolError."""
     if not is_response_head(head):
         explain(head, check_status_line)
 
 
 def explain(head: bytes, check_first_line: Callable[[bytes], None] | None = None) -> None:
-    """Find what is wrong in a head that was refused, and raise it with the rule and the value."""
+    """Find the mistake in a refused head, and raise it with the rule and the value."""
     end = head.find(b"\n") + 1
     (check_first_line or check_request_line)(head[:end])
     while end < len(head) - 2:
@@ -68,7 +68,7 @@ def explain(head: bytes, check_first_line: Callable[[bytes], None] | None = None
 
 
 def check_request_line(line: bytes | bytearray) -> None:
-    """Raise RemoteProtocolError unless ``line`` is ``method SP target SP HTTP/1.x CRLF`` (RFC 9112 §3)."""
+    """Check that ``line`` is ``method SP target SP HTTP/1.x CRLF`` (RFC 9112 §3). Raises RemoteProtocolError."""
     if _match_request_line(line):
         return
     other = _match_other_version(line)
@@ -78,13 +78,13 @@ def check_request_line(line: bytes | bytearray) -> None:
 
 
 def check_status_line(line: bytes) -> None:
-    """Raise RemoteProtocolError unless ``line`` is ``HTTP/1.x SP status [SP reason] CRLF`` (RFC 9112 §4)."""
+    """Check that ``line`` is ``HTTP/1.x SP status [SP reason] CRLF`` (RFC 9112 §4). Raises RemoteProtocolError."""
     if not _match_status_line(line):
         raise RemoteProtocolError(f"a response must start with 'HTTP/1.1 status reason' and CRLF; got {show(line)}")
 
 
 def check_partial_response(data: bytes, checked: int) -> int:
-    """As ``check_partial``, of a response's unfinished head."""
+    """``check_partial`` for the unfinished head of a response."""
     if not checked:
         checked = data.find(b"\n") + 1
         if not checked:
@@ -98,7 +98,7 @@ def check_partial_response(data: bytes, checked: int) -> int:
 
 
 def check_field(data: bytes | bytearray, start: int) -> int:
-    """Check the field line at ``start``; returns where the next one starts."""
+    """Check the field line at ``start``. Returns the start of the next one."""
     field = match_field(data, start)
     if field:
         return field.end()
@@ -114,14 +114,14 @@ def check_field(data: bytes | bytearray, start: int) -> int:
 
 
 def check_partial(data: bytes | bytearray, checked: int, searched: int = 0) -> int:
-    """Check the whole lines of an unfinished head beyond ``checked``; returns up to where they are sound.
+    """Check the whole lines of an unfinished head after ``checked``. Returns the place up to which they are sound.
 
-    No line ends between ``checked`` and ``searched``: so much has been looked at before.
+    Between ``checked`` and ``searched`` no line ends: that part was searched before.
     """
     if not checked:
         end = data.find(b"\n", searched) + 1
         if not end:
-            # A long one is looked at anew at every KiB, for each look begins at its start.
+            # A long line is checked anew at every KiB only, since each check begins at its start.
             looked_at = searched and len(data) // 1024 == searched // 1024
             if not looked_at and not _may_become_request_line(data):
                 raise RemoteProtocolError(_guess(data))
@@ -134,7 +134,7 @@ def check_partial(data: bytes | bytearray, checked: int, searched: int = 0) -> i
 
 
 def show(line: bytes | bytearray) -> str:
-    """A line as a message shows it: printable, at most 60 characters."""
+    """A line for an error message: printable, at most 60 characters."""
     text = line.rstrip(b"\r\n").decode("latin-1").encode("ascii", "backslashreplace").decode()
     return repr(text if len(text) <= 60 else text[:57] + "...")
 

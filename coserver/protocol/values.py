@@ -1,6 +1,6 @@
-"""Names with values, several of one name among them: what a query or a form is, and the urlencoded text it comes in.
+"""Names with values, of which one name may have several: queries and forms, and their urlencoded text.
 
-The first value counts where one is asked for; what is missing is a KeyError here, a 400 on the server's floor.
+The first value counts if one is asked for. A missing name is a KeyError here, a 400 on the server's floor.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from .errors import RemoteProtocolError
 T = TypeVar("T")
 D = TypeVar("D")
 
-# Runs, not single escapes: text in other scripts is nothing else, and a run costs one call.
+# Runs of escapes, not single ones: text in other scripts consists of them, and a run costs one call.
 _escapes = re.compile(rb"(?:%[0-9A-Fa-f]{2})+").sub
-# Codecs of Python's that are no charsets of anybody: some of them make surrogates, which UTF-8 cannot write again.
+# Codecs of Python that are no charsets: some of them make surrogates, which UTF-8 cannot encode.
 _NO_CHARSETS = {"unicode-escape", "raw-unicode-escape", "utf-7", "idna", "punycode", "undefined"}
 
 
@@ -75,8 +75,8 @@ class Values(Mapping[str, T], Generic[T]):
 def parse_urlencoded(text: bytes, most: int) -> list[tuple[str, str]]:
     """Names and values of an application/x-www-form-urlencoded text (WHATWG URL §5.1).
 
-    UTF-8, with U+FFFD for what is none; "+" is a blank, a "%" that begins no escape stays itself. Raises
-    RemoteProtocolError for more than ``most`` pairs, empty ones between two "&" counted too.
+    UTF-8, with U+FFFD for invalid bytes. "+" is a blank; a "%" that begins no escape stays. Raises RemoteProtocolError
+    for more than ``most`` pairs, where empty ones between two "&" count too.
     """
     if not text:
         return []
@@ -100,7 +100,7 @@ def _decode(text: bytes) -> str:
 
 
 def decode_text(octets: bytes, charset: str, errors: str = "strict") -> str:
-    """``octets`` as text in any charset that Python knows. Raises ValueError, for a name that is none too."""
+    """``octets`` as text in any charset that Python knows. Raises ValueError, also for an unknown charset."""
     try:
         if codecs.lookup(charset).name in _NO_CHARSETS:
             raise LookupError(f"no charset: {charset}")
@@ -110,7 +110,7 @@ def decode_text(octets: bytes, charset: str, errors: str = "strict") -> str:
 
 
 def decode_octets(octets: bytes) -> str:
-    """Text that nobody named the charset of: UTF-8, or else ISO-8859-1, so that no octet is lost."""
+    """Text of unknown charset: UTF-8, else ISO-8859-1, so that no octet is lost."""
     try:
         return octets.decode()
     except UnicodeDecodeError:

@@ -1,6 +1,6 @@
-"""As much of an X.509 certificate (RFC 5280) as a server asks of its own: the names it is for, and until when.
+"""The parts of an X.509 certificate (RFC 5280) that a server needs: its names, and its expiry.
 
-DER is read, never checked: who uses the certificate is OpenSSL, which does. What cannot be read raises ValueError.
+DER is read, not checked: OpenSSL uses the certificate, and checks it. Unreadable data raises ValueError.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DNS, _IP = 0x82, 0x87
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """``names``: hosts in lower case, perhaps ``*.example.org``, and addresses. ``until`` is when it expires."""
+    """``names``: hosts in lower case, perhaps ``*.example.org``, and addresses. ``until``: the time when it expires."""
 
     names: tuple[str, ...]
     begins: datetime
@@ -29,7 +29,7 @@ class Certificate:
 
     @classmethod
     def from_pem(cls, content: bytes) -> Certificate:
-        """The first of a PEM file. Raises ValueError if it holds none that can be read."""
+        """The first certificate of a PEM file. Raises ValueError if there is none that can be read."""
         match = _PEM.search(content)
         if match is None:
             raise ValueError("it holds no certificate in PEM (-----BEGIN CERTIFICATE-----)")
@@ -40,10 +40,10 @@ class Certificate:
 
     @classmethod
     def from_der(cls, content: bytes) -> Certificate:
-        """Raises ValueError, IndexError, StopIteration."""
+        """Parse DER. Raises ValueError, IndexError, StopIteration."""
         certificate = next(_items(content))
         parts = [part for part in _items(next(_items(certificate[1]))[1]) if part[0] != _VERSION]
-        # serial number, signature algorithm, issuer, validity, subject, key, then what is optional
+        # serial number, signature algorithm, issuer, validity, subject, key, then optional items
         begins, until = (_time(*part) for part in _items(parts[3][1]))
         names: list[str] = []
         for tag, value in parts[6:]:
@@ -64,7 +64,7 @@ def _names(content: bytes) -> Iterator[str]:
 
 
 def _items(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Tag and value of each, one after another. Raises ValueError for one that is cut."""
+    """Tag and value of each item. Raises ValueError for an item that is cut."""
     at = 0
     while at < len(content):
         tag, length, at = content[at], content[at + 1], at + 2
@@ -78,7 +78,7 @@ def _items(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _time(tag: int, value: bytes) -> datetime:
-    """RFC 5280 §4.1.2.5: of a year in two digits, those from 50 on are the last century's."""
+    """Parse a time (RFC 5280 §4.1.2.5). Years of two digits from 50 on are of the last century."""
     text = value.decode("ascii")
     if tag == _UTC_TIME:
         text = ("19" if text >= "50" else "20") + text
