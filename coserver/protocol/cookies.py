@@ -95,7 +95,7 @@ def _quote(value: str) -> str:
     try:
         octets = value.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"a cookie's value must be text that UTF-8 can say; got {value!r:.80}") from error
+        raise ValueError(f"a cookie's value must be text that UTF-8 can encode; got {value!r:.80}") from error
     escaped = "".join(chr(octet) if octet in _cookie_octets else f"\\{octet:03o}" for octet in octets)
     return f'"{escaped}"'
 
@@ -104,7 +104,7 @@ def _date(moment: datetime) -> str:
     from email.utils import format_datetime
 
     if moment.tzinfo is None:
-        raise ValueError(f"expires must know its time zone: {moment!r}.replace(tzinfo=UTC), or seconds from now")
+        raise ValueError(f"expires must have a time zone: {moment!r}.replace(tzinfo=UTC), or seconds from now")
     return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
@@ -121,9 +121,9 @@ def _check_prefix(name: str, secure: bool, path: str | None, domain: str | None)
     """
     lower = name.lower()
     if lower.startswith("__secure-") and not secure:
-        raise ValueError(f"browsers take {name!r} with secure=True only")
+        raise ValueError(f"browsers accept {name!r} only with secure=True")
     if lower.startswith("__host-") and not (secure and path == "/" and domain is None):
-        raise ValueError(f"browsers take {name!r} with secure=True, path='/' and no domain only")
+        raise ValueError(f"browsers accept {name!r} only with secure=True, path='/' and no domain")
 
 
 def _same_site(samesite: str, secure: bool) -> str:
@@ -131,5 +131,5 @@ def _same_site(samesite: str, secure: bool) -> str:
     if word is None:
         raise ValueError(f"samesite must be 'lax', 'strict', 'none' or None (leave it out); got {samesite!r}")
     if word == "None" and not secure:
-        raise ValueError("browsers take samesite='none' with secure=True only")
+        raise ValueError("browsers accept samesite='none' only with secure=True")
     return word

@@ -41,7 +41,7 @@ def as_bytes(body: Any) -> bytes:
     try:
         return encode_json(body)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"a body is str, bytes, or what JSON can say: {error}") from None
+        raise ValueError(f"a body is str, bytes, or a value for JSON: {error}") from None
 
 
 def merge(old: Iterable[tuple[bytes, bytes]], given: Any) -> RawFields:

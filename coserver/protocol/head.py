@@ -126,12 +126,12 @@ class RequestHead:
         if target == b"*" and self.method == "OPTIONS":
             self.path, self.query = "*", ""
         elif self.method == "CONNECT":
-            raise RemoteProtocolError("CONNECT is for proxies, and this is none", 501)
+            raise RemoteProtocolError("CONNECT is for proxies, and this server is none", 501)
         elif form := _absolute_form(target):
             authority, rest = form.groups()
             if not authority or not is_host(authority):
                 raise RemoteProtocolError(
-                    f"the target's authority must be a host, with a port at most; got {show(authority)}"
+                    f"the target's authority must be a host, perhaps with a port; got {show(authority)}"
                 )
             self.host = authority  # RFC 9112 §3.2.2: it overrides Host
             self.path, _, self.query = rest.decode("ascii").partition("?")
@@ -144,6 +144,6 @@ class RequestHead:
 
 def _check_host(host: bytes) -> None:
     if not is_host(host):
-        raise RemoteProtocolError(f"Host must be a name or an address, with a port at most; got {show(host)}")
+        raise RemoteProtocolError(f"Host must be a name or an address, perhaps with a port; got {show(host)}")
     if len(_sound_hosts) < _SOUND_HOSTS_MAX and len(host) <= _HOST_MAX:
         _sound_hosts.add(host)

@@ -122,7 +122,7 @@ class Http1Reader:
         """Set the most bytes of body for the request that was just read. Raises RemoteProtocolError (413)."""
         if self._left > size_max:
             raise RemoteProtocolError(
-                f"the body is {self._left} bytes long; at most {size_max} are taken here", 413, "body_size"
+                f"the body is {self._left} bytes long; at most {size_max} are accepted here", 413, "body_size"
             )
         if self._guard is not None:
             self._guard.limit(size_max)

@@ -200,7 +200,7 @@ class ResponseReader:
             self._guard = ChunkGuard(self._size_max, self._limits.trailer_size, _EXTENSIONS_MAX)
         elif length > self._size_max:
             raise RemoteProtocolError(
-                f"the body is {length} bytes long; at most {self._size_max} are taken here (body_size, or stream=True)"
+                f"the body is {length} bytes long; at most {self._size_max} are accepted (body_size, or stream=True)"
             )
         elif length == 0:
             self.done = True

@@ -35,7 +35,7 @@ class ResponseHead:
     def __init__(self, raw: bytes, method: str) -> None:
         status, minor = int(raw[9:12]), raw[7] - 48  # HTTP/1.x 200
         if status == 101:
-            raise RemoteProtocolError("it switches protocols (101), which nobody asked for")
+            raise RemoteProtocolError("it switches protocols (101) although no request asked for it")
         self.status = status
         self.raw = raw
         self.keep_alive = minor == 1

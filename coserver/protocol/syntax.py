@@ -73,7 +73,7 @@ def check_request_line(line: bytes | bytearray) -> None:
         return
     other = _match_other_version(line)
     if other:
-        raise RemoteProtocolError(f"{other[1].decode()} is not spoken here; use HTTP/1.1", 505)
+        raise RemoteProtocolError(f"{other[1].decode()} is not supported here; use HTTP/1.1", 505)
     raise RemoteProtocolError(_guess(line))
 
 

@@ -82,7 +82,7 @@ def parse_urlencoded(text: bytes, most: int) -> list[tuple[str, str]]:
         return []
     count = text.count(b"&") + 1
     if count > most:
-        raise RemoteProtocolError(f"at most {most} names with values are taken; these are {count}")
+        raise RemoteProtocolError(f"at most {most} names with values are accepted; got {count}")
     pairs = []
     for pair in text.split(b"&"):
         if pair:

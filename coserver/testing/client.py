@@ -237,7 +237,9 @@ def redirected(request: Outgoing, status: int, location: str) -> Outgoing:
         kept = [(name, value) for name, value in headers if not name.lower().startswith(("content-", "transfer-"))]
         return Outgoing("GET", target, kept)
     if not isinstance(request.body, bytes | None):
-        raise TypeError(f"{request!r}: a {status} wants the body again, and an iterator gives it once; send bytes")
+        raise TypeError(
+            f"{request!r}: a {status} needs the body again, and an iterator is sent only once; use bytes"
+        )
     return Outgoing(request.method, target, headers, request.body)
 
 

@@ -158,7 +158,7 @@ class Line:
                 return head
             interim.append(head)
             if event.status_code == 101:
-                raise self._disconnected("the app switched protocols, which this client cannot")
+                raise self._disconnected("the app switched protocols, which this client does not support")
             if event.status_code == 100:
                 self._go.set()
 

@@ -87,7 +87,7 @@ def clean_target(target: str, params: Pairs = ()) -> str:
     if target.startswith(("http://", "https://")):
         parts = urlsplit(target)
         if parts.hostname != HOST:
-            raise ValueError(f"the client asks one app, http://{HOST}; got {target!r}; a path is enough")
+            raise ValueError(f"the client sends to one app, http://{HOST}; got {target!r}; a path is enough")
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if target != "*" and not target.startswith("/"):
         raise ValueError(f'a target begins with "/" (or is "*"); got {target!r}')

@@ -91,9 +91,9 @@ def test_sound_heads(head: bytes) -> None:
         (b"GET /\r\n", "single spaces"),
         (b"GET\r\n", "single spaces"),
         (b"\r\n", "single spaces"),
-        (b"GET / HTTP/2.0\r\n", "HTTP/2.0 is not spoken"),
-        (b"PRI * HTTP/2.0\r\n", "HTTP/2.0 is not spoken"),
-        (b"GET / HTTP/0.9\r\n", "HTTP/0.9 is not spoken"),
+        (b"GET / HTTP/2.0\r\n", "HTTP/2.0 is not supported"),
+        (b"PRI * HTTP/2.0\r\n", "HTTP/2.0 is not supported"),
+        (b"GET / HTTP/0.9\r\n", "HTTP/0.9 is not supported"),
         (b"\x16\x03\x01\n", "TLS"),
         (b"\x16\x03\x01\r\n", "TLS"),
         (b"SSH-2.0-x\r\n", "SSH"),
@@ -103,7 +103,7 @@ def test_sound_heads(head: bytes) -> None:
 def test_request_lines(line: bytes, words: str) -> None:
     with pytest.raises(RemoteProtocolError, match=re.escape(words)) as caught:
         check_request_line(line)
-    assert caught.value.status == (505 if "spoken" in words else 400)
+    assert caught.value.status == (505 if "supported" in words else 400)
     assert words in str(refusal(line + b"Host: t\r\n\r\n"))
 
 

@@ -322,7 +322,7 @@ async def test_redirects_that_cannot_be_followed(app: App) -> None:
             await c.get("/old")
         with pytest.raises(ValueError, match="elsewhere"):
             await c.get("/away")
-        with pytest.raises(TypeError, match="an iterator gives it once"):
+        with pytest.raises(TypeError, match="an iterator is sent only once"):
             await c.post("/old", body=iter([b"x"]))
 
 
