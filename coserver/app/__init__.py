@@ -10,7 +10,7 @@
 | metrics | the handler of ``/metrics`` |
 | address | ``Address``: the URL of a listener |
 | listeners | plan the listeners of an app |
-| sockets | listening sockets: wanted, bound, inherited |
+| sockets | listening sockets: to be bound, bound, inherited |
 | registry | the servers of this process by name |
 | runner | run an app in the caller's loop, in a thread, in the foreground |
 | signals | SIGINT, SIGTERM, SIGHUP |

@@ -1,7 +1,8 @@
-"""What an app does before its first request and after its last: ``@app.lifespan``.
+"""``@app.lifespan``: work before an app's first request and after its last.
 
-A context manager, async or not, or a generator function of one ``yield``. It is entered before the server listens and
-left when its last connection has ended. A sync one runs in a worker, like a ``def`` handler.
+A lifespan is a context manager, async or not, or a generator function with one ``yield``. It is entered before the
+server listens, and left when the last connection has ended. One that is not async runs in a worker, as a ``def``
+handler does.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 
 def make_lifespan(function: Callable[..., Any]) -> Lifespan:
-    """``function`` as something that takes the app and returns an async context manager. Raises SetupError."""
+    """``function`` as a function of the app that returns an async context manager. Raises SetupError."""
     name = describe(function)
     if inspect.iscoroutinefunction(function):
         raise SetupError(f"lifespan {name} is an async def without a yield: yield once, where the server runs")
@@ -46,7 +47,7 @@ def make_lifespan(function: Callable[..., Any]) -> Lifespan:
         )
 
     lifespan.__name__ = name
-    lifespan.__wrapped__ = function  # type: ignore[attr-defined]  # what the user wrote, for who names it
+    lifespan.__wrapped__ = function  # type: ignore[attr-defined]  # the user's function, for messages
     return lifespan
 
 
@@ -65,10 +66,10 @@ async def _in_worker(manager: Any) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def lifespans(apps: Iterable[Any], grace: float) -> AsyncIterator[None]:
-    """Those of all ``apps``, each app once, entered in order and left in reverse.
+    """Enter the lifespans of all ``apps``, each app once, in order; leave them in reverse.
 
-    Their upstreams are open before the first begins and until the last has ended. What was detached there, by no
-    request, is then waited for, ``grace`` seconds.
+    The apps' upstreams are open from before the first lifespan until after the last. Then subrequests that a lifespan
+    detached are waited for, ``grace`` seconds.
     """
     apps = list(dict.fromkeys(apps))
     async with AsyncExitStack() as stack:

@@ -18,7 +18,7 @@ from ..transport.certificates import Certificates
 from .config.settings import ListenerSettings, Settings
 from .config.tls import Tls
 from .routes import TcpRoute, find_framing, framing_name
-from .sockets import Wanted
+from .sockets import ListenerSpec
 
 if TYPE_CHECKING:
     from .app import App
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class ListenerPlan:
     """A listener that is to be bound. ``app`` has the routes, or the TCP handler; ``router`` is empty for TCP."""
 
-    wanted: Wanted
+    spec: ListenerSpec
     app: App
     story: Story
     router: Router
@@ -47,16 +47,16 @@ def plan_listeners(app: App, settings: Settings) -> list[ListenerPlan]:
     names: set[str] = set()
     loaded: dict[tuple[Tls, bool], Certificates] = {}  # several listeners may share certificates
     for one, tls in _all(app, settings):
-        name, number = one.wanted.name, 2
+        name, number = one.spec.name, 2
         while name in names:
-            name, number = f"{one.wanted.name}-{number}", number + 1
+            name, number = f"{one.spec.name}-{number}", number + 1
         names.add(name)
         certificates = None
         if tls is not None:
-            key = (tls, one.wanted.protocol == "http")
+            key = (tls, one.spec.protocol == "http")
             certificates = loaded[key] = loaded.get(key) or tls.load(tuple(PROTOCOLS) if key[1] else ())
-        wanted = replace(one.wanted, name=name, tls=tls is not None)
-        plans.append(replace(one, wanted=wanted, certificates=certificates))
+        spec = replace(one.spec, name=name, tls=tls is not None)
+        plans.append(replace(one, spec=spec, certificates=certificates))
     return plans
 
 
@@ -91,11 +91,11 @@ def _http(one: ListenerSettings, app: App, settings: Settings) -> ListenerPlan:
     routes = sum(len(place.routes) for place in served.parts())
     what = f"HTTP, {routes} route{'' if routes == 1 else 's'}{'' if served is app else f' of {served.name}'}"
     permissions = one.uds_permissions or settings.uds_permissions or ""
-    wanted = Wanted(
+    spec = ListenerSpec(
         name, one.host or settings.host, one.port or 0, one.uds or "", "http", what, fd=one.fd, permissions=permissions
     )
     limits, proxied = one.limits or settings.limits, _proxied(one, settings)
-    return ListenerPlan(wanted, served, HttpConnection, served.compile(), limits, proxied)
+    return ListenerPlan(spec, served, HttpConnection, served.compile(), limits, proxied)
 
 
 def _tcp(route: TcpRoute, app: App, settings: Settings) -> ListenerPlan:
@@ -103,9 +103,11 @@ def _tcp(route: TcpRoute, app: App, settings: Settings) -> ListenerPlan:
     what = f"{route.name}, framing {framing_name(route.framing)}"
     permissions = route.uds_permissions or settings.uds_permissions or ""
     host = route.host or settings.host
-    wanted = Wanted(route.name, host, route.port, route.uds or "", "tcp", what, fd=route.fd, permissions=permissions)
+    spec = ListenerSpec(
+        route.name, host, route.port, route.uds or "", "tcp", what, fd=route.fd, permissions=permissions
+    )
     story = tcp_story(endpoint, route.framing)
-    return ListenerPlan(wanted, app, story, Router(), route.limits or settings.limits, _proxied(route, settings))
+    return ListenerPlan(spec, app, story, Router(), route.limits or settings.limits, _proxied(route, settings))
 
 
 def _proxied(one: ListenerSettings | TcpRoute, settings: Settings) -> bool:

@@ -1,4 +1,4 @@
-"""The handler that serves metrics, of whichever server it runs in."""
+"""The handler of ``App.metrics``. It serves the metrics of the server that it runs in."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def find_server(service: Service) -> Server | None:
-    """The server that a connection's service belongs to."""
+    """The server that has this service."""
     return next((server for server in registry.all_running() if service in server._services), None)
 
 
 async def answer_metrics(request: Request) -> Response:
-    """The handler of ``App.metrics``; the text is made in a thread, since it takes milliseconds."""
+    """The handler. It renders the text in a thread, since that takes milliseconds."""
     server = find_server(request.service)
     if server is None:
         raise HTTPException(503, "The server is ending")

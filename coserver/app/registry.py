@@ -12,15 +12,15 @@ from dataclasses import replace
 
 from ..transport.listener import bind_tcp, bind_unix
 from .server import Server
-from .sockets import Bound, CannotListen, SystemdSocket, Wanted, assign_sockets, bound_by_descriptor
+from .sockets import BoundListener, CannotListen, ListenerSpec, SystemdSocket, assign_sockets, bound_by_descriptor
 
 #: Guards each change: two threads may start apps at once.
 lock = threading.RLock()
 _servers: dict[str, Server] = {}
-_bound: dict[str, list[Bound]] = {}
+_bound: dict[str, list[BoundListener]] = {}
 #: Listening sockets, by app, that a reloading parent process keeps and passed to this one. ``bind`` takes duplicates,
 #: and the parent removes the files of UNIX sockets. Empty in all other processes.
-inherited: dict[str, list[Bound]] = {}
+inherited: dict[str, list[BoundListener]] = {}
 #: Sockets that systemd passed to this process. The next server that starts takes them.
 systemd_sockets: list[SystemdSocket] = []
 
@@ -36,20 +36,20 @@ def all_running() -> list[Server]:
     return [server for server in list(_servers.values()) if server.running]
 
 
-def bind(name: str, wanted: list[Wanted]) -> list[Bound]:
+def bind(name: str, specs: list[ListenerSpec]) -> list[BoundListener]:
     """Bind all listeners of an app; take over the sockets of its running predecessor. Raises OSError."""
     held = _bound.get(name, []) if running(name) else []
-    bound: list[Bound] = []
-    made: list[Bound] = []
+    bound: list[BoundListener] = []
+    made: list[BoundListener] = []
     try:
         if systemd_sockets:
-            assigned = assign_sockets(systemd_sockets, [want.name for want in wanted])
-            wanted = [replace(want, fd=assigned.get(want.name, want.fd)) for want in wanted]
+            assigned = assign_sockets(systemd_sockets, [spec.name for spec in specs])
+            specs = [replace(spec, fd=assigned.get(spec.name, spec.fd)) for spec in specs]
             systemd_sockets.clear()
-        for want in wanted:
-            one = bound_by_descriptor(want) or _take_over(want, held) or _inherit(name, want)
+        for spec in specs:
+            one = bound_by_descriptor(spec) or _take_over(spec, held) or _inherit(name, spec)
             if one is None:
-                one = _bind(want)
+                one = _bind(spec)
                 made.append(one)
             bound.append(one)
     except BaseException:
@@ -61,55 +61,55 @@ def bind(name: str, wanted: list[Wanted]) -> list[Bound]:
     return bound
 
 
-def _take_over(want: Wanted, held: list[Bound]) -> Bound | None:
+def _take_over(spec: ListenerSpec, held: list[BoundListener]) -> BoundListener | None:
     """Duplicates of the predecessor's sockets: the backlog goes over with them, and no client notices the change."""
     for one in held:
-        if want.name == one.name and (want.same_address(one) or (not want.port and want.same_host(one))):
-            return want.on_duplicates(one)
+        if spec.name == one.name and (spec.same_address(one) or (not spec.port and spec.same_host(one))):
+            return spec.on_duplicates(one)
     return None
 
 
-def _inherit(name: str, want: Wanted) -> Bound | None:
+def _inherit(name: str, spec: ListenerSpec) -> BoundListener | None:
     """Duplicates of the parent's sockets at this address, whichever app they were for.
 
     For port 0, which any free port would satisfy, the app and the listener must have the same names as well.
     """
     for owner, listeners in inherited.items():
         for one in listeners:
-            by_name = owner == name and want.name == one.name and not want.port and want.same_host(one)
-            if by_name or want.same_address(one):
-                return want.on_duplicates(one)
+            by_name = owner == name and spec.name == one.name and not spec.port and spec.same_host(one)
+            if by_name or spec.same_address(one):
+                return spec.on_duplicates(one)
     return None
 
 
-def _bind(want: Wanted) -> Bound:
+def _bind(spec: ListenerSpec) -> BoundListener:
     try:
-        sockets = [bind_unix(want.path, want.permissions)] if want.path else bind_tcp(want.host, want.port)
+        sockets = [bind_unix(spec.path, spec.permissions)] if spec.path else bind_tcp(spec.host, spec.port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise CannotListen(error.errno, _in_use(want)) from error
-        where = want.path or f"{want.host}:{want.port}"
-        why = f"{error.strerror or error}{_way_out(want, error)}"  # Python's error for a long path has no strerror
-        raise CannotListen(error.errno, f"cannot listen on {where} for {want.name!r}: {why}") from error
-    return want.on(sockets)
+            raise CannotListen(error.errno, _in_use(spec)) from error
+        where = spec.path or f"{spec.host}:{spec.port}"
+        why = f"{error.strerror or error}{_way_out(spec, error)}"  # Python's error for a long path has no strerror
+        raise CannotListen(error.errno, f"cannot listen on {where} for {spec.name!r}: {why}") from error
+    return spec.on(sockets)
 
 
-def _way_out(want: Wanted, error: OSError) -> str:
-    if want.path:
+def _way_out(spec: ListenerSpec, error: OSError) -> str:
+    if spec.path:
         if error.errno == errno.ENOENT:
             return "; make the folder first"
         return "" if error.errno else "; take a shorter path, or one from the current folder"
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
         return "; take an address of this machine, or 0.0.0.0 for all"
-    if error.errno in (errno.EACCES, errno.EPERM) and want.port < 1024:
+    if error.errno in (errno.EACCES, errno.EPERM) and spec.port < 1024:
         return "; ports below 1024 may be for root alone: take a higher one"
     return ""
 
 
-def _in_use(want: Wanted) -> str:
-    where = want.path or f"{want.host}:{want.port}"
+def _in_use(spec: ListenerSpec) -> str:
+    where = spec.path or f"{spec.host}:{spec.port}"
     for server in _servers.values():
-        if server.running and any((a.port, a.path) == (want.port, want.path) for a in server.addresses):
+        if server.running and any((a.port, a.path) == (spec.port, spec.path) for a in server.addresses):
             return (
                 f"{where} is taken by server {server.name!r} of this process: stop it, or give both apps the same name "
                 f"so that the new one replaces it"
@@ -118,7 +118,7 @@ def _in_use(want: Wanted) -> str:
 
 
 @contextmanager
-def closed_on_error(name: str, bound: list[Bound]) -> Iterator[None]:
+def closed_on_error(name: str, bound: list[BoundListener]) -> Iterator[None]:
     """Close the listeners of an app if the block raises; its server does not run then."""
     try:
         yield
@@ -131,13 +131,13 @@ def closed_on_error(name: str, bound: list[Bound]) -> Iterator[None]:
         raise
 
 
-def add(server: Server, bound: list[Bound]) -> None:
+def add(server: Server, bound: list[BoundListener]) -> None:
     """Register a server that runs now, with its listeners, for a successor."""
     _servers[server.name] = server
     _bound[server.name] = bound
 
 
-def keep(server: Server) -> list[Bound]:
+def keep(server: Server) -> list[BoundListener]:
     """The server's listeners, for another process to keep. From now on that process removes UNIX sockets' files."""
     with lock:
         bound = list(_bound.get(server.name, []))
@@ -146,7 +146,7 @@ def keep(server: Server) -> list[Bound]:
         return bound
 
 
-def stop_listening(server: Server, bound: list[Bound]) -> None:
+def stop_listening(server: Server, bound: list[BoundListener]) -> None:
     """Close the server's listeners: new clients are refused at once, instead of waiting for a reset. Twice is fine."""
     server.accepting = False
     with lock:
@@ -159,7 +159,7 @@ def stop_listening(server: Server, bound: list[Bound]) -> None:
                 one.remove_file()
 
 
-def remove(server: Server, bound: list[Bound]) -> None:
+def remove(server: Server, bound: list[BoundListener]) -> None:
     """Unregister a server that has ended."""
     with lock:
         stop_listening(server, bound)

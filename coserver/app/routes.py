@@ -1,4 +1,4 @@
-"""What an App was told: its routes, its TCP handlers, what is mounted in it; and the router that is made of them."""
+"""The declarations of an App: routes, TCP handlers, mounts; and the router made from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Route:
-    """One handler of one path, for these methods. ``limits`` are what it has in the place of its listener's."""
+    """The handler of a path, for these methods. ``limits`` replaces fields of the listener's limits."""
 
     path: str
     methods: tuple[str, ...]
@@ -31,7 +31,10 @@ class Route:
 
 @dataclass(frozen=True)
 class TcpRoute:
-    """What is None is the app's own; ``framing`` makes one for each connection, given frame_size."""
+    """A TCP handler and its address. Fields that are None are as in Settings.
+
+    ``framing`` is called with frame_size for each connection.
+    """
 
     name: str
     port: int
@@ -56,7 +59,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an app's routes stand in another: below ``prefix``, errors answered by ``tables``, its own first."""
+    """An app in the tree of mounts: its whole prefix, and the error handlers that apply there, its own first."""
 
     app: App
     prefix: str
@@ -64,7 +67,7 @@ class Place:
 
 
 def places(app: App) -> Iterator[Place]:
-    """The app itself, and all that is mounted in it, at any depth; an app before those that it mounts."""
+    """The app itself, and all apps mounted in it, at any depth; an app comes before those that it mounts."""
     yield from _below(Place(app, "", (app.errors,)))
 
 
@@ -75,9 +78,9 @@ def _below(place: Place) -> Iterator[Place]:
 
 
 def make_router(app: App) -> Router:
-    """All routes of an app and of what it mounts; its own are added last, so they win.
+    """The router for all routes of an app and of its mounts. The app's own are added last, so they win.
 
-    Raises SetupError for the first route whose handler asks for what nobody provides.
+    Raises SetupError for the first route whose handler has an unknown parameter.
     """
     router = Router()
     for place in reversed(list(places(app))):
@@ -94,17 +97,17 @@ def _add(router: Router, route: Route, place: Place) -> None:
     endpoint.route = place.prefix + route.path
     paths = [endpoint.route]
     if place.prefix and route.path == "/":
-        paths.append(place.prefix)  # /api is where people look for what is at /api/
+        paths.append(place.prefix)  # people write /api for /api/
     for path in paths:
         router.add(path, list(route.methods), endpoint, annotated_types(route.handler))
 
 
 def route_limits(path: str, limits: Mapping[str, Any] | None) -> RouteLimits | None:
-    """What a route was given as ``limits=``. Raises SetupError."""
+    """The RouteLimits of a route's ``limits=``. Raises SetupError."""
     if limits is None:
         return None
     if not isinstance(limits, Mapping):
-        raise SetupError(f'route {path!r}: limits is a dict of what differs, {{"body_size": 1000}}; got {limits!r}')
+        raise SetupError(f'route {path!r}: limits is a dict of fields of Limits, {{"body_size": 1000}}; got {limits!r}')
     try:
         return RouteLimits(limits) if limits else None
     except (TypeError, ValueError) as error:
@@ -112,16 +115,16 @@ def route_limits(path: str, limits: Mapping[str, Any] | None) -> RouteLimits | N
 
 
 def check_prefix(prefix: str) -> str:
-    """A mount's prefix. Raises SetupError."""
+    """Check the prefix of a mount. Raises SetupError."""
     if not prefix.startswith("/") or prefix.endswith("/") or any(kind is not None for _, kind in split_route(prefix)):
         raise SetupError(
-            f"a prefix starts with '/', does not end with one and has no parameters: '/api'; got {prefix!r}"
+            f"a prefix starts with '/', does not end with '/', and has no parameters: '/api'; got {prefix!r}"
         )
     return prefix
 
 
 def find_framing(framing: str | Callable[[int], Framing]) -> Callable[[int], Framing]:
-    """A framing by its name in FRAMINGS, or the class itself. Raises SetupError."""
+    """The framing with this name in FRAMINGS; a class is returned as it is. Raises SetupError."""
     if isinstance(framing, str):
         if framing not in FRAMINGS:
             raise SetupError(f"unknown framing {framing!r}; it may be {', '.join(map(repr, FRAMINGS))}, or a class")
@@ -130,7 +133,7 @@ def find_framing(framing: str | Callable[[int], Framing]) -> Callable[[int], Fra
 
 
 def framing_name(framing: Callable[[int], Framing]) -> str:
-    """Its name in FRAMINGS, or its class's."""
+    """The framing's name in FRAMINGS, or the name of its class."""
     for name, make in FRAMINGS.items():
         if make is framing:
             return name

@@ -26,8 +26,8 @@ from .config.validate import backend_arguments
 from .lifespan import lifespans
 from .listeners import ListenerPlan, plan_listeners
 from .server import Server
-from .signals import OnSignal, ends_the_start, heed_signals
-from .sockets import Bound, CannotListen
+from .signals import OnSignal, ends_the_start, handle_signals
+from .sockets import BoundListener, CannotListen
 
 if TYPE_CHECKING:
     from ..control.host import Control
@@ -51,7 +51,7 @@ async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
             with registry.lock:
                 services = [make_service(one, app, settings) for one in plans]
                 predecessor = registry.running(app.name)
-                bound = registry.bind(app.name, [one.wanted for one in plans])
+                bound = registry.bind(app.name, [one.spec for one in plans])
                 server = Server(app.name, settings, services, tuple(one.address for one in bound))
                 server.apps = list(dict.fromkeys(apps))
                 with registry.closed_on_error(server.name, bound):
@@ -73,7 +73,7 @@ async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def _accepting(
-    plans: list[ListenerPlan], services: list[Service], server: Server, bound: list[Bound]
+    plans: list[ListenerPlan], services: list[Service], server: Server, bound: list[BoundListener]
 ) -> AsyncIterator[None]:
     """Run all listeners during the block, and drain them at its end."""
     runs: list[Run] = [
@@ -97,7 +97,7 @@ async def _accepting(
         raise failure
 
 
-async def _run(runs: list[Run], server: Server, bound: list[Bound]) -> None:
+async def _run(runs: list[Run], server: Server, bound: list[BoundListener]) -> None:
     """Run all listeners until the last of them has ended."""
 
     def closed() -> None:
@@ -260,7 +260,7 @@ def run(app: App, settings: Settings, on_start: OnStart | None, on_signal: OnSig
             server.owns_block = True
             if threading.current_thread() is threading.main_thread():
                 # Before on_start: a person who reads that the server has started may send a signal at once.
-                await tasks.start(heed_signals, server, ended_by, on_signal)
+                await tasks.start(handle_signals, server, ended_by, on_signal)
             if on_start is not None:
                 on_start(server)
             await server.wait()

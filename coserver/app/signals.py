@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP of a server in the foreground: while it starts, while it runs, and in forked children."""
+"""SIGINT, SIGTERM and SIGHUP of a server in the foreground: at its start, during its run, in forked children."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ log = logging.getLogger("coserver.app")
 
 OnSignal = Callable[[Server, int], None]
 
-#: Those that are heeded now, in this process.
-_heeded: list[int] = []
+#: The signals that this process handles now.
+_handled: list[int] = []
 
 
 @contextmanager
 def ends_the_start(ended_by: list[int]) -> Iterator[None]:
-    """Until signals are heeded, SIGTERM does what Ctrl+C does: the app's lifespan, half begun, ends as it should."""
+    """Treat SIGTERM like Ctrl+C during the start, so that a half-entered lifespan is left in order."""
     on_main = threading.current_thread() is threading.main_thread()
     if not on_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -42,23 +42,26 @@ def ends_the_start(ended_by: list[int]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-async def heed_signals(
+async def handle_signals(
     server: Server, ended_by: list[int], on_signal: OnSignal | None, *, task_status: TaskStatus[None]
 ) -> None:
-    """The first signal drains, the second ends at once, the third kills the process. SIGHUP: read certificates."""
-    heeded = [signal.SIGINT, signal.SIGTERM]
+    """Handle signals: the first drains, the second cancels, the third kills the process. SIGHUP reloads certificates.
+
+    ``server.stop`` cannot end a handler that no cancellation reaches: that is why the third kills.
+    """
+    handled = [signal.SIGINT, signal.SIGTERM]
     if server.has_certificates and hasattr(signal, "SIGHUP"):
-        heeded.append(signal.SIGHUP)
+        handled.append(signal.SIGHUP)
     at_terminal = _has_terminal()
-    with anyio.open_signal_receiver(*heeded) as signals, _known(heeded):
+    with anyio.open_signal_receiver(*handled) as signals, _registered(handled):
         task_status.started()
         async for number in signals:
-            # The same signal says that the terminal is gone, and nobody there to stop the server any more.
+            # SIGHUP also means that the terminal is gone: then it ends the server, since nobody is there to stop it.
             if number not in (signal.SIGINT, signal.SIGTERM) and (_has_terminal() or not at_terminal):
                 await anyio.to_thread.run_sync(_reload_certificates, server)
                 continue
             ended_by.append(number)
-            if len(ended_by) > 2:  # what no cancellation reaches keeps the process alive
+            if len(ended_by) > 2:  # a handler that no cancellation reaches keeps the process alive
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
             if on_signal is not None:
@@ -74,7 +77,7 @@ def _reload_certificates(server: Server) -> None:
 
 
 def _has_terminal() -> bool:
-    """Whether this process belongs to a terminal that is there."""
+    """Whether this process has a terminal that still exists."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:
@@ -83,25 +86,25 @@ def _has_terminal() -> bool:
 
 
 @contextmanager
-def _known(heeded: Iterable[int]) -> Iterator[None]:
-    _heeded.extend(heeded)
+def _registered(numbers: Iterable[int]) -> Iterator[None]:
+    _handled.extend(numbers)
     try:
         yield
     finally:
-        _heeded.clear()
+        _handled.clear()
 
 
 def _forget() -> None:
-    """In a forked child: what it is sent is its own, and nothing that its parent's event loop is to hear of.
+    """Restore the default handlers in a forked child.
 
-    It has inherited the parent's handlers, and the descriptor by which asyncio's loops learn of signals: a child that
-    is terminated, as multiprocessing.Pool does it, would stop the server in its place.
+    The child has inherited the parent's handlers, and the descriptor by which asyncio's loops learn of signals. Without
+    this, a child that is terminated, as multiprocessing.Pool does it, would stop the parent's server instead.
     """
-    if _heeded:
+    if _handled:
         signal.set_wakeup_fd(-1)
-        for number in _heeded:
+        for number in _handled:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        _heeded.clear()
+        _handled.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -27,7 +27,7 @@ class CannotListen(OSError):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ListenerSpec:
     """A listener that is to be bound: its name, and host and port or a UNIX socket's path, or a descriptor.
 
     ``serves`` tells people what answers there. ``permissions`` are those of the UNIX socket's file, in octal.
@@ -43,27 +43,27 @@ class Wanted:
     fd: int | None = None
     permissions: str = ""
 
-    def same_host(self, bound: Bound) -> bool:
+    def same_host(self, bound: BoundListener) -> bool:
         """Whether both are TCP listeners on the same host."""
         return not self.path and not bound.path and self.host == bound.host
 
-    def same_address(self, bound: Bound) -> bool:
+    def same_address(self, bound: BoundListener) -> bool:
         """Whether both have the same UNIX socket, or the same host and port."""
         if self.path:
             return self.path == bound.path
         return self.same_host(bound) and self.port == bound.address.port
 
-    def on(self, sockets: list[socket.socket], kept: bool = False) -> Bound:
+    def on(self, sockets: list[socket.socket], kept: bool = False) -> BoundListener:
         """This listener, on these sockets."""
-        return Bound(self.name, self.host, self.path, sockets, kept, self.protocol, self.serves, self.tls)
+        return BoundListener(self.name, self.host, self.path, sockets, kept, self.protocol, self.serves, self.tls)
 
-    def on_duplicates(self, bound: Bound) -> Bound:
+    def on_duplicates(self, bound: BoundListener) -> BoundListener:
         """This listener, on duplicates of another one's sockets."""
         return self.on([sock.dup() for sock in bound.sockets], bound.kept)
 
 
 @dataclass
-class Bound:
+class BoundListener:
     """The listening sockets of one listener. ``kept``: another process holds them too, and removes the file."""
 
     name: str
@@ -93,11 +93,11 @@ class Bound:
                 pass
 
 
-def bound_by_descriptor(wanted: Wanted) -> Bound | None:
+def bound_by_descriptor(spec: ListenerSpec) -> BoundListener | None:
     """The listener on its inherited descriptor, whose address the socket knows. None if it names no descriptor."""
-    if wanted.fd is None:
+    if spec.fd is None:
         return None
-    sock = listening_socket(wanted.fd)
+    sock = listening_socket(spec.fd)
     host, path = "", ""
     name = sock.getsockname()
     if isinstance(name, tuple):
@@ -105,7 +105,7 @@ def bound_by_descriptor(wanted: Wanted) -> Bound | None:
     else:
         path = name if isinstance(name, str) else f"@{name[1:].decode('utf-8', 'replace')}"
     path = path or ("" if host else "unnamed")
-    return Bound(wanted.name, host, path, [sock], True, wanted.protocol, wanted.serves, wanted.tls)
+    return BoundListener(spec.name, host, path, [sock], True, spec.protocol, spec.serves, spec.tls)
 
 
 def listening_socket(fd: int) -> socket.socket:
@@ -176,7 +176,7 @@ def assign_sockets(passed: list[SystemdSocket], listeners: list[str]) -> dict[st
     if left:
         raise SetupError(
             f"systemd passes {len(passed)} sockets, and there are {len(listeners)} listeners ({', '.join(listeners)}); "
-            f"nobody takes {', '.join(f'{one.name} (descriptor {one.fd})' for one in left)}: name the listener of "
+            f"no listener takes {', '.join(f'{one.name} (descriptor {one.fd})' for one in left)}: name the listener of "
             "each in FileDescriptorName="
         )
     return assigned

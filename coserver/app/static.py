@@ -1,4 +1,4 @@
-"""A folder served below a prefix. Whatever a client writes, it gets a file inside the folder, or nothing."""
+"""A folder served below a prefix. No path leads a client to a file outside the folder."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ..server.handler.errors import HTTPException, SetupError
 from ..server.handler.request import Request
 from ..server.handler.response import Response
 
-#: What the file system says of a path that leads to no file: to a client it is not there. A pipe or a device is EINVAL.
-_NOWHERE = frozenset(
+#: Errors of the file system that mean 404: the path leads to no file. A pipe or a device raises EINVAL.
+_NOT_FOUND = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENXIO,
      errno.EISDIR})  # fmt: skip
-#: Segments that are no name.
-_ASTRAY = frozenset({"", ".", ".."})
+#: Segments that are no file names.
+_NO_NAMES = frozenset({"", ".", ".."})
 
 
 class StaticFolder:
-    """``root`` is the folder's real path; ``index`` what a directory is answered with, None for nothing.
+    """``root`` is the folder's real path. ``index`` is the file that answers for a directory; None: 404.
 
-    ``hidden``: whether what begins with a dot is served; by default not, for there lie keys and repositories.
+    ``hidden``: whether names that begin with a dot are served. Such files may be keys and repositories.
     """
 
     def __init__(self, folder: str | PathLike[str], index: str | None, hidden: bool) -> None:
@@ -49,7 +49,7 @@ class StaticFolder:
     def _serve(self, request: Request, path: str) -> Response:
         """The file at ``path``, its percent-encoding undone. Raises HTTPException (403, 404), OSError."""
         raw = request.head.path
-        # An encoded separator is part of a name to some and a separator to others; no file's name holds one.
+        # Some programs take an encoded separator for a separator, others for a part of a name. No file name holds it.
         if "%" in raw and ("%2f" in raw.lower() or "%5c" in raw.lower()):
             raise HTTPException(404)
         try:
@@ -57,10 +57,10 @@ class StaticFolder:
         except PermissionError as error:
             raise HTTPException(403) from error
         except OSError as error:
-            if error.errno in _NOWHERE:
+            if error.errno in _NOT_FOUND:
                 raise HTTPException(404) from error
             raise
-        except ValueError as error:  # the file system's encoding has no such name
+        except ValueError as error:  # the file system's encoding cannot express the name
             raise HTTPException(404) from error
 
     def _response(self, request: Request, path: str) -> Response:
@@ -78,13 +78,13 @@ class StaticFolder:
         raise HTTPException(404)
 
     def _check(self, path: str) -> None:
-        """Refuse what could only lead astray. Raises HTTPException (404)."""
+        """Refuse segments that are no names, or hidden ones. Raises HTTPException (404)."""
         for segment in path.removesuffix("/").split("/") if path else ():
-            if segment in _ASTRAY or "\0" in segment or "\\" in segment or (segment[0] == "." and not self.hidden):
+            if segment in _NO_NAMES or "\0" in segment or "\\" in segment or (segment[0] == "." and not self.hidden):
                 raise HTTPException(404)
 
     def _open(self, path: str) -> Response:
-        """It is opened first and then looked at, where it lies: no link can be turned in between.
+        """Open the file first, then check its real path, so that no link can be changed in between.
 
         Raises HTTPException (404), OSError.
         """
@@ -97,7 +97,10 @@ class StaticFolder:
 
 
 def _with_slash(request: Request) -> Response:
-    """Relative to where the client is: no prefix is lost on the way, and no name is taken for a host or a scheme."""
+    """Redirect to the same path with a slash, by a relative location.
+
+    That keeps a proxy's prefix, and no name in it can be taken for a host or a scheme.
+    """
     name = request.head.path.rpartition("/")[2]
     query = f"?{request.query_string}" if request.query_string else ""
     return Response.redirect(f"./{name}/{query}")

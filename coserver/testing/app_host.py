@@ -153,7 +153,7 @@ class Host:
 
     def name_of(self, protocol: str, name: str | None = None) -> str:
         """The name of a listener; without a name, the first listener of this protocol. Raises KeyError."""
-        names = [key for key, (_, one) in self.services.items() if one.wanted.protocol == protocol]
+        names = [key for key, (_, one) in self.services.items() if one.spec.protocol == protocol]
         if name in self.services:
             return str(name)
         if name is None and names:
@@ -205,7 +205,7 @@ async def hosted(app: App, options: Options) -> AsyncIterator[Host]:
     failure: Exception | None = None
     parts = [part for one in (app, *(each.app for each in plans)) for part in one.parts()]
     async with lifespans(parts, settings.limits.grace):
-        services = {one.wanted.name: (make_service(one, app, settings), one) for one in plans}
+        services = {one.spec.name: (make_service(one, app, settings), one) for one in plans}
         host = Host(app, services)
         async with _observing(host), anyio.create_task_group() as tasks:
             host.tasks = tasks

@@ -131,7 +131,7 @@ def test_who_takes_which() -> None:
     assert assign_sockets([three, four], ["http", "echo"]) == {"http": 3, "echo": 4}
     assert assign_sockets([three], ["http", "web"]) == {"web": 3}
     assert assign_sockets([], ["http"]) == {}
-    message = r"passes 2 sockets, and there are 1 listeners \(http\); nobody takes echo"
+    message = r"passes 2 sockets, and there are 1 listeners \(http\); no listener takes echo"
     with pytest.raises(SetupError, match=message):
         assign_sockets([three, four], ["http"])
 

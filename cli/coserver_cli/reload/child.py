@@ -17,7 +17,7 @@ import time
 
 from coserver import Server
 from coserver.app import registry
-from coserver.app.sockets import Bound
+from coserver.app.sockets import BoundListener
 
 from .. import console
 
@@ -106,7 +106,7 @@ def join_parent() -> Child | None:
     except (ValueError, TypeError, KeyError, OSError):
         return None  # not set, or a leftover in the environment
     for app, name, host, path, fds in given["listeners"]:
-        registry.inherited.setdefault(app, []).append(Bound(name, host, path, as_sockets(fds), kept=True))
+        registry.inherited.setdefault(app, []).append(BoundListener(name, host, path, as_sockets(fds), kept=True))
     channel = socket.socket(fileno=given["channel"])
     for fd in descriptors:
         os.set_inheritable(fd, False)
@@ -122,7 +122,7 @@ def _release_inherited() -> list[tuple[str, int, str]]:
     return [_place(one) for one in inherited]
 
 
-def _place(one: Bound) -> tuple[str, int, str]:
+def _place(one: BoundListener) -> tuple[str, int, str]:
     return one.host, one.address.port, one.path
 
 

@@ -9,7 +9,7 @@ import html
 from collections.abc import Awaitable, Callable, Iterable
 
 from coserver import App, Request, Response, Server
-from coserver.app.sockets import Bound
+from coserver.app.sockets import BoundListener
 
 from .child import GRACE
 
@@ -37,7 +37,7 @@ class StandIn:
         self._shows_errors = shows_errors
         self._servers: list[Server] = []
 
-    def start(self, kept: Iterable[Bound], why: str) -> None:
+    def start(self, kept: Iterable[BoundListener], why: str) -> None:
         """Answer 503 on the kept listeners, with ``why`` if errors are shown."""
         shown = why if self._shows_errors and why else "the terminal shows why"
         for number, one in enumerate(kept):

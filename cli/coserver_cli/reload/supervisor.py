@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 from coserver.app import registry
-from coserver.app.sockets import Bound
+from coserver.app.sockets import BoundListener
 
 from .. import console
 from .child import AFTER_GRACE, GRACE, VARIABLE, as_sockets
@@ -40,7 +40,7 @@ Event = tuple[str, Any]
 class ChildProcess:
     """One child. Its messages and its end become events."""
 
-    def __init__(self, command: list[str], kept: dict[str, list[Bound]], events: SimpleQueue[Event]) -> None:
+    def __init__(self, command: list[str], kept: dict[str, list[BoundListener]], events: SimpleQueue[Event]) -> None:
         self.grace = GRACE
         self.failure = ""
         self.cannot_listen = False
@@ -107,12 +107,12 @@ def _terminal_state() -> list[Any] | None:
         return None  # stdin is not a terminal
 
 
-def _as_kept(listeners: list[list[Any]], fds: list[int]) -> Iterator[tuple[str, Bound]]:
+def _as_kept(listeners: list[list[Any]], fds: list[int]) -> Iterator[tuple[str, BoundListener]]:
     """Each listener with its app's name."""
     left = iter(fds)
     for app, name, host, path, protocol, count in listeners:
         sockets = as_sockets([next(left) for _ in range(count)])
-        yield app, Bound(name, host, path, sockets, kept=True, protocol=protocol)
+        yield app, BoundListener(name, host, path, sockets, kept=True, protocol=protocol)
 
 
 class Reloader:
@@ -192,7 +192,7 @@ class Reloader:
         for event in later:
             self._events.put(event)
 
-    def _keep(self, listeners: list[tuple[str, Bound]]) -> None:
+    def _keep(self, listeners: list[tuple[str, BoundListener]]) -> None:
         self._moved = False
         self._let_go(but={one.path for _, one in listeners})
         for app, one in listeners:

@@ -17,7 +17,7 @@ from typing import Any
 import typer
 
 from coserver import App, Server, SetupError, hooks
-from coserver.app.config.file import ConfigError, Given
+from coserver.app.config.file import ConfigError, Sourced
 from coserver.app.config.process_settings import HookSettings, LogSettings
 from coserver.app.config.resolve import Configuration, resolve
 from coserver.app.config.settings import Options
@@ -144,7 +144,7 @@ def _app_of_listeners(configuration: Configuration) -> App:
     return App(configuration.file.path.stem)
 
 
-def _named(kind: str, given: Given, *, factory: bool = False) -> Any:
+def _named(kind: str, given: Sourced, *, factory: bool = False) -> Any:
     """Import ``module:name``. Raises TargetError, whose message says where the name was given."""
     try:
         return find_app(given.value, factory=True) if factory else find_object(kind, given.value)

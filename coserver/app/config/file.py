@@ -31,7 +31,7 @@ class ConfigError(SetupError):
 
 
 @dataclass(frozen=True)
-class Given:
+class Sourced:
     """A value and its origin. ``source`` is "file", "environment" or "flag"; ``where``: ``shop.toml:3``, ``--port``."""
 
     value: Any
@@ -48,9 +48,9 @@ class ListenerTable:
 
     where: str
     named: frozenset[str] = frozenset()
-    given: dict[str, Given] = field(default_factory=dict)
-    limits: dict[str, Given] = field(default_factory=dict)
-    tls: dict[str, Given] | None = None  # None: as the server's
+    given: dict[str, Sourced] = field(default_factory=dict)
+    limits: dict[str, Sourced] = field(default_factory=dict)
+    tls: dict[str, Sourced] | None = None  # None: as the server's
 
     def value(self, name: str) -> Any:
         return self.given[name].value if name in self.given else None
@@ -62,8 +62,8 @@ class UpstreamTable:
 
     name: str
     where: str
-    given: dict[str, Given] = field(default_factory=dict)
-    tls: dict[str, Given] = field(default_factory=dict)
+    given: dict[str, Sourced] = field(default_factory=dict)
+    tls: dict[str, Sourced] = field(default_factory=dict)
 
 
 @dataclass
@@ -71,8 +71,8 @@ class ConfigFile:
     """The valid part of a file. ``given`` is by option key; ``problems`` are sentences, each with its place."""
 
     path: Path
-    app: Given | None = None
-    given: dict[str, Given] = field(default_factory=dict)
+    app: Sourced | None = None
+    given: dict[str, Sourced] = field(default_factory=dict)
     listeners: list[ListenerTable] = field(default_factory=list)
     upstreams: list[UpstreamTable] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -128,12 +128,12 @@ class _Reader:
             else:
                 self._key(rows, path, raw, self._keep, "the top level")
 
-    def _keep(self, row: Option, given: Given) -> None:
+    def _keep(self, row: Option, given: Sourced) -> None:
         self.file.given[row.key] = given
 
     def _app(self, path: tuple[str | int, ...], raw: Any) -> None:
         if isinstance(raw, str) and raw.strip():
-            self.file.app = Given(raw, "file", self._where(path))
+            self.file.app = Sourced(raw, "file", self._where(path))
         else:
             self._wrong(path, f"app must be a text like 'module:app'; got {values.shown(raw)}")
 
@@ -150,7 +150,7 @@ class _Reader:
             if key == "limits":
                 self._section(key, (*path, key), inner, _keep_in(listener.limits))
             elif key == "tls" and inner is False:
-                listener.given["tls"] = Given(False, "file", self._where((*path, key)))
+                listener.given["tls"] = Sourced(False, "file", self._where((*path, key)))
             elif key == "tls":
                 own = listener.tls = {}
                 self._section(key, (*path, key), inner, _keep_in(own))
@@ -187,7 +187,7 @@ class _Reader:
         return None
 
     def _section(
-        self, section: str, path: tuple[str | int, ...], raw: Any, keep: Callable[[Option, Given], None]
+        self, section: str, path: tuple[str | int, ...], raw: Any, keep: Callable[[Option, Sourced], None]
     ) -> None:
         title = f"[{LISTENER}.{section}]" if len(path) > 1 else f"[{section}]"
         if not isinstance(raw, dict):
@@ -202,7 +202,7 @@ class _Reader:
         rows: Mapping[str, Option],
         path: tuple[str | int, ...],
         raw: Any,
-        keep: Callable[[Option, Given], None],
+        keep: Callable[[Option, Sourced], None],
         title: str,
     ) -> None:
         row = rows.get(str(path[-1]))
@@ -214,7 +214,7 @@ class _Reader:
             value = row.toml(raw)
         except ValueError as error:
             return self._wrong(path, str(error))
-        return keep(row, Given(value, "file", self._where(path)))
+        return keep(row, Sourced(value, "file", self._where(path)))
 
     def _wrong(self, path: tuple[str | int, ...], message: str) -> None:
         self.file.problems.append(f"{self._where(path)}: {message}")
@@ -223,8 +223,8 @@ class _Reader:
         return f"{self.file.path}:{self.document.line(path)}"
 
 
-def _keep_in(found: dict[str, Given]) -> Callable[[Option, Given], None]:
-    def keep(row: Option, given: Given) -> None:
+def _keep_in(found: dict[str, Sourced]) -> Callable[[Option, Sourced], None]:
+    def keep(row: Option, given: Sourced) -> None:
         found[row.name] = given
 
     return keep

@@ -16,7 +16,7 @@ from ...server.handler.errors import SetupError
 from ...server.limits import Limits
 from ...upstream.limits import UpstreamLimits
 from ...upstream.tls import UpstreamTls
-from .file import USUAL, ConfigError, ConfigFile, Given, ListenerTable, UpstreamTable, nearest, read
+from .file import USUAL, ConfigError, ConfigFile, ListenerTable, Sourced, UpstreamTable, nearest, read
 from .process_settings import HookSettings, LogSettings
 from .settings import ListenerSettings, Options, Settings, UpstreamSettings
 from .table import PREFIX, Option, table
@@ -29,15 +29,15 @@ INTERNAL = f"{PREFIX}INHERIT"
 
 #: Imports the object that a listener names: called with the kind ("app", "handler" or "framing"), and ``module:name``
 #: with its origin.
-Find = Callable[[str, Given], Any]
+Find = Callable[[str, Sourced], Any]
 
 
 @dataclass(frozen=True)
 class Configuration:
     """The settings in force. ``given`` holds the sources' values, by option key. ``file`` is None without a file."""
 
-    app: Given | None
-    given: Mapping[str, Given]
+    app: Sourced | None
+    given: Mapping[str, Sourced]
     listeners: tuple[ListenerTable, ...]
     file: ConfigFile | None
     warnings: tuple[str, ...]
@@ -91,7 +91,7 @@ def resolve(
     file = read(path) if path is not None else None
     if file is not None:
         problems += file.problems
-    from_flags = {key: Given(value, "flag", table()[key].flag) for key, value in flags.items()}
+    from_flags = {key: Sourced(value, "flag", table()[key].flag) for key, value in flags.items()}
     by_rank = [from_flags, variables, file.given if file else {}]
     for given in by_rank:
         _check_address(given, problems)
@@ -119,18 +119,18 @@ def _line(problem: str, path: Path | None) -> int:
     return int(place[1]) if place else 0
 
 
-def _app(target: str | None, environ: Mapping[str, str], file: ConfigFile | None) -> Given | None:
+def _app(target: str | None, environ: Mapping[str, str], file: ConfigFile | None) -> Sourced | None:
     if target is not None:
-        return Given(target, "flag", "the command line")
+        return Sourced(target, "flag", "the command line")
     if environ.get(APP):
-        return Given(environ[APP], "environment", APP)
+        return Sourced(environ[APP], "environment", APP)
     return file.app if file else None
 
 
-def _environment(environ: Mapping[str, str], problems: list[str]) -> tuple[dict[str, Given], list[str]]:
+def _environment(environ: Mapping[str, str], problems: list[str]) -> tuple[dict[str, Sourced], list[str]]:
     """The values of the variables, and a warning for each unknown one. An empty variable counts as not set."""
     rows = {row.variable: row for row in table().values()}
-    given: dict[str, Given] = {}
+    given: dict[str, Sourced] = {}
     warnings: list[str] = []
     for name in sorted(one for one in environ if one.startswith(PREFIX)):
         if name in (CONFIG, APP) or name.startswith(INTERNAL):
@@ -140,7 +140,7 @@ def _environment(environ: Mapping[str, str], problems: list[str]) -> tuple[dict[
             warnings.append(f"{name} is no variable of coserver's; {_suggestion(name, [*rows, CONFIG, APP])}")
         elif environ[name]:
             try:
-                given[row.key] = Given(row.text(environ[name]), "environment", name)
+                given[row.key] = Sourced(row.text(environ[name]), "environment", name)
             except ValueError as error:
                 problems.append(f"{name}: {error}")
     return given, warnings
@@ -152,7 +152,7 @@ def _suggestion(name: str, variables: Sequence[str]) -> str:
     return close or "'coserver config reference' lists them"
 
 
-def _check_address(given: Mapping[str, Given], problems: list[str]) -> None:
+def _check_address(given: Mapping[str, Sourced], problems: list[str]) -> None:
     """Check that one source names one address only."""
     places = [key for key in ("uds", "fd") if key in given]
     others = [given[key].where for key in ("host", "port", *places[1:]) if key in given]
@@ -162,7 +162,7 @@ def _check_address(given: Mapping[str, Given], problems: list[str]) -> None:
         problems.append(f"{where}: {rule}; {others[0]} is given too")
 
 
-def _chosen(by_rank: Sequence[Mapping[str, Given]]) -> dict[str, Given]:
+def _chosen(by_rank: Sequence[Mapping[str, Sourced]]) -> dict[str, Sourced]:
     """The value of the first source, for each option. The address is one choice, of the first source that has one."""
     chosen = {key: given for source in reversed(by_rank) for key, given in source.items()}
     for source in by_rank:
@@ -180,7 +180,7 @@ def _chosen(by_rank: Sequence[Mapping[str, Given]]) -> dict[str, Given]:
 _ADDRESSES = (("uds",), ("fd",), ("port", "host"))
 
 
-def _check_installed(chosen: Mapping[str, Given], problems: list[str]) -> None:
+def _check_installed(chosen: Mapping[str, Sourced], problems: list[str]) -> None:
     """Check that the chosen backend and codec are installed."""
     for key, given in chosen.items():
         if table()[key].of:
@@ -190,7 +190,7 @@ def _check_installed(chosen: Mapping[str, Given], problems: list[str]) -> None:
                 problems.append(f"{given.where}: {error}")
 
 
-def _check_tls(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, Given], problems: list[str]) -> None:
+def _check_tls(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, Sourced], problems: list[str]) -> None:
     """Check that the TLS values fit together, at the top and for each listener."""
     top = {table()[key].name: given for key, given in chosen.items() if table()[key].section == "tls"}
     asked = [(next(iter(top.values())).where, top)] if top else []
@@ -202,7 +202,7 @@ def _check_tls(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, Given]
             problems.append(f"{where}: {error}")
 
 
-def _check_control(chosen: Mapping[str, Given], problems: list[str]) -> None:
+def _check_control(chosen: Mapping[str, Sourced], problems: list[str]) -> None:
     """Check that a control port has a token, from whichever sources."""
     both = {key: chosen[key].value for key in ("control_port", "control_token") if key in chosen}
     try:
@@ -217,7 +217,7 @@ def _with_own(top: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: value for name, value in top.items() if name not in keys}, **own}
 
 
-def _check_listeners(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, Given], problems: list[str]) -> None:
+def _check_listeners(listeners: tuple[ListenerTable, ...], chosen: Mapping[str, Sourced], problems: list[str]) -> None:
     for key in ("port", "uds", "fd"):
         if listeners and key in chosen:
             problems.append(

@@ -170,7 +170,7 @@ class IsolatedServer(Addressed):
     # Its process.
 
     def _give_way(self) -> None:
-        """Accept nobody any more: the successor does. Returns then; the drain goes on in a thread."""
+        """Stop accepting: the successor accepts instead. Returns then; the drain goes on in a thread."""
         self._stopping = True
         until = monotonic() + _LAST_ACCEPT
         try:

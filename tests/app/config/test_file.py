@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coserver import App, Limits, SetupError
-from coserver.app.config.file import ConfigError, Given, read
+from coserver.app.config.file import ConfigError, Sourced, read
 from coserver.app.config.resolve import Configuration, resolve
 from coserver.app.config.table import listener_table, table
 
@@ -223,7 +223,7 @@ framing = "lines"
 """
     app, asked = App(), []
 
-    def find(kind: str, named: Given) -> Any:
+    def find(kind: str, named: Sourced) -> Any:
         asked.append((kind, named.value))
         return app if kind == "app" else print
 

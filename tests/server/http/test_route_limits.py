@@ -133,7 +133,7 @@ def test_mistakes_are_told_where_they_are_made() -> None:
         app.get("/a", limits={"head_size": 1000})
     with pytest.raises(SetupError, match=r"route '/a': 'body' is no limit; a route may have body_size, body_buffer"):
         app.patch("/a", limits={"body": 1000})
-    with pytest.raises(SetupError, match=r"limits is a dict of what differs"):
+    with pytest.raises(SetupError, match=r"limits is a dict of fields of Limits"):
         app.delete("/a", limits=Limits(body_size=1000))  # type: ignore[arg-type]
     for decorator in (app.head, app.options):
         with pytest.raises(SetupError, match="route '/a'"):
