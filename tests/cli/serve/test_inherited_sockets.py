@@ -70,7 +70,7 @@ def test_a_descriptor_that_is_none(folder: Path) -> None:
         timeout=TIMEOUT, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "give --fd, or --host and --port" in " ".join(done.stderr.split())
+    assert "give --fd alone, or --host and --port" in " ".join(done.stderr.split())
 
 
 # What systemd does: sockets from descriptor 3 on, the pid of the very process, then exec; and a socket to tell.
