@@ -177,10 +177,11 @@ def _make_control(server: Server) -> Control | None:
     path = "" if settings.control == "off" else settings.control
     if not path and settings.control_port is None:
         return None
-    from ..control.host import Control, Where  # not loaded for a server without a control
+    from ..control.host import Control, ControlAddress  # not loaded for a server without a control
 
     try:
-        return Control(server, _version(), Where(path, "127.0.0.1", settings.control_port, settings.control_token))
+        where = ControlAddress(path, "127.0.0.1", settings.control_port, settings.control_token)
+        return Control(server, _version(), where)
     except OSError as error:
         why = error.strerror or str(error)
         if settings.control != "auto" or settings.control_port is not None:

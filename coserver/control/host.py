@@ -1,6 +1,6 @@
-"""The control of one server: its sockets, and a thread with a loop of its own that answers on them.
+"""The control of one server: its sockets, and the thread with a loop of its own that answers on them.
 
-The server's own loop is never asked to serve it: a server whose loop is stuck can still be looked at.
+The server's loop does not serve it. So a server whose loop is stuck can still be looked at.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ from ..server.router import Router
 from ..server.service import Service, Story
 from ..transport.listener import Listener, bind_tcp
 from ..transport.loop import poster
-from . import socket_path as place
+from . import socket_path
 from .api import Api
 from .auth import check_token, guard
 from .server_handle import ServerHandle
 
-#: Those who ask are the server's own people, and few; whoever reads nothing for ten seconds is gone.
+#: Limits of the control: its clients are few. A client that reads nothing for 10 s is gone.
 LIMITS = Limits(max_connections=100, body_size=1 << 20, write_timeout=10.0, grace=1.0)
 
 log = logging.getLogger("coserver.control")
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """Where to listen. ``path`` is a UNIX socket's, "auto" for the usual place, "" for none; TCP needs a token."""
+class ControlAddress:
+    """Where a control listens. ``path`` is a UNIX socket's, "auto" for the usual place, "" for none.
+
+    With a ``port`` it listens on TCP too, which needs a ``token``.
+    """
 
     path: str = "auto"
     host: str = "127.0.0.1"
@@ -42,22 +45,22 @@ class Where:
     token: str | None = None
 
 
-class Answering:
-    """Sockets, and a thread with a loop of its own that answers on them; ``start`` returns when it does."""
+class ServerThread:
+    """Sockets, and a thread with a loop of its own that answers on them. ``start`` returns when it answers."""
 
     def __init__(self, name: str, sockets: list[socket.socket], router: Router, ends: Callable[[], None]) -> None:
-        """``ends`` is called on the loop when the end begins."""
+        """``ends`` is called on the loop when ``stop`` was called."""
         self.name = name
         self._sockets = sockets
         self._router = router
         self._ends = ends
         self._post = _nothing
         self._started = threading.Event()
-        self._thread = threading.Thread(target=self._live, name=f"coserver {name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"coserver {name}", daemon=True)
 
     @property
     def port(self) -> int | None:
-        """The TCP port, if it has one."""
+        """The TCP port; None without one."""
         tcp = [one for one in self._sockets if one.family != socket.AF_UNIX]
         return tcp[0].getsockname()[1] if tcp else None
 
@@ -66,19 +69,19 @@ class Answering:
         self._started.wait()
 
     def stop(self) -> None:
-        """End every stream, and with them every stepper; returns when the thread has ended. Twice is fine."""
+        """End every stream and every stepper; return when the thread has ended. A second call does nothing."""
         try:
             self._post()
         except RuntimeError:
-            pass  # its loop has ended
+            pass  # the loop has ended
         if self._thread.is_alive():
             self._thread.join()
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         try:
             anyio.run(self._main)
         except Exception:
-            log.exception("the %s has failed", self.name)
+            log.exception("%s failed", self.name)
         finally:
             self.close()
             self._started.set()
@@ -99,19 +102,19 @@ class Answering:
         await service.run(listeners, lambda: None)
 
     def close(self) -> None:
-        """Its sockets."""
+        """Close the sockets."""
         for sock in self._sockets:
             if sock.family == socket.AF_UNIX:
-                place.remove(sock)
+                socket_path.remove(sock)
             else:
                 sock.close()
 
 
-class Control(Answering):
+class Control(ServerThread):
     """The control of one server."""
 
-    def __init__(self, server: ServerHandle, version: str, where: Where) -> None:
-        """Binds its sockets. Raises OSError, ValueError."""
+    def __init__(self, server: ServerHandle, version: str, where: ControlAddress) -> None:
+        """Binds the sockets. Raises OSError, ValueError."""
         if where.port is not None:
             check_token(where.token)
         self._server = server
@@ -119,7 +122,7 @@ class Control(Answering):
         super().__init__(f"control {server.name}", [], api.router(), api.close)
         try:
             if where.path:
-                bound = place.bind_default(server.name) if where.path == "auto" else place.bind(where.path)
+                bound = socket_path.bind_default(server.name) if where.path == "auto" else socket_path.bind(where.path)
                 self._sockets.append(bound)
             if where.port is not None:
                 self._sockets += bind_tcp(where.host, where.port)
@@ -133,4 +136,4 @@ class Control(Answering):
 
 
 def _nothing() -> None:
-    """Not started yet, or never."""
+    """Do nothing: the thread has not started."""
