@@ -24,7 +24,7 @@ from benchmarks import report
 from benchmarks.figures import Spread
 from benchmarks.process import TICKS, raise_open_files, ticks
 from coserver import App, Server
-from coserver.app.inspect.inspection import watched
+from coserver.app.inspect.inspection import view_of
 
 CONNECTIONS, BUSY = 5000, 500
 LOOKS, WATCHED_SECONDS = 15, 10
@@ -104,7 +104,7 @@ def _timed(look: Callable[[], object], clock: Callable[[], float] = time.perf_co
 
 def _of_the_loop(server: Server) -> Spread:
     """Time the part of a snapshot that runs on the server's own loop."""
-    what = watched(server)
+    what = view_of(server)
 
     def on_the_loop() -> None:
         done = threading.Event()
