@@ -1,20 +1,22 @@
 """The command ``coserver``: parse the command line, call the library, print the result.
 
-commands.py          all commands and their options, but for the three below
-attach_commands.py   top, step, trace: commands that attach to a running server
-attach.py            the work of these three: find the server, run the view, choose the exit code
-options.py           flags, made from the table of options; the help's headings
-console.py           lines on stderr: started, stopping, warnings, errors
-tables.py            tables and JSON on stdout
-log.py               the process's log: levels, text format, JSON format
-log_writer.py        the thread that writes log lines to stderr
-routes.py            ``coserver routes``
-dev_cert.py          ``coserver dev-cert``
-serve/               ``coserver serve`` and ``dev``
-reload/              ``--reload``: a supervisor, its child, a stand-in
-config/              ``coserver config check``, ``show`` and ``reference``
-doctor/              ``coserver doctor``
-demo/                ``coserver demo``: a small shop with traffic
+| file | what it holds |
+|---|---|
+| commands | all commands and their options, but for the three below |
+| attach_commands | top, step, trace: commands that attach to a running server |
+| attach | the work of these three: find the server, run the view, choose the exit code |
+| options | flags, made from the table of options; the help's headings |
+| console | lines on stderr: started, stopping, warnings, errors |
+| tables | tables and JSON on stdout |
+| log | the process's log: levels, text format, JSON format |
+| log_writer | the thread that writes log lines to stderr |
+| routes | ``coserver routes`` |
+| dev_cert | ``coserver dev-cert`` |
+| serve/ | ``coserver serve`` and ``dev`` |
+| reload/ | ``--reload``: a supervisor, its child, a stand-in |
+| config/ | ``coserver config check``, ``show`` and ``reference`` |
+| doctor/ | ``coserver doctor`` |
+| demo/ | ``coserver demo``: a small shop with traffic |
 """
 
 __all__ = ["main"]

@@ -1,6 +1,6 @@
-"""Rows of a snapshot in columns: what each shows, how wide it is, what it is sorted by. Only what is seen is laid out.
+"""Tables of a snapshot: columns with a cell, a width and a sort key each.
 
-A view is a list of columns; ``render(snapshot)`` of each view makes a table of all, the dashboard lays out a screenful.
+A view is a list of columns. ``View.render(snapshot)`` makes a table of all rows; the dashboard draws only visible rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ..observe.snapshot.snapshot import Snapshot
 
-#: Cells of the widest column, from which on another may grow, and by how many.
+#: The column of width 0 takes this many cells before others grow, and by how many cells they may grow.
 _ENOUGH, _GROWTH = 32, 40
 
 Cell = str | tuple[str, str]  # text, or text and style
@@ -23,10 +23,10 @@ Cell = str | tuple[str, str]  # text, or text and style
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """``width`` in cells, 0 for what is left; the least important have the highest ``rank`` and give way first.
+    """A column. ``width`` is in cells; 0 takes the rest. On a narrow screen the highest ``rank`` is left out first.
 
-    ``runs``: it is seconds that go on by themselves, and ``key`` says how many. ``grows``: of a wide screen it has some
-    of what is left.
+    ``runs``: the cell is a time in seconds that keeps growing; ``key`` gives it. ``grows``: on a wide screen the column
+    gets some of the free cells.
     """
 
     heading: str
@@ -41,7 +41,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """``rows`` are what a snapshot has of it; ``nothing`` is said if that is none."""
+    """A table. ``rows`` takes its rows from a snapshot; ``nothing`` is shown if there are none."""
 
     name: str
     columns: tuple[Column, ...]
@@ -49,17 +49,17 @@ class View:
     nothing: str
 
     def render(self, snapshot: Snapshot) -> Rows:
-        """All rows, as wide as there is room."""
+        """All rows of the snapshot, as wide as the console."""
         return self.render_rows(self.rows(snapshot))
 
     def render_rows(self, rows: Sequence[Any]) -> Rows:
-        """These rows of it."""
+        """The given rows as a table."""
         return Rows(self, rows)
 
     def fitting(self, width: int) -> list[tuple[Column, int]]:
-        """The columns that have room, and how wide each is."""
+        """The columns that fit into ``width`` cells, each with its width."""
         kept = list(self.columns)
-        least = 24  # of what is left to the widest
+        least = 24  # cells, for the column of width 0
         while sum(one.width or least for one in kept) + len(kept) - 1 > width and any(one.rank for one in kept):
             kept.remove(max(kept, key=lambda one: one.rank))
         left = width - sum(one.width for one in kept) - len(kept) + 1
@@ -68,7 +68,7 @@ class View:
 
 
 class Rows:
-    """A rich renderable: a heading, and a line for each row."""
+    """A rich renderable: a heading and a line for each row."""
 
     def __init__(self, view: View, rows: Sequence[Any]) -> None:
         self.view = view
@@ -84,7 +84,7 @@ class Rows:
 
 
 def heading_line(columns: Iterable[tuple[Column, int]], sorted_by: str, down: bool) -> Text:
-    """The headings; the one that rows are sorted by has an arrow."""
+    """The headings. The heading of the sorted column has an arrow."""
     line = Text(no_wrap=True, overflow="crop", style="bold bright_black")
     for at, (column, width) in enumerate(columns):
         marked = column.heading == sorted_by
@@ -95,7 +95,7 @@ def heading_line(columns: Iterable[tuple[Column, int]], sorted_by: str, down: bo
 
 
 def row_line(columns: Iterable[tuple[Column, int]], row: Any) -> Text:
-    """One row of a table; each column cut or padded to its width."""
+    """One row; each cell is cut or padded to its width."""
     line = Text(no_wrap=True, overflow="crop")
     for at, (column, width) in enumerate(columns):
         cell = column.cell(row)

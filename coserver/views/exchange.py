@@ -1,6 +1,6 @@
-"""One exchange in full: its waterfall, both heads, both bodies as far as they are known and can be read.
+"""A finished exchange in full: its waterfall, both heads, and both bodies as far as they were recorded.
 
-``python -m coserver.views.exchange`` shows one.
+``python -m coserver.views.exchange`` prints an example.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import waterfall
 from .text import plain
 from .traces import show_size
 
-#: Of a body, what is shown: a screen or two.
+#: Lines and characters of a body that are shown: a screen or two.
 _LINES, _LETTERS = 60, 6000
 _TEXTS = ("text/", "application/json", "application/x-www-form-urlencoded", "application/xml", "application/javascript")
 
@@ -35,8 +35,8 @@ def _parts(trace: Trace) -> Iterator[RenderableType]:
         ("server", f"{trace.server}, listener {trace.listener}"),
         ("at", datetime.fromtimestamp(trace.at).isoformat(" ", "milliseconds")),
         ("handler", f"{trace.handler} on {trace.route}" if trace.route else trace.handler),
-        ("ended", "whole" if trace.phase == "recycle" else f"in phase {trace.phase}"),
-        ("skipped", f"{trace.skipped} steps, beyond what is kept of one exchange" if trace.skipped else ""),
+        ("ended", "complete" if trace.phase == "recycle" else f"in phase {trace.phase}"),
+        ("skipped", f"{trace.skipped} steps, above the limit of one exchange" if trace.skipped else ""),
     ]
     for name, value in facts:
         if value:
@@ -48,7 +48,7 @@ def _parts(trace: Trace) -> Iterator[RenderableType]:
 
 
 def message(arrow: str, line: str, message: Message) -> Iterator[RenderableType]:
-    """A head and its body, with the arrow of its direction."""
+    """A head and its body; the arrow shows their direction."""
     yield ""
     yield Text.assemble((f"{arrow} ", "bold cyan"), (plain(line), "bold"))
     for name, value in message.fields:
@@ -69,21 +69,21 @@ def _body(message: Message) -> Iterator[RenderableType]:
     shown = lines[:_LINES]
     for one in shown:
         yield Text("  " + plain(one.replace("\t", "    ")))
-    left = [f"{len(lines) - len(shown)} lines more"] if len(lines) > len(shown) else []
+    left = [f"{len(lines) - len(shown)} more lines"] if len(lines) > len(shown) else []
     if body.truncated:
-        left.append(f"{show_size(body.size - len(body.content))} were not kept")
+        left.append(f"{show_size(body.size - len(body.content))} not kept")
     if left:
         yield Text(f"  … {', '.join(left)}", "bright_black")
 
 
 def body_text(message: Message) -> str | None:
-    """A body as text, unpacked and JSON set in lines; None for what is none."""
+    """A body as text, decompressed, with JSON indented; None if it is not text."""
     content, _ = unpack(message.body.content, message.get("content-encoding").lower())
     kind = message.get("content-type").lower()
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
-        if not (message.body.truncated and error.start > len(content) - 4):  # cut within a letter
+        if not (message.body.truncated and error.start > len(content) - 4):  # cut inside a character
             return None
         text = content[: error.start].decode()
     if kind and not kind.startswith(_TEXTS) and "json" not in kind and "xml" not in kind:

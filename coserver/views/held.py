@@ -1,6 +1,6 @@
-"""What a stepper holds, in full: the request, its answer where there is one, and what can be done with it there.
+"""A held exchange in full: its waterfall, its request, and its response if there is one.
 
-``python -m coserver.views.held`` shows one. ``held`` is what ``Held.as_dict`` gives.
+``held`` is a dict as ``Held.as_dict`` returns it. ``python -m coserver.views.held`` prints an example.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def _target(held: Mapping[str, Any]) -> Cell:
     return plain(mask_target(target) if target else held["title"])
 
 
-def _of(held: Mapping[str, Any]) -> Cell:
-    """A subrequest's upstream and whose it is, or else its handler."""
+def _handler(held: Mapping[str, Any]) -> Cell:
+    """The handler; for a subrequest, its upstream and the exchange that sent it."""
     exchange = held["exchange"]
     if held["subrequest"] is None:
         return plain(exchange["handler"]), "bright_black"
     return plain(f"{held['title'].partition(' ')[0]} for {mask_target(exchange['target'])}"), "magenta"
 
 
-#: What the stepper of a dashboard holds: the one table in which each of several subrequests has a row of its own.
+#: The held exchanges of a dashboard. Here several subrequests of one exchange have a row each.
 HELD = View(
     "held",
     (
@@ -55,26 +55,26 @@ HELD = View(
         Column("held", 8, lambda row: show_seconds(_seconds(row)), _seconds, right=True, runs=True),
         Column("status", 7, lambda row: str((row["response"] or {}).get("status") or ""),
                lambda row: (row["response"] or {}).get("status") or 0, right=True, rank=2),
-        Column("of", 18, _of, lambda row: row["exchange"]["handler"], rank=3, grows=True),
+        Column("handler", 18, _handler, lambda row: row["exchange"]["handler"], rank=3, grows=True),
         Column("client", 21, lambda row: (row["exchange"]["src"], "bright_black"),
                lambda row: row["exchange"]["src"], rank=4),
     ),
     lambda snapshot: (),
-    "nothing is held; i says what to hold",
+    "nothing is held; press i to hold requests",
 )  # fmt: skip
 
 
 def render(held: Mapping[str, Any], now: ExchangeState | None = None) -> Group:
-    """``now`` is its exchange as the newest picture has it: a hold goes on."""
+    """``now`` is the exchange in the newest snapshot."""
     return Group(*_parts(held, now))
 
 
 def heading(held: Mapping[str, Any]) -> Text:
-    """In one line: what it is, where it is held, and for how long."""
+    """One line: number, title, phase of the hold, and for how long."""
     seconds = _seconds(held)
     state = (("held at ", ""), (held["phase"], "bold yellow"), f"  {show_seconds(seconds)}")
     if not held["held"]:
-        state = (("it went on from ", "bright_black"), (held["phase"], "bright_black"), "")
+        state = (("no longer held; it was at ", "bright_black"), (held["phase"], "bright_black"), "")
     text = Text.assemble(
         (f"#{held['id']} ", "bright_black"), (plain(mask_target(held["title"])), "bold"), "  ", *state
     )  # fmt: skip
@@ -87,7 +87,7 @@ def _parts(held: Mapping[str, Any], now: ExchangeState | None) -> Iterator[Rende
     try:
         yield waterfall.render(so_far(now or _up_to_now(held)), heading(held))
         yield ""
-    except (KeyError, TypeError):  # another version's
+    except (KeyError, TypeError):  # from a server of another version
         yield heading(held)
     facts = (
         ("exchange", f"{exchange['id']} on connection {held['connection']}, {exchange['src']} → {exchange['dst']}"),
@@ -105,7 +105,7 @@ def _parts(held: Mapping[str, Any], now: ExchangeState | None) -> Iterator[Rende
 
 
 def _up_to_now(held: Mapping[str, Any]) -> ExchangeState:
-    """Its exchange's picture is of the moment when the hold began."""
+    """The exchange, with its times up to now: ``held`` has them up to the start of the hold."""
     row: ExchangeState = read_exchange(held["exchange"])
     since = _seconds(held)
     return replace(row, seconds=row.seconds + since, phase_seconds=row.phase_seconds + since)
@@ -119,7 +119,7 @@ def _message(given: Mapping[str, Any]) -> Message:
 
 
 def example() -> dict[str, Any]:
-    """One that is held before its answer is sent."""
+    """An exchange that is held before its response is sent."""
     return {
         "id": 3, "phase": "response", "event": "ResponseStarted", "connection": 2, "subrequest": None,
         "title": "POST /cart?coupon=spring", "seconds": 2.5, "held": True,

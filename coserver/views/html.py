@@ -1,7 +1,7 @@
-"""Tables that stay: the views of a snapshot or of traces as HTML without a script, a class or a rule, and as text.
+"""Static tables of a snapshot or of traces: as HTML without script, class or style sheet, and as text.
 
-What a saved notebook shows without its kernel, and GitHub, which lets through little more than a table and its text.
-The rows are those of ``live``: a new column of a view is seen here too. ``python -m coserver.views.html`` shows one.
+They are shown by a saved notebook without its kernel, and by GitHub, which allows little more than a table. The columns
+are those of ``live``. ``python -m coserver.views.html`` prints an example.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from .columns import Column, View
 from .live import CONNECTIONS, EXCHANGES, TRACES, UPSTREAMS
 from .text import counted, plain
 
-#: Rows of one table: a screen or two. A notebook keeps what it shows for ever.
+#: Rows of one table: a screen or two. A notebook file keeps them for ever.
 MOST = 50
-#: Cells across, of the text: as wide as a notebook's output on a small screen.
+#: Cells in a line of the text: as wide as a notebook's output on a small screen.
 WIDTH = 110
-#: The few colours that say something, readable on light and dark paper alike.
+#: Colours of the styles, readable on light and dark backgrounds.
 _COLOURS = {"red": "#d0453b", "yellow": "#a8790a", "green": "#2a8f4f", "magenta": "#9a55c0", "blue": "#4a7bd8"}
 
 Bundle = dict[str, str]
 
 
 def table(view: View, rows: Sequence[Any], most: int = MOST) -> str:
-    """The first ``most`` rows as an HTML table, and how many more there are."""
+    """The first ``most`` rows as an HTML table, and the number of further rows."""
     if not rows:
         return f"<p><em>{escape(view.nothing)}</em></p>"
     head = "".join([f"<th{_side(column)}>{escape(column.heading)}</th>" for column in view.columns])
@@ -40,7 +40,7 @@ def table(view: View, rows: Sequence[Any], most: int = MOST) -> str:
 
 
 def lines(view: View, rows: Sequence[Any], most: int = MOST) -> str:
-    """The same as text."""
+    """The same table as text."""
     out = StringIO()
     console = Console(file=out, width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
     console.print(view.render_rows(rows[:most]))
@@ -49,7 +49,7 @@ def lines(view: View, rows: Sequence[Any], most: int = MOST) -> str:
 
 
 def snapshot_bundle(snapshot: Snapshot) -> Bundle:
-    """What is being served, who is connected, and the upstreams if there are any."""
+    """The exchanges and connections of a snapshot, and its upstreams if there are any."""
     parts: list[tuple[View, Sequence[Any]]] = [(EXCHANGES, snapshot.exchanges), (CONNECTIONS, snapshot.connections)]
     if snapshot.upstreams:
         parts.append((UPSTREAMS, UPSTREAMS.rows(snapshot)))
@@ -66,7 +66,7 @@ def snapshot_bundle(snapshot: Snapshot) -> Bundle:
 
 
 def traces_bundle(traces: Sequence[Trace], note: str = "") -> Bundle:
-    """The newest ``MOST``, the newest last; ``note`` says what else there is to know."""
+    """The newest ``MOST`` traces, the newest last; ``note`` is a sentence above them."""
     newest = traces[-MOST:]
     older = len(traces) - len(newest)
     said = "; ".join([one for one in (f"{older} older ones are not shown" if older else "", note) if one])
@@ -89,7 +89,7 @@ def _cell(column: Column, row: Any) -> str:
 
 
 def _side(column: Column) -> str:
-    # Both: notebooks obey the style, GitHub strips it and keeps the attribute.
+    # Both are needed: notebooks use the style, GitHub removes it and keeps the attribute.
     side = "right" if column.right else "left"
     return f' align="{side}" style="text-align:{side}"'
 

@@ -1,6 +1,6 @@
-"""What a server does now: exchanges, connections and upstreams of a snapshot, each as a view.
+"""Tables of exchanges, connections, upstreams and traces.
 
-``python -m coserver.views.live`` shows them of an example. A new view is one row of VIEWS.
+``python -m coserver.views.live`` prints examples. A new table is one View and its entry in VIEWS.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _target(row: ExchangeState) -> Cell:
 
 
 def _doing(row: ExchangeState) -> Cell:
-    """What it waits for, or else its handler."""
+    """The call or subrequest that it waits for, or else its handler."""
     if row.suspended is not None:
         waits = row.suspended
         return f"{waits.call} {plain(waits.on)} {plain(waits.place.rpartition('/')[2])}".strip(), "yellow"
@@ -81,7 +81,12 @@ CONNECTIONS = View(
         Column("listener", 10, lambda row: row.listener, lambda row: row.listener, rank=2),
         Column("phase", 12, _phase, lambda row: (row.phase, row.phase_seconds)),
         Column(
-            "for", 8, lambda row: show_seconds(row.phase_seconds), lambda row: row.phase_seconds, right=True, runs=True
+            "in phase",
+            9,
+            lambda row: show_seconds(row.phase_seconds),
+            lambda row: row.phase_seconds,
+            right=True,
+            runs=True,
         ),
         Column(
             "open", 8, lambda row: show_seconds(row.seconds), lambda row: row.seconds, right=True, rank=1, runs=True
@@ -139,20 +144,20 @@ TRACES = View(
         Column("client", 21, lambda row: (row.src, "bright_black"), lambda row: row.src, rank=4),
     ),
     lambda snapshot: (),
-    "nothing has been recorded yet; each exchange that ends from now on is",
+    "nothing is recorded yet; exchanges are recorded when they end",
 )  # fmt: skip
-#: What a snapshot is shown as by itself.
+#: The tables of a whole snapshot.
 TABLES = (EXCHANGES, CONNECTIONS, UPSTREAMS)
-#: By name, in the order of their keys.
+#: All tables by name, in the order of their keys in the dashboard.
 VIEWS: dict[str, View] = {one.name: one for one in (EXCHANGES, CONNECTIONS, UPSTREAMS, TRACES, HELD)}
 
 
 def render(snapshot: Snapshot) -> Rows:
-    """The exchanges of a snapshot."""
+    """The table of a snapshot's exchanges."""
     return EXCHANGES.render(snapshot)
 
 
-#: What the example's page is made of.
+#: A suspension and subrequests of the example.
 _PAGE: dict[str, Any] = {
     "suspended": Suspension(call="recv", on="10.0.0.9:5432", place="prices.py:41 in price", seconds=0.104),
     "subrequests": (
@@ -165,7 +170,7 @@ _PAGE: dict[str, Any] = {
 
 
 def example() -> Snapshot:
-    """A server with some of everything."""
+    """A snapshot with all kinds of rows."""
     exchanges = [
         ("GET", "/items/7", "handler", 0.012, 0, "item", False),
         ("POST", "/cart?token=abcdef", "handler", 2.4, 0, "cart", True),

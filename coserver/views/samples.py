@@ -1,4 +1,4 @@
-"""Traces made up for the demos of the views, always the same."""
+"""Example traces for the demos of views and for tests; always the same."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _subrequest(name: str, upstream: str, start: float, steps: tuple[float, ...]
 
 
 def page() -> Trace:
-    """A page made of three subrequests and one blocking call."""
+    """A page with three subrequests and two blocking calls."""
     spans = (
         Span(kind="request", name="", start=0.0, end=0.0004),
         Span(kind="handler", name="page", start=0.0004, end=0.1182),
@@ -42,7 +42,7 @@ def page() -> Trace:
 
 
 def failed() -> Trace:
-    """One whose handler raised."""
+    """An exchange whose handler raised."""
     spans = (
         Span(kind="request", name="", start=0.0, end=0.0121),
         Span(kind="handler", name="order", start=0.0122, end=0.0341, outcome="failed", detail="KeyError: 'price'"),
@@ -55,7 +55,7 @@ def failed() -> Trace:
 
 
 def left() -> Trace:
-    """One whose client left."""
+    """An exchange whose client left."""
     spans = (
         Span(kind="request", name="", start=0.0, end=0.0003),
         Span(kind="handler", name="report", start=0.0003, end=2.4103, outcome="cancelled"),
@@ -67,7 +67,7 @@ def left() -> Trace:
 
 
 def quick() -> Trace:
-    """One without anything to tell."""
+    """An exchange without suspensions or subrequests."""
     spans = (
         Span(kind="request", name="", start=0.0, end=0.000012),
         Span(kind="handler", name="index", start=0.000012, end=0.000031),

@@ -1,4 +1,4 @@
-"""Traces as a table, the newest last. ``python -m coserver.views.traces`` shows some."""
+"""Traces as a table or as lines, the newest last. ``python -m coserver.views.traces`` prints examples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .text import plain
 
 
 def render(traces: Sequence[Trace]) -> Table:
-    """One line each: what was asked, what came of it, how long it took."""
+    """A table with one line a trace: method, target, status, size, time, error or handler."""
     table = Table(box=SIMPLE_HEAD, expand=True, pad_edge=False, padding=(0, 1, 0, 0))
     for name, options in (
         ("", {"width": 1}),
@@ -50,7 +50,7 @@ def _cells(trace: Trace) -> tuple[Text | str, ...]:
 
 
 def line_of(trace: Trace) -> Text:
-    """One line by itself, its columns wide enough for what is usual."""
+    """One trace as a line, its columns wide enough for usual values."""
     at = datetime.fromtimestamp(trace.at).strftime("%H:%M:%S")
     said = status(trace)
     line = Text.assemble(
@@ -65,14 +65,14 @@ def line_of(trace: Trace) -> Text:
 
 
 def status(trace: Trace) -> Text:
-    """In the colour of its class."""
+    """The status, coloured by its class."""
     if not trace.status:
         return Text("" if trace.protocol == "tcp" else "none", "red")
     return Text(str(trace.status), {2: "green", 3: "cyan", 4: "yellow"}.get(trace.status // 100, "red"))
 
 
 def show_size(size: int) -> str:
-    """512 B, 1.5 KB, 12 MB; a KB is 1,024 bytes."""
+    """A size in bytes as text: 512 B, 1.5 KB, 12 MB; 1 KB is 1,024 bytes."""
     value, unit = float(size), "B"
     for bigger in ("KB", "MB", "GB", "TB"):
         if value < 1000:

@@ -1,6 +1,6 @@
-"""An exchange under way in full: its waterfall up to now, what it waits for and where; and a connection.
+"""An exchange that still runs, in full: its waterfall up to now, and where it waits. Also a connection in full.
 
-``python -m coserver.views.underway`` shows some. What a trace shows more, it shows when the exchange has ended.
+A finished exchange is shown by ``exchange``. ``python -m coserver.views.underway`` prints examples.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .traces import show_size
 
 
 def render(row: ExchangeState, request: Message | None = None, *, over: bool = False) -> Group:
-    """``request`` is its fields and body, if they are known; ``over``: it has ended meanwhile."""
+    """``request`` has the fields and the body, if they are known. ``over``: the exchange has ended meanwhile."""
     parts = list(_parts(row, over))
     if request is not None and row.method:
         parts += message("→", f"{row.method} {mask_target(row.target)}", request)
@@ -30,7 +30,7 @@ def render(row: ExchangeState, request: Message | None = None, *, over: bool = F
 
 
 def render_connection(row: ConnectionState) -> Group:
-    """One that serves nothing now, or whose exchange is known in full."""
+    """A connection: peer, phase, age, bytes, TLS."""
     tls = row.tls or {}
     facts = {
         "peer": f"{row.peer} → listener {row.listener}",
@@ -57,7 +57,7 @@ def _parts(row: ExchangeState, over: bool) -> Iterator[RenderableType]:
         ("handler", f"{row.handler} on {row.route}" if row.route else row.handler),
         ("in phase", f"{row.phase} for {show_seconds(row.phase_seconds)}"),
         ("status", str(row.status or "")),
-        ("bytes", f"{show_size(row.request_size)} in, {show_size(row.response_size)} out, without heads"),
+        ("bytes", f"{show_size(row.request_size)} in, {show_size(row.response_size)} out, bodies only"),
         ("error", row.error),
     )
     for name, value in facts:
@@ -74,7 +74,7 @@ def _fact(name: str, value: str, style: str = "", more: str = "") -> Text:
 
 
 def example() -> list[ExchangeState]:
-    """One that waits in a blocking call beside two subrequests; one whose answer is being sent."""
+    """An exchange in a blocking call beside two subrequests, and one whose response is being sent."""
     from .live import example as snapshot
 
     rows = {row.id: row for row in snapshot().exchanges}

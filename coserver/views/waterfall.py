@@ -1,6 +1,6 @@
-"""A trace as a waterfall in the terminal: its steps on one axis of time, one line each.
+"""A trace as a waterfall in the terminal: a line for each step, all on one axis of time.
 
-``python -m coserver.views.waterfall`` shows some.
+``python -m coserver.views.waterfall`` prints examples.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..observe.trace.trace import CANCELLED, FAILED, OPEN, Trace
 from ..observe.trace.waterfall import Bar, Row, rows_of, show_seconds, show_tick, ticks
 from .text import plain
 
-#: Of each kind of bar: its style, and the character that fills it.
+#: The style of each kind of bar, and the character that fills it.
 BARS: dict[str, tuple[str, str]] = {
     "request": ("cyan", "█"),
     "handler": ("blue", "█"),
@@ -32,7 +32,7 @@ BARS: dict[str, tuple[str, str]] = {
     "first byte": ("magenta", "▓"),
     "body": ("magenta", "█"),
 }
-#: How what did not end well is coloured, label and time alike.
+#: Colours of label and time for steps that did not end normally.
 OUTCOMES = {FAILED: "red", CANCELLED: "bright_black", OPEN: "yellow"}
 #: The ends of a bar in eighths of a cell.
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -40,7 +40,7 @@ _LABEL_MAX, _TIME = 36, 8
 
 
 class Waterfall:
-    """A rich renderable. What it writes is plain text, too, when nobody colours it."""
+    """A rich renderable, readable without colours too."""
 
     def __init__(self, trace: Trace, above: Text | None = None) -> None:
         self.trace = trace
@@ -49,7 +49,7 @@ class Waterfall:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = max(40, options.max_width)
         rows = rows_of(self.trace)
-        widest = max((cell_len(_label(row)) for row in rows), default=0)  # a browser's may have no steps at all
+        widest = max((cell_len(_label(row)) for row in rows), default=0)  # a browser's HAR may have no steps
         label = min(widest, _LABEL_MAX, width // 3)
         axis = width - label - _TIME - 3
         yield self.above
@@ -74,12 +74,12 @@ class Waterfall:
 
 
 def render(trace: Trace, above: Text | None = None) -> Waterfall:
-    """``above`` takes the place of the line that says what it is."""
+    """A waterfall; ``above`` replaces its heading."""
     return Waterfall(trace, above)
 
 
 def heading(trace: Trace) -> Text:
-    """What was asked, and what came of it, in one line."""
+    """One line: method, target, status, time, error."""
     what = f"{trace.method} {trace.target}" if trace.method else trace.url
     status = str(trace.status) if trace.status else ("" if trace.protocol == "tcp" else "unanswered")
     fine = 0 < trace.status < 400
@@ -101,7 +101,7 @@ def _fit(text: str, width: int) -> str:
 
 
 def _axis(seconds: float, width: int) -> str:
-    """The ticks' words, each where it belongs; one that would run into another is left out."""
+    """The labels of the time axis. A label that would overlap another is left out."""
     line = [" "] * width
     free = 0
     for at in ticks(seconds, max(2, width // 9)):
@@ -114,7 +114,7 @@ def _axis(seconds: float, width: int) -> str:
 
 
 def _bars(bars: tuple[Bar, ...], seconds: float, width: int) -> list[tuple[str, str]]:
-    """All bars of one line, later ones over earlier ones; each shows, be it ever so short."""
+    """All bars of one line, later ones over earlier ones. The shortest bar takes one cell."""
     cells: list[tuple[str, str]] = [(" ", "")] * width
     for bar in bars:
         style, fill = BARS.get(bar.kind, BARS["handler"])
@@ -131,7 +131,7 @@ def _bars(bars: tuple[Bar, ...], seconds: float, width: int) -> list[tuple[str, 
 
 
 def _write(cells: list[tuple[str, str]], note: str, style: str) -> bool:
-    """Write the note beside the bars, where there is room for it; whether there was."""
+    """Write the note beside the bars; false if there is no room."""
     filled = [at for at, (char, _) in enumerate(cells) if char != " "]
     size = cell_len(note)
     if size != len(note):  # wide characters take two cells

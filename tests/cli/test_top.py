@@ -117,7 +117,7 @@ def test_requests_are_held_changed_and_let_go_by_keys(
     top.keys("\r")
     top.until("GET /page/a  held at handler")
     top.keys("e", "target=/page/b X-Tag:t", "\r")
-    seen = top.until("is changed: target, headers")
+    seen = top.until("is edited: target, headers")
     assert "GET /page/b" in seen
     assert "x-tag: t" in seen
     top.keys("n")
@@ -125,7 +125,7 @@ def test_requests_are_held_changed_and_let_go_by_keys(
     top.keys("e", "status=999", "\r")
     top.until("200 to 599")
     top.keys("e", "status=201 body=changed", "\r")
-    top.until("is changed: status, body")
+    top.until("is edited: status, body")
     top.keys("a")
     assert asking.done() == (201, "changed")
     top.keys("q")
@@ -145,7 +145,7 @@ def test_requests_are_held_changed_and_let_go_by_keys(
     assert sorted(one.done() or () for one in several) == [(200, f"page {name}") for name in "efg"]
     # And nothing more is held.
     top.keys("i", "\x15", "\r")
-    top.until("nothing is held any more")
+    top.until("nothing is held now")
     assert Asking(port, "/page/h").done() == (200, "page h")
     top.keys("q")
     assert top.ended() == 0
@@ -164,10 +164,10 @@ def test_what_is_held_in_an_editor(
     asking = Asking(port, "/echo", "POST", '{"a": 1,\n\n"b": 2}')
     top.until("handler ‖")
     for commands, wanted in (
-        ("exit 3", "sh ended with 3: nothing is changed"),
+        ("exit 3", "sh ended with code 3: nothing is changed"),
         ("true", "nothing is changed"),
         ("sed -i -e 's/^host.*/host/' -e 's/2}/3}/' $1", "a field is Name: value"),
-        ("grep 3} $1 && sed -i 's/^host/host: x/' $1 && ls -ld ${1%/*} | grep ^drwx------ && >seen", "is changed:"),
+        ("grep 3} $1 && sed -i 's/^host/host: x/' $1 && ls -ld ${1%/*} | grep ^drwx------ && >seen", "is edited:"),
     ):
         (folder / "ed").write_text(f"{commands}\n")
         top.keys("E")

@@ -1,5 +1,7 @@
 """``coserver config``.
 
-check.py       ``config check`` and ``config show``
-reference.py   ``config reference``: all options as Markdown
+| file | what it holds |
+|---|---|
+| check | ``config check`` and ``config show`` |
+| reference | ``config reference``: all options as Markdown |
 """

@@ -1,6 +1,8 @@
 """``coserver doctor``.
 
-doctor.py     what is installed, what is missing, what installs it
-notebook.py   findings about notebooks
-hooks.py      blocking calls of an app that the hooks do not reach
+| file | what it holds |
+|---|---|
+| doctor | what is installed, what is missing, what installs it |
+| notebook | findings about notebooks |
+| hooks | blocking calls of an app that the hooks do not reach |
 """

@@ -1,6 +1,6 @@
-"""What is held, in the editor of whoever holds it: a first line, fields, an empty line, the body; and what was changed.
+"""A held exchange in the user's own editor: a first line, fields, an empty line, the body. Returns the changes.
 
-The file is its owner's alone, and gone afterwards. Secrets stand in it as they are: what is masked cannot be changed.
+Only the user can read the file, and it is deleted afterwards. Secrets are not masked in it, so that they can be edited.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from typing import Any
 from ..traces import show_size
 from .terminal import Terminal
 
-#: They follow the body by themselves.
+#: Fields that are set from the body.
 _FRAMING = ("content-length", "transfer-encoding", "expect", "trailer")
 
 
 def as_text(held: Mapping[str, Any]) -> str:
-    """What the editor is given of ``Held.as_dict``: the answer, if there is one, or else the request."""
-    message, lines = _message(held), ["# Lengths follow. A file that is left as it is, or empty, changes nothing."]
+    """The text for the editor: the response of ``held`` if there is one, else its request."""
+    message, lines = _message(held), ["# Length fields follow the body. An unchanged or empty file changes nothing."]
     body = message["body"] or {"size": 0, "text": ""}
     text = _body(message)
     if text is None:
-        lines.append(f"# Its body, {show_size(body['size'])}, is not shown: it stays, unless another is written below.")
+        size = show_size(body["size"])
+        lines.append(f"# The body ({size}) is not shown. It stays unless you write another one below.")
     if first := _first(held):
         lines.append(first)
     lines += [f"{name}: {value}" for name, value in _fields(message)]
@@ -34,7 +35,7 @@ def as_text(held: Mapping[str, Any]) -> str:
 
 
 def changes_in(held: Mapping[str, Any], text: str) -> dict[str, Any]:
-    """What ``Held.edit`` takes; nothing for what is as it was. Raises ValueError."""
+    """The arguments for ``Held.edit``, without those that did not change. Raises ValueError."""
     if not text.strip() or text == as_text(held):
         return {}
     message, first = _message(held), _first(held)
@@ -51,7 +52,7 @@ def changes_in(held: Mapping[str, Any], text: str) -> dict[str, Any]:
 
 
 def edit(terminal: Terminal, held: Mapping[str, Any], text: str) -> str:
-    """``text`` as the editor leaves it. Raises OSError if there is none, or it says that it failed."""
+    """Run the editor on ``text``; the edited text. Raises OSError if the editor is missing or fails."""
     command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
     with tempfile.TemporaryDirectory(prefix="coserver-") as folder:
         file = Path(folder) / f"held-{held['id']}.txt"
@@ -60,9 +61,9 @@ def edit(terminal: Terminal, held: Mapping[str, Any], text: str) -> str:
             try:
                 code = subprocess.call([*command, str(file)], stdin=stdin, stdout=stdout, stderr=stdout)
             except OSError as error:
-                raise OSError(f"no editor: {command[0]}: {error.strerror}; VISUAL or EDITOR names one") from error
+                raise OSError(f"cannot run the editor {command[0]}: {error.strerror}; set VISUAL or EDITOR") from error
         if code:
-            raise OSError(f"{command[0]} ended with {code}: nothing is changed")
+            raise OSError(f"{command[0]} ended with code {code}: nothing is changed")
         return file.read_bytes().decode("utf-8", "surrogateescape")
 
 
@@ -72,7 +73,7 @@ def _message(held: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _first(held: Mapping[str, Any]) -> str:
-    """The line before the fields; "" for a TCP message, which has a body alone."""
+    """The line before the fields; "" for a TCP message, which has only a body."""
     if held["response"] is not None:
         return str(held["response"]["status"] or "")
     request = held["request"]
@@ -85,10 +86,10 @@ def _first_line(held: Mapping[str, Any], line: str) -> dict[str, Any]:
     words = line.split(" ")
     if held["response"] is not None:
         if len(words) != 1 or not line.isdigit():
-            raise ValueError(f"the first line is a status, as 404; got {line!r:.60}")
+            raise ValueError(f"the first line must be a status: 404; got {line!r:.60}")
         return {"status": int(line)}
     if len(words) != 2:
-        raise ValueError(f"the first line is a method and a target, as GET /page; got {line!r:.60}")
+        raise ValueError(f"the first line must be a method and a target: GET /page; got {line!r:.60}")
     names = ("method", "target")
     return {name: word for name, word in zip(names, words, strict=True) if word != held["request"][name]}
 
@@ -100,12 +101,12 @@ def _fields(message: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _field(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon or not name.strip():
-        raise ValueError(f"a field is Name: value, and an empty line ends them; got {line!r:.60}")
+        raise ValueError(f"a field is 'Name: value', and an empty line ends the fields; got {line!r:.60}")
     return name.strip(), value.strip()
 
 
 def _body(message: Mapping[str, Any]) -> str | None:
-    """None for one that is no text, or not here as a whole."""
+    """The body as text; None if it is not text, or not complete."""
     body = message["body"]
     if body is None or not body["size"]:
         return ""

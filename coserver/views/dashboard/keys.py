@@ -1,4 +1,4 @@
-"""The dashboard's keys: mitmproxy's letters where it has them. A new key is a row of KEYS; the help reads the table."""
+"""The dashboard's keys, with mitmproxy's letters where it has them. A new key is a row of KEYS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .prompt import Prompt
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """``about`` is for the help, "" for a key that is like the one before; ``short`` for the line at the bottom."""
+    """A key. ``about`` is its line in the help ("" for an alias); ``short`` its word in the bottom line."""
 
     do: Callable[[Dashboard], Command | None]
     about: str = ""
@@ -46,7 +46,7 @@ def _filter(board: Dashboard) -> None:
     def then(text: str) -> None:
         board.set_filter(text)
 
-    board.ask(Prompt("filter:", text, "~u /page & ~m GET, nothing for all"), then)
+    board.ask(Prompt("filter:", text, "~u /page & ~m GET; empty for all"), then)
 
 
 def _hold(board: Dashboard) -> None:
@@ -54,16 +54,18 @@ def _hold(board: Dashboard) -> None:
     text = board.hold
     if not text and isinstance(row, ExchangeState) and row.method:
         text = f"~u {row.target.partition('?')[0]} @handler"
-    board.ask(Prompt("hold:", text, "~u /page @handler,response; . for all, nothing for none"), board.set_hold)
+    board.ask(Prompt("hold:", text, "~u /page @handler,response; . for all, empty for none"), board.set_hold)
 
 
 def _held(board: Dashboard) -> dict[str, Any] | None:
-    """What is meant of what is held, or a word to whoever meant nothing."""
+    """The hold that a key acts on; None, with a note, if there is none."""
     held = board.current_held()
     if held is None:
         row = board.looked if board.mode == LOOK else board.current()
-        lists = "this one is not held; 5 lists what is" if board.held else "nothing is held; i says what to hold"
-        board.say("somebody else holds this one" if getattr(row, "held", False) else lists, wrong=True)
+        lists = (
+            "this one is not held; 5 lists the held ones" if board.held else "nothing is held; press i to hold requests"
+        )
+        board.say("another stepper holds this one" if getattr(row, "held", False) else lists, wrong=True)
     return held
 
 
@@ -106,7 +108,7 @@ def _respond(board: Dashboard) -> None:
         board.leaving.add(number)
         return Command("respond", {"which": number, "status": status, "body": body, "headers": headers})
 
-    board.ask(Prompt(f"answer #{number}:", "", "503 'come later' Retry-After:5"), then)
+    board.ask(Prompt(f"respond #{number}:", "", "503 'come later' Retry-After:5"), then)
 
 
 def _look(board: Dashboard) -> Command | None:
@@ -125,7 +127,7 @@ def _mark(board: Dashboard) -> Command | None:
     number = row["exchange"]["id"] if isinstance(row, dict) else row.id
     on = number not in board.marked
     (board.marked.add if on else board.marked.discard)(number)
-    board.say(f"exchange {number} is marked" if on else f"exchange {number} is not marked any more")
+    board.say(f"exchange {number} is marked" if on else f"exchange {number} is no longer marked")
     return Command("mark", {"id": number, "on": on}) if isinstance(row, Trace) else None
 
 
@@ -136,7 +138,7 @@ def _with_request(what: str) -> Callable[[Dashboard], Command | None]:
         if isinstance(row, dict):
             return Command(what, {"id": row["exchange"]["id"]})
         if not isinstance(row, Trace | ExchangeState):
-            board.say("choose a request: among the exchanges, 1, or the traces, 4", wrong=True)
+            board.say("choose a request in the exchanges (1) or the traces (4)", wrong=True)
             return None
         return Command(what, {"id": row.id})
 
@@ -160,7 +162,9 @@ def _first(board: Dashboard) -> int:
 
 
 KEYS: dict[str, Key] = {
-    "up": Key(_move(lambda board: -1), "up down k j: choose a row; pageup, pagedown or space, home g, end G as well"),
+    "up": Key(
+        _move(lambda board: -1), "up down k j: choose a row; also pageup, pagedown or space, home or g, end or G"
+    ),
     "down": Key(_move(lambda board: 1)),
     "k": Key(_move(lambda board: -1)),
     "j": Key(_move(lambda board: 1)),
@@ -171,35 +175,35 @@ KEYS: dict[str, Key] = {
     "end": Key(_move(lambda board: 1_000_000)),
     "g": Key(_move(_first)),
     "G": Key(_move(lambda board: 1_000_000)),
-    "enter": Key(_look, "enter: look at it in full; q, escape: back", "look"),
+    "enter": Key(_look, "enter: show it in full; q, escape: back", "show"),
     "right": Key(_look),
     "1": Key(
         _view("exchanges"),
-        "1 to 5, tab: exchanges, connections, upstreams, traces (recorded from then on), held",
+        "1 to 5, tab: exchanges, connections, upstreams, traces (recording starts then), held",
     ),
     "2": Key(_view("connections")),
     "3": Key(_view("upstreams")),
     "4": Key(_view("traces")),
     "5": Key(_view("held")),
     "tab": Key(_next_view),
-    "f": Key(_filter, "f: show only what matches a filter", "filter"),
-    "o": Key(lambda board: board.next_sorting(), "o: order by the next column, each both ways", "order"),
-    "p": Key(_pause, "p: pause the picture, and go on", "pause"),
-    "i": Key(_hold, "i: hold what matches a filter, at a phase: ~u /page @handler; nothing lets all go", "hold"),
-    "n": Key(_with_held("next"), "n: let it go on to the next phase", "next"),
-    "a": Key(_with_held("resume"), "a: let it go on", "go on"),
-    "A": Key(_all, "A: let all that is held go on", "all"),
-    "e": Key(_edit, "e: change what is held: target=/x Name:value body=text status=404", "edit"),
-    "E": Key(_with_held("editor"), "E: change it in your editor (VISUAL or EDITOR): fields and body", "editor"),
-    "R": Key(_respond, "R: answer it without its handler: 503 'come later'", "answer"),
-    "X": Key(_with_held("abort"), "X: abort it: its connection is reset, a subrequest cancelled", "abort"),
+    "f": Key(_filter, "f: show only rows that match a filter", "filter"),
+    "o": Key(lambda board: board.next_sorting(), "o: sort by the next column, up and then down", "sort"),
+    "p": Key(_pause, "p: pause the display, or continue", "pause"),
+    "i": Key(_hold, "i: hold requests that match a filter, at a phase: ~u /page @handler; empty: release all", "hold"),
+    "n": Key(_with_held("next"), "n: resume it until its next phase", "next"),
+    "a": Key(_with_held("resume"), "a: resume it", "resume"),
+    "A": Key(_all, "A: resume all that is held", "all"),
+    "e": Key(_edit, "e: edit what is held: target=/x Name:value body=text status=404", "edit"),
+    "E": Key(_with_held("editor"), "E: edit its fields and body in your editor (VISUAL or EDITOR)", "editor"),
+    "R": Key(_respond, "R: respond without the handler: 503 'come later'", "respond"),
+    "X": Key(_with_held("abort"), "X: abort it: reset its connection; cancel a subrequest", "abort"),
     "r": Key(_with_request("replay"), "r: send its request again", "replay"),
-    "c": Key(_with_request("curl"), "c: its request as a command of curl, secrets masked", "curl"),
-    "m": Key(_mark, "m: mark it, for the filter ~marked", "mark"),
-    "ctrl-l": Key(lambda board: Command("redraw"), "ctrl-l: draw everything anew"),
+    "c": Key(_with_request("curl"), "c: show its request as a curl command, secrets masked", "curl"),
+    "m": Key(_mark, "m: mark it or remove the mark; the filter ~marked finds it", "mark"),
+    "ctrl-l": Key(lambda board: Command("redraw"), "ctrl-l: redraw the screen"),
     "?": Key(_help, "?, F1: this help", "help"),
     "f1": Key(_help),
-    "q": Key(_quit, "q, ctrl-c: end; what is held goes on (while you type, ctrl-c leaves that)", "quit"),
+    "q": Key(_quit, "q, ctrl-c: quit, and resume all that is held (while you type, ctrl-c cancels the line)", "quit"),
 }
 
 
@@ -207,7 +211,7 @@ _BACK = ("q", "escape", "left", "enter", "backspace", "?")
 
 
 def press(board: Dashboard, key: str) -> Command | None:
-    """One key; what is to be asked of the server, if anything is."""
+    """Carry out one key; a Command if the server is to be asked."""
     if board.prompt is not None:
         return board.type(board.prompt, key)
     board.note = ""

@@ -1,6 +1,6 @@
-"""The dashboard without its terminal: what it knows, what a key does to it, and the lines that show it.
+"""The state of the dashboard: snapshot, held exchanges, traces, selection, filter. It does no I/O.
 
-Nothing here waits. A key changes the board or gives a Command, which ``run`` carries out.
+Nothing here waits. A key changes this state, or returns a Command that ``run`` or the Session carries out.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from ..live import VIEWS
 from .prompt import Prompt
 from .rates import Rates
 
-#: Finished exchanges that are kept to be looked at.
+#: Finished exchanges that are kept.
 TRACES_MAX = 500
 TABLE, LOOK, HELP = "table", "look", "help"
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is to be asked of the server: a row of ``session.COMMANDS``, and what it takes."""
+    """A request to the server: a key of ``session.COMMANDS``, and its arguments."""
 
     what: str
     given: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Dashboard:
-    """``show`` a snapshot, what is held, a trace; ``keys.press`` changes it, ``screen.lines`` draws it."""
+    """The board. ``show`` methods bring new data, ``keys.press`` changes it, ``screen.lines`` draws it."""
 
     def __init__(self, filter: str = "") -> None:
         """Raises FilterError."""
@@ -45,44 +45,44 @@ class Dashboard:
         self.following = False
         self.view = VIEWS["exchanges"]
         self.filter: Filter = parse(filter)
-        #: Of a filter that asks for fields or bodies, the numbers of what matches: the server was asked.
+        #: For a filter by fields or bodies: the ids of matching exchanges, from the server.
         self.matching: tuple[Filter, frozenset[int]] | None = None
         self.sorted: dict[str, tuple[str, bool]] = {"exchanges": ("time", True), "traces": ("id", True)}
-        #: The number of a row that was chosen; None until one is: the first, or the first that is held.
+        #: The id of the chosen row. None before a choice: the first held row, or the first.
         self.selected: int | None = None
-        self.place = 0  # where that row was: another takes its place when it is gone
+        self.place = 0  # index of that row; if it is gone, the row at this index is selected
         self.first = 0  # the first row that is visible
-        self.page = 10  # how many are; known when it is drawn
+        self.page = 10  # how many rows are visible; set when they are drawn
         self.paused = False
-        self._frozen: list[Trace] = []  # the traces of a picture that is paused; what comes meanwhile is kept
+        self._frozen: list[Trace] = []  # the traces shown while paused; new ones are kept too
         self.marked: set[int] = set()
-        self.hold = ""  # what is held, as it was typed
+        self.hold = ""  # the filter and phases of the hold, as typed
         self.held: dict[int, dict[str, Any]] = {}
-        self.leaving: set[int] = set()  # what was let go from here: what goes by itself is told
-        self._held_exchanges: dict[int, dict[str, Any]] = {}  # by the number of what is held, the oldest of each
+        self.leaving: set[int] = set()  # released from here; other releases are reported
+        self._held_exchanges: dict[int, dict[str, Any]] = {}  # by exchange id, the oldest hold of each
         self._held_connections: dict[int, dict[str, Any]] = {}
         self.mode = TABLE
-        #: What is looked at; a text is a command of curl.
+        #: The object that is shown in full; a str is a curl command.
         self.looked: Trace | dict[str, Any] | ExchangeState | ConnectionState | str | None = None
-        self.request: Message | None = None  # of what is looked at while it is under way
-        self.over = False  # what is looked at was under way, and is no more
+        self.request: Message | None = None  # of the shown exchange, while it still runs
+        self.over = False  # the shown exchange has ended meanwhile
         self.scroll = 0
-        self.below = 0  # lines that are not to be seen; known when it is drawn
+        self.below = 0  # lines below the screen; set when they are drawn
         self.prompt: Prompt | None = None
         self._then: Callable[[str], Command | None] | None = None
         self.note, self.wrong = "", False
-        self.draft: tuple[int, str] | None = None  # what was written in an editor, until it is taken
+        self.draft: tuple[int, str] | None = None  # the id and the edited text, until the edit is accepted
         self.gone = False  # the server does not answer
         self.ended = False
 
-    # What comes.
+    # New data.
 
     def show(self, snapshot: Snapshot) -> None:
-        """A new picture."""
+        """Take a new snapshot."""
         self.gone = False
         self.rates.add(snapshot)
         if self.snapshot is not None and snapshot.pid != self.snapshot.pid:
-            self.traces.clear()  # another process, whose numbers mean others
+            self.traces.clear()  # another process has other ids
             self.marked.clear()
         if not self.paused or self.snapshot is None:
             self.snapshot = snapshot
@@ -91,13 +91,16 @@ class Dashboard:
                 self.looked, self.over = now[0] if now else self.looked, not now
 
     def show_held(self, held: Sequence[dict[str, Any]]) -> None:
-        """All that is held now."""
+        """Take all that is held now."""
         now, before = monotonic(), self.held
         self.held = {one["id"]: {**one, "since": now - one["seconds"]} for one in held}
         gone = [one["title"] for one in before.values() if one["id"] not in self.held and one["id"] not in self.leaving]
         if gone:
             more = f" and {len(gone) - 1} more are" if len(gone) > 1 else " is"
-            self.say(f"{mask_target(gone[0])}{more} held no more: its client left, or its time was over", wrong=True)
+            self.say(
+                f"{mask_target(gone[0])}{more} no longer held: the client left, or the hold's time limit passed",
+                wrong=True,
+            )
         self.leaving &= self.held.keys()
         oldest_last = list(self.held.values())[::-1]
         self._held_exchanges = {one["exchange"]["id"]: one for one in oldest_last}
@@ -106,7 +109,7 @@ class Dashboard:
             self.looked = self.held_now(self.looked) or {**self.looked, "held": False}
 
     def held_now(self, looked: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The same thing as it is held now: in another phase it is held anew."""
+        """The current hold of the same exchange: in the next phase it has a new id."""
         if looked["id"] in self.held:
             return self.held[looked["id"]]
         same = [
@@ -116,24 +119,24 @@ class Dashboard:
         return same[0] if same else None
 
     def show_trace(self, trace: Trace) -> None:
-        """One that has ended."""
+        """Take a finished exchange."""
         self.traces.append(trace)
         del self.traces[:-TRACES_MAX]
         if not self.paused and isinstance(self.looked, ExchangeState) and self.looked.id == trace.id:
             self.looked = trace
 
     def pause(self) -> None:
-        """The picture stands still, or goes on with all that came meanwhile."""
+        """Pause the display, or continue with all data that came meanwhile."""
         self.paused = not self.paused
         self._frozen = list(self.traces)
 
     def say(self, note: str, *, wrong: bool = False) -> None:
         self.note, self.wrong = note, wrong
 
-    # What is seen.
+    # The display.
 
     def rows(self) -> list[Any]:
-        """The rows of this view that match, in their order."""
+        """The matching rows of the view, sorted."""
         if self.view.name == "held":
             rows: list[Any] = list(self.held.values())
         elif self.view.name == "traces":
@@ -154,25 +157,25 @@ class Dashboard:
         if isinstance(row, dict):
             subject = read_exchange(row["exchange"])
         if not isinstance(subject, ExchangeState | Trace):
-            return isinstance(row, tuple)  # a connection between two requests has nothing to match, members all
+            return isinstance(row, tuple)  # an idle connection never matches; members always do
         if needs_whole(self.filter):
             return self.matching is not None and not self.asks and subject.id in self.matching[1]
         if subject.id in self.marked:
             subject = replace(subject, marked=True)
         try:
             return self.filter.matches(subject)
-        except FilterError as error:  # it takes too long for this one
+        except FilterError as error:  # the filter takes too long
             self.say(error.reason, wrong=True)
             self.filter = EVERYTHING
             return True
 
     @property
     def asks(self) -> bool:
-        """Whether it is not yet known what matches."""
+        """Whether the matches of the filter are not known yet."""
         return needs_whole(self.filter) and (self.matching is None or self.matching[0] is not self.filter)
 
     def at(self, rows: Sequence[Any]) -> int:
-        """Which row is selected; what stands in its place if that one is gone."""
+        """The index of the selected row; if it is gone, of the row in its place."""
         if self.selected is None:
             if not self.held:
                 return 0
@@ -185,7 +188,7 @@ class Dashboard:
         return self.place
 
     def held_of(self, row: Any) -> dict[str, Any] | None:
-        """What is held of a row, the oldest of several."""
+        """The hold of a row, the oldest of several; None if it is not held."""
         if isinstance(row, dict):
             return self.held_now(row)
         if isinstance(row, ConnectionState):
@@ -198,9 +201,9 @@ class Dashboard:
         return rows[self.at(rows)] if rows else None
 
     def current_held(self) -> dict[str, Any] | None:
-        """What is held of the selected row, or of what is looked at: no other is let go or aborted by a key.
+        """The hold of the selected row, or of the exchange shown in full. Keys act on no other one.
 
-        The oldest while nobody has chosen a row: it may be held already and not yet in the picture.
+        Before a row is chosen it is the oldest hold, which the snapshot may not show yet.
         """
         if self.mode == LOOK:
             return self.held_of(self.looked)
@@ -208,26 +211,26 @@ class Dashboard:
         return self.held_of(self.current()) or (next(iter(self.held.values()), None) if untouched else None)
 
     def look(self, what: Trace | dict[str, Any] | ExchangeState | ConnectionState | str) -> None:
-        """See it in full."""
+        """Show an object in full."""
         self.mode, self.scroll = LOOK, 0
         self.looked, self.request, self.over = what, None, False
 
     def leave(self) -> None:
-        """Back to the table; from the help to what was looked at."""
+        """Go back to the table; from the help to the object that was shown."""
         if self.mode == HELP and self.looked is not None:
             self.mode, self.scroll = LOOK, 0
             return
         self.mode, self.scroll = TABLE, 0
         self.looked = self.request = None
 
-    # What is pressed, as ``keys`` says.
+    # Keys.
 
     def ask(self, prompt: Prompt, then: Callable[[str], Command | None]) -> None:
-        """Have a line typed, and go on with it."""
+        """Ask for a line of input; ``then`` gets it."""
         self.prompt, self._then = prompt, then
 
     def type(self, prompt: Prompt, key: str) -> Command | None:
-        """One key of what is typed."""
+        """Take one key for the prompt."""
         prompt.press(key)
         self.note = ""
         if prompt.given_up:
@@ -245,7 +248,7 @@ class Dashboard:
         except ValueError as error:
             self.say(str(error).splitlines()[0], wrong=True)
             prompt.mend(None)
-        self.prompt = prompt  # to be mended
+        self.prompt = prompt  # to be corrected
         return None
 
     def set_filter(self, text: str) -> None:
@@ -254,7 +257,7 @@ class Dashboard:
         self.first = 0
 
     def set_hold(self, text: str) -> Command:
-        """``~u /x @handler``; nothing lets everything go. Raises FilterError, ValueError."""
+        """Hold ``~u /x @handler``; an empty text releases everything. Raises FilterError, ValueError."""
         if not text:
             return Command("release")
         filter, at = read_hold("" if text == "." else text)
@@ -266,18 +269,18 @@ class Dashboard:
         return Command("edit", {"which": which, "changes": read_edit(text)})
 
     def move(self, by: int) -> None:
-        """The selection, or the page that is looked at."""
+        """Move the selection, or scroll."""
         if self.mode != TABLE:
             self.scroll = max(0, self.scroll + by)
             return
         rows = self.rows()
         if rows:
             at = self.place = max(0, min(len(rows) - 1, self.at(rows) + by))
-            # At the top of the traces it is whatever is the newest.
+            # At the top of the traces, keep the newest one selected.
             self.selected = number_of(rows[at]) if at or self.view.name != "traces" else None
 
     def next_sorting(self) -> None:
-        """By the next column, the other way around first."""
+        """Sort the other way, then by the next column."""
         columns: tuple[Column, ...] = self.view.columns
         names = [one.heading for one in columns if one.heading]
         heading, down = self.sorted.get(self.view.name, (names[0], False))
@@ -286,7 +289,7 @@ class Dashboard:
 
 
 def number_of(row: Any) -> int:
-    """By what a row is known again."""
+    """The id of a row."""
     if isinstance(row, dict):
         return int(row["id"])
     return int(row.id) if hasattr(row, "id") else hash((row[0].name, row[1].address))

@@ -7,9 +7,9 @@ from rich.text import Text
 
 
 class Prompt:
-    """``press`` takes keys; ``done`` when Enter was pressed, ``given_up`` when Escape.
+    """A line of input. ``press`` takes keys; Enter sets ``done``, Escape sets ``given_up``.
 
-    ``wrong`` is where what was typed cannot be read, None if that is not known.
+    ``wrong`` is the position of an error in the text, None if it is unknown.
     """
 
     def __init__(self, label: str, text: str = "", hint: str = "") -> None:
@@ -21,7 +21,7 @@ class Prompt:
         self.wrong: int | None = None
 
     def press(self, key: str) -> None:
-        """Take one key, by its name or as the character that it types."""
+        """Take one key: its name, or the character that it types."""
         text, at = self.text, self.at
         self.wrong = None
         if key == "enter":
@@ -44,24 +44,24 @@ class Prompt:
             self.text, self.at = text[:at] + key + text[at:], at + 1
 
     def mend(self, at: int | None) -> None:
-        """What was typed cannot be read, from ``at`` on if that is known: there the cursor goes."""
+        """Go on typing after an error; the cursor goes to its position ``at``, if that is known."""
         self.done = False
         self.wrong = None if at is None else min(at, len(self.text))
         self.at = self.at if self.wrong is None else self.wrong
 
     def cell(self, at: int, width: int) -> int:
-        """The column of the line in which a character of the text stands."""
+        """The column of the line at which the character ``at`` is shown."""
         return cell_len(self.label) + 1 + cell_len(self.text[self._begin(width) : at])
 
     def _begin(self, width: int) -> int:
-        """From which character on the text is shown: the one at the cursor is in view, be they one cell wide or two."""
+        """The first shown character, so that the cursor is visible. A character is one or two cells wide."""
         room, begin = max(width - cell_len(self.label) - 3, 2), self.at
         while begin and cell_len(self.text[begin - 1 : self.at + 1]) <= room:
             begin -= 1
         return begin
 
     def line(self, width: int) -> Text:
-        """The line, its cursor in view."""
+        """The line as shown, with the cursor visible."""
         begin = self._begin(width)
         shown = self.text[begin : self.at + width] + " "
         where = self.at - begin

@@ -1,4 +1,4 @@
-"""What a server did each second, of the counters of one snapshot after another; and how that is drawn in a line."""
+"""Figures of each second, computed from the counters of successive snapshots; and sparklines of them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from ...observe.snapshot.snapshot import Snapshot
 
-#: Seconds that are remembered: as many as a wide terminal has columns for.
+#: Seconds that are kept: as many as a wide terminal has columns.
 KEPT = 240
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """``rate`` is requests, ``latency`` seconds on the average (None without one), ``received`` and ``sent`` bytes."""
+    """One second: ``rate`` in requests, average ``latency`` in seconds (None without requests), bytes in and out."""
 
     rate: float = 0.0
     latency: float | None = None
@@ -23,7 +23,7 @@ class Second:
 
 
 class Rates:
-    """``add`` each snapshot; ``seconds`` are the last ones, the newest last."""
+    """Call ``add`` with each snapshot; ``seconds`` has the last ones, the newest last."""
 
     def __init__(self) -> None:
         self.seconds: deque[Second] = deque(maxlen=KEPT)
@@ -34,7 +34,7 @@ class Rates:
         return self.seconds[-1] if self.seconds else Second()
 
     def add(self, snapshot: Snapshot) -> None:
-        """Reckon the seconds since the last one. Sooner than 0.95 s nothing happens; a new process begins anew."""
+        """Add the seconds since the last snapshot; nothing before 0.95 s. A snapshot of a new process starts over."""
         before = self._before
         if before is None or snapshot.pid != before.pid or snapshot.seconds < before.seconds:
             self._before = snapshot
@@ -53,13 +53,13 @@ class Rates:
             more("received") / elapsed,
             more("sent") / elapsed,
         )
-        # A look that came late stands for all the seconds since the last one.
+        # A late snapshot counts for all seconds since the last one.
         self.seconds.extend([second] * max(1, min(round(elapsed), KEPT)))
         self._before = snapshot
 
 
 def sparkline(values: list[float | None], width: int) -> str:
-    """The last ``width`` values as bars beside each other; the highest reaches the top, nothing is a blank."""
+    """The last ``width`` values as bars, scaled to the highest; None is a blank."""
     shown = values[-width:] if width else []
     highest = max((value for value in shown if value is not None), default=0.0)
     bars = [_bar(value, highest) for value in shown]

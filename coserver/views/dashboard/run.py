@@ -1,4 +1,4 @@
-"""``coserver top``: the dashboard in a terminal. Its loop never waits for the server: what asks is its ``session``."""
+"""``coserver top``: the dashboard in a terminal. Its loop never waits for the server: a Session's threads do."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .terminal import Terminal
 
 
 def run(client: Client, filter: str = "", *, ended: Callable[[], bool] = lambda: False, out: int | None = None) -> None:
-    """Until a person has had enough, or ``ended`` says so; ``out`` is the terminal's descriptor if stdout is not.
+    """Run until a person quits, or ``ended()`` is true. ``out`` is the terminal's descriptor, if it is not stdout.
 
-    Raises FilterError, OSError without a terminal.
+    Raises FilterError; OSError without a terminal.
     """
     board = Dashboard(filter)
     with Terminal(out) as terminal:
@@ -32,7 +32,7 @@ def run(client: Client, filter: str = "", *, ended: Callable[[], bool] = lambda:
                 except KeyboardInterrupt:
                     if board.prompt is None:
                         break
-                    board.prompt = None  # whoever types has had enough of that
+                    board.prompt = None  # Ctrl+C leaves only the prompt
                     terminal.redraw()
         except KeyboardInterrupt:
             pass
@@ -41,7 +41,7 @@ def run(client: Client, filter: str = "", *, ended: Callable[[], bool] = lambda:
 
 
 def _once(terminal: Terminal, session: Session) -> None:
-    """Draw, and do what is pressed."""
+    """Draw, and carry out the pressed keys."""
     board = session.board
     with session.lock:
         width, height = terminal.size
@@ -61,7 +61,7 @@ def _once(terminal: Terminal, session: Session) -> None:
 
 
 def _edit(terminal: Terminal, session: Session, which: int) -> None:
-    """In an editor; what cannot be taken is there again at the next try."""
+    """Edit in the user's editor. Text with an error is kept for the next try."""
     board = session.board
     with session.lock:
         held = board.held.get(which)
@@ -86,7 +86,7 @@ def _edit(terminal: Terminal, session: Session, which: int) -> None:
 
 
 def print_snapshot(snapshot: Snapshot) -> None:
-    """One picture, as tables."""
+    """Print a snapshot as tables."""
     console = Console(highlight=False, emoji=False)
     for view in TABLES:
         if view is UPSTREAMS and not snapshot.upstreams:

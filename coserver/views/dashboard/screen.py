@@ -1,4 +1,4 @@
-"""The dashboard's lines, for a screen of any size: figures, tabs, the rows that have room, a note, keys."""
+"""The lines of the dashboard, for a screen of any size: title, figures, tabs, visible rows, a note, keys."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .model import HELP, LOOK, TABLE, Dashboard
 from .prompt import Prompt
 from .rates import sparkline
 
-_FRAME = 6  # lines that are no rows
+_FRAME = 6  # lines other than rows
 
 
 def lines(board: Dashboard, width: int, height: int) -> list[Text]:
@@ -73,7 +73,7 @@ def _title(board: Dashboard, width: int) -> Text:
     spare = [left[3], left[1], *([state] if state[0] == "running" else []), right[0], right[1]]
     for one in spare:
         if sum(len(text) + 2 for text, _ in [*left, *right]) > width + 2:
-            (left if one in left else right).remove(one)  # what somebody waits for comes last
+            (left if one in left else right).remove(one)  # held exchanges go last: somebody waits for them
     return _both(_apart(left), _apart(right), width)
 
 
@@ -99,7 +99,7 @@ def _tabs(board: Dashboard, width: int) -> Text:
     line = Text(no_wrap=True)
     for number, name in enumerate(VIEWS, 1):
         chosen = name == board.view.name
-        # Where there is little room the others are their keys alone.
+        # On a narrow screen the other tabs are only their keys.
         shown = f" {number} {name} " if chosen or width >= 60 else f" {number} "
         line.append(shown, "reverse bold" if chosen else "bright_black")
     right = Text()
@@ -113,7 +113,7 @@ def _tabs(board: Dashboard, width: int) -> Text:
 
 
 def _both(left: Text, right: Text, width: int) -> Text:
-    """One at either end; the right one gives way."""
+    """Two texts, left and right; the right one is cut if there is no room."""
     gap = width - cell_len(left.plain) - cell_len(right.plain)
     if gap < 1:
         right.truncate(max(width - cell_len(left.plain) - 1, 0), overflow="ellipsis")
@@ -133,12 +133,14 @@ def _table(board: Dashboard, width: int, room: int) -> list[Text]:
     if not rows:
         nothing = board.view.nothing if board.filter is EVERYTHING else "nothing matches the filter"
         asks = board.snapshot is None or board.asks
-        return [heading, Text(f"  {'asking …' if asks else nothing}", "bright_black")]
+        return [heading, Text(f"  {'loading …' if asks else nothing}", "bright_black")]
     chosen = board.at(rows)
     board.first = max(min(board.first, chosen, max(len(rows) - room, 0)), chosen - room + 1, 0)
     for at, row in enumerate(rows[board.first : board.first + room], board.first):
-        marked = not isinstance(row, Trace) and getattr(row, "id", None) in board.marked  # a trace has a column for it
-        line = Text(no_wrap=True)  # its own style would be that of every cell without one
+        marked = (
+            not isinstance(row, Trace) and getattr(row, "id", None) in board.marked
+        )  # a trace has a column for its mark
+        line = Text(no_wrap=True)  # a style here would apply to all unstyled cells
         line.append("●" if marked else " ", "magenta")
         line.append("▸" if at == chosen else " ", "bold cyan")
         line.append_text(row_line(columns, row))
@@ -179,7 +181,7 @@ def _looked(board: Dashboard) -> RenderableType:
         return Text(plain(looked))
     if isinstance(looked, ConnectionState):
         return underway.render_connection(looked)
-    return Text("it is gone", "bright_black")
+    return Text("it no longer exists", "bright_black")
 
 
 def _bottom(board: Dashboard, width: int) -> Text:
@@ -209,19 +211,19 @@ _OF_REQUEST, _OF_TABLE = ("r", "m", "c"), ("enter", "f", "i", "o", "p")
 
 
 def _useful(board: Dashboard) -> tuple[str, ...]:
-    """The keys that do something here. The help first: it tells those that have no room."""
+    """The useful keys in this mode. The help first: it lists the keys that do not fit."""
     if board.mode == HELP:
         return _ALWAYS[::-1]
     if board.mode == LOOK:
         return (*_ALWAYS[::-1], *(_OF_HELD if board.current_held() is not None else ()), *_OF_REQUEST)
-    # Of what is held first: somebody waits for it.
+    # Keys for held exchanges first: somebody waits for them.
     return (*_ALWAYS, *(_OF_HELD[:4] if board.held else ()), *_OF_TABLE, *_OF_REQUEST)
 
 
 def _under(board: Dashboard, prompt: Prompt, width: int) -> Text:
-    """Below what is typed: what is wrong with it, pointing at the place; else what can be done."""
+    """The line below the prompt: the error with a mark at its position, else the keys."""
     if not (board.note and board.wrong):
-        return Text("enter: do it   escape: leave it", "bright_black", no_wrap=True)
+        return Text("enter: apply   escape: cancel", "bright_black", no_wrap=True)
     reason = plain(board.note)
     if prompt.wrong is None:
         return Text(reason, "red", no_wrap=True)
@@ -251,7 +253,7 @@ def _help(width: int) -> Iterator[Text]:
 
 
 def example_board() -> Dashboard:
-    """One that has watched an example for a while: something is held, some exchanges have ended."""
+    """A board with example data of 40 seconds: one held exchange, some traces."""
     board, now = Dashboard(), example()
     counts = dict(now.counters)
     for ago in range(40, -1, -1):
@@ -267,14 +269,14 @@ def example_board() -> Dashboard:
 
 
 def main() -> None:
-    """Print a screen."""
+    """Print an example screen."""
     console = Console(highlight=False)
     for line in lines(example_board(), console.width, 24):
         console.print(line)
 
 
 def plain_lines(board: Any, width: int, height: int) -> list[str]:
-    """As text, for tests."""
+    """The lines as plain text, for tests."""
     return [line.plain for line in lines(board, width, height)]
 
 

@@ -1,6 +1,6 @@
-"""What a dashboard asks of its server, in threads of its own: pictures, what is held, traces; and commands, one by one.
+"""The threads between a dashboard and its server: snapshots, held exchanges, traces; and commands, one after the other.
 
-A new command is a method here and a row of COMMANDS. Who runs the dashboard is ``top``.
+A new command is a method here and a row of COMMANDS. ``run`` runs the dashboard.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from ...observe.snapshot.snapshot import ExchangeState
 from ...observe.trace.trace import Trace
 from .model import TRACES_MAX, Command, Dashboard
 
-#: Seconds between two pictures.
+#: Seconds between two snapshots.
 REFRESH = 0.5
-#: ... and at least, while one thing after the other is held.
+#: The least seconds between two snapshots, when holds change quickly.
 _LEAST = 0.05
-#: Seconds between two attempts to reach a server that is gone: it may be a reload's next one.
+#: Seconds between two attempts to reach a server that is gone; a reload may start the next one.
 _AGAIN = 1.0
 _STOP = Command("")
 
 
 class Session:
-    """What asks and is told. ``lock`` is of the board: three threads change it."""
+    """A dashboard's connection to its server. ``lock`` guards the board, which three threads change."""
 
     def __init__(self, client: Client, board: Dashboard, wake: Callable[[], None]) -> None:
         self.client = client
         self.board = board
         self.lock = threading.Lock()
         self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        #: What a thread has failed by: it ends the dashboard, instead of a traceback across its screen.
+        #: The exception of a failed thread: it ends the dashboard.
         self.failure: BaseException | None = None
         self._wake = wake
         self._ended = threading.Event()
-        self._hurry = threading.Event()  # something is held, or is no more: a picture before its time
+        self._hurry = threading.Event()  # a hold has changed: take the next snapshot early
         self._step: StepStream | None = None
-        #: What a server that is gone was asked to do: the next one is asked as soon as it runs.
+        #: Commands to repeat when a lost server runs again.
         self._again: list[Command] = []
         self._streams: list[Any] = []
         self._threads: list[threading.Thread] = []
@@ -54,7 +54,7 @@ class Session:
         self._thread(self._obey)
 
     def stop(self) -> None:
-        """What is held goes on."""
+        """End all threads. All held exchanges are released."""
         self._ended.set()
         self._hurry.set()
         self.commands.put(_STOP)
@@ -77,14 +77,14 @@ class Session:
         thread.start()
 
     def _watch(self) -> None:
-        """A picture each half second."""
+        """Take a snapshot each half second."""
         while not self._ended.is_set():
             began = time.monotonic()
             try:
                 snapshot = self.client.snapshot()
                 with self.lock:
                     self.board.show(snapshot)
-                self._ask_what_matches()
+                self._ask_matches()
                 if self._again and snapshot.state == "running":
                     again, self._again = self._again, []
                     for command in again:
@@ -99,8 +99,8 @@ class Session:
             self._hurry.wait(max(REFRESH - (time.monotonic() - began), 0.0))
             self._hurry.clear()
 
-    def _ask_what_matches(self) -> None:
-        """Of a filter by fields or bodies: a picture has none of them."""
+    def _ask_matches(self) -> None:
+        """Ask the server for the matches of a filter by fields or bodies, which snapshots lack."""
         with self.lock:
             wanted, following = self.board.filter, self.board.following
         if not needs_whole(wanted):
@@ -109,14 +109,14 @@ class Session:
             found = {one.id for one in self.client.snapshot(str(wanted)).exchanges}
             if following:
                 found.update([one.id for one in self.client.traces(str(wanted), last=TRACES_MAX)])
-        except Refused as error:  # it takes too long
+        except Refused as error:  # the filter takes too long
             self._say(str(error).splitlines()[0], wrong=True)
             found = set()
         with self.lock:
             self.board.matching = (wanted, frozenset(found))
 
     def _find_again(self) -> None:
-        """A server of the same name: a reload's next, or one that was started again; behind a port whoever is there."""
+        """Find a restarted server by its name; at a control port, take any server."""
         with suppress(Unreachable, Refused):
             if self.client.where.startswith("http://"):
                 self.client.ask_about()
@@ -142,7 +142,7 @@ class Session:
             self.board.say(note, wrong=wrong)
         self._wake()
 
-    # Holding.
+    # Held exchanges.
 
     def _hold(self, filter: str, at: list[str], text: str) -> None:
         self._close_step()
@@ -156,7 +156,7 @@ class Session:
     def _release(self) -> None:
         self._again = [one for one in self._again if one.what != "hold"]
         self._close_step()
-        self._say("nothing is held any more")
+        self._say("nothing is held now")
 
     def _close_step(self) -> None:
         step, self._step = self._step, None
@@ -179,7 +179,7 @@ class Session:
         except Ended as error:
             self._say(str(error).splitlines()[0])
         except Unreachable:
-            pass  # the picture's thread says so
+            pass  # _watch reports it
         if step is self._step and not self._ended.is_set():
             self._close_step()
             self._again.append(asked)
@@ -187,24 +187,24 @@ class Session:
 
     def _stepper(self) -> StepStream:
         if self._step is None:
-            raise ValueError("nothing is held; i says what to hold")
+            raise ValueError("nothing is held; press i to hold requests")
         return self._step
 
     def _act(self, which: int, *, action: str, **arguments: Any) -> None:
-        """Do an action that lets one go."""
+        """Do an action that releases it."""
         self._stepper().do(action, which, **arguments)
         self._say(_DONE[action].format(which=which, **arguments))
 
     def _resume_all(self) -> None:
         count = self._stepper().resume_all()
-        self._say("it goes on" if count == 1 else f"{count} go on")
+        self._say(f"{count} resumed")
 
     def _edit(self, which: int, changes: dict[str, Any]) -> None:
         now = self._stepper().edit(which, **changes)
         with self.lock:
             self.board.draft = None
             self.board.show_held([now if one["id"] == which else one for one in self.board.held.values()])
-        self._say(f"#{which} is changed: {', '.join(changes)}")
+        self._say(f"#{which} is edited: {', '.join(changes)}")
 
     # Traces.
 
@@ -228,7 +228,7 @@ class Session:
                         self.board.show_trace(read_trace(each))
                         looked = self.board.looked
                     if isinstance(looked, Trace) and looked.id == each["id"]:
-                        self.commands.put(Command("look", {"id": looked.id}))  # it has ended: now it is there in full
+                        self.commands.put(Command("look", {"id": looked.id}))  # it has ended: load it in full
         except Unreachable:
             pass
         with self.lock:
@@ -242,7 +242,7 @@ class Session:
         except Refused:
             with self.lock:
                 if isinstance(self.board.looked, ExchangeState):
-                    return  # it has ended meanwhile
+                    return  # it has ended, and is not recorded
             raise
         with self.lock:
             looked = self.board.looked
@@ -261,7 +261,7 @@ class Session:
 
     def _replay(self, id: int) -> None:
         self._say(f"the request of {id} is sent again")
-        self._thread(self._send_again, id)  # it may be held, and other commands are to let it go
+        self._thread(self._send_again, id)  # not here: it may be held, and another command must release it
 
     def _send_again(self, id: int) -> None:
         try:
@@ -272,14 +272,14 @@ class Session:
         self._say(f"sent again: {found['status']} in {found['seconds'] * 1e3:.1f} ms, {found['size']} bytes")
 
 
-#: What is said of an action that lets one go.
+#: The note after each action that releases.
 _DONE = {
-    "next": "#{which} goes on to its next phase",
-    "resume": "#{which} goes on",
+    "next": "#{which} is resumed until its next phase",
+    "resume": "#{which} is resumed",
     "abort": "#{which} is aborted",
     "respond": "#{which} is answered with {status}",
 }
-#: What each command comes to.
+#: The method of each command.
 COMMANDS: dict[str, Callable[..., None]] = {
     "hold": Session._hold,
     "release": Session._release,

@@ -1,6 +1,6 @@
-"""A terminal taken over for a while: its alternate screen, keys as they are pressed, and only what changed is written.
+"""The terminal as a full screen: draw lines, read keys. Only changed lines are written.
 
-Whatever happens it is left as it was found: at the end of the block, on Ctrl+C, on an error, on SIGTERM and SIGHUP.
+The terminal is always restored: at the end of the block, on Ctrl+C, on an error, on SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-_ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"  # other screen, no cursor, no wrapping, empty
+_ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"  # alternate screen, no cursor, no wrapping, cleared
 _LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
-#: Seconds after which an escape by itself is the key, and not the beginning of another one's sequence.
+#: Seconds to wait after an escape: it is the key Escape, or the start of another key's sequence.
 _ESCAPE = 0.05
-#: ... and after which the rest of a sequence comes no more: over a slow line it comes in pieces, and what is left of an
-#: arrow, an "A" say, is a key as well.
+#: Seconds to wait for the rest of a sequence. A slow line sends it in pieces, and the rest of an arrow key, an "A",
+#: would be taken for a key.
 _REST = 1.0
 _BEGUN = re.compile(r"\x1b(?:O|\[\[?[0-9;<=>?]*)?\Z")
 _SEQUENCES = {
@@ -54,16 +54,16 @@ _ASCII = {
 
 
 class Terminal:
-    """``with Terminal() as terminal:``; ``draw`` and ``keys`` inside. Raises OSError where there is none."""
+    """``with Terminal() as terminal:``, then ``draw`` and ``keys``. Raises OSError without a terminal."""
 
     def __init__(self, out: int | None = None) -> None:
         self._in, self._out = sys.stdin.fileno(), sys.stdout.fileno() if out is None else out
         if not os.isatty(self._in) or not os.isatty(self._out):
-            raise OSError("the dashboard needs a terminal; --once prints one picture, --json the same as JSON")
+            raise OSError("the dashboard needs a terminal; --once prints one snapshot, --json prints it as JSON")
         if is_dumb():
             raise OSError(
-                "the dashboard needs a terminal whose cursor moves, and TERM is dumb; --once prints one picture, "
-                "--json the same as JSON"
+                "the dashboard needs a terminal whose cursor can move, but TERM is dumb; --once prints one snapshot, "
+                "--json prints it as JSON"
             )
         self._encoding = sys.stdout.encoding or "utf-8"
         self._glyphs = glyphs_for(os.environ.get("TERM", ""), self._encoding)
@@ -109,7 +109,7 @@ class Terminal:
         return max(columns, 1), max(lines, 1)
 
     def draw(self, lines: Sequence[Text]) -> None:
-        """Show these lines, from the top; only those that differ from what is there are written."""
+        """Show these lines from the top; only changed lines are written."""
         width, height = self.size
         encoded = [self._encode(line, width) for line in lines[:height]]
         encoded += ["\x1b[K"] * (height - len(encoded))
@@ -120,12 +120,12 @@ class Terminal:
             self._write("".join(out))
 
     def redraw(self) -> None:
-        """Forget what is there: another program may have written over it."""
+        """Clear the screen; the next ``draw`` writes all lines. Another program may have written over them."""
         self._shown = []
         self._write("\x1b[2J")
 
     def keys(self, seconds: float) -> list[str]:
-        """What was pressed, within ``seconds`` or until ``wake``: characters, or names like "up" and "enter"."""
+        """The keys pressed within ``seconds``, or until ``wake``: characters, or names like "up" and "enter"."""
         ready, _, _ = select.select([self._in, self._wake_read], [], [], seconds)
         if self._wake_read in ready:
             try:
@@ -148,17 +148,17 @@ class Terminal:
         return found
 
     def wake(self) -> None:
-        """Have ``keys`` return; from any thread, and from a signal's handler."""
+        """Make ``keys`` return; may be called from any thread and from signal handlers."""
         try:
             os.write(self._wake_write, b"x")
         except OSError:
-            pass  # full: it will return anyway; or closed: it is over
+            pass  # full, so keys() returns anyway; or closed
 
     @contextmanager
     def suspended(self) -> Iterator[tuple[int, int]]:
-        """Another program has it, an editor say: where that reads and writes. Ctrl+C and Ctrl+Z are that one's."""
+        """Lend the terminal to another program, as an editor; its descriptors. Ctrl+C and Ctrl+Z go to that program."""
         self._give_back()
-        # A handler, and not SIG_IGN: that the other program would inherit.
+        # A handler, not SIG_IGN: the other program would inherit SIG_IGN.
         on: dict[int, Any] = {
             signal.SIGINT: lambda *_: None, signal.SIGTSTP: signal.SIG_DFL, signal.SIGCONT: signal.SIG_DFL,
         }  # fmt: skip
@@ -175,11 +175,11 @@ class Terminal:
         line.truncate(width, overflow="crop")
         with self._console.capture() as captured:
             self._console.print(line, end="", no_wrap=True, overflow="ignore", crop=False, width=width + 1)
-        # Not at the line's end: the cursor then stands on the last cell, and would erase it.
+        # Not for a full line: the cursor then stands on its last cell, and would erase it.
         return captured.get().translate(self._glyphs) + ("\x1b[0m\x1b[K" if line.cell_len < width else "")
 
     def _take(self) -> None:
-        tty.setcbreak(self._in)  # Ctrl+C stays a signal: it ends whatever happens here
+        tty.setcbreak(self._in)  # Ctrl+C stays a signal, so that it can always end the program
         self._shown = []
         self._write(_ENTER)
 
@@ -203,34 +203,34 @@ class Terminal:
         self.wake()
 
     def _stopped(self, number: int, frame: FrameType | None) -> None:
-        """Ctrl+Z: the shell has its screen until it brings this one back."""
+        """Ctrl+Z: restore the terminal, stop, and take the terminal again afterwards."""
         self._give_back()
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
-        signal.signal(signal.SIGTSTP, self._stopped)  # here it goes on
+        signal.signal(signal.SIGTSTP, self._stopped)  # execution continues here
         self._take()
         self.wake()
 
     def _continued(self, number: int, frame: FrameType | None) -> None:
-        """After a SIGSTOP, of which nothing is told before; after a Ctrl+Z once more."""
+        """SIGCONT: take the terminal again after a SIGSTOP, which cannot be caught; harmless after Ctrl+Z."""
         self._take()
         self.wake()
 
 
 def is_dumb() -> bool:
-    """Whether its cursor cannot be moved: Emacs' shell, a log that is looked at."""
+    """Whether the terminal cannot move its cursor: Emacs' shell, a viewed log."""
     return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
 
 
 def glyphs_for(terminal: str, encoding: str) -> dict[int, str]:
-    """For ``str.translate``; ``terminal`` is what TERM says."""
+    """A table for ``str.translate``; ``terminal`` is the value of TERM."""
     if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
         return str.maketrans(_ASCII)
     return str.maketrans(_CODE_PAGE_437) if terminal == "linux" else {}
 
 
 def read_keys(text: str) -> list[str]:
-    """The keys in what a terminal sent."""
+    """The keys in text from a terminal."""
     found: list[str] = []
     at = 0
     while at < len(text):
@@ -249,7 +249,7 @@ def read_keys(text: str) -> list[str]:
 
 
 def _sequence(rest: str) -> tuple[str, int]:
-    """The key of an escape sequence, "" for one that is not known, and how many characters it took."""
+    """The key of an escape sequence ("" if unknown), and the number of its characters."""
     if not rest or rest[0] not in "[O":
         return "escape", 0
     end = 2 if rest.startswith("[[") else 1  # the Linux console's function keys

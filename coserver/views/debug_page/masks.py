@@ -1,7 +1,7 @@
-"""What of a request, and of a program's values, is shown to people: all but secrets, each cut to a sane size.
+"""Mask secrets in a request and in a program's values, and cut long values.
 
-A secret is known by its name (a field, a key, a variable, an attribute), or by being a value that the request sent
-under such a name. It is a courtesy to whoever shares a screen, no security: a secret under another name is shown.
+A secret has a name such as "password" (of a field, key, variable or attribute), or is a value that the request sent
+under such a name. This helps people who share a screen. It is not security: a secret under another name is shown.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from rich.pretty import Node, traverse
 from ...server.handler.request import Request
 
 MASK = "•••"
-#: Characters of one value; a screen's width several times.
+#: Characters of one value: several lines of a screen.
 LEAF_SIZE = 200
-#: Characters of one variable, with all that is in it.
+#: Characters of one variable, with all its items.
 VALUE_SIZE = 2000
-#: Items of one container, and how deep it is looked into.
+#: Items of one container, and depth of nested containers.
 _ITEMS, _DEPTH = 10, 4
-#: A secret is looked for in so much of a string before that is cut: more than any request's head.
+#: Characters of a string that are searched for secrets before it is cut: more than any request's head.
 _STRING = 40_000
-#: Shorter values are in everything: no secret that could be told apart.
+#: Shorter values are no secrets: they occur everywhere.
 _LEAST = 6
 
 _NAMES = (
@@ -31,7 +31,7 @@ _NAMES = (
     r"|api[-_]?key|private[-_]?key|session[-_]?(?:id|key)"
 )
 _name = re.compile(_NAMES, re.IGNORECASE)
-#: A secret's name with its value after it, as in a repr, a query or a head. Bounded: nothing takes quadratic time.
+#: A secret's name and its value, as in a repr, a query or a head. All repeats are bounded: no quadratic time.
 _named_value = re.compile(
     rf"((?:{_NAMES})[\w-]{{0,40}}['\"]?\s{{0,4}}[:=,]\s{{0,4}}b?)"
     r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^'\"\r\n\\,()\[\]{}&<>]+)",
@@ -40,25 +40,25 @@ _named_value = re.compile(
 
 
 def is_secret(name: str) -> bool:
-    """Whether what bears this name is not to be shown."""
+    """Whether a value of this name is a secret."""
     return _name.search(name) is not None
 
 
 class Masks:
-    """The masks of one page; it knows the secrets that the request itself sent."""
+    """The masks of one page. It knows the secrets that the request sent."""
 
     def __init__(self, request: Request | None) -> None:
         found = sorted(set(_sent(request)) if request is not None else (), key=len, reverse=True)
         self._sent = re.compile("|".join(map(re.escape, found))) if found else None
 
     def text(self, text: str) -> str:
-        """``text`` without secrets."""
+        """``text`` with its secrets masked."""
         if self._sent is not None:
             text = self._sent.sub(MASK, text)
         return _named_value.sub(rf"\1{MASK}", text)
 
     def value(self, name: str, value: object) -> str:
-        """The repr of a variable, over several lines if it is long; never raises."""
+        """The repr of a variable, on several lines if it is long. Never raises."""
         if is_secret(name):
             return MASK
         try:
@@ -70,7 +70,7 @@ class Masks:
         return cut(shown, VALUE_SIZE)
 
     def _mask(self, node: Node) -> None:
-        """Mask what is in a container: by its key, or as the second of a pair."""
+        """Mask items of a container: by their key, or as the second of a pair."""
         children = node.children or []
         if len(children) == 2 and not children[0].key_repr and is_secret(children[0].value_repr):
             _hide(children[1])
@@ -85,7 +85,7 @@ class Masks:
 
 
 def cut(text: str, size: int) -> str:
-    """At most ``size`` characters, and how many more there are."""
+    """The first ``size`` characters, and the number of further ones."""
     return text if len(text) <= size else f"{text[:size]} … {len(text) - size} more characters"
 
 
@@ -94,12 +94,12 @@ def _hide(node: Node) -> None:
 
 
 def _sent(request: Request) -> Iterable[str]:
-    """Every secret in the request's fields and its query, as sent and decoded."""
+    """All secrets in the request's fields and query, as sent and decoded."""
     pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.head.fields]
     pairs += [(name, value) for name, _, value in (pair.partition("=") for pair in request.query_string.split("&"))]
     for name, value in pairs:
         if is_secret(name):
-            parts = re.split(r"[;,\s]+|(?<!=)=(?!=|$)", value)  # each cookie's value; what follows "Bearer"
+            parts = re.split(r"[;,\s]+|(?<!=)=(?!=|$)", value)  # each cookie's value; the token after "Bearer"
             for one in (value, *parts, unquote_plus(value)):
                 if len(one) >= _LEAST and one.lower() not in ("bearer", "digest"):
                     yield one

@@ -1,7 +1,7 @@
-"""What a browser or curl is shown when a handler raised, under ``debug``: the traceback, its variables, the request.
+"""The response to a request whose handler raised, under ``debug``: traceback, variables, request.
 
-A page without script and without anything from elsewhere, light or dark as its reader likes; plain text for others.
-``python -m coserver.views.debug_page.page > page.html`` shows one.
+Browsers get a page without scripts or external files, in their light or dark theme; other clients get plain text.
+``python -m coserver.views.debug_page.page > page.html`` writes an example.
 """
 
 from __future__ import annotations
@@ -26,24 +26,27 @@ _FIELDS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
     "x-content-type-options": "nosniff",
 }
+#: The sentences between two chained exceptions, as Python has them.
+_CAUSED = "The above exception was the direct cause of the following exception:"
+_DURING = "During handling of the above exception, another exception occurred:"
 _STYLE = (Path(__file__).parent / "page.css").read_text()
 
 
 def debug_page(request: Request, error: BaseException) -> Response:
-    """The answer, 500, to a request whose handler raised ``error``: HTML if the client prefers it, else text.
+    """A response with status 500 for the exception ``error``: HTML if the client prefers it, else text.
 
-    Names that look like secrets are masked. It runs the ``repr`` of the user's variables; what they raise is caught.
+    Values whose names look like secrets are masked. It calls ``repr`` on the user's variables, and catches exceptions.
     """
     masks = Masks(request)
     chain = read(error, masks)
     html = prefers_html(request.headers.get("accept", ""))
     body = as_html(request, chain, masks) if html else as_text(request, chain, masks)
-    encoded = body.encode("utf-8", "backslashreplace")  # an exception's message may hold what no encoding does
+    encoded = body.encode("utf-8", "backslashreplace")  # a message may have lone surrogates
     return Response(encoded, 500, _FIELDS, content_type=HTML if html else TEXT)
 
 
 def prefers_html(accept: str) -> bool:
-    """Whether an Accept field names HTML, and no plain text above it (RFC 9110 §12.5.1). ``*/*`` alone is curl's."""
+    """Whether an Accept field prefers HTML to plain text (RFC 9110 §12.5.1). ``*/*`` alone is curl's: false."""
     quality = {"text/html": 0.0, "text/plain": 0.0}
     for part in accept.lower().split(","):
         kind, *parameters = (piece.strip() for piece in part.split(";"))
@@ -57,8 +60,8 @@ def prefers_html(accept: str) -> bool:
 
 
 def as_text(request: Request, chain: list[Failure], masks: Masks) -> str:
-    """The request, then tracebacks as Python writes them, the last error last: where a terminal is read."""
-    lines = [f"500 Internal Server Error, shown since debug is on\n\n{_request_line(request, masks)}"]
+    """The request, then tracebacks as Python prints them. The last error is last, next to the terminal's prompt."""
+    lines = [f"500 Internal Server Error, shown because debug is on\n\n{_request_line(request, masks)}"]
     lines += [f"  {name}: {value}" for name, value in _fields(request, masks)]
     return "\n".join([*lines, "", *_chain_text(chain)]) + "\n"
 
@@ -69,7 +72,7 @@ def _chain_text(chain: list[Failure], indent: str = "") -> Iterator[str]:
             yield indent + line
         if at:
             caused = chain[at].relation == "caused by"
-            yield f"{indent}\n{indent}{'That caused:' if caused else 'While that was handled, there came:'}\n{indent}"
+            yield f"{indent}\n{indent}{_CAUSED if caused else _DURING}\n{indent}"
 
 
 def _failure_text(failure: Failure) -> Iterator[str]:
@@ -95,11 +98,11 @@ def _innermost_own(failure: Failure) -> Frame | None:
     return next((frame for frame in reversed(failure.frames) if frame.own), None)
 
 
-# As HTML. Whatever is not markup goes through escape.
+# As HTML. All text goes through escape.
 
 
 def as_html(request: Request, chain: list[Failure], masks: Masks) -> str:
-    """The last error first: where a page is read."""
+    """The request and its tracebacks as HTML. The last error is first, at the top of the page."""
     first = chain[0]
     fields = "".join(f"<tr><th>{escape(n)}<td>{escape(v)}" for n, v in _fields(request, masks))
     line = escape(_request_line(request, masks))
@@ -111,7 +114,7 @@ def as_html(request: Request, chain: list[Failure], masks: Masks) -> str:
 <main>{_chain_html(chain, top=True)}
 <h2>Request</h2><p class="line">{line} from {escape(request.peer)}</p>
 <div class="scroll"><table class="fields">{fields}</table></div></main>
-<footer>coserver shows this page since debug is on. Turn it off wherever strangers can ask.</footer>
+<footer>coserver shows this page because debug is on. Turn debug off where strangers can send requests.</footer>
 </body></html>
 """
 
@@ -152,7 +155,7 @@ def _frame_html(frame: Frame, *, opened: bool) -> str:
 
 def _source_html(frame: Frame) -> str:
     if not frame.source:
-        return '<p class="gap">its source is not here</p>'
+        return '<p class="gap">its source is not available</p>'
     console = Console(file=StringIO(), color_system="truecolor", force_terminal=True)
     code = "\n".join(line.text for line in frame.source)
     highlighted = Syntax("", "python", theme="ansi_dark").highlight(code).split("\n", allow_blank=True)
@@ -164,7 +167,7 @@ def _source_html(frame: Frame) -> str:
 
 
 def _spans(line: Text, console: Console) -> str:
-    """Coloured text, its colours as classes: which they are is the style sheet's to say, by day and by night."""
+    """Coloured text, with classes for colours; the style sheet sets them for the light and the dark theme."""
     shown = []
     for text, style, _ in line.render(console):
         number = style.color.number if style is not None and style.color is not None else None
@@ -188,7 +191,7 @@ def _fields(request: Request, masks: Masks) -> Iterator[tuple[str, str]]:
 
 
 def _example() -> str:
-    """A page as a handler's failure gives it."""
+    """An example page."""
     from ...protocol.head import RequestHead
 
     fields = [(b"host", b"localhost:8000"), (b"accept", b"text/html"), (b"cookie", b"session=a2f40e81bc")]

@@ -1,6 +1,6 @@
-"""An exception as a page can show it: its frames with source and variables, its causes, the members of a group.
+"""An exception as data: its frames with source and variables, its causes, the members of a group.
 
-It only reads: nothing of it raises, however odd the exception, and nothing of it grows without bound.
+Reading never raises, however odd the exception is, and all sizes are bounded.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from types import FrameType, FunctionType, ModuleType, TracebackType
 
 from .masks import LEAF_SIZE, VALUE_SIZE, Masks, cut
 
-#: Frames at either end of a long traceback; a recursion has a thousand between them.
+#: Frames that are kept at both ends of a long traceback; a recursion has a thousand between them.
 FIRST, LAST = 10, 20
-#: Lines of source around the one that counts.
+#: Lines of source before and after the line of a frame.
 AROUND = 4
 #: Variables of one frame, causes of one exception, members of one group, groups within groups.
 LOCALS, CHAIN, MEMBERS, DEPTH = 40, 8, 8, 3
 
 _paths = sysconfig.get_paths()
-#: Code that is not the user's: the library, the standard library, what was installed.
+#: Code that is not the user's: coserver, the standard library, installed packages.
 _NOT_OWN = (str(Path(__file__).parents[2]), _paths["stdlib"], _paths["platstdlib"], "<frozen ")
 _INSTALLED = ("site-packages", "dist-packages")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of source; ``here``: the one that raised."""
+    """A line of source; ``here`` is true for the line that raised."""
 
     number: int
     text: str
@@ -38,7 +38,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Frame:
-    """``own``: the user's code. ``variables`` are name and repr, for the user's frames and the last one."""
+    """A frame. ``own``: it is the user's code. ``variables`` has name and repr, for own frames and the last frame."""
 
     file: str
     line: int
@@ -50,9 +50,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Failure:
-    """One exception. ``frames`` are outermost first; ``left_out`` of them are missing after the first ``FIRST``.
+    """One exception. ``frames`` starts with the outermost; ``left_out`` frames are missing after the first ``FIRST``.
 
-    ``relation`` says what it is to the one before it in the chain; ``members`` are those of a group, each a chain.
+    ``relation`` is the relation to the exception before it in the chain. ``members`` has a chain for each member of a
+    group.
     """
 
     kind: str
@@ -66,7 +67,7 @@ class Failure:
 
 
 def read(error: BaseException, masks: Masks, depth: int = 0) -> list[Failure]:
-    """The exception, then what led to it, at most ``CHAIN`` of them."""
+    """The exception and the exceptions that led to it, at most ``CHAIN``."""
     chain: list[Failure] = []
     seen: set[int] = set()
     at: BaseException | None = error
@@ -105,7 +106,7 @@ def _read_one(error: BaseException, masks: Masks, relation: str, depth: int) -> 
 
 
 def _walk(trace: TracebackType | None) -> list[tuple[FrameType, int]]:
-    """The frames with their lines; without the server's own ones that merely lead to the handler."""
+    """The frames with their lines, without the server's frames before the handler."""
     steps = [(frame, line or frame.f_code.co_firstlineno) for frame, line in traceback.walk_tb(trace)]
     begin = next((at for at, (frame, _) in enumerate(steps) if is_own(frame.f_code.co_filename)), 0)
     inside = all(frame.f_code.co_filename.startswith(_NOT_OWN[0]) for frame, _ in steps[:begin])
@@ -135,9 +136,9 @@ def _around(file: str, line: int, frame: FrameType | None, around: int = AROUND)
 
 
 def _variables(frame: FrameType, masks: Masks) -> list[tuple[str, str]]:
-    """What the user gave a name here; not what he imported or defined, which the source shows.
+    """The variables of a frame, without modules, functions and classes, which the source shows.
 
-    ``isinstance`` would ask the value itself, and a proxy may answer with an exception.
+    ``isinstance`` would ask the value itself, and a proxy may raise then.
     """
     named = [
         (name, value)
@@ -148,12 +149,12 @@ def _variables(frame: FrameType, masks: Masks) -> list[tuple[str, str]]:
 
 
 def _where_syntax_broke(error: SyntaxError) -> Frame:
-    """The place that no frame names: it never ran."""
+    """A frame for the place of a syntax error, where no code has run."""
     file, line = str(error.filename), error.lineno or 1
     source = _around(file, line, None) or [Line(line, cut((error.text or "").rstrip(), LEAF_SIZE), True)]
     return Frame(file, line, "cannot be compiled", True, source)
 
 
 def is_own(file: str) -> bool:
-    """Whether the user wrote this file, as far as its place tells."""
+    """Whether this file is the user's, judged by its folder."""
     return not file.startswith(_NOT_OWN) and not any(name in Path(file).parts for name in _INSTALLED)

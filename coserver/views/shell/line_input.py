@@ -1,4 +1,4 @@
-"""Lines as they are typed or piped, until another thread wants no more of them: a blocking read would not end."""
+"""Lines from stdin, typed or piped. Another thread can end the iteration, which a blocking read would not allow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 class LineInput:
-    """An iterator of the lines of a descriptor, without their ends; ``close`` ends it, from any thread."""
+    """Iterates over the lines of a descriptor, without line ends. ``close`` ends it from any thread."""
 
     def __init__(self, descriptor: int) -> None:
         self._in = descriptor
@@ -27,7 +27,7 @@ class LineInput:
                 return
 
     def close(self) -> None:
-        """Twice is fine; a line that is being handled is handled."""
+        """End the iteration after the current line. Idempotent."""
         os.write(self._wake_write, b"x")
 
     def __del__(self) -> None:

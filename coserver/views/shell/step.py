@@ -1,7 +1,7 @@
-"""A stepper for shells and scripts: what is held is printed as it comes, commands are lines.
+"""``coserver step``: a stepper for shells and scripts. Commands are lines; held exchanges are printed as they arrive.
 
-``next``, ``resume``, ``until response``, ``edit target=/x``, ``respond 503 'later'``, ``abort``, ``show``, ``list``,
-``quit``; their first letters will do, but for ``abort``. With ``json`` every line that is written is an object.
+Commands: ``next``, ``resume``, ``until response``, ``edit target=/x``, ``respond 503 'later'``, ``abort``, ``show``,
+``list``, ``quit``; or their first letters, but for ``abort``. With ``json`` each printed line is a JSON object.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from .. import held as view
 from ..text import plain
 from .line_input import LineInput
 
-#: By word: how it is used, what it does.
+#: Each command, with its usage and its line in the help.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "next": ("next", "go on to the next phase"),
-    "resume": ("resume [all]", "go on until held again; it or all"),
-    "until": ("until PHASE", "go on to that phase"),
-    "edit": ("edit target=/x Name:value body=… status=…", "change it; Name: removes a field"),
+    "next": ("next", "resume until the next phase"),
+    "resume": ("resume [all]", "resume it, or all that is held"),
+    "until": ("until PHASE", "resume until that phase"),
+    "edit": ("edit target=/x Name:value body=… status=…", "change it; 'Name:' removes a field"),
     "respond": ("respond STATUS [BODY] [Name:value]", "answer without the handler"),
     "abort": ("abort", "reset its connection"),
-    "show": ("show", "all that is known of it"),
-    "list": ("list", "all that is held"),
-    "help": ("help", "this"),
-    "quit": ("quit", "let everything go, and end"),
+    "show": ("show", "show it in full"),
+    "list": ("list", "list all that is held"),
+    "help": ("help", "show this help"),
+    "quit": ("quit", "release all, and end"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """How it is done. ``once``: until the first that was held is let go; ``asks``: a person types."""
+    """Options. ``once``: end when the first held exchange is released; ``asks``: a person types, so show a prompt."""
 
     json: bool = False
     once: bool = False
@@ -46,7 +46,7 @@ class StepOptions:
 
 
 class LineStepper:
-    """Reads commands, prints what they come to. What is meant is the oldest that is held, or ``#id`` after the word."""
+    """Reads commands and prints their results. A command acts on the oldest held exchange, or on ``#id`` after it."""
 
     def __init__(self, step: StepStream, out: TextIO, options: StepOptions) -> None:
         self.step = step
@@ -56,21 +56,21 @@ class LineStepper:
         self._changed = threading.Condition()
         self._held: dict[int, dict[str, Any]] = {}
         self._seen: set[int] = set()
-        self._let_go: set[int] = set()  # by this one's own commands
+        self._let_go: set[int] = set()  # by commands of this stepper
         self._first: int | None = None
         self._lines: LineInput | None = None
         self._gone: Exception | None = None
         self._closing = False
 
     def run(self, lines: LineInput) -> None:
-        """Until the lines end. Raises Unreachable when the server is gone, or lets everything go because it drains."""
+        """Run until the lines end. Raises Unreachable if the server is gone, or drains and so releases everything."""
         self._lines = lines
         reader = threading.Thread(target=self._follow, name="coserver step", daemon=True)
         reader.start()
         try:
             if self.options.once:
                 self._wait_for(None)
-            self._prompt()  # from now on what matches is held
+            self._prompt()  # from now on, matching exchanges are held
             typed = iter(lines)
             for line in typed:
                 if not self._do(line.strip()):
@@ -97,7 +97,7 @@ class LineStepper:
                 if self.options.once and self._over():
                     self._lines.close()
             if not self._closing:
-                raise Unreachable("the server has let everything go, and holds nothing more: it stops")
+                raise Unreachable("the server is stopping: it has released all that was held")
         except Unreachable as error:
             if not self._closing:
                 self._gone = error
@@ -109,7 +109,7 @@ class LineStepper:
             self._lines.close()
 
     def _take(self, held: Sequence[dict[str, Any]]) -> None:
-        """What is held now; what is new, and what went without a command of this one's, is told."""
+        """Take all that is held now. Print new holds, and holds that ended without a command of this stepper."""
         now, before = monotonic(), self._held
         self._held = {
             one["id"]: {**one, "since": now - one["seconds"]} for one in held if one["id"] not in self._let_go
@@ -133,16 +133,22 @@ class LineStepper:
 
     def _tell_gone(self, one: dict[str, Any], seconds: float) -> None:
         limit = float(self.step.first["limit"])
-        why = f"it was held for {limit:g} s" if seconds > limit - 0.5 else "its client left, or another let it go"
+        why = (
+            f"its time limit of {limit:g} s passed"
+            if seconds > limit - 0.5
+            else "its client left, or another stepper released it"
+        )
         if self.options.json:
             self._say({"gone": one["id"], "why": why})
             return
         self._over_prompt("\r")
-        self._console.print(f"#{one['id']} {plain(one['title'])}  is held no more: {why}", style="yellow", markup=False)
+        self._console.print(
+            f"#{one['id']} {plain(one['title'])}  is no longer held: {why}", style="yellow", markup=False
+        )
         self._prompt()
 
     def _over_prompt(self, how: str) -> None:
-        """What comes by itself is not written behind the prompt that stands there."""
+        """Leave the line of the prompt before other output."""
         if self.options.asks:
             self._out.write(how)
 
@@ -156,7 +162,7 @@ class LineStepper:
         self._out.flush()
 
     def _do(self, line: str) -> bool:
-        """One command; false to end."""
+        """Carry out one command; false to end."""
         if not line or line.startswith("#"):
             return True
         word, _, rest = line.partition(" ")
@@ -164,10 +170,10 @@ class LineStepper:
         if name == "quit":
             return False
         try:
-            if word == "a":  # to top, and to mitmproxy, it means the opposite
-                raise ValueError("a is abort, or what goes on in top: write abort, or resume")
+            if word == "a":  # a means resume in top and in mitmproxy
+                raise ValueError("'a' is resume in coserver top: write abort or resume in full")
             if name is None:
-                raise ValueError(f"there is no {word!r:.30}; there are {', '.join(COMMANDS)}")
+                raise ValueError(f"there is no command {word!r:.30}; the commands are {', '.join(COMMANDS)}")
             if name in _DO:
                 _DO[name](self, rest.strip())
             else:
@@ -177,11 +183,11 @@ class LineStepper:
         return self._gone is None
 
     def _tell_undone(self, lines: Sequence[str]) -> None:
-        """With ``once`` lines may be left that came with the one that let go."""
+        """Report lines that were not carried out, because ``once`` ended before them."""
         undone = [line for line in lines if line and not line.startswith("#") and line != "quit"]
         if undone:
-            self._complain(f"--once ends when what was held is let go, by next and until too; not done: "
-                           f"{'; '.join(undone)}; leave out --once to go on")  # fmt: skip
+            self._complain(f"--once ends with the first release, by next and until too; not done: "
+                           f"{'; '.join(undone)}; leave out --once for more commands")  # fmt: skip
 
     def _complain(self, what: str) -> None:
         if self.options.json:
@@ -190,7 +196,7 @@ class LineStepper:
             self._console.print(f"error: {what}", style="red", markup=False)
 
     def _wait_for(self, which: int | None) -> dict[str, Any]:
-        """What a command means. Raises ValueError if it is not there, Unreachable."""
+        """The hold that a command acts on. Raises ValueError if there is none, Unreachable."""
         with self._changed:
             if which is None:
                 wanted = lambda: self._held or self._closing  # noqa: E731
@@ -215,10 +221,10 @@ class LineStepper:
             return self._first is not None and self._first not in self._held
 
     def _act(self, action: str, rest: str) -> None:
-        """Do an action that lets one go. The next command means another, even before the stream says that it went."""
+        """Do an action that releases. The next command acts on another hold, even before the stream reports this."""
         one, line = self._meant(rest)
         arguments = read_arguments(action, line)
-        self._let_go.add(one["id"])  # first: the stream may be quicker than the answer
+        self._let_go.add(one["id"])  # first: the stream may be faster than the response
         try:
             self.step.do(action, one, **arguments)
         except BaseException:
@@ -276,13 +282,13 @@ class LineStepper:
         if self.options.json:
             self._say({"commands": dict(COMMANDS.values())})
             return
-        self._console.print("The oldest is meant, or the one whose number follows: next #12", style="bright_black")
+        self._console.print("A command acts on the oldest, or on the number after it: next #12", style="bright_black")
         for usage, about in COMMANDS.values():
             self._console.print(f"{usage:<42} {about}", markup=False)
 
 
 def _sent(one: dict[str, Any]) -> dict[str, Any]:
-    """As the server says it, its seconds up to now."""
+    """A hold as the server sent it, with its seconds up to now."""
     found = {**one, "seconds": round(monotonic() - one["since"], 6)}
     del found["since"]
     return found

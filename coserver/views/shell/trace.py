@@ -1,4 +1,4 @@
-"""Finished exchanges as they come, each a line, a waterfall, a curl command or JSON; or all of them in a HAR file."""
+"""``coserver trace``: print exchanges as they end, as a line, waterfall, curl command or JSON each; or a HAR file."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from ..traces import line_of
 
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
-    """What is printed of each: one of ``json``, ``waterfall``, ``curl``, or a line. ``once``: what is kept, no more.
+    """Options. Each exchange is printed as ``json``, ``waterfall``, ``curl`` or else a line.
 
-    ``har`` is a file that all of them go to, whole when it ends.
+    ``once``: print the kept traces only. ``har`` is a file for all of them, complete when the command ends.
     """
 
     filter: str = ""
@@ -43,7 +43,7 @@ class TraceOptions:
 
 
 def follow(client: Client, options: TraceOptions, out: TextIO, note: TextIO) -> None:
-    """Print until the stream ends or Ctrl+C; the HAR file is written however it ends.
+    """Print until the stream ends, or until Ctrl+C. The HAR file is completed in any case.
 
     Raises Unreachable, Refused, OSError if the file cannot be written.
     """
@@ -59,7 +59,7 @@ def follow(client: Client, options: TraceOptions, out: TextIO, note: TextIO) -> 
 
 @contextmanager
 def _har_file(path: Path | None, note: TextIO) -> Iterator[Callable[[Trace], None]]:
-    """Written as they come: a day's worth need not fit in memory. A function that takes each trace."""
+    """A function that appends a trace to the file. Entries are written at once, since a day's may not fit in memory."""
     if path is None:
         yield lambda trace: None
         return
@@ -69,7 +69,7 @@ def _har_file(path: Path | None, note: TextIO) -> Iterator[Callable[[Trace], Non
         nonlocal count
         for entry in to_har([trace])["log"]["entries"]:
             before = ",\n" if count else "\n"
-            file.write(before + json.dumps(entry, ensure_ascii=False))  # at once: Ctrl+C may come in between
+            file.write(before + json.dumps(entry, ensure_ascii=False))  # one write: Ctrl+C may come in between
             count += 1
 
     with path.open("w", encoding="utf-8") as file:
@@ -79,7 +79,7 @@ def _har_file(path: Path | None, note: TextIO) -> Iterator[Callable[[Trace], Non
             yield keep
         finally:
             file.write("\n]}}\n")
-            note.write(f"{counted(count, 'exchange')} in {path}\n")
+            note.write(f"{counted(count, 'exchange')} written to {path}\n")
 
 
 def _traces(client: Client, options: TraceOptions, note: TextIO) -> Iterable[Trace]:
@@ -87,15 +87,15 @@ def _traces(client: Client, options: TraceOptions, note: TextIO) -> Iterable[Tra
         kept = client.traces(options.filter, whole=options.whole)
         yield from kept
         if not kept and not client.ask("GET", "/v1/traces?last=1")["recording"]:
-            note.write("nothing has been recorded: serve with --record, or leave --once out\n")
+            note.write("nothing is recorded: serve with --record, or leave out --once\n")
         return
     with client.follow(options.filter, whole=options.whole) as stream:
         for each in stream:
             if "lost" in each:
-                note.write(f"{each['lost']} exchanges were lost: this reader is too slow\n")
+                note.write(f"{each['lost']} exchanges were lost, because this reader is too slow\n")
             else:
                 yield read_trace(each)
-    note.write(f"no more comes: {client.name} stops\n")
+    note.write(f"end of traces: {client.name} is stopping\n")
 
 
 def _print(console: Console, out: TextIO, trace: Trace, options: TraceOptions) -> None:

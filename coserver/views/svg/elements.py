@@ -1,6 +1,6 @@
-"""What the drawings in SVG share: paper and ink for light and dark, and text that is safe and short enough.
+"""Shared parts of the drawings in SVG: colours for light and dark, and text that is escaped and cut.
 
-Each drawing is one element without a script, of one piece, so that it survives in a saved notebook and on any page.
+Each drawing is one element without a script, so that it works in a saved notebook and on any page.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ import re
 from collections.abc import Mapping
 from html import escape
 
-#: Of each: its colour on light and on dark paper.
+#: Each name with its colour in the light and in the dark theme.
 PAPER = {"paper": ("#ffffff", "#16191f"), "edge": ("#d9dde3", "#333944"), "grid": ("#eceff3", "#262b34")}
 INK = {"ink": ("#1b1f26", "#e8ebf0"), "dim": ("#68707d", "#98a1b0"), "bad": ("#c2332b", "#ff8a80")}
 INK |= {"warn": ("#8a6100", "#f0c060"), "good": ("#1f7a41", "#6bd796")}
 
-# What XML 1.0 §2.2 does not allow even escaped, and what turns a line around.
+# Characters that XML 1.0 §2.2 forbids even escaped, and those that change the line's direction.
 _unprintable = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff\ud800-\udfff]")
 
 
 def opening(width: float, height: float, told: str, colours: Mapping[str, tuple[str, str]]) -> str:
-    """The element's start tag, its rules and its paper; ``told`` is what somebody hears who cannot see it."""
+    """The start tag, the style rules and the background. ``told`` is the label for screen readers."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="cw" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" role="img" aria-label="{text(told)}" style="max-width:100%;height:auto">\n'
@@ -29,7 +29,7 @@ def opening(width: float, height: float, told: str, colours: Mapping[str, tuple[
 
 
 def _style(colours: Mapping[str, tuple[str, str]]) -> str:
-    """The rules: ``cw-NAME`` fills with a colour, ``cw-title`` and ``cw-small`` are sizes."""
+    """The style rules: ``cw-NAME`` fills with a colour; ``cw-title`` and ``cw-small`` set a size."""
 
     def of(theme: int) -> str:
         fills = {name: pair[theme] for name, pair in {**colours, **INK, "grid": PAPER["grid"]}.items()}
@@ -42,17 +42,17 @@ def _style(colours: Mapping[str, tuple[str, str]]) -> str:
 
 
 def write(classes: str, x: float, y: float, content: str, anchor: str = "start") -> str:
-    """One line of text; ``anchor`` says which end of it stands at ``x``: "start", "middle" or "end"."""
+    """One line of text; ``anchor`` is the part of it at ``x``: "start", "middle" or "end"."""
     names = " ".join(f"cw-{each}" for each in classes.split())
     at = "" if anchor == "start" else f' text-anchor="{anchor}"'
     return f'<text class="{names}" x="{x:.1f}" y="{y:.1f}"{at} xml:space="preserve">{text(content)}</text>'
 
 
 def cut(content: str, letters: int) -> str:
-    """At most so many letters of it."""
+    """The text, cut to ``letters`` characters."""
     return content if len(content) <= letters else content[: max(letters - 1, 0)] + "…"
 
 
 def text(content: str) -> str:
-    """Escaped, and without what XML does not allow."""
+    """The text, escaped, without characters that XML forbids."""
     return escape(_unprintable.sub("\ufffd", content))

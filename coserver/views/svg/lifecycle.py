@@ -1,7 +1,7 @@
-"""The life of a connection in SVG: its phases, which of them can be held, and their events, out of the order table.
+"""The phases of a connection in SVG, with the events of each; made from the order table.
 
-``render(phase)`` draws the phase where something stands now; ``render(phase, before)`` also where it came from.
-``python -m coserver.views.svg.lifecycle handler > life.svg`` writes one.
+``render(phase)`` marks the current phase; ``render(phase, before)`` also marks the phase before it.
+``python -m coserver.views.svg.lifecycle handler > life.svg`` writes an example.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from ...lifecycle import phases
 from ...lifecycle.order import FIRST, FOLLOWS, HOLDABLE
 from .elements import cut, opening, write
 
-#: Pixels: of the whole, and of a phase's box. Six boxes stand in a row, two below the handler's.
+#: Pixels, of the drawing and of a phase's box. Six boxes are in a row, two below the handler's.
 WIDTH, HEIGHT = 960, 322
 _BOX, _TALL, _STEP, _LEFT, _ROW, _BELOW = 104, 34, 158, 33, 64, 214
 #: Pixels between the lines of events.
 _LINE = 15
 
 _ROWS = (phases.ACCEPT, phases.HEAD, phases.BODY, phases.HANDLER, phases.RESPONSE, phases.RECYCLE)
-#: Where each box stands: left, top.
+#: The position of each box: left, top.
 _PLACES = {phase: (_LEFT + number * _STEP, _ROW) for number, phase in enumerate(_ROWS)}
 _PLACES[phases.SUSPEND] = (_LEFT + 3 * _STEP - 86, _BELOW)
 _PLACES[phases.SUBREQUEST] = (_LEFT + 3 * _STEP + 86, _BELOW)
@@ -35,7 +35,7 @@ _COLOURS = {
 
 
 def lifecycle_svg(phase: str | None = None, before: str | None = None) -> str:
-    """One SVG element. ``phase`` and ``before`` are names of phases, or None; ValueError for another."""
+    """One SVG element. ``phase`` and ``before`` are names of phases or None. Raises ValueError for other names."""
     for name in (phase, before):
         if name is not None and name not in _PLACES and name != phases.CLOSED:
             raise ValueError(f"there is no phase {name!r}; there are {', '.join(_PLACES)}")
@@ -51,10 +51,10 @@ render = lifecycle_svg
 
 
 def events_of(phase: str) -> tuple[type[ev.Event], ...]:
-    """The events of a phase: the one that opens it, and those that may end it."""
+    """The events of a phase: the event that opens it, and the events that may end it."""
     opens = HOLDABLE.get(phase) or FIRST[phase][0]
     elsewhere = {kind for other, kind in HOLDABLE.items() if other != phase}
-    said = ev.ConnectionClosed if phase == phases.RECYCLE else None  # with accept's, whose track it ends
+    said = ev.ConnectionClosed if phase == phases.RECYCLE else None  # shown with accept, whose track it ends
     closing = (kind for kind in FOLLOWS[opens] if kind not in elsewhere and kind is not opens and kind is not said)
     return opens, *closing
 
@@ -63,7 +63,7 @@ def _ways() -> Iterator[str]:
     middle = _ROW + _TALL / 2
     for before, after in pairwise(_ROWS):
         yield _arrow(_PLACES[before][0] + _BOX, middle, _PLACES[after][0], middle)
-    # From the recycling back to the next head, over the others.
+    # From recycle back to head, above the other boxes.
     start, end = _PLACES[phases.RECYCLE][0] + _BOX / 2, _PLACES[phases.HEAD][0] + _BOX / 2
     yield _path(f"M{start} {_ROW} V40 H{end} V{_ROW - 6}")
     yield _head(end, _ROW, "down")

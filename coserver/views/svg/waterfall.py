@@ -1,6 +1,6 @@
-"""A trace as a waterfall in SVG: static, no script, of one piece; readable on light and dark, for it brings its paper.
+"""A trace as a waterfall in SVG: static, one element, no script. It has its own background, for light and dark pages.
 
-``python -m coserver.views.svg.waterfall > trace.svg`` writes one.
+``python -m coserver.views.svg.waterfall > trace.svg`` writes an example.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from ...observe.trace.trace import CANCELLED, FAILED, OPEN, Trace
 from ...observe.trace.waterfall import Bar, Row, rows_of, show_seconds, show_tick, ticks
 from .elements import cut, opening, text, write
 
-#: Pixels: of the whole, of the columns beside the axis, of a line, a bar, and of a letter of the font below.
+#: Pixels: width, columns left and right of the axis, height of a line and a bar, width of a letter, padding.
 WIDTH, _LABEL, _TIME, _LINE, _BAR, _LETTER, _PAD = 960, 250, 84, 26, 14, 6.7, 16
 _TOP = 74
 _AXIS = WIDTH - 2 * _PAD - _LABEL - _TIME
 
-#: Of each kind of bar: its colour on light and on dark paper; waiting is paler than working.
+#: The colours of each kind of bar in the light and in the dark theme; waiting is paler than work.
 COLOURS: dict[str, tuple[str, str]] = {
     "request": ("#0e8a9e", "#3cc0d4"),
     "handler": ("#3465c8", "#7aa5ff"),
@@ -33,12 +33,12 @@ COLOURS: dict[str, tuple[str, str]] = {
     "first-byte": ("#b58bd0", "#8d62ab"),
     "body": ("#8f4bb8", "#c590ea"),
 }
-#: How what did not end well is written.
+#: Text classes of steps that did not end normally.
 _OUTCOMES = {FAILED: "bad", CANCELLED: "dim", OPEN: "warn"}
 
 
 def waterfall_svg(trace: Trace) -> str:
-    """One SVG element, to be shown in a page, a notebook, or as a file."""
+    """One SVG element, for a page, a notebook or a file."""
     rows = rows_of(trace)
     bottom = _TOP + len(rows) * _LINE
     height = bottom + _PAD + 8
@@ -101,7 +101,7 @@ def _bar(bar: Bar, seconds: float, y: float) -> str:
 
 
 def _note(row: Row, seconds: float, base: float, ink: str) -> Iterator[str]:
-    """Beside the bars, where there is more room."""
+    """The note, on the side of the bars that has more room."""
     left = _x(min(bar.start for bar in row.bars), seconds)
     right = _x(max(bar.end for bar in row.bars), seconds)
     before, after = left - (_PAD + _LABEL), _PAD + _LABEL + _AXIS - right

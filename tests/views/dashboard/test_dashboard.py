@@ -158,7 +158,7 @@ def test_no_key_means_what_is_not_chosen() -> None:
     assert board.current().id == 44
     press(board, "down")
     assert press(board, "X") is None
-    assert board.note == "somebody else holds this one"
+    assert board.note == "another stepper holds this one"
     board.show_held([held])
     press(board, "up")
     # One that is gone leaves its place to another, not to the first.
@@ -209,7 +209,7 @@ def test_a_filter_by_what_a_picture_has_not() -> None:
     board = bare_board()
     board.set_filter("~u /cart | !~hq x-tag")
     assert board.asks
-    assert "asking" in plain_lines(board, 80, 24)[4]
+    assert "loading" in plain_lines(board, 80, 24)[4]
     board.matching = (board.filter, frozenset({42, 43}))
     assert [one.id for one in board.rows()] == [42, 43]
     board.set_filter("~b x")
@@ -249,18 +249,18 @@ def test_the_time_of_what_is_held_goes_on() -> None:
 def test_the_line_of_keys_has_what_can_be_done() -> None:
     board = bare_board()
     plain = plain_lines(board, 80, 24)[-1]
-    assert plain.startswith("? help q quit enter look f filter i hold o order p pause r replay m mark")
+    assert plain.startswith("? help q quit enter show f filter i hold o sort p pause r replay m mark")
     assert "next" not in plain
     board.show_held([held_view.example()])
-    assert "? help q quit n next a go on e edit X abort enter" in plain_lines(board, 80, 24)[-1]
+    assert "? help q quit n next a resume e edit X abort enter" in plain_lines(board, 80, 24)[-1]
     press(board, "enter")
-    assert plain_lines(board, 80, 24)[-1].startswith("q back ? help n next a go on e edit X abort E editor R answer")
+    assert plain_lines(board, 80, 24)[-1].startswith("q back ? help n next a resume e edit X abort E editor R respond")
     board.show_held([])
     assert plain_lines(board, 80, 24)[-1].startswith("q back ? help r replay m mark c curl")
     press(board, "?")
     assert "choose a row" in plain_lines(board, 80, 24)[3]
     press(board, "?")
-    assert "it went on" in plain_lines(board, 80, 24)[3]
+    assert "no longer held" in plain_lines(board, 80, 24)[3]
     press(board, "q")
     press(board, "f1")
     assert plain_lines(board, 80, 24)[-1] == "q back ? help "
@@ -275,7 +275,7 @@ def test_the_line_of_keys_has_what_can_be_done() -> None:
 def test_what_is_held_no_more_by_itself_is_told() -> None:
     board, held = held_board()
     board.show_held([])
-    assert board.note == "POST /cart?coupon=spring is held no more: its client left, or its time was over"
+    assert board.note == "POST /cart?coupon=spring is no longer held: the client left, or the hold's time limit passed"
     for key in ("a", "n", "X", "A"):
         board, held = held_board()
         press(board, key)
@@ -298,7 +298,7 @@ def test_what_is_looked_at_follows_its_hold() -> None:
     board.show_held([{**held, "id": 9, "phase": "recycle"}])
     assert "held at recycle" in "\n".join(plain_lines(board, 80, 24))
     board.show_held([])
-    assert "it went on from recycle" in "\n".join(plain_lines(board, 80, 24))
+    assert "no longer held; it was at recycle" in "\n".join(plain_lines(board, 80, 24))
     press(board, "q")
     assert not board.ended
     press(board, "q")

@@ -130,7 +130,7 @@ def fail_with_cause() -> None:
 def test_causes_and_notes() -> None:
     text, page = shown(raised(fail_with_cause))
     assert text.index("KeyError: 'missing'") < text.index("a note <of> it") < text.index("RuntimeError: outer")
-    assert "That caused:" in text
+    assert "The above exception was the direct cause of the following exception:" in text
     assert page.index("<h1>RuntimeError") < page.index("caused by</span> KeyError")
     assert "a note &lt;of&gt; it" in page
 
@@ -144,7 +144,8 @@ def test_a_context_and_a_suppressed_one() -> None:
                 raise ValueError("second") from None
             raise ValueError("second")  # noqa: B904 - that is what is tested
 
-    assert "While that was handled, there came:" in shown(raised(lambda: handled(False)))[0]
+    during = "During handling of the above exception, another exception occurred:"
+    assert during in shown(raised(lambda: handled(False)))[0]
     assert "first'" not in shown(raised(lambda: handled(True)))[0].split("Traceback")[-1].replace('"first"', "")
 
 
@@ -244,7 +245,7 @@ def test_code_without_source() -> None:
     exec(compile("def f():\n    1 / 0\n", "<made up>", "exec"), namespace)
     text, page = shown(raised(namespace["f"]))
     assert "ZeroDivisionError" in text
-    assert "its source is not here" in page
+    assert "its source is not available" in page
 
 
 def test_whose_code_it_is() -> None:
