@@ -1,7 +1,7 @@
-"""A server under the cell that started it: where to click, and below what its handlers raised, as they raise it.
+"""The display of a server under the cell that started it: its links, and the exceptions of its handlers.
 
-One display, updated from the server's thread, at most five times a second; plain HTML, so that it stays readable when
-the notebook is saved. Only where there is a kernel: a terminal's IPython prints the server and its log as ever.
+The server's thread updates it, at most five times a second. It is plain HTML, readable in a saved notebook. It is shown
+in a kernel only: IPython in a terminal prints the server and its log.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ Bundle = dict[str, str]
 _PAUSE = 0.2
 
 _cards: WeakKeyDictionary[Addressed, Card] = WeakKeyDictionary()
-_linked: WeakSet[Addressed] = WeakSet()  # those of which the links were shown, and no more
+_linked: WeakSet[Addressed] = WeakSet()  # servers whose links alone were shown
 
 
 def kernel_shell() -> Any:
-    """IPython's shell if this process is a notebook's kernel, else None. Imports nothing."""
+    """IPython's shell if this process is a notebook's kernel, else None. It imports nothing."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell if getattr(shell, "kernel", None) is not None else None
 
 
 def server_bundle(server: Addressed) -> Bundle:
-    """The server in a line and its links."""
+    """The server's name, state and links."""
     links = []
     for address in server.addresses:
         to, said = server.public_url_of(address), address.url
@@ -53,7 +53,7 @@ def server_bundle(server: Addressed) -> Bundle:
 
 
 def failures_bundle(failures: Failures) -> Bundle:
-    """Each with its traceback, the newest last and open."""
+    """All kept failures with their tracebacks; the newest is last, and open."""
     kept = list(failures)
     if not kept:
         return {"text/plain": repr(failures), "text/html": "<div><em>no handler has failed</em></div>"}
@@ -73,7 +73,7 @@ def failures_bundle(failures: Failures) -> Bundle:
 
 
 class Card:
-    """The display of one server; shown again it moves to the newest cell."""
+    """The display of one server. If it is shown again, it moves to the newest cell."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -87,14 +87,14 @@ class Card:
         return self._handle is not None
 
     def show(self) -> None:
-        """Display it here."""
+        """Display the server under this cell."""
         from IPython.display import DisplayHandle
 
         self._handle = DisplayHandle()  # type: ignore[no-untyped-call]
         self._handle.display(self.bundle(), raw=True)
 
     def bundle(self) -> Bundle:
-        """The server's links, and what its handlers raised."""
+        """The server's links, and the exceptions of its handlers."""
         bundle = server_bundle(self._server)
         if not self._server.failures.total:
             return bundle
@@ -115,12 +115,12 @@ class Card:
             self._pending = False
         try:
             self._handle.update(self.bundle(), raw=True)
-        except Exception as error:  # the kernel ends, its channels are closed
-            print(f"coserver: what {self._server!r} raised cannot be shown: {error!r}", file=sys.stderr)
+        except Exception as error:  # the kernel is ending, and its channels are closed
+            print(f"coserver: cannot show the failures of {self._server!r}: {error!r}", file=sys.stderr)
 
 
 def show(server: Server) -> None:
-    """Display it under the cell that runs, with what its handlers raise from now on."""
+    """Display the server under the running cell, with the exceptions of its handlers from now on."""
     if kernel_shell() is None:
         show_links(server)
         return
@@ -131,7 +131,7 @@ def show(server: Server) -> None:
 
 
 def show_links(server: Addressed) -> None:
-    """Display where to click, and no more: what its handlers raise is another process's to say."""
+    """Display only the links; exceptions of handlers are shown by the server's own process."""
     from IPython.display import display
 
     _linked.add(server)
@@ -140,7 +140,7 @@ def show_links(server: Addressed) -> None:
 
 
 def show_at_end(server: Any, how: Callable[[Any], None] | None = None) -> None:
-    """Display it when the cell that runs has ended, unless it was shown by then, or has stopped."""
+    """Display the server when the running cell has ended, unless it is shown already or has stopped."""
     shell, how = kernel_shell(), how or show
     if shell is None or threading.current_thread() is not threading.main_thread():
         return
@@ -154,7 +154,7 @@ def show_at_end(server: Any, how: Callable[[Any], None] | None = None) -> None:
 
 
 def tell(words: str) -> None:
-    """Print it under the cell that runs, in a kernel only."""
+    """Print the words under the running cell, in a kernel only."""
     if kernel_shell() is not None:
         print(words)
 

@@ -1,13 +1,13 @@
-// How a click reaches the kernel: as a message, and if a cell is in its way, past it to a port of the kernel's own.
-// Both carry one number, so that the kernel does it once; which of them answered is shown.
+// Send a click to the kernel: as a message, and if a running cell delays that, also to a port of the kernel's process.
+// Both have the same number, so that the kernel carries it out once. The page shows which way answered.
 
 const WAYS = {
   kernel: ["clicks: kernel", "The kernel is idle, and answers."],
-  subshell: ["clicks: subshell", "The kernel answers, beside a cell that runs too."],
-  port: ["clicks: control port", "A cell runs; the kernel answers on a port of its own."],
-  none: ["clicks wait for the cell", "A cell runs, and this browser does not reach the kernel's port: see the guide."],
+  subshell: ["clicks: subshell", "The kernel answers, also while a cell runs."],
+  port: ["clicks: control port", "A cell runs; the kernel's process answers on a port."],
+  none: ["clicks wait for the cell", "A cell runs, and this browser cannot reach the kernel's port: see the guide."],
 };
-/** Milliseconds for the kernel to answer, before the port is asked; and when the port was what answered last. */
+/** Milliseconds before the port is asked; the second after an answer by the port. */
 const PATIENCE = 350, IMPATIENCE = 40;
 
 class Asker {
@@ -22,7 +22,7 @@ class Asker {
     this.tag = `${Date.now().toString(36)}-${Math.random().toString(36).slice(2)}`;
   }
 
-  /** What the kernel answers; rejects with an Error whose message is for the person. */
+  /** The kernel's answer; rejects with an Error whose message is for the person. */
   ask(what, given = {}) {
     const question = { ...given, id: `${this.tag}-${++this.number}`, to: this.mark, what };
     return new Promise((resolve, reject) => {
@@ -32,7 +32,7 @@ class Asker {
     });
   }
 
-  /** A message of the kernel's, if it is an answer. */
+  /** Take a message of the kernel, if it is an answer. */
   heard(message) {
     const waiting = this.pending.get(message?.re);
     if (message?.re === undefined) return false;
@@ -61,13 +61,13 @@ class Asker {
           return;
         }
       } catch {
-        // not reachable from here: the next one
+        // not reachable from here: try the next one
       }
     }
     if (this.pending.has(question.id)) this.setWay("none");
   }
 
-  /** Where the port may be: as a proxy names it, on this machine, behind jupyter-server-proxy. */
+  /** Possible addresses of the port: at the given proxy, on this machine, behind jupyter-server-proxy. */
   bases() {
     const { port, pattern } = this.model.get("way");
     if (!port) return [];
@@ -86,7 +86,7 @@ class Asker {
     for (const each of this.listeners) each();
   }
 
-  /** A line that says which way clicks go. */
+  /** A line that shows which way clicks take. */
   badge() {
     const badge = make("span", { class: "way" });
     const show = () => {

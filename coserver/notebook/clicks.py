@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 from ..control.page_port import PagePort
 
-#: Answers that are kept for a question that comes twice; the second comes when the cell has ended.
+#: Answers that are kept for repeated questions; the kernel reads the second one when the cell has ended.
 _KEPT = 200
 
 log = logging.getLogger("coserver.notebook")
 
 
 class Answerer(Protocol):
-    """A panel, as it is asked."""
+    """A panel: it answers questions of its page."""
 
     @property
     def mark(self) -> str: ...
@@ -47,11 +47,11 @@ class Questions:
                 try:
                     self.page_port = PagePort(self.by_port)
                 except OSError as error:
-                    log.warning("clicks wait for the end of a cell that runs: no port of 127.0.0.1 is free: %s", error)
+                    log.warning("clicks wait while a cell runs, because no port of 127.0.0.1 is free: %s", error)
             return self.page_port
 
     def leave(self, panel: Answerer) -> None:
-        """Twice is fine."""
+        """Remove a panel. Idempotent."""
         with self._lock:
             self._panels.pop(panel.mark, None)
             page_port = None
@@ -62,7 +62,7 @@ class Questions:
             page_port.close()
 
     def by_kernel(self, given: dict[str, Any]) -> dict[str, Any]:
-        """A question that came as a message; on a thread of its own where the kernel has subshells."""
+        """Answer a message to the kernel; on another thread if the kernel has subshells."""
         on_main = threading.current_thread() is threading.main_thread()
         return self._ask(given, "kernel" if on_main else "subshell")
 
@@ -93,20 +93,20 @@ class Questions:
 
 def _answer(panel: Answerer | None, given: dict[str, Any]) -> dict[str, Any]:
     if panel is None:
-        return {"error": "what is shown here is over"}
+        return {"error": "this panel is closed"}
     try:
         return {"answer": panel.answer(str(given.get("what", "")), given)}
     except Wrong as error:
         return {"error": str(error)}
     except Exception as error:
-        log.exception("a question of the page, %r", given.get("what"))
+        log.exception("the page's question %r failed", given.get("what"))
         return {"error": f"{type(error).__name__}: {error}"}
 
 
 class Wrong(Exception):
-    """What was asked cannot be done; the message is for the person who asked."""
+    """The question cannot be answered; the message is for the person at the page."""
 
 
-#: This process's.
+#: The questions of this process.
 questions = Questions()
 Answer = Callable[[str, dict[str, Any]], Any]

@@ -1,4 +1,4 @@
-// What the views share: elements, the theme, and the moments that the kernel's clock and the page's disagree on.
+// Shared parts: elements, the theme, times, and the difference between the clocks of kernel and page.
 
 /** An element: `make("div", {class: "x", onclick: f, "data-key": 1}, "text", child)`. Text is text, never markup. */
 function make(tag, given = {}, ...children) {
@@ -16,7 +16,7 @@ function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** JupyterLab and Notebook say it of their body, VS Code by a class; elsewhere the system's. */
+/** JupyterLab and Notebook set an attribute of the body, VS Code a class; elsewhere it is the system's theme. */
 function isDark() {
   const { body } = document;
   const said = body.dataset.jpThemeLight;
@@ -25,7 +25,7 @@ function isDark() {
   return !body.classList.contains("vscode-light") && matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-/** A drawing follows the system's theme; here it is to follow the page's. The markup is the kernel's own. */
+/** Let a drawing follow the page's theme, not the system's. The markup comes from the kernel. */
 function themed(markup) {
   return markup.replaceAll("@media(prefers-color-scheme:dark)", isDark() ? "@media all" : "@media not all");
 }

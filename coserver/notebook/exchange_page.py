@@ -1,6 +1,6 @@
-"""One exchange as HTML, opened in a live table or held by a stepper: heads, bodies, where it waits, subrequests.
+"""One exchange as HTML, for the live table and the stepper: heads, bodies, suspension, subrequests.
 
-Everything that a client sent is escaped, secrets are masked as everywhere, and nothing here runs.
+All text from clients is escaped, secrets are masked, and there are no scripts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..views.traces import show_size
 
 
 def trace_html(trace: Trace) -> str:
-    """One that is over, with its waterfall."""
+    """A finished exchange, with its waterfall."""
     line = f"{trace.method} {trace.target} {trace.version}" if trace.method else "message"
     answer = f"{trace.version} {trace.status}".strip() if trace.status else "answer"
     facts = [
@@ -40,12 +40,12 @@ def trace_html(trace: Trace) -> str:
 
 
 def growing_html(one: ExchangeState) -> str:
-    """The waterfall of one that is under way, up to now."""
+    """The waterfall of a running exchange, up to now."""
     return f'<div class="cos-drawing">{waterfall_svg(so_far(one))}</div>'
 
 
 def exchange_html(one: ExchangeState) -> str:
-    """One that is under way; what is said of it changes when something happens to it, and not with time alone."""
+    """A running exchange, without times: the text changes only with events of the exchange."""
     waits = one.suspended
     facts = [
         ("exchange", f"{one.id} on connection {one.connection}, {one.src} → {one.dst}"),
@@ -65,7 +65,7 @@ def exchange_html(one: ExchangeState) -> str:
 
 
 def subrequests_html(given: Iterable[SubrequestState]) -> str:
-    """What a request asked upstreams, a row each; secrets in targets masked."""
+    """The subrequests of an exchange, a row each, with secrets in targets masked."""
     rows = "".join(
         f"<tr><td>{_said(one.upstream)}</td><td>{_said(one.method)} {_said(mask_target(one.target))}</td>"
         f"<td>{_said(one.state)}</td><td>{one.status or ''}</td><td>{_said(one.member)}</td></tr>"
@@ -75,7 +75,7 @@ def subrequests_html(given: Iterable[SubrequestState]) -> str:
 
 
 def facts_html(facts: Iterable[tuple[str, str]], changed: frozenset[str] = frozenset()) -> str:
-    """Names and values, the empty ones left out; those in ``changed`` are marked."""
+    """Names and values, without empty values; names in ``changed`` are marked."""
     rows = "".join(
         f"<tr{_marked(name in changed)}><th>{name}</th><td>{_said(value)}</td></tr>" for name, value in facts if value
     )
@@ -83,7 +83,7 @@ def facts_html(facts: Iterable[tuple[str, str]], changed: frozenset[str] = froze
 
 
 def message_html(arrow: str, line: str, message: Message, changed: frozenset[str] = frozenset()) -> str:
-    """A head and a body; ``changed`` are "line", "body" and names of fields."""
+    """A head and a body. ``changed`` has "line", "body" and names of fields."""
     rows = "".join(
         f"<div{_marked(name.lower() in changed)}><b>{_said(name)}:</b> {_said(value)}</div>"
         for name, value in message.fields
@@ -96,7 +96,7 @@ def message_html(arrow: str, line: str, message: Message, changed: frozenset[str
 
 
 def held_message(given: Mapping[str, Any]) -> Message:
-    """The request or the answer of ``Held.as_dict``, masked."""
+    """The request or the response of ``Held.as_dict``, masked."""
     body = given["body"] or {"size": 0}
     pairs = mask_fields(tuple((name, value) for name, value in given["headers"]))
     return Message(unmasked=pairs, body=Body(content=content_of(body), size=body["size"]))
@@ -108,7 +108,7 @@ def _body(message: Message) -> str:
         return escape(f"{show_size(message.body.size)} of {plain(message.get('content-type') or 'no type')}")
     said = "\n".join([plain(line.replace("\t", "    ")) for line in text.splitlines()])
     left = message.body.size - len(message.body.content)
-    return escape(said) + (f"\n<i>… {show_size(left)} were not kept</i>" if left > 0 else "")
+    return escape(said) + (f"\n<i>… {show_size(left)} not kept</i>" if left > 0 else "")
 
 
 def _message(lines: Iterable[str], content: bytes, size: int) -> Message:

@@ -1,4 +1,4 @@
-// The live table: tabs of tables, a filter, a pause; a row that is chosen opens below.
+// The live table: tabs of tables, a filter, a pause; a chosen row opens below.
 
 class Live {
   constructor(asker, element) {
@@ -38,7 +38,7 @@ class Live {
     );
   }
 
-  /** A message of the kernel's. */
+  /** Take a message of the kernel. */
   apply(message) {
     if (message.columns && !this.tables) this.makeTables(message.columns);
     if (!this.tables) return;
@@ -104,7 +104,7 @@ class Live {
     const said = [];
     if (!table.rows.size) said.push(this.shown === "requests" ? "no request so far" : "none");
     if (more > 0) said.push(`and ${more} more`);
-    if (this.shown === "requests" && recording === false) said.push("those that are over are not recorded: server.traces.start()");
+    if (this.shown === "requests" && recording === false) said.push("finished requests are not recorded: server.traces.start()");
     if (this.paused) said.push("paused");
     setText(this.note, said.join("; "));
   }
@@ -129,7 +129,7 @@ class Live {
     const said = this.filter.value.trim();
     if (said === this.asked) return;
     this.asked = said;
-    this.touched = true; // what the kernel says meanwhile is older
+    this.touched = true; // messages of the kernel until then are older
     try {
       await this.asker.ask("filter", { filter: said });
       this.wrong.hidden = true;
@@ -149,7 +149,7 @@ class Live {
     }
   }
 
-  /** Show an exchange in full; the markup is the kernel's, where all that clients sent is escaped. */
+  /** Show an exchange in full. The kernel has escaped all text from clients in this markup. */
   open({ key, html }) {
     const changed = key !== this.opened.key || html !== this.opened.html;
     if (!changed && this.detail.hidden === !key) return;

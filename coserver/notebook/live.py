@@ -1,6 +1,6 @@
-"""The live table of a server: requests under way and over, connections, upstreams; a row opened is all of an exchange.
+"""The live table of a server: running and finished requests, connections, upstreams. An opened row shows an exchange.
 
-Any thread may draw it, for it asks snapshots and traces, and no request pays for being watched but for its recording.
+It is drawn from snapshots and traces, by any thread. A request pays only for its recording.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from .exchange_page import exchange_html, growing_html, trace_html
 from .panel import Bundle, Panel
 from .table_rows import MOST, Cells, TableDrawer, TablePicture, describe, find_exchange, trace_cells
 
-#: Of those that were finished between two looks, so many are shown: a person reads none of a thousand a second.
+#: Requests that are added in one drawing: nobody can read a thousand a second.
 _NEW = 100
-#: Rows of the frozen table of requests that are over.
+#: Rows of finished requests in the frozen table.
 _FROZEN = 20
-#: Seconds between two drawings of one and the same, longer by that much.
+#: Seconds between two drawings of a running exchange without events.
 _GROWS = 1.0
 
 
 class LiveServer(Protocol):
-    """The server, as this floor needs it."""
+    """The server, as the table needs it."""
 
     @property
     def name(self) -> str: ...
@@ -43,7 +43,7 @@ class LiveServer(Protocol):
 
 
 class LiveTable(Panel):
-    """``server.live()``; shows itself as a cell's last line. ``filter`` is an expression of the filter language."""
+    """``server.live()``: it shows itself as a cell's last line. ``filter`` is an expression of the filter language."""
 
     kind = "live"
 
@@ -59,21 +59,21 @@ class LiveTable(Panel):
         self._skipped = 0
         self._afresh = False
         self._opened = ""
-        self._whole = ("", "")  # the last one that was over when it was shown: it changes no more
-        self._growing = ("", 0.0, "")  # of one under way: what is said of it, when it was drawn, and all of it
+        self._whole = ("", "")  # id and HTML of the last finished exchange that was opened: it does not change
+        self._growing = ("", 0.0, "")  # of the opened running exchange: its text, the time of its drawing, its HTML
 
     def __repr__(self) -> str:
         return f"<LiveTable of {self._server.name!r}, {'over' if self.over() else 'live'}>"
 
     @property
     def filter(self) -> str:
-        """What is shown; set, the table changes. Raises FilterError."""
+        """The filter. Setting it changes the table. Raises FilterError."""
         return str(self._wanted)
 
     @filter.setter
     def filter(self, expression: str | Filter) -> None:
         self._wanted = parse(expression)
-        self._afresh = True  # heeded by the thread that draws
+        self._afresh = True  # for the drawing thread
         self.wake()
 
     def draw(self) -> LivePicture:
@@ -93,7 +93,7 @@ class LiveTable(Panel):
         return LivePicture(picture, self._opened, self._show(snapshot, self._opened) if self._opened else "")
 
     def _look_at_traces(self) -> None:
-        """Those that have ended since the last look; the first time, and after a change of the filter, all."""
+        """Take the exchanges that ended since the last drawing; all of them at first and after a new filter."""
         if self._afresh:
             self._afresh = False
             self._over.clear()
@@ -106,12 +106,12 @@ class LiveTable(Panel):
         self._over.extend([(str(one.id), trace_cells(one)) for one in new if matches(one)])
 
     def frozen(self) -> Bundle:
-        """What a saved notebook shows: the last picture, and the newest traces."""
+        """The table for a saved notebook: the last snapshot and the newest traces."""
         try:
             bundle = snapshot_bundle(self._server.snapshot())
-        except Unreachable:  # a process of its own that has ended
+        except Unreachable:  # an isolated server whose process has ended
             last = self._frozen or {"text/plain": "", "text/html": ""}
-            said = f"{self._server.name} has ended; before that"
+            said = f"{self._server.name} has ended; its last state"
             html = f"<p>{escape(said)}</p>\n{last['text/html']}"
             return {"text/plain": f"{said}\n{last['text/plain']}", "text/html": html}
         total, newest = self._server.traces.latest(0, _FROZEN)
@@ -126,7 +126,7 @@ class LiveTable(Panel):
         return not self._server.running
 
     def answer(self, what: str, given: dict[str, Any]) -> Any:
-        """What the page asks: filter, open, hello. Raises Wrong."""
+        """Answer the page's questions: filter, open, hello. Raises Wrong."""
         if what == "filter":
             try:
                 self.filter = str(given.get("filter", ""))
@@ -137,14 +137,14 @@ class LiveTable(Panel):
             self._opened = str(given.get("key", ""))
             found = self._show(self._server.snapshot(), self._opened) if self._opened else ""
             if self._opened and not found:
-                raise Wrong(f"request {self._opened} is not kept any more; newer ones have taken its place")
+                raise Wrong(f"request {self._opened} is no longer kept: newer ones have replaced it")
             return {"key": self._opened, "html": found}
         if what == "hello":
             return {}
-        raise Wrong(f"a live table is not asked {what!r:.30}; it knows filter, open, hello")
+        raise Wrong(f"a live table has no question {what!r:.30}; it has filter, open, hello")
 
     def _show(self, snapshot: Snapshot, key: str) -> str:
-        """A request in full, as HTML; "" for what is not there any more."""
+        """A request in full, as HTML; "" if it no longer exists."""
         known, shown = self._whole
         if known == key:
             return shown
@@ -159,7 +159,7 @@ class LiveTable(Panel):
         return shown
 
     def _show_growing(self, said: str, one: ExchangeState) -> str:
-        """With its waterfall up to now; drawn anew when something has happened, and else once a second."""
+        """A running request with its waterfall, drawn again after an event, else once a second."""
         known, drawn, shown = self._growing
         if said != known or monotonic() - drawn >= _GROWS:
             shown = f"{growing_html(one)}\n{said}"
@@ -171,7 +171,7 @@ class LiveTable(Panel):
 
 
 class LivePicture:
-    """The tables, and what is opened."""
+    """The tables, and the opened request."""
 
     def __init__(self, picture: TablePicture, key: str, html: str) -> None:
         self._picture = picture
@@ -179,7 +179,7 @@ class LivePicture:
         self._html = html
 
     def since(self, before: LivePicture | None) -> dict[str, Any] | None:
-        """What is new since ``before``, all of it if that is None; None if nothing is."""
+        """The changes since ``before``, or everything if ``before`` is None; None without changes."""
         found = self._picture.since(None if before is None else before._picture)
         if before is None:
             return {**(found or {}), "columns": describe(), "opened": {"key": self._key, "html": self._html}}

@@ -1,6 +1,6 @@
 """``%load_ext coserver``: ``%%serve`` makes a handler of a cell, ``%coserver`` lists servers, ``%request`` asks one.
 
-What they need of the floor above is handed in. Bad input is a UsageError: the cell says what is wrong, no traceback.
+The floor above passes in its functions. Wrong input raises UsageError: the cell shows the message without a traceback.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from ..app.server import Server
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
-#: Seconds for an answer: a handler that hangs must not hang the notebook.
+#: Seconds to wait for a response, so that a hanging handler does not hang the notebook.
 _PATIENCE = 60
 #: Characters of a body that are printed.
 _SHOWN = 2000
-#: The app that cells are served by, if no other is named.
+#: The app that serves cells if none is named.
 DEFAULT = "notebook"
 
 
 class Magics:
-    """``make`` makes an App of a name, ``running`` says which servers this process has."""
+    """The magics. ``make`` creates an App by name, ``running`` returns the servers of this process."""
 
     def __init__(self, shell: Any, make: Callable[[str], App], running: Callable[[], list[Server]]) -> None:
         self._shell, self._make, self._running = shell, make, running
         self._app: App | None = None
 
     def register(self) -> None:
-        """Give the shell its three magics."""
+        """Register the three magics in the shell."""
         for name, kind, function in (
             ("serve", "cell", self.serve),
             ("coserver", "line", self.coserver),
@@ -54,8 +54,8 @@ class Magics:
     def serve(self, line: str, cell: str) -> None:
         """``%%serve [METHOD] /path [-a APP]``: the cell is the body of a handler for that path.
 
-        Its last expression is the answer; ``request`` and the path's parameters are there by name, and so is whatever
-        the notebook defines. What the cell assigns is the handler's own. With ``await`` in it it is an ``async def``.
+        Its last expression is the response. It can use ``request``, the path's parameters, and all names of the
+        notebook. Names that it assigns are local to the handler. A cell with ``await`` becomes an ``async def``.
         """
         asked = _parse(_SERVE, line)
         method, path = _method_and_path(asked.what, "%%serve")
@@ -84,7 +84,7 @@ class Magics:
             print(f"{server.name} has stopped")
 
     def request(self, line: str) -> Any:
-        """``%request [METHOD] /path [-s SERVER] [-d BODY] [-H 'Name: value']`` asks it, and shows the waterfall.
+        """``%request [METHOD] /path [-s SERVER] [-d BODY] [-H 'Name: value']``: send it, show its waterfall.
 
         Returns the trace: ``trace = %request GET /x``.
         """
@@ -123,7 +123,7 @@ class Magics:
         raise UsageError(f"there are several servers, name one with -s: {there}")
 
     def _find_app(self, name: str | None) -> App:
-        """By the variable that holds it, or the name of its running server; of none, the one for cells."""
+        """The app of a variable or of a running server's name; without a name, the app for cells."""
         if name is None:
             if self._app is None:
                 self._app = self._make(DEFAULT)
@@ -135,7 +135,7 @@ class Magics:
         return self._find_server(name).apps[0]
 
     def _server_of(self, app: App) -> Server:
-        """The server that has it, started if there is none."""
+        """The running server of the app; started if there is none."""
         for server in self._running():
             if app in server.apps:
                 return server
@@ -144,10 +144,10 @@ class Magics:
     def _make_handler(self, title: str, names: list[str], cell: str) -> Callable[..., Any]:
         """A function whose body is the cell, in the notebook's own namespace. Raises SyntaxError."""
         source = self._shell.transform_cell(cell)
-        file = self._shell.compile.cache(source)  # tracebacks show the cell's lines
+        file = self._shell.compile.cache(source)  # so that tracebacks show the cell's lines
         body = ast.parse(source, file).body
         if not body:
-            raise SyntaxError("the cell is empty; its last expression is the answer")
+            raise SyntaxError("the cell is empty; its last expression is the response")
         if isinstance(body[-1], ast.Expr):
             body[-1] = ast.copy_location(ast.Return(body[-1].value), body[-1])
         name = "serve_" + re.sub(r"\W+", "_", title).strip("_").lower()
@@ -161,7 +161,7 @@ class Magics:
 
 
 def _awaits(body: list[ast.stmt]) -> bool:
-    """Whether the cell itself awaits, and not only a function within it."""
+    """Whether the cell itself has an ``await``, outside nested functions."""
     waiting: list[ast.AST] = list(body)
     while waiting:
         node = waiting.pop()
@@ -209,7 +209,7 @@ def _method_and_path(what: list[str], magic: str) -> tuple[str, str]:
     if len(what) > 2 or method not in METHODS or not path.startswith("/"):
         raise UsageError(f"{magic} [METHOD] /path, METHOD being one of {', '.join(METHODS)}; got {' '.join(what)!r}")
     if not path.isascii() or not path.isprintable() or " " in path:
-        raise UsageError(f"{magic}: a path is printable ASCII without spaces, others as %20; got {path!r}")
+        raise UsageError(f"{magic}: a path is printable ASCII without spaces; write others as %20; got {path!r}")
     return method, path
 
 
@@ -226,7 +226,7 @@ def _fields(given: list[str]) -> dict[str, str]:
 def _send(server: Server, method: str, target: str, body: str | None, fields: dict[str, str]) -> tuple[int, str, bytes]:
     place = urlsplit(server.url)
     if place.scheme != "http":
-        raise UsageError(f"%request asks over plain HTTP; {server.name} listens at {server.url}")
+        raise UsageError(f"%request sends plain HTTP; {server.name} listens at {server.url}")
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=_PATIENCE)
     try:
         connection.request(method, target, None if body is None else body.encode(), fields)
@@ -234,7 +234,7 @@ def _send(server: Server, method: str, target: str, body: str | None, fields: di
         return response.status, response.reason, response.read()
     except (OSError, http.client.HTTPException) as error:
         why = f"within {show_seconds(_PATIENCE)}" if isinstance(error, TimeoutError) else f": {error!r}"
-        raise UsageError(f"{method} {target} of {server.name} got no answer {why}") from error
+        raise UsageError(f"{method} {target} of {server.name} got no response {why}") from error
     finally:
         connection.close()
 
@@ -245,7 +245,7 @@ def _shown(content: bytes) -> str:
     except UnicodeDecodeError:
         return f"{len(content)} bytes, not text"
     cut = "\n".join([plain(line) for line in text[:_SHOWN].split("\n")])
-    return cut + (f"\n… {len(text) - _SHOWN} characters more" if len(text) > _SHOWN else "")
+    return cut + (f"\n… {len(text) - _SHOWN} more characters" if len(text) > _SHOWN else "")
 
 
 def _escaped(text: str) -> str:

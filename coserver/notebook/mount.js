@@ -1,8 +1,8 @@
-// Where a panel is drawn: over the frozen table in the output that bears its mark, wherever the page shows that; or,
-// in a front end that asks for views (VS Code, Colab), in the view. What is covered comes back when the panel is over.
+// Draw a panel over the frozen table, in each output with its mark; or in the view of a front end that makes views
+// (VS Code, Colab). The frozen table is shown again when the panel is over.
 
 const KINDS = { live: Live, step: Step };
-/** Milliseconds between two looks for outputs, and between two words to the kernel that somebody looks. */
+/** Milliseconds between two searches for outputs, and between two reports to the kernel that one is visible. */
 const LOOK = 250, WORD = 10_000;
 const panels = new Map();
 
@@ -26,7 +26,7 @@ class Mounted {
     this.look();
   }
 
-  /** A whole state, or a change of the one before it. */
+  /** Take a whole state, or a change of the last one. */
   take(message) {
     if (!message?.n || message.n <= this.number) return;
     const isWhole = message.tables !== undefined || message.held !== undefined;
@@ -47,7 +47,7 @@ class Mounted {
     }));
   }
 
-  /** Find outputs that bear the mark; tell the kernel whether any is seen. */
+  /** Find outputs with the mark; tell the kernel whether one is visible. */
   look() {
     if (this.over) return;
     for (const mark of document.getElementsByClassName(this.mark)) {
@@ -79,7 +79,7 @@ class Mounted {
     const element = make("div", { class: `coserver ${this.model.get("kind")}` });
     element.classList.toggle("dark", isDark());
     root.replaceChildren(style, element);
-    // Keys that are typed here are no commands of the notebook's.
+    // Keys typed here must not trigger the notebook's shortcuts.
     host.setAttribute("data-lm-suppress-shortcuts", "true");
     const panel = new KINDS[this.model.get("kind")](this.asker, element);
     const view = { panel, element, root, asked };
@@ -105,7 +105,7 @@ class Mounted {
     }
   }
 
-  /** The frozen table comes to light. */
+  /** Show the frozen table again. */
   end() {
     if (this.over) return;
     this.over = true;

@@ -1,7 +1,7 @@
-"""What the live table and the stepper share: a widget over a frozen table, and a thread that pushes what changed.
+"""The base of the live table and the stepper: a widget over a frozen table, and a thread that pushes changes.
 
-Pushed is only while a page looks: it says so now and then, and its silence counts only while the kernel could have
-heard it. The frozen table lies in the output's HTML, renewed every few seconds; it is what a saved notebook shows.
+Changes are pushed only while a page shows the panel. The page reports this regularly; its silence counts only while the
+kernel could have heard it. The frozen table is in the output's HTML, updated every few seconds, for the saved notebook.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from .cell import kernel_shell
 from .clicks import questions
 
 Bundle = dict[str, str]
-#: Seconds of silence after which nobody looks any more; the page speaks every 10.
+#: Seconds of silence after which no page shows the panel; a page reports every 10.
 SILENCE = 30.0
-#: Seconds between two renewals of the frozen table, and of the whole state for a page that missed something.
+#: Seconds between two updates of the frozen table, and of the whole state for a page that missed a message.
 _FREEZE, _WHOLE = 5.0, 5.0
-#: Seconds in which a page that has just been shown may miss messages: it gets the whole each time.
+#: Seconds in which a new page may miss messages; it gets the whole state each time.
 _BEGIN = 2.0
-#: Seconds between two looks whether the panel is over, while nobody looks at it.
+#: Seconds between two checks for the panel's end, while no page shows it.
 _IDLE = 1.0
-MISSING = "This table does not move: the live one needs anywidget; pip install 'coserver[notebook]'"
+MISSING = "This table is not live: that needs anywidget; pip install 'coserver[notebook]'"
 
 log = logging.getLogger("coserver.notebook")
 
 
 class Picture(Protocol):
-    """What is shown at one moment."""
+    """The content of a panel at one moment."""
 
     def since(self, before: Any) -> dict[str, Any] | None:
-        """What to send to whoever has ``before``, None: all of it; None if that is nothing."""
+        """The changes since ``before``, or everything if ``before`` is None; None without changes."""
         ...
 
 
 class Panel:
-    """Its subclass says what is shown. ``pause`` is the least time between two pushes, in seconds."""
+    """A display in a cell; subclasses draw it. ``pause`` is the least time between two pushes, in seconds."""
 
     kind = ""
     pause = 0.2
-    #: Whether it looks by itself each ``pause``, or only when it is woken.
+    #: Whether it is drawn each ``pause``, or only after ``wake``.
     looks = True
 
     def __init__(self, pattern: str = "") -> None:
-        """``pattern`` is how a proxy before the notebook names a port, as ``/proxy/{port}/``."""
+        """``pattern`` is the path of a port at a proxy before the notebook: ``/proxy/{port}/``."""
         self._pattern = pattern
         self.mark = f"coserver-{uuid4().hex[:12]}"
         self.closed = False
@@ -60,37 +60,37 @@ class Panel:
         self._handle: Any = None
         self._heard = 0.0
         self._looking = False
-        self._missed = False  # the page has not had all of it
+        self._missed = False  # the page lacks a message
         self._numbers = count(1)
         self._last: Picture | None = None
         self._frozen: Bundle = {}
         self._unlisten: Callable[[], None] = _nothing
 
-    # What a subclass says.
+    # For subclasses.
 
     def draw(self) -> Picture:
-        """What is to be seen now."""
+        """The content now."""
         raise NotImplementedError
 
     def frozen(self) -> Bundle:
-        """What stays in the notebook."""
+        """The static content for the notebook's file."""
         raise NotImplementedError
 
     def over(self) -> bool:
-        """Whether there is nothing more to show."""
+        """Whether the panel has ended by itself."""
         raise NotImplementedError
 
     def answer(self, what: str, given: dict[str, Any]) -> Any:
-        """What the page asks. Raises Wrong."""
+        """Answer a question of the page. Raises Wrong."""
         raise NotImplementedError
 
     def ended(self) -> None:
-        """It is over or closed; called once."""
+        """Called once, when the panel is over or closed."""
 
-    # Being shown.
+    # Display.
 
     def show(self) -> None:
-        """Under the cell that runs; shown again it moves there."""
+        """Show it under the running cell. If it is shown already, it moves there."""
         from IPython.display import DisplayHandle, display
 
         shell = kernel_shell()
@@ -105,12 +105,12 @@ class Panel:
         self._seen()
 
     def close(self) -> None:
-        """Show nothing more; the frozen table stays. Twice is fine."""
+        """End the updates; the frozen table stays. Idempotent."""
         self.closed = True
         self._wake.set()
 
     def wake(self) -> None:
-        """Something may have changed; from any thread."""
+        """Draw again soon; may be called from any thread."""
         self._wake.set()
 
     def _show_frozen(self, display: Any, shell: Any) -> None:
@@ -143,7 +143,7 @@ class Panel:
             }  # fmt: skip
         return bundle
 
-    # Being looked at.
+    # Pushes to the page.
 
     def _seen(self) -> None:
         self._heard = monotonic()
@@ -153,7 +153,7 @@ class Panel:
 
     def _cell_ended(self) -> None:
         if self._looking:
-            self._heard = monotonic()  # what the page said meanwhile is heard only now
+            self._heard = monotonic()  # the page's messages were not read meanwhile
 
     def _message(self, widget: Any, content: Any, buffers: Any) -> None:
         if not isinstance(content, dict):
@@ -179,7 +179,7 @@ class Panel:
         try:
             self._push_all()
         except Exception:
-            log.exception("%r is pushed no more", self)
+            log.exception("%r is no longer updated", self)
         finally:
             self._unlisten()
             self.ended()
@@ -187,7 +187,7 @@ class Panel:
 
     def _push_all(self) -> None:
         begun = whole_at = frozen_at = monotonic()
-        unsure = stale = False  # of the page, whether it has all; of the frozen table, whether it shows the last state
+        unsure = stale = False  # the page may lack a change; the frozen table is not up to date
         while not (self.closed or self.over()):
             self._wake.wait(self.pause if self.looks and self._looking else _IDLE)
             self._wake.clear()
@@ -213,12 +213,12 @@ class Panel:
                 frozen_at, stale = now, False
                 self._freeze()
             if not self.looks:
-                sleep(self.pause)  # it may be woken a hundred times a second
+                sleep(self.pause)  # wake() may come a hundred times a second
         self._push(self._look().since(None), whole=True, over=True)
         self._freeze()
 
     def _look(self) -> Picture:
-        """What is to be seen; once it is over, what was seen last if there is no more to look at."""
+        """The content now; after the end, the last content if drawing fails."""
         try:
             return self.draw()
         except Exception:
@@ -229,7 +229,7 @@ class Panel:
     def _push(self, found: dict[str, Any] | None, *, whole: bool = False, over: bool = False) -> None:
         message = {"n": next(self._numbers), "at": time(), **(found or {}), "over": over}
         if whole:
-            self._widget.state = message  # for a page that comes later as well
+            self._widget.state = message  # state is also sent to pages that open later
         else:
             self._widget.send(message)
 
@@ -241,7 +241,7 @@ class Panel:
 
 
 def _by_view() -> bool:
-    """Whether the front end makes widgets only for an output that names one: VS Code, Colab."""
+    """Whether the front end shows widgets only for an output that names one, as VS Code and Colab do."""
     return "google.colab" in sys.modules or any(name in os.environ for name in ("VSCODE_PID", "VSCODE_CWD"))
 
 
@@ -253,11 +253,11 @@ def _cell_runs() -> bool:
 
 
 def _on_cell_end(shell: Any, call: Callable[[], None]) -> Callable[[], None]:
-    """Have it called when a cell has ended; what this returns ends that."""
+    """Call ``call`` after each cell; returns a function that ends this."""
     global _running_cells
     if not getattr(shell, "_coserver_counts", False):
         shell._coserver_counts = True
-        _running_cells = 1  # the one that shows this
+        _running_cells = 1  # the cell that shows this panel
         shell.events.register("pre_run_cell", _cell_begins)
         shell.events.register("post_run_cell", _cell_ends)
 
@@ -286,4 +286,4 @@ def _cell_ends(*_: Any) -> None:
 
 
 def _nothing() -> None:
-    """It was never shown."""
+    """Nothing to unregister: the panel was never shown."""

@@ -1,4 +1,4 @@
-// The stepper: what is held, the phase on the life of a connection, what changed, and a button for each method.
+// The stepper: held exchanges, the phase in the life of a connection, changes, and a button for each action.
 
 const LINES = {
   edit: "target=/x status=404 X-Tag:a Cookie: body='{\"a\": 1}'",
@@ -31,14 +31,14 @@ class Step {
     this.buttons = make(
       "div",
       { class: "bar" },
-      button("next", "On to the next phase: step.next()", { class: "first" }),
-      button("resume", "On to its end, or where it is held again: step.resume()"),
-      make("span", { class: "joined" }, button("until", "On to this phase: step.until(phase)"), this.phases),
-      button("edit", "Change it: step.edit(target=…)"),
+      button("next", "Resume until the next phase: step.next()", { class: "first" }),
+      button("resume", "Resume it: step.resume()"),
+      make("span", { class: "joined" }, button("until", "Resume until this phase: step.until(phase)"), this.phases),
+      button("edit", "Edit it: step.edit(target=…)"),
       button("respond", "Answer without the handler: step.respond(503, …)"),
       button("abort", "Reset its connection: step.abort()"),
       make("span", { class: "gap" }),
-      button("close", "Let everything go and hold nothing more: step.close()"),
+      button("close", "Release all, and hold nothing more: step.close()"),
     );
     this.element.append(
       make("header", {}, this.title, this.asker.badge()),
@@ -65,7 +65,7 @@ class Step {
     this.tick();
   }
 
-  /** Of the phases to go on to, the one after this. */
+  /** The phase after this one, among those to resume to. */
   suggest({ phases, phase }) {
     const at = phases.indexOf(phase);
     const next = phases.indexOf("response") > at ? "response" : phases[at + 1];
@@ -87,7 +87,7 @@ class Step {
     if (!found) return;
     const one = found.held.find((each) => each.id === found.chosen);
     const seconds = Date.now() / 1000 + (this.skew ?? 0) - found.began;
-    setText(this.what, one ? `#${one.id} ${one.title} is held at ${one.phase}, for ${showSeconds(seconds)}` : "nothing is held; what comes next and matches is shown here");
+    setText(this.what, one ? `#${one.id} ${one.title} is held at ${one.phase}, for ${showSeconds(seconds)}` : "nothing is held; the next match is shown here");
     this.element.dataset.phase = found.phase;
   }
 

@@ -1,6 +1,6 @@
-"""The stepper as a notebook shows it: what is held, where in the life of a connection, what changed since, and buttons.
+"""The stepper in a notebook: held exchanges, the phase, changes since the last hold, and a button for each action.
 
-Each button is a method of the stepper; what is typed is read as ``coserver step`` reads it.
+Typed text is read as ``coserver step`` reads it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .clicks import Wrong
 from .exchange_page import facts_html, held_message, message_html, subrequests_html
 from .panel import Bundle, Panel
 
-#: Of exchanges that went on, so many are remembered: what they looked like when they were held last.
+#: Exchanges whose last look is remembered after a release.
 _REMEMBERED = 50
 
 Facts = dict[str, str]
@@ -49,9 +49,9 @@ HELD = View(
 
 @dataclass(slots=True)
 class Appearance:
-    """One that is held: how it looks ``now``, how it looked ``then``, when it was held ``before``, at that phase.
+    """The look of a held exchange: its facts ``now``, and ``then``, in the hold before, at the phase ``before``.
 
-    ``at`` is when it was held, in seconds since 1970.
+    ``at`` is the start of the hold, in seconds since 1970.
     """
 
     id: int
@@ -63,15 +63,15 @@ class Appearance:
 
 
 class StepPanel(Panel):
-    """``server.step()``, shown."""
+    """The panel of ``server.step()``."""
 
     kind = "step"
-    #: Seconds between two pushes: a click is to be seen at once.
+    #: Seconds between two pushes: short, so that a click shows at once.
     pause = 0.05
     looks = False
 
     def __init__(self, step: Any, server: str, pattern: str = "") -> None:
-        """``step`` is a Stepper, or an isolated server's; ``server`` the name of the one that is stepped."""
+        """``step`` is a Stepper, of this process or of an isolated server; ``server`` is the server's name."""
         super().__init__(pattern)
         self.step = step
         self.server = server
@@ -80,7 +80,7 @@ class StepPanel(Panel):
         step.watch(self.wake)
 
     def show(self) -> None:
-        """Under the cell that runs. Of one that the same cell showed before, the stepper is closed: nobody sees it."""
+        """Show it under the running cell. The stepper of the same cell's last run is closed: it is not visible."""
         for other in list(_shown):
             if other is not self and other._same() == self._same():
                 other.step.close()
@@ -94,7 +94,7 @@ class StepPanel(Panel):
         return self.server, self.step.filter, self.step.at
 
     def draw(self) -> StepPicture:
-        """What is held now, and the chosen one in full."""
+        """All that is held now, and the chosen hold in full."""
         waiting = self.step.waiting
         chosen = next((one for one in waiting if one.id == self._chosen), waiting[0] if waiting else None)
         found: dict[str, Any] = {
@@ -113,12 +113,12 @@ class StepPanel(Panel):
         return StepPicture(found)
 
     def _compare(self, held: Held, now: Facts) -> tuple[Appearance, frozenset[str]]:
-        """How it was seen, and the names of what has changed since it was held before."""
+        """The look of a hold, and the names of the facts that changed since the hold before."""
         key = (held.connection, held.exchange.id)
         seen = self._seen_before.pop(key, None)
         if seen is None:
             seen = Appearance(held.id, held.phase, time() - held.seconds, None, now, now)
-        elif seen.id != held.id:  # held anew: what was known last is how it looked then
+        elif seen.id != held.id:  # a new hold: the last facts become ``then``
             seen = Appearance(held.id, held.phase, time() - held.seconds, seen.phase, now, seen.now)
         seen.now = now
         self._seen_before[key] = seen
@@ -127,7 +127,7 @@ class StepPanel(Panel):
         return seen, frozenset(name for name in now if seen.then.get(name) != now[name])
 
     def frozen(self) -> Bundle:
-        """What a saved notebook shows: what was held last."""
+        """The table for a saved notebook: what was held last."""
         about, rows = plain(repr(self.step)), self.step.waiting
         return {
             "text/plain": f"{about}\n{lines(HELD, rows)}",
@@ -141,14 +141,14 @@ class StepPanel(Panel):
         self.step.unwatch(self.wake)
 
     def answer(self, what: str, given: dict[str, Any]) -> Any:
-        """What a button asks. Raises Wrong."""
+        """Carry out a button. Raises Wrong."""
         if what in ("hello", "choose"):
             if what == "choose":
                 self._chosen = _number(given)
                 self.wake()
             return {}
         if what not in (*ACTIONS, "close"):
-            raise Wrong(f"a stepper is not asked {what!r:.30}; it knows {', '.join(ACTIONS)}, close")
+            raise Wrong(f"a stepper has no question {what!r:.30}; it has {', '.join(ACTIONS)}, close")
         try:
             if what == "close":
                 self.step.close()
@@ -164,7 +164,7 @@ _shown: WeakSet[StepPanel] = WeakSet()
 
 
 class StepPicture:
-    """Small enough to be sent whole."""
+    """The panel's content; small enough to be sent as a whole."""
 
     def __init__(self, found: dict[str, Any]) -> None:
         self._found = found
@@ -174,7 +174,7 @@ class StepPicture:
 
 
 def held_html(held: Held, shown: Mapping[str, Any], changed: frozenset[str]) -> str:
-    """What is held, and marked what ``changed``, by names as ``_facts`` has them."""
+    """A held exchange as HTML; facts named in ``changed`` are marked."""
     exchange, request, response = held.exchange, shown["request"], shown["response"]
     facts = [
         ("exchange", f"{exchange.id} on connection {held.connection}, {exchange.src} → {exchange.dst}"),
@@ -193,7 +193,7 @@ def held_html(held: Held, shown: Mapping[str, Any], changed: frozenset[str]) -> 
 
 
 def _facts(shown: Mapping[str, Any]) -> Facts:
-    """What may change from one phase to the next, by name."""
+    """The facts that may change between two phases, by name."""
     found = {"handler": shown["exchange"]["handler"]}
     for which in ("request", "response"):
         message = shown[which]

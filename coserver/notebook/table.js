@@ -1,6 +1,6 @@
-// Rows that are drawn only where they are seen. A row is cells: [text, style, key], or [moment] for a length that runs.
+// A table that draws only visible rows. A row is a list of cells: [text, style, key], or [start] for a growing time.
 
-/** Pixels of a row, as the style sheet has it; rows drawn above and below the window. */
+/** Pixels of a row, as in the style sheet; rows drawn above and below the visible part. */
 const ROW = 22, AROUND = 8;
 
 class Table {
@@ -22,7 +22,7 @@ class Table {
       this.space,
     );
     const widths = columns.map((one) => (one.width ? `minmax(${one.width + 1}ch, max-content)` : "minmax(12ch, 1fr)"));
-    // Not max-content: each row is a grid of its own, and all must agree.
+    // Not max-content: each row is a grid of its own, and all need the same widths.
     this.scroll.style.setProperty("--columns", widths.map((one) => one.replace(/minmax\((\d+)ch, max-content\)/, "$1ch")).join(" "));
     this.headings = columns.map((one, at) =>
       make("button", { class: `cell${one.right ? " right" : ""}`, type: "button", onclick: () => this.sortBy(at) }, one.name),
@@ -35,12 +35,12 @@ class Table {
     this.changed();
   }
 
-  /** The rows have changed: order them, and draw. */
+  /** Sort the changed rows, and draw. */
   changed() {
     const { at, down } = this.sort;
     const value = (key) => {
       const cell = this.rows.get(key)[at];
-      if (typeof cell[0] === "number") return -cell[0]; // the later it began, the shorter it is
+      if (typeof cell[0] === "number") return -cell[0]; // a later start is a shorter time
       return typeof cell[2] === "number" ? cell[2] : cell[0];
     };
     const sign = down ? -1 : 1;
@@ -81,7 +81,7 @@ class Table {
       const text = runs ? showSeconds(this.now() - cell[0]) : cell[0];
       if (element.textContent !== text) {
         element.textContent = text;
-        element.title = text.length > 12 ? text : ""; // it may be cut
+        element.title = text.length > 12 ? text : ""; // the cell may cut it
       }
       const style = runs ? "" : (cell[1] ?? "");
       if (element.dataset.style !== style) element.dataset.style = style;

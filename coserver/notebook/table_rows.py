@@ -1,7 +1,7 @@
-"""The rows of the live table: what is under way and what is over as one list, connections, upstreams; and what changed.
+"""The rows of the live table (running and finished requests in one, connections, upstreams), and their changes.
 
-The columns are those of ``views.live``, a cell being ``[text, style, key]``: a new column there is seen here too. A
-length that runs on is sent once, as the moment when it began, and the page counts: it is no change.
+The columns are those of ``views.live``. A cell is ``[text, style, key]``. A growing time is sent once, as its start;
+the page counts from it, so it is no change.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ..observe.trace.trace import Trace
 from ..views.columns import Column, View
 from ..views.live import CONNECTIONS, EXCHANGES, TRACES, UPSTREAMS
 
-#: Rows of a table that are sent; the rest is a number. A page keeps them all, and draws those that are seen.
+#: Rows of a table that are sent; of the rest only the number. A page keeps all of them, and draws the visible ones.
 MOST = 500
-#: Seconds by which a beginning may seem to have moved and is still the same one.
+#: Seconds by which a computed start may differ and still counts as the same.
 _SAME = 0.1
 
 Cells = list[Any]
@@ -27,7 +27,7 @@ Table = dict[str, Cells]
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """``width`` in letters, 0 for what is left."""
+    """A heading. ``width`` is in characters; 0 takes the rest."""
 
     name: str
     width: int
@@ -38,13 +38,13 @@ def _own(column: Column) -> Heading:
     return Heading(column.heading, column.width, column.right)
 
 
-#: What a request that is over shows in the columns of one that is under way; a phase only if it did not end whole.
+#: Cells of a finished request in the columns of a running one; it has a phase only if it is incomplete.
 _OF_TRACE: dict[str, Column] = {
     **{column.heading: column for column in TRACES.columns},
     "phase": Column("phase", 0, lambda row: ("" if row.phase == "recycle" else row.phase, "red"), lambda row: ""),
     "doing": next(column for column in TRACES.columns if column.heading == "handler"),
 }
-#: By name, in the order of their tabs.
+#: Headings by table, in the order of the tabs.
 HEADINGS: dict[str, tuple[Heading, ...]] = {
     "requests": tuple(map(_own, EXCHANGES.columns)),
     "connections": tuple(map(_own, CONNECTIONS.columns)),
@@ -54,14 +54,14 @@ HEADINGS: dict[str, tuple[Heading, ...]] = {
 
 @dataclass(slots=True)
 class TablePicture:
-    """What the table shows at one moment; ``more`` are the rows of each table that are not sent."""
+    """The tables at one moment; ``more`` is the number of rows of each table that are not sent."""
 
     tables: dict[str, Table]
     more: dict[str, int]
     about: dict[str, Any]
 
     def since(self, before: TablePicture | None) -> dict[str, Any] | None:
-        """What is to be sent to whoever has ``before``; None if that is nothing."""
+        """The changes since ``before``, or everything if ``before`` is None; None without changes."""
         if before is None:
             return {"tables": self.tables, "more": self.more, "about": self.about, "whole": True}
         put: dict[str, Table] = {}
@@ -80,14 +80,14 @@ class TablePicture:
 
 
 class TableDrawer:
-    """Makes pictures, one after the other, of one server."""
+    """Draws the tables of one server, again and again."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[Any, Cells]] = {}  # what a row was made of, and the row
+        self._known: dict[tuple[str, str], tuple[Any, Cells]] = {}  # the data of a row, and its cells
         self._drawn: dict[tuple[str, str], tuple[Any, Cells]] = {}
 
     def draw(self, snapshot: Snapshot, over: Sequence[tuple[str, Cells]], wanted: Filter = EVERYTHING) -> TablePicture:
-        """``over`` are the rows of those that are over and match, the newest last."""
+        """Draw a snapshot. ``over`` has the rows of finished, matching requests, the newest last."""
         self._drawn = {}
         busy = [one for one in snapshot.exchanges if wanted.matches(one)]
         requests: Table = {}
@@ -111,7 +111,7 @@ class TableDrawer:
         )
 
     def _row(self, key: tuple[str, str], view: View, row: Any, now: float) -> Cells:
-        """Its cells; those of the last picture if it is made of the same."""
+        """The cells of a row; the last drawing's cells if the data is the same."""
         made_of = _MADE_OF[key[0]](row)
         known = self._known.get(key)
         if known is None or known[0] != made_of:
@@ -140,7 +140,7 @@ def _of_connection(row: ConnectionState) -> Any:
     return row.phase, row.held, row.served, row.received, row.sent, row.tls is None
 
 
-#: By table, all that a row shows but lengths that run: most rows are what they were a fifth of a second ago.
+#: By table: the data of a row, without growing times. Most rows do not change within a fifth of a second.
 _MADE_OF: dict[str, Callable[[Any], Any]] = {
     "requests": _of_exchange,
     "connections": _of_connection,
@@ -153,12 +153,12 @@ def _moment(known: Cells | None, began: float) -> Cells:
 
 
 def trace_cells(trace: Trace) -> Cells:
-    """The row of a request that is over."""
+    """The row of a finished request."""
     return [_cell(_OF_TRACE[heading.name], trace) for heading in HEADINGS["requests"]]
 
 
 def find_exchange(snapshot: Snapshot, key: str) -> ExchangeState | None:
-    """By a row's key."""
+    """The running exchange with a row's key."""
     return next((one for one in snapshot.exchanges if str(one.id) == key), None)
 
 
@@ -180,5 +180,5 @@ def _about(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def describe() -> dict[str, list[dict[str, Any]]]:
-    """The tables' columns, for the page."""
+    """The columns of all tables, for the page."""
     return {name: [asdict(one) for one in columns] for name, columns in HEADINGS.items()}

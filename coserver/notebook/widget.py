@@ -1,7 +1,7 @@
-"""The one widget: an ES module and a style sheet without a build step, drawn into the output of the cell that shows it.
+"""The widget of all panels: an ES module and a style sheet, without a build step, drawn into the cell's output.
 
-The module finds its output by a class in the frozen table's HTML and covers that with a shadow root; so a notebook that
-is opened without a kernel, where no widget is, shows the table itself. Loaded only where anywidget is installed.
+The module finds its output by a class in the frozen table's HTML, and covers the table with a shadow root. A notebook
+that is opened without a kernel has no widget, and shows the table. Loaded only if anywidget is installed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import anywidget
 import traitlets
 
 _here = Path(__file__).parent
-#: One module, written in several files for the sake of whoever reads them.
+#: The files of the module, joined in this order.
 FILES = ("dom.js", "clicks.js", "table.js", "live.js", "step.js", "mount.js")
 
 
 class Widget(anywidget.AnyWidget):
-    """``state`` is the whole of what is shown, sent now and then; what changed in between comes as messages.
+    """The widget. ``state`` is the whole content, sent from time to time; changes in between are messages.
 
-    ``way`` says where to ask while the kernel is busy, ``mark`` which output it is drawn into.
+    ``way`` is the port for questions while the kernel is busy; ``mark`` is the class of its output.
     """
 
     _esm = "\n".join((_here / name).read_text() for name in FILES)

@@ -123,9 +123,9 @@ def test_a_row_opens_as_the_exchange_in_full(server: Server) -> None:
     assert "abcdef" not in html
     assert "<script" not in table.answer("open", {"key": second})["html"]
     assert table.draw().since(None)["opened"]["key"] == second  # type: ignore[index]
-    with pytest.raises(Wrong, match="not kept any more"):
+    with pytest.raises(Wrong, match="no longer kept"):
         table.answer("open", {"key": "999999"})
-    with pytest.raises(Wrong, match="it knows filter, open, hello"):
+    with pytest.raises(Wrong, match="it has filter, open, hello"):
         table.answer("shutdown", {})
 
 

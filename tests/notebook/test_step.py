@@ -112,7 +112,7 @@ def test_each_button_is_a_method(server: Server) -> None:
         ("edit", "status=x", "three digits"),
         ("respond", "now", "three digits"),
         ("until", "nowhere", "nothing can be held at 'nowhere'"),
-        ("dance", "", "it knows next, resume"),
+        ("dance", "", "it has next, resume"),
     ],
 )
 def test_what_cannot_be_is_said(server: Server, what: str, line: str, said: str) -> None:
