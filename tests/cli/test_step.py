@@ -83,7 +83,7 @@ def test_commands_of_a_script(serve: Callable[..., Running], script: Callable[..
     asking, heard = holding(port, "/page/a", step)
     assert "GET /page/a  held at head" in heard
     step.say("fly")
-    assert "there is no 'fly'" in step.hear()
+    assert "there is no command 'fly'" in step.hear()
     step.say("edit body=x")
     assert "body cannot be changed at 'head'" in step.hear()
     step.say("edit target=/page/b X-A:1")
@@ -149,7 +149,7 @@ def test_what_goes_by_itself_is_told(serve: Callable[..., Running], script: Call
     leaving.sendall(b"GET /page/a HTTP/1.1\r\nhost: h\r\n\r\n")
     number = json.loads(step.hear())["held"]["id"]
     step.say("a")  # to top it is the key that lets go
-    assert "write abort, or resume" in json.loads(step.hear())["error"]
+    assert "write abort or resume" in json.loads(step.hear())["error"]
     leaving.close()
     assert json.loads(step.hear())["gone"] == number
     asking = Asking(port, "/page/b")
@@ -170,7 +170,7 @@ def test_the_server_goes(
     """Nobody types, and nothing is held: they end all the same, and say why."""
     running = serve("app:app")
     assert running.port
-    assert "nothing has been recorded" in script("trace", "--once").ended()[2]
+    assert "nothing is recorded" in script("trace", "--once").ended()[2]
     [path] = Path(environment["XDG_RUNTIME_DIR"], "coserver").glob("*.sock")
     client = Client(str(path))
     steps, trace = [script("step"), script("step", "--once", "--json")], script("trace")

@@ -166,7 +166,7 @@ def test_what_is_held_in_an_editor(
     for commands, wanted in (
         ("exit 3", "sh ended with code 3: nothing is changed"),
         ("true", "nothing is changed"),
-        ("sed -i -e 's/^host.*/host/' -e 's/2}/3}/' $1", "a field is Name: value"),
+        ("sed -i -e 's/^host.*/host/' -e 's/2}/3}/' $1", "a field is 'Name: value'"),
         ("grep 3} $1 && sed -i 's/^host/host: x/' $1 && ls -ld ${1%/*} | grep ^drwx------ && >seen", "is edited:"),
     ):
         (folder / "ed").write_text(f"{commands}\n")
@@ -238,7 +238,7 @@ def test_filters_sorting_marks_traces_and_help(serve: Callable[..., Running], sc
     top.keys("c")
     top.until(lambda text: f"curl --globoff --path-as-is http://127.0.0.1:{port}/page/x" in text)
     top.keys("q", "?")
-    top.until("change what is held")
+    top.until("edit what is held")
     top.keys("\x1b")
     top.until("/page/x")
     top.keys("\x03")
@@ -297,7 +297,7 @@ def test_signals_leave_it_clean(serve: Callable[..., Running], screen: Callable[
 #: ``top`` with something in it broken after its third time.
 BROKEN = """
 import sys
-from coserver.views import dashboard, screen
+from coserver.views.dashboard import model, screen
 from coserver_cli import main
 
 def breaking(function, times=[]):
@@ -314,7 +314,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("what", ["screen.lines", "dashboard.Dashboard.show"])
+@pytest.mark.parametrize("what", ["screen.lines", "model.Dashboard.show"])
 def test_a_crash_leaves_it_clean(serve: Callable[..., Running], screen: Callable[..., Screen], what: str) -> None:
     """In the drawing, and in the thread that asks the server."""
     assert serve("app:app").port

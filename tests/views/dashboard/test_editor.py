@@ -60,17 +60,17 @@ def test_a_body_that_is_not_shown_stays(body: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ("POST /cart", "POST", "the first line is a method and a target"),
-        ("POST /cart", "POST  /cart", "the first line is a method and a target"),
-        ("host: shop.example", "host", "a field is Name: value"),
-        ("host: shop.example", " : x", "a field is Name: value"),
+        ("POST /cart", "POST", "the first line must be a method and a target"),
+        ("POST /cart", "POST  /cart", "the first line must be a method and a target"),
+        ("host: shop.example", "host", "a field is .Name: value."),
+        ("host: shop.example", " : x", "a field is .Name: value."),
     ],
 )
 def test_what_cannot_be_read_is_said(old: str, new: str, why: str) -> None:
     held = request(target="/cart")
     with pytest.raises(ValueError, match=why):
         changes_in(held, as_text(held).replace(old, new))
-    with pytest.raises(ValueError, match="the first line is a status"):
+    with pytest.raises(ValueError, match="the first line must be a status"):
         changes_in(example(), as_text(example()).replace("200", "fine"))
 
 
