@@ -155,7 +155,7 @@ def test_what_goes_by_itself_is_told(serve: Callable[..., Running], script: Call
     asking = Asking(port, "/page/b")
     number = json.loads(step.hear())["held"]["id"]
     gone = json.loads(step.hear())
-    assert gone == {"gone": number, "why": "its time limit of 0.7 s"}
+    assert gone == {"gone": number, "why": "its time limit of 0.7 s passed"}
     assert asking.done() == (200, "page b")
     step.say("list")
     assert json.loads(step.hear()) == {"list": []}

@@ -172,7 +172,7 @@ def test_a_question_that_comes_by_both_ways_is_done_once() -> None:
     assert questions.by_kernel(question) == {"re": "1", "way": "port", "answer": 3}
     assert panel.asked == ["next"]
     assert questions.by_kernel({"id": "2", "to": "p", "what": "bad"}) == {"re": "2", "way": "kernel", "error": "no"}
-    assert "is over" in questions.by_kernel({"id": "3", "to": "q", "what": "next"})["error"]
+    assert "closed" in questions.by_kernel({"id": "3", "to": "q", "what": "next"})["error"]
     questions.leave(panel)
     assert questions.page_port is None
     assert clicks.questions.page_port is None
