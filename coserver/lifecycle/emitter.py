@@ -109,7 +109,7 @@ class Emitter:
             self._count()
 
     def add_tap(self, tap: Tap) -> None:
-        """Hand ``tap`` the pieces of bodies that nobody keeps."""
+        """Give ``tap`` the pieces of bodies that are not kept."""
         with self._lock:
             self.taps = (*self.taps, tap)
 

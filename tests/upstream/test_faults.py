@@ -28,7 +28,7 @@ from coserver.protocol.errors import LocalProtocolError
 from coserver.upstream.pool.pool import Pool
 
 from ..server.clients import until
-from .serving import OK, Peer, answering, faulty
+from .peers import OK, Peer, answering, faulty
 
 SILENT = UpstreamLimits(first_byte_timeout=0.05, between_timeout=0.05)
 

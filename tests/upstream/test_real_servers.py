@@ -22,7 +22,7 @@ import pytest
 from coserver import App, Request, Upstream, gather
 
 from ..server.clients import connect, get, until
-from .serving import serving
+from .peers import serving
 
 NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (.ci/run installs it)")

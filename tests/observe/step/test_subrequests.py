@@ -13,7 +13,7 @@ from coserver import App, Limits, Request, Server, gather
 from coserver.observe.step.held import NotHeld
 
 from ...server.clients import Client, connect, get, post, until
-from ...upstream.serving import serving
+from ...upstream.peers import serving
 
 
 def backend_app() -> App:

@@ -26,7 +26,7 @@ from coserver import (
 )
 
 from ...server.clients import chunked, connect, get, post, until
-from ..serving import Peer, faulty, serving
+from ..peers import Peer, faulty, serving
 
 CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 

@@ -24,7 +24,7 @@ from coserver import (
 )
 
 from ...server.clients import until
-from ..serving import OK, Peer, answering, faulty
+from ..peers import OK, Peer, answering, faulty
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from coserver import App, Upstream, UpstreamConnectError, UpstreamLimits, Upstre
 from coserver.upstream.pool import balance
 from coserver.upstream.pool.balance import ConsistentHash, LeastConnections, PeakEwma, RoundRobin
 
-from ..serving import Peer, answering, faulty, serving
+from ..peers import Peer, answering, faulty, serving
 from ..test_faults import nobodys_port
 
 WEIGHTS = st.lists(st.integers(1, 9), min_size=2, max_size=6)

@@ -18,7 +18,7 @@ from coserver.upstream.pool.client import Client
 from coserver.upstream.pool.dns import addresses_of
 
 from ...server.clients import until
-from ..serving import OK, Faulty, Peer, answering, faulty, serving
+from ..peers import OK, Faulty, Peer, answering, faulty, serving
 from ..test_faults import nobodys_port
 
 OFTEN = UpstreamLimits(resolve_interval=0.02, eject_failures=0)

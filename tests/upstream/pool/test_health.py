@@ -15,7 +15,7 @@ from coserver import App, Upstream, UpstreamError, UpstreamLimits, gather
 from coserver.upstream.pool.client import Client
 
 from ...server.clients import until
-from ..serving import OK, Peer, answering, faulty, serving
+from ..peers import OK, Peer, answering, faulty, serving
 from ..test_faults import nobodys_port
 
 QUICK = UpstreamLimits(eject_failures=3, eject_time=0.3)

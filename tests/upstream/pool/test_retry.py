@@ -23,7 +23,7 @@ from coserver import (
 from coserver.upstream.pool.client import Client
 
 from ...server.clients import until
-from ..serving import OK, Peer, answering, faulty
+from ..peers import OK, Peer, answering, faulty
 from ..test_faults import nobodys_port
 
 TWO = UpstreamLimits(retries=2, eject_failures=0)

@@ -8,7 +8,7 @@ import pytest
 from coserver import App, Limits, Request, Subrequest, Upstream
 
 from ..server.clients import until
-from .serving import OK, Peer, faulty, serving
+from .peers import OK, Peer, faulty, serving
 
 
 class Straggler:

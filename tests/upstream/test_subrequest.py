@@ -22,7 +22,7 @@ from coserver import (
 from coserver.lifecycle import events as ev
 
 from ..server.clients import connect, get, post, until
-from .serving import Peer, answering, faulty, serving
+from .peers import Peer, answering, faulty, serving
 
 
 def backend_app() -> App:
