@@ -1,11 +1,9 @@
-"""Traces elsewhere: Chrome trace events, OpenTelemetry, curl; and sent again."""
+"""Requests sent again, and written as a line of curl."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from http.client import HTTPException
@@ -19,12 +17,10 @@ import pytest
 from coserver import App, Limits, Request, Tls
 from coserver.app.inspect.traces import Traces
 from coserver.hooks.workers import run_blocking
-from coserver.observe.export.chrome import to_chrome
 from coserver.observe.export.har_reader import read_har
-from coserver.observe.export.otel import to_otel
 from coserver.observe.export.replay import ReplayError, as_curl
 from coserver.observe.trace.recorder import Bounds
-from coserver.observe.trace.trace import FAILED, SUBREQUEST, Body, Message, Span
+from coserver.observe.trace.trace import Body, Message
 from coserver.views.samples import all_samples, page
 
 from ...certificates import write
@@ -32,131 +28,6 @@ from ...server.clients import chunked, get, post, talking, until
 from ..trace.test_recorder import shop
 
 CURL = shutil.which("curl")
-
-
-def test_chrome_trace_events() -> None:
-    found = json.loads(json.dumps(to_chrome(all_samples())))
-    events = found["traceEvents"]
-    for event in events:
-        assert event["ph"] in ("X", "M", "b", "e")
-        assert {"name", "pid", "tid"} <= set(event)
-        if event["ph"] != "M":
-            assert event["ts"] >= 0
-        if event["ph"] == "X":
-            assert event["dur"] >= 0
-    opened = [(event["id"], event["name"]) for event in events if event["ph"] == "b"]
-    closed = [(event["id"], event["name"]) for event in events if event["ph"] == "e"]
-    assert sorted(opened) == sorted(closed)
-    assert "users GET /u/7" in [name for _, name in opened]
-    assert _misplaced(events) == []
-    names = [event["args"]["name"] for event in events if event["name"] == "process_name"]
-    assert names == ["shop"]
-    assert "geheim" not in json.dumps(found)
-
-
-def _misplaced(events: list[dict[str, Any]]) -> list[str]:
-    """Slices of one thread that overlap and do not lie within each other: Perfetto drops their ends."""
-    wrong: list[str] = []
-    open_: dict[tuple[int, int], list[float]] = {}
-    for event in sorted((one for one in events if one["ph"] == "X"), key=lambda one: (one["ts"], -one["dur"])):
-        ends = open_.setdefault((event["pid"], event["tid"]), [])
-        start, end = round(event["ts"] * 1e3), round((event["ts"] + event["dur"]) * 1e3)
-        while ends and ends[-1] <= start:
-            ends.pop()
-        if ends and end > ends[-1]:
-            wrong.append(event["name"])
-        ends.append(end)
-    return wrong
-
-
-async def test_chrome_slices_lie_within_each_other() -> None:
-    """A request read while its answer is sent, others behind each other at once, and a browser's, side by side."""
-    app = App(name="shop")
-
-    @app.post("/echo", stream=True)
-    async def echo(request: Request) -> Any:
-        async def each() -> AsyncIterator[bytes]:
-            async for piece in request.stream():
-                yield piece
-
-        return each()
-
-    @app.get("/x")
-    async def plain() -> str:
-        await anyio.sleep(0.001)
-        return "x"
-
-    async with talking(app, record=True) as (server, client):
-        await client.send(chunked("/echo", b"a", b"b")[:-5])
-        await until(lambda: server.snapshot().filter("~s"))
-        await client.send(b"0\r\n\r\n")
-        await client.answer("POST")
-        await client.send(get("/x") * 20)
-        for _ in range(20):
-            await client.answer()
-        found = list(server.traces)
-    http2 = [replace(page(), id=number, at=page().at + number / 1e3) for number in range(5)]
-    events = to_chrome([*found, *http2])["traceEvents"]
-    assert len([event for event in events if event.get("cat") == "exchange"]) == 26
-    assert _misplaced(events) == []
-    threads = [event["args"]["name"] for event in events if event["name"] == "thread_name"]
-    assert len(threads) == len(set(threads)) == 6
-
-
-def _exported(traces: Any) -> list[Any]:
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    assert to_otel(traces, provider) == len(traces)
-    provider.shutdown()
-    return list(exporter.get_finished_spans())
-
-
-def test_opentelemetry_spans() -> None:
-    spans = {span.name: span for span in _exported([page()])}
-    root = spans["GET /page/{id}"]
-    assert root.kind.name == "SERVER"
-    assert root.attributes["http.response.status_code"] == 200
-    assert root.attributes["url.path"] == "/page/7"
-    assert root.attributes["http.route"] == "/page/{id}"
-    assert root.end_time - root.start_time == round(page().seconds * 1e9)
-    sub = spans["users GET /u/7"]
-    assert sub.kind.name == "CLIENT"
-    assert sub.parent.span_id == root.context.span_id
-    assert (sub.attributes["http.response.status_code"], sub.status.status_code.name) == (200, "UNSET")
-    assert spans["first byte"].context.trace_id == root.context.trace_id
-    assert root.start_time <= sub.start_time <= sub.end_time <= root.end_time
-
-
-def test_what_an_upstream_did_not_do_is_an_error_of_its_span() -> None:
-    spans = (
-        Span(kind=SUBREQUEST, name="GET /a", start=0, end=0.1, upstream="users", detail="503 127.0.0.1:80"),
-        Span(kind=SUBREQUEST, name="GET /b", start=0, end=0.1, upstream="users", outcome=FAILED, detail="Gone: no"),
-    )
-    found = {span.name: span for span in _exported([replace(page(), spans=spans)])}
-    for name, kind in (("users GET /a", "503"), ("users GET /b", "Gone")):
-        assert (found[name].status.status_code.name, found[name].attributes["error.type"]) == ("ERROR", kind)
-    assert found["GET /page/{id}"].status.status_code.name == "UNSET"
-
-
-async def test_a_traceparent_is_carried_on_and_an_error_is_one() -> None:
-    async with talking(shop(), record=True) as (server, client):
-        await client.ask(get("/boom", "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
-        spans = _exported(list(server.traces))
-        root = next(span for span in spans if span.kind.name == "SERVER")
-        assert f"{root.context.trace_id:032x}" == "0af7651916cd43dd8448eb211c80319c"
-        assert f"{root.parent.span_id:016x}" == "b7ad6b7169203331"
-        assert root.status.status_code.name == "ERROR"
-        assert root.attributes["error.type"] == "ValueError"
-
-
-def test_without_the_sdk_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(RuntimeError, match=r"pip install 'coserver\[otel\]'"):
-        to_otel([page()])
 
 
 def test_a_line_for_curl_masks_secrets() -> None:
