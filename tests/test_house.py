@@ -103,9 +103,6 @@ OPEN: dict[str, set[str]] = {
     },
     "bases": {"coserver/server/connection/outside.py:EndedFromOutside"},
     "maps": {
-        "coserver/app/config",
-        "coserver/app/inspect",
-        "coserver/app/process",
         "coserver/notebook",
         "coserver/server/connection",
         "coserver/server/handler",
