@@ -103,14 +103,9 @@ OPEN: dict[str, set[str]] = {
     },
     "bases": {"coserver/server/connection/outside.py:EndedFromOutside"},
     "maps": {
-        "coserver/notebook",
         "coserver/server/connection",
         "coserver/server/handler",
         "coserver/server/http",
-        "coserver/views",
-        "coserver/views/debug_page",
-        "coserver/views/shell",
-        "coserver/views/svg",
     },
 }
 
