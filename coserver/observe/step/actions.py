@@ -45,7 +45,7 @@ class HeldActions:
 
     @property
     def seconds(self) -> float:
-        """How long it has been held."""
+        """Seconds since it was held."""
         return monotonic() - self.began
 
     def do(self, action: str, /, **arguments: Any) -> None:

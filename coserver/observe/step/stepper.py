@@ -184,7 +184,7 @@ class Stepper(BaseStepper[Held]):
     """
 
     def __init__(self, of: Steppable, filter: str | Filter, at: str | Iterable[str], limit: float = HOLD_LIMIT) -> None:
-        """Raises FilterError, ValueError."""
+        """Begins to hold. Raises FilterError, ValueError."""
         super().__init__(parse(filter), holdable(at), check_limit(limit), of.thread)
         self._matches = self.filter.matches
         self._of = of
