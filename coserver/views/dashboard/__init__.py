@@ -12,3 +12,12 @@
 | editor | a held exchange in the user's own editor |
 | rates | figures of each second, and sparklines |
 """
+
+from typing import TYPE_CHECKING, Any
+
+if not TYPE_CHECKING:  # a type checker shall not take every name for known
+
+    def __getattr__(name: str) -> Any:
+        from ...deprecated import old_name
+
+        return old_name(__name__, name)
