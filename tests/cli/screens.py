@@ -19,7 +19,7 @@ from typing import Any
 import pyte
 
 from .conftest import TIMEOUT
-from .test_attach import TAKE_TERMINAL
+from .test_console import TAKE_TERMINAL
 
 
 class Screen:

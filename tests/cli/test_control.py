@@ -20,7 +20,7 @@ from coserver.control.client import Client, Refused, find
 
 from ..certificates import write
 from .conftest import APP, COMMAND, TIMEOUT, Running
-from .test_tls import port_of, shown
+from .serve.test_tls import port_of, shown
 from .test_top import Asking, environment
 
 __all__ = ["environment"]

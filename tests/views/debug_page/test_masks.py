@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coserver.views.debug_page.masks import MASK, Masks
 
-from ..showing import raised, request, shown
+from .render import raised, request, shown
 
 
 @dataclasses.dataclass

@@ -21,7 +21,7 @@ from coserver.views.debug_page.masks import LEAF_SIZE, VALUE_SIZE, Masks
 from coserver.views.debug_page.page import prefers_html
 from coserver.views.debug_page.traceback import CHAIN, FIRST, LAST, MEMBERS, is_own
 
-from ..showing import check_markup, raised, shown
+from .render import check_markup, raised, shown
 
 HTML = {b"accept": b"text/html,application/xhtml+xml,*/*;q=0.8"}
 

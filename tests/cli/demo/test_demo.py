@@ -18,10 +18,10 @@ from coserver.testing import leak_check, order_check
 from coserver_cli.demo import shop
 from coserver_cli.demo.traffic import CUSTOMERS, ERRANDS, Traffic
 
-from ..docs.test_readme import ask
-from .conftest import COMMAND, TIMEOUT, Running
+from ...docs.test_readme import ask
+from ..conftest import COMMAND, TIMEOUT, Running
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_shop(backend: str) -> None:

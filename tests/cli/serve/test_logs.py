@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from ..server.http.test_access_log import COMBINED
-from .conftest import COMMAND, TIMEOUT, Running
+from ...server.http.test_access_log import COMBINED
+from ..conftest import COMMAND, TIMEOUT, Running
 
 APP = """
 import logging

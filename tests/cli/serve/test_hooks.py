@@ -14,7 +14,7 @@ import pytest
 
 from coserver.hooks.install import SHIMS
 
-from .conftest import Running
+from ..conftest import Running
 
 Serve = Callable[..., Running]
 

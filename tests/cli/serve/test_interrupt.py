@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from .conftest import TIMEOUT, Running
+from ..conftest import TIMEOUT, Running
 
 APP = """
 import socket, time

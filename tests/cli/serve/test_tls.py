@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ..certificates import client_context, encrypt, write, write_authority
-from .conftest import COMMAND, Running
+from ...certificates import client_context, encrypt, write, write_authority
+from ..conftest import COMMAND, Running
 
 Coserver = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -16,7 +16,7 @@ import pytest
 
 from coserver import __version__
 
-from .conftest import Running
+from ..conftest import Running
 
 Coserver = Callable[..., subprocess.CompletedProcess[str]]
 
