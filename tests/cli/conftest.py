@@ -1,4 +1,4 @@
-"""A folder with modules to serve, and the real command run in it."""
+"""A folder with modules to serve, and the real command in it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def echo(connection):
 
 
 class Running:
-    """A ``coserver serve`` process. Its lines are collected as they come."""
+    """A ``coserver serve`` process. Its lines are collected as they arrive."""
 
     def __init__(self, process: subprocess.Popen[str], output: IO[str] | None = None) -> None:
         self.process = process
@@ -98,7 +98,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """Nothing of the terminal that the tests were started from."""
+    """The environment, without settings of the terminal that started the tests."""
     left_out = (
         "NO_COLOR",
         "FORCE_COLOR",
@@ -117,7 +117,7 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def coserver(folder: Path, environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a command that ends by itself."""
+    """Run a command to its end."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -135,7 +135,7 @@ def coserver(folder: Path, environment: dict[str, str]) -> Callable[..., subproc
 
 @pytest.fixture
 def serve(folder: Path, environment: dict[str, str]) -> Iterator[Callable[..., Running]]:
-    """Start ``coserver serve``, or another such command, on a free port; whatever still runs at the end is killed."""
+    """Start ``coserver serve``, or another such command, on a free port; kill it at the end if it still runs."""
     started: list[Running] = []
 
     def start(*arguments: str, port: bool = True, command: str = "serve") -> Running:

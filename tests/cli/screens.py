@@ -1,4 +1,4 @@
-"""A command on a pseudo-terminal, its screen read by pyte as a person would."""
+"""A command on a pseudo-terminal; pyte reads its screen."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .test_console import TAKE_TERMINAL
 
 
 class Screen:
-    """``keys`` types, ``until`` waits for what is to be seen; ``raw`` is everything that was written."""
+    """``keys`` types, ``until`` waits for a text; ``raw`` has all output."""
 
     def __init__(
         self, command: list[str], folder: Path, environment: dict[str, str], columns: int = 80, lines: int = 24
@@ -70,7 +70,7 @@ class Screen:
             time.sleep(0.02)  # as a person: a terminal sends them one by one
 
     def until(self, wanted: str | Callable[[str], Any]) -> str:
-        """Wait for a text on the screen, or for what it is to be like."""
+        """Wait for a text on the screen, or for a condition."""
         there = (lambda text: wanted in text) if isinstance(wanted, str) else wanted
         end = time.monotonic() + TIMEOUT
         while not there(text := self.text):
@@ -85,17 +85,17 @@ class Screen:
             fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def ended(self) -> int:
-        """Wait for the end; the exit code. The terminal is as it was."""
+        """Wait for the end; the exit code. The terminal must be restored."""
         code = self.process.wait(TIMEOUT)
         time.sleep(0.1)  # what was written last is on its way through the terminal
         return code
 
     def is_clean(self) -> bool:
-        """Its modes are as before, and the alternate screen was left last."""
+        """Whether its modes are as before, and the alternate screen was left last."""
         return termios.tcgetattr(self._slave) == self.before and self.is_given_back()
 
     def is_given_back(self) -> bool:
-        """The alternate screen was left last, and the cursor is to be seen."""
+        """Whether the alternate screen was left last, and the cursor is visible."""
         left, taken = (self.raw.rfind(each) for each in (b"\x1b[?1049l", b"\x1b[?1049h"))
         return left > taken and self.raw.rfind(b"\x1b[?25h") > taken
 

@@ -1,4 +1,4 @@
-"""How it looks on a terminal of 80 columns: colours there, none under NO_COLOR, and Ctrl+C as a person types it."""
+"""The output on a terminal of 80 columns: colours, none with NO_COLOR, and a typed Ctrl+C."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """The command on a pseudo-terminal: ``text`` is what it has written."""
+    """The command on a pseudo-terminal: ``text`` has its output."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.master, slave = pty.openpty()

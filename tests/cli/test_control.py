@@ -1,4 +1,4 @@
-"""What is asked of real server processes over their control sockets, and who asks wrongly, or stops to listen."""
+"""Requests to the control sockets of real server processes; wrong ones, and readers that stop."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ app.emitter.add_observer(fragile)
 
 @pytest.fixture(autouse=True)
 def _same_folder(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of control sockets, for the test's own client too."""
+    """The same folder of control sockets for the test's client."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", environment["XDG_RUNTIME_DIR"])
 
 
@@ -95,7 +95,7 @@ def test_certificates_levels_and_the_drain(serve: Callable[..., Running], folder
 def test_an_observer_that_raises_and_a_reader_that_stops(
     serve: Callable[..., Running], folder: Path, environment: dict[str, str]
 ) -> None:
-    """The one is logged and removed, the other loses what it does not read; the server does not notice."""
+    """The observer is logged and removed; the reader loses events; the server is not disturbed."""
     (folder / "app.py").write_text(APP + FRAGILE)
     running = serve("app:app", "--no-access-log")
     port = running.port

@@ -1,5 +1,4 @@
-"""The command's log: formats that never fail, a writer that never waits, and nothing touched unless ``configure`` is
-called."""
+"""The command's log: formats that never fail, a writer that never waits, no changes before ``configure``."""
 
 from __future__ import annotations
 
@@ -147,7 +146,7 @@ def test_a_slip_in_a_log_call_hides_nothing(form: logging.Formatter, message: An
 
 
 def test_text_that_a_terminal_would_obey() -> None:
-    """A client may have written it: its own cannot be told from an app's, so colours go through, and nothing else."""
+    """A client may have sent it. Its colours cannot be told from the app's, so only colours pass."""
     said = failed(RuntimeError("no \x1b]0;title\x07 \x1b[2J \x9b2J \r\u202e \x1b[31mred\x1b[0m\tat é 中\nline two"))
     lines = TextFormat().format(said).splitlines()
     assert lines[-2:] == [
@@ -209,7 +208,7 @@ def test_what_is_written_comes_in_order(pipe: tuple[int, int]) -> None:
 
 
 def test_a_reader_that_stands_still(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for it, what waits is bounded, what is dropped is counted and told when it goes on."""
+    """Nothing waits for it, the queue is bounded, and dropped lines are counted and reported."""
     monkeypatch.setattr(log_writer, "WAITING_MAX", 1_000_000)
     monkeypatch.setattr(log_writer, "FLUSH_PATIENCE", 0.1)
     reader, end = pipe
@@ -267,7 +266,7 @@ def test_a_descriptor_that_does_not_block(pipe: tuple[int, int]) -> None:
 
 
 def test_it_takes_no_lock(pipe: tuple[int, int]) -> None:
-    """A line whose making logs a line itself, as one that is suspended half way would let others do."""
+    """Formatting a line logs another line, as a worker suspended in the middle would let others do."""
     reader, end = pipe
     writer = LogWriter(end)
     handler = LogHandler(writer, TextFormat())
@@ -304,7 +303,7 @@ def test_a_filter_may_refuse_or_replace(pipe: tuple[int, int]) -> None:
     assert read_all(reader).count(b"\n") == 1
 
 
-# Who sets up what: in processes of their own, since logging is the process's.
+# Who sets up logging: in separate processes, because logging is global.
 
 
 EMBEDDED = """
@@ -393,7 +392,7 @@ def test_it_is_written_to_the_last_line_at_the_end(tmp_path: Path) -> None:
 
 
 def test_without_stderr_no_client_gets_the_log(tmp_path: Path) -> None:
-    """Descriptor 2 is then the next file or socket that is opened."""
+    """Descriptor 2 would be the next opened file or socket."""
     script = tmp_path / "script.py"
     script.write_text(
         "import os, socket, sys\n"

@@ -1,4 +1,4 @@
-"""The flags: made from the fields, grouped in the help, read like every other source, completed by shells."""
+"""The flags: made from the table of options, grouped in the help, read as every source, completed by shells."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_an_environment_file_that_is_none(coserver: Coserver) -> None:
 
 
 def test_an_environment_file_with_a_line_that_is_none(coserver: Coserver, folder: Path) -> None:
-    """It may be the one that matters: nothing is left out silently, nor is a secret shown."""
+    """An invalid line is an error, because it may matter; its text is not shown, because it may be a secret."""
     (folder / "bad.env").write_text("GOOD=1\n# fine\nnot an assignment\nTOO='unclosed\n")
     done = coserver("serve", "app", "--env-file", "bad.env")
     assert done.stderr == (

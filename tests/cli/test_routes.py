@@ -1,4 +1,4 @@
-"""``coserver routes``: what it lists, whole in a pipe and folded on a terminal, and as JSON."""
+"""``coserver routes``: complete in a pipe, folded on a terminal, and as JSON."""
 
 from __future__ import annotations
 

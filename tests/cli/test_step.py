@@ -1,4 +1,4 @@
-"""``coserver step`` and ``coserver trace``, as scripts use them."""
+"""``coserver step`` and ``coserver trace`` in scripts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 class Script:
-    """A command with a pipe at either end."""
+    """A command with pipes for stdin and stdout."""
 
     def __init__(self, arguments: tuple[str, ...], folder: Path, env: dict[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -64,13 +64,13 @@ def script(folder: Path, environment: dict[str, str]) -> Iterator[Callable[..., 
 
 
 def holding(port: int, path: str, script: Script, method: str = "GET", body: str | None = None) -> tuple[Asking, str]:
-    """A request that the script holds: tried again until it does, since it may have come before the stepper."""
+    """A held request. It is repeated until the stepper holds it, because the stepper may start late."""
     asking = Asking(port, path, method, body)
     return asking, script.hear()
 
 
 def until_it_holds(script: Script, port: int) -> None:
-    """The stepper is there when what is asked is not answered."""
+    """Wait for the stepper: it is there when a request is not answered."""
     script.say("help")
     while not script.hear().startswith("quit"):
         pass
@@ -148,7 +148,7 @@ def test_what_goes_by_itself_is_told(serve: Callable[..., Running], script: Call
     leaving = socket.create_connection(("127.0.0.1", port))
     leaving.sendall(b"GET /page/a HTTP/1.1\r\nhost: h\r\n\r\n")
     number = json.loads(step.hear())["held"]["id"]
-    step.say("a")  # to top it is the key that lets go
+    step.say("a")  # in top it is the key for resume
     assert "write abort or resume" in json.loads(step.hear())["error"]
     leaving.close()
     assert json.loads(step.hear())["gone"] == number
@@ -167,7 +167,7 @@ def test_what_goes_by_itself_is_told(serve: Callable[..., Running], script: Call
 def test_the_server_goes(
     serve: Callable[..., Running], script: Callable[..., Script], environment: dict[str, str], number: int
 ) -> None:
-    """Nobody types, and nothing is held: they end all the same, and say why."""
+    """Without input and without held requests the commands end too, and say why."""
     running = serve("app:app")
     assert running.port
     assert "nothing is recorded" in script("trace", "--once").ended()[2]

@@ -1,4 +1,4 @@
-"""``coserver top`` and ``serve --live`` on a real terminal: what is seen, what keys do, and how it is left."""
+"""``coserver top`` and ``serve --live`` on a real terminal: the screen, the keys, the restored terminal."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def echo(request: Request):
 
 @pytest.fixture
 def environment(environment: dict[str, str]) -> Iterator[dict[str, str]]:
-    """A folder of its own for control sockets: a short path, and no other test's servers."""
+    """A folder for control sockets: a short path, without servers of other tests."""
     with tempfile.TemporaryDirectory(prefix="cs-") as runtime:
         yield {**environment, "XDG_RUNTIME_DIR": runtime, "NO_COLOR": "1"}
 
@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def screen(folder: Path, environment: dict[str, str]) -> Iterator[Callable[..., Screen]]:
-    """Start a command of coserver's, or any other, on a terminal."""
+    """Start a command on a terminal."""
     started: list[Screen] = []
 
     def start(*arguments: str, columns: int = 80, lines: int = 24) -> Screen:
@@ -75,7 +75,7 @@ def screen(folder: Path, environment: dict[str, str]) -> Iterator[Callable[..., 
 
 
 class Asking(threading.Thread):
-    """A request in a thread; ``done`` gives status and body, None if it was cut."""
+    """A request in a thread; ``done`` returns status and body, None if it was cut."""
 
     def __init__(self, port: int, path: str, method: str = "GET", body: str | None = None) -> None:
         super().__init__(daemon=True)
@@ -113,7 +113,7 @@ def test_requests_are_held_changed_and_let_go_by_keys(
     asking = Asking(port, "/page/a")
     top.until("1 held")
     top.until(lambda text: "handler ‖" in text and "/page/a" in text)
-    # Looked at in full, changed, and let go.
+    # Show it in full, edit it, resume it.
     top.keys("\r")
     top.until("GET /page/a  held at handler")
     top.keys("e", "target=/page/b X-Tag:t", "\r")
@@ -129,7 +129,7 @@ def test_requests_are_held_changed_and_let_go_by_keys(
     top.keys("a")
     assert asking.done() == (201, "changed")
     top.keys("q")
-    # Aborted; answered in the handler's place; let go all at once.
+    # Abort; respond without the handler; resume all.
     aborted = Asking(port, "/page/c")
     top.until("1 held")
     top.keys("X")
@@ -143,7 +143,7 @@ def test_requests_are_held_changed_and_let_go_by_keys(
     top.until("3 held")
     top.keys("A")
     assert sorted(one.done() or () for one in several) == [(200, f"page {name}") for name in "efg"]
-    # And nothing more is held.
+    # Hold nothing more.
     top.keys("i", "\x15", "\r")
     top.until("nothing is held now")
     assert Asking(port, "/page/h").done() == (200, "page h")
@@ -205,7 +205,7 @@ def test_filters_sorting_marks_traces_and_help(serve: Callable[..., Running], sc
     top.keys("\x15", "\x1b[F", "\x15", "~m GET & (~q", "\r")
     seen = top.until("^ ").splitlines()
     assert seen[-1].index("^") == seen[-2].index("(~q")
-    top.keys("\x03")  # it leaves what is typed, and nothing else
+    top.keys("\x03")  # it only cancels the line
     top.until("? help q quit")
     top.keys("f", "\x15", "\r")
     top.until("/slow")
@@ -219,10 +219,10 @@ def test_filters_sorting_marks_traces_and_help(serve: Callable[..., Running], sc
     top.until("listener")
     top.keys("4")
     top.until(lambda text: "handler" in text and "size" in text)
-    time.sleep(0.2)  # the recording begins on the other side
+    time.sleep(0.2)  # the server starts to record
     assert Asking(port, "/page/x").done() == (200, "page x")
     top.until("/page/x")
-    # By fields and bodies, which the server alone has.
+    # A filter by fields and bodies, which only the server has.
     assert Asking(port, "/echo", "POST", "a body").done() == (200, "a body")
     top.until("/echo")
     top.keys("f", "~bq '^a b' & ~hq host", "\r")
@@ -316,7 +316,7 @@ main()
 
 @pytest.mark.parametrize("what", ["screen.lines", "model.Dashboard.show"])
 def test_a_crash_leaves_it_clean(serve: Callable[..., Running], screen: Callable[..., Screen], what: str) -> None:
-    """In the drawing, and in the thread that asks the server."""
+    """A bug in the drawing, and one in a thread of the session."""
     assert serve("app:app").port
     top = screen(sys.executable, "-c", BROKEN.format(what=what))
     assert top.ended() == 1
@@ -332,7 +332,7 @@ def pid_of_top(shell: int) -> int:
 
 
 def test_put_aside_and_taken_up_again(serve: Callable[..., Running], screen: Callable[..., Screen]) -> None:
-    """Ctrl+Z, a command of the shell, fg."""
+    """Ctrl+Z, then a shell command, then fg."""
     port = serve("app:app").port
     shell = screen("/bin/bash", "--norc", "--noprofile", "-i")
     shell.keys("PS1='ready> '\r", f"{shlex.join(COMMAND)} top\r")
@@ -346,7 +346,7 @@ def test_put_aside_and_taken_up_again(serve: Callable[..., Running], screen: Cal
     shell.keys("fg\r")
     shell.until(lambda text: "/slow" in text and "? help" in text)
     assert not shell.is_given_back()
-    # Stopped by a signal that nobody can heed.
+    # Stopped by a signal that cannot be caught.
     taken = shell.raw.count(b"\x1b[?1049h")
     os.kill(pid_of_top(shell.process.pid), signal.SIGSTOP)
     shell.until("Stopped")
@@ -377,7 +377,7 @@ def test_the_server_goes_and_comes_back(serve: Callable[..., Running], screen: C
     second = serve("app:app")
     port = second.port
     top.until(f"pid {second.process.pid}  running")
-    # What the one before was asked for, this one is asked again.
+    # The new server is asked again for what the last one was asked.
     top.until("‖ ~u /page @handler")
     asking = Asking(port, "/page/a")
     top.until("1 held")
@@ -436,7 +436,7 @@ def test_no_control(serve: Callable[..., Running], coserver: Callable[..., subpr
 
 
 def test_live(screen: Callable[..., Screen]) -> None:
-    """The dashboard in the terminal of the server: what the app prints does not disturb it."""
+    """The dashboard in the server's terminal; output of the app does not disturb it."""
     live = screen("serve", "app:app", "--port", "0", "--live")
     text = live.until("no request is being served")
     assert "coserver" not in text.splitlines()[0]

@@ -1,4 +1,4 @@
-"""A JupyterLab of the tests' own, and a page of Chromium in it: cells are run as a person runs them."""
+"""A JupyterLab for the tests, and a page in Chromium: cells are run as a person runs them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 
 @contextmanager
 def running_lab(folder: Path) -> Iterator[str]:
-    """Its URL; everything that it writes lies in ``folder``. It and its kernels end with the block."""
+    """Run a JupyterLab; its URL. It writes only into ``folder``. It and its kernels end with the block."""
     settings = folder / "settings"
     for name, given in _SETTINGS.items():
         path = settings / "@jupyterlab" / f"{name}.jupyterlab-settings"
@@ -66,7 +66,7 @@ def running_lab(folder: Path) -> Iterator[str]:
 
 
 class Page:
-    """A notebook in the browser. ``add`` puts one together, ``run`` runs a cell of it."""
+    """A notebook in the browser: ``open`` writes one, ``run`` runs a cell."""
 
     def __init__(self, browser: Any, url: str, work: Path, **more: Any) -> None:
         self.page = browser.new_page(viewport={"width": 1200, "height": 1000}, **more)
@@ -92,7 +92,7 @@ class Page:
         wait_until(self._has_kernel)
 
     def _has_kernel(self) -> bool:
-        """Whether it is there, and the page connected to it: what is run before is lost."""
+        """Whether the kernel runs and the page is connected; earlier input would be lost."""
         try:
             with urlopen(f"{self._url}/api/kernels?token={TOKEN}", timeout=PATIENCE) as response:
                 there = json.loads(response.read())
@@ -109,19 +109,19 @@ class Page:
         return self.page.locator(".jp-Cell").nth(at)
 
     def start_cell(self, at: int) -> None:
-        """Begin to run it."""
+        """Start the cell."""
         self._prompts[at] = self._prompt(at)
         self.cell(at).locator(".cm-content").click()
         self.page.keyboard.press("Control+Enter")
 
     def run(self, at: int) -> str:
-        """Run it to its end; what it printed."""
+        """Run the cell to its end; its output."""
         self.start_cell(at)
         self.wait_for_end(at)
         return str(self.cell(at).locator(".jp-OutputArea").first.inner_text())
 
     def wait_for_end(self, at: int) -> None:
-        """Of the run that ``start_cell`` began."""
+        """Wait for the cell that ``start_cell`` started."""
         wait_until(lambda: self._prompt(at) != self._prompts[at] and re.search(r"[0-9]", self._prompt(at)))
 
     def _prompt(self, at: int) -> str:
@@ -134,12 +134,12 @@ class Page:
         return dict(json.loads((self._work / f"{name}.ipynb").read_text()))
 
     def keep(self, name: str) -> None:
-        """Screenshots are kept where SCREENSHOTS names a folder: to be looked at."""
+        """Save a screenshot if SCREENSHOTS names a folder."""
         if folder := os.environ.get("SCREENSHOTS"):
             self.page.screenshot(path=Path(folder, f"notebook-{name}.png"), full_page=True)
 
     def set_theme(self, name: str) -> None:
-        """As the settings' menu does it: "JupyterLab Dark", "JupyterLab Light"."""
+        """Set the theme as the settings menu does: "JupyterLab Dark", "JupyterLab Light"."""
         folder = self._work.parent / "settings" / "@jupyterlab" / "apputils-extension"
         (folder / "themes.jupyterlab-settings").write_text(json.dumps({"theme": name}))
 
@@ -164,7 +164,7 @@ def answers(url: str) -> bool:
 
 
 def wait_until(done: Any, patience: float = PATIENCE) -> None:
-    """Poll, for what says nothing by itself."""
+    """Poll a condition."""
     until = time.monotonic() + patience
     while not done():
         if time.monotonic() > until:

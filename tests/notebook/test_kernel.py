@@ -1,6 +1,6 @@
-"""A server in a real kernel: shown under its cell with what its handlers raise, changed by later cells, never left.
+"""A server in a real kernel: shown under its cell with its failures, changed by later cells, never left running.
 
-One kernel for the file, spoken to as a notebook does.
+One kernel for the file; the tests speak to it as a notebook does.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def bad():
 
 
 class Notebook:
-    """Runs cells; ``displays`` are the bundles by display id, as a front end keeps them up to date."""
+    """Runs cells; ``displays`` has the newest bundle of each display id."""
 
     def __init__(self, manager: Any, client: Any) -> None:
         self.manager, self.client = manager, client
@@ -57,18 +57,18 @@ class Notebook:
                 return "".join(said)
 
     def hear_until(self, done: Callable[[], bool]) -> None:
-        """Between the cells."""
+        """Read messages between two cells."""
         while not done():
             self._heed(self.client.get_iopub_msg(timeout=PATIENCE), [])
 
     def hear_word(self, word: str) -> None:
-        """Until a cell has printed it."""
+        """Read messages until a cell has printed the word."""
         said: list[str] = []
         while word not in "".join(said):
             self._heed(self.client.get_iopub_msg(timeout=PATIENCE), said)
 
     def hear_reply(self, number: str) -> dict[str, Any]:
-        """How a cell ended."""
+        """Read messages until the end of a cell."""
         while True:
             reply = self.client.get_shell_msg(timeout=PATIENCE)
             if reply["parent_header"]["msg_id"] == number:

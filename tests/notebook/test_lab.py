@@ -1,6 +1,6 @@
-"""What a person sees and clicks, in a real JupyterLab in Chromium: the live table and the stepper, while cells block.
+"""The live table and the stepper in a real JupyterLab in Chromium, also while cells block.
 
-One JupyterLab and one notebook for the file; each test stands by itself on the server that the first cell starts.
+One JupyterLab and one notebook for the file. All tests use the server of the first cell, and are independent.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ print("port", server.port)
 
 
 class Lab:
-    """The notebook, its cells, and where its server listens."""
+    """The notebook, its cells, and the port of its server."""
 
     def __init__(self, page: Page, url: str, work: Path, browser: Any) -> None:
         self.page, self.url, self.work, self.browser = page, url, work, browser

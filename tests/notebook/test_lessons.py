@@ -1,6 +1,6 @@
-"""The lessons of ``notebooks/``: each runs top to bottom, on trio too where a server's loop matters; no outputs in git.
+"""The lessons of ``notebooks/``: each runs to its end, also on trio if the loop matters; no outputs are in git.
 
-A process each, that of ``make docs``: what is executed here is what the site shows.
+Each has a process of its own, the one of ``make docs``, so the site shows these very runs.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def test_the_readme_and_the_site_name_each() -> None:
 
 @pytest.fixture
 def wrong(tmp_path: Path) -> Path:
-    """A house whose only lesson raises."""
+    """A repository whose only lesson raises."""
     (tmp_path / "docs/site").mkdir(parents=True)
     (tmp_path / "docs/index.md").write_text("# Here\n")
     (tmp_path / "mkdocs.yml").write_text("site_name: wrong\nhooks: [docs/site/lessons.py]\nexclude_docs: site/\n")

@@ -1,4 +1,4 @@
-"""The live table without a page: pictures of a real server and what changed between two, what a page may ask."""
+"""The live table without a page: drawings of a real server, changes between two, questions of a page."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def get(server: Server, path: str) -> None:
 
 
 def wait_until(done: Callable[[], Any]) -> None:
-    """Poll, for what says nothing by itself."""
+    """Poll a condition."""
     until = time.monotonic() + 60
     while not done():
         assert time.monotonic() < until
@@ -198,7 +198,7 @@ def test_without_anywidget_the_frozen_tables_say_how_to_get_it(
 
 
 class Sent:
-    """A widget as the kernel has it, without a page."""
+    """A widget without a page."""
 
     def __init__(self) -> None:
         self.states: list[dict[str, Any]] = []
@@ -218,7 +218,7 @@ class Sent:
 
 
 class Shell:
-    """Of IPython's what a panel needs."""
+    """The part of IPython's shell that a panel needs."""
 
     def __init__(self) -> None:
         self.events = self
@@ -247,7 +247,7 @@ def test_what_changed_is_pushed_while_somebody_looks_and_no_longer(server: Serve
     get(server, "/items/1")
 
     def pushed(path: str) -> bool:
-        """In a whole state, or as a change."""
+        """Whether it was pushed, in a state or as a change."""
         tables = [one.get("put") or one.get("tables") or {} for one in (*widget.sent, *widget.states)]
         return any(row[2] == [path] for one in tables for row in one.get("requests", {}).values())
 

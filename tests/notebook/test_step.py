@@ -1,4 +1,4 @@
-"""The stepper's panel without a page: what it shows of what is held, what changed, and what its buttons do."""
+"""The stepper's panel without a page: held exchanges, changes, buttons."""
 
 from __future__ import annotations
 

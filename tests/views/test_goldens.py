@@ -1,4 +1,4 @@
-"""Each view as it was looked at and found good, at two widths. UPDATE_GOLDENS=1 writes them anew: look at them then."""
+"""Each view as approved, at two widths. UPDATE_GOLDENS=1 writes the files again: look at the changes then."""
 
 from __future__ import annotations
 

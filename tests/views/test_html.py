@@ -1,4 +1,4 @@
-"""Tables that stay in a saved notebook: complete without a kernel, nothing that runs, no markup of a client's."""
+"""Static tables of a saved notebook: complete without a kernel, no scripts, no markup from clients."""
 
 from __future__ import annotations
 

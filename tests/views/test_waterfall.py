@@ -1,4 +1,4 @@
-"""A waterfall of any trace: nothing a client sends breaks the drawing, and every bar stands where it belongs."""
+"""The waterfall of any trace: no text from a client breaks it, and each bar is in its place."""
 
 from __future__ import annotations
 

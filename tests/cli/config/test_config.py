@@ -1,4 +1,4 @@
-"""``coserver.toml`` under the real command: served, checked, shown; and the reference that is made of the fields."""
+"""``coserver.toml`` with the real command: serve, ``config check``, ``config show``; and the generated reference."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_three_listeners_at_once(serve: Callable[..., Running], folder: Path, ba
 
 
 def test_listeners_alone(serve: Callable[..., Running], folder: Path) -> None:
-    """No app at the top: the first listener's is the server's."""
+    """Without an app at the top, the server's app is the first listener's."""
     (folder / "coserver.toml").write_text("[[listener]]\nport = 0\napp = 'admin:app'\n")
     running = serve(port=False)
     assert get(running.port) == "admin"
@@ -255,7 +255,7 @@ def test_show_as_json(coserver: Coserver, folder: Path) -> None:
 def test_a_port_to_control_by_and_its_token(
     serve: Callable[..., Running], coserver: Coserver, folder: Path, environment: dict[str, str]
 ) -> None:
-    """They may come from different places; they are right only together, and the token is nobody's to see."""
+    """They may come from different sources; each needs the other; the token is never shown."""
     token = "abcdefghijklmnop1234"
     done = coserver("config", "show", "--control-port", "0", "--no-import")
     assert (done.returncode, done.stdout) == (1, "")

@@ -1,4 +1,4 @@
-"""The demo: its shop answers what its hints say, its traffic ends with the server, Ctrl+C stops it cleanly."""
+"""The demo: the printed hints work, its traffic ends with the server, Ctrl+C stops it cleanly."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_traffic_is_answered_and_ends(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def watch(process: subprocess.Popen[str]) -> tuple[str, int]:
-    """Ask what the demo says can be asked, then Ctrl+C. What it said, and its exit code."""
+    """Try the demo's hints, then press Ctrl+C. Its output and its exit code."""
     running = Running(process, process.stdout)
     try:
         url = running.wait_for(r"curl (http://\S+)/items/1")[1]
@@ -76,7 +76,7 @@ def start(command: list[str], folder: Path, environment: dict[str, str]) -> subp
 
 
 def test_the_whole_demo(tmp_path: Path, environment: dict[str, str]) -> None:
-    """Its ports may be taken here: then it says so, and takes others."""
+    """Its ports may be taken; then it says so, and uses others."""
     said, code = watch(start([*COMMAND, "demo"], tmp_path, environment))
     assert code == 130
     assert re.search(r"nc 127\.0\.0\.1 \d+", said)
@@ -97,7 +97,7 @@ def test_a_port_that_is_taken(coserver: Callable[..., subprocess.CompletedProces
 
 
 def test_from_a_wheel(tmp_path: Path, environment: dict[str, str]) -> None:
-    """What is installed is all that it needs: no file of the source tree."""
+    """The installed demo needs no file of the source tree."""
     pytest.importorskip("hatchling")
     build = [sys.executable, "-c", "import hatchling.build as b, sys; print(b.build_wheel(sys.argv[1]))", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=TIMEOUT)

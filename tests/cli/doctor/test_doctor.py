@@ -1,4 +1,4 @@
-"""``coserver doctor``: what is missing, and whether that is a problem."""
+"""``coserver doctor``: missing packages, and which of them are problems."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_examination_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_in_a_real_process_that_lacks_packages(folder: Path, environment: dict[str, str]) -> None:
-    """As if they were not installed: their names find nothing. It must not itself need what it looks for."""
+    """Packages are hidden as if they were not installed. The doctor itself must not need them."""
     code = (
         "import importlib.machinery as m, sys\n"
         "find = m.PathFinder.find_spec\n"

@@ -1,4 +1,4 @@
-"""What the doctor says of notebooks, for kernels and proxies that are not here."""
+"""The doctor's findings about notebooks, with made-up kernels and proxies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An app that is changed while ``--reload`` serves it, and ways to ask it."""
+"""An app whose files change while ``--reload`` serves it, and requests to it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def count(running: Running, pattern: str) -> int:
 
 
 def gone(pid: int) -> bool:
-    """Whether the process has ended; one that nobody has waited for yet counts as ended."""
+    """Whether the process has ended; a zombie counts as ended."""
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         try:
@@ -100,7 +100,7 @@ def gone(pid: int) -> bool:
 
 @contextmanager
 def under_way(port: int, folder: Path, path: str) -> Iterator[list[str]]:
-    """A request whose handler has begun; at the end of the block its answer is there, "cut off" if it was."""
+    """A request whose handler has started. At the end of the block its response is there, or "cut off"."""
     answers: list[str] = []
 
     def run() -> None:

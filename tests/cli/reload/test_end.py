@@ -1,4 +1,4 @@
-"""The end of ``--reload``: signals, a killed parent, what is left behind: nothing."""
+"""The end of ``--reload``: signals, a killed parent, no leftovers."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_no_orphan_when_the_parent_is_killed(serve: Serve, folder: Path, path: s
 
 
 def test_no_orphan_when_the_parent_is_killed_at_once(serve: Serve, folder: Path) -> None:
-    """It has not read yet that the child listens: its end is then a reset to the child, and not an end of file."""
+    """The parent has not read the child's message yet: the child sees a reset instead of an end of file."""
     with (folder / "app.py").open("a") as file:
         file.write("\nos.kill(os.getppid(), 19)  # SIGSTOP\nPath('child').write_text(str(os.getpid()))\n")
     running = serve("app", "--reload")

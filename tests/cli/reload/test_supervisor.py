@@ -1,4 +1,4 @@
-"""``--reload``: a change is served, nobody is refused meanwhile, broken code is waited out."""
+"""``--reload``: a change is served, no client is refused meanwhile, broken code is waited for."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_running_request_ends_first(serve: Serve, folder: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/slow", "/stuck"])
 def test_a_hanging_request_is_cut(serve: Serve, folder: Path, path: str) -> None:
-    """``/stuck`` never gives the loop back: its process is killed."""
+    """``/stuck`` blocks the loop for ever: its process is killed."""
     running = serve("app", "--reload")
     port = running.port
     with under_way(port, folder, path) as answers:

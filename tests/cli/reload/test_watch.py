@@ -1,4 +1,4 @@
-"""``--reload``: which files count, and where is listened, from one child to the next."""
+"""``--reload``: which files count, and the addresses of successive children."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_nobody_listens_to_files_that_are_none_of_the_app(serve: Serve, folder: 
 
 
 def test_which_files_count(tmp_path: Path) -> None:
-    """The project itself may lie below a folder that is passed over inside it."""
+    """The project itself may lie in a folder of a name that is ignored inside it."""
     project = tmp_path / "node_modules" / ".venv" / "project"
     (project / "inner").mkdir(parents=True)
     watched = WatchedFolders([project, project / "inner", project])

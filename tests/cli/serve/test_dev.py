@@ -1,4 +1,4 @@
-"""``coserver dev``: which app it takes when nobody names one, and what it says when there is none, or several."""
+"""``coserver dev``: the app that it finds without a name, and its errors if there is none, or several."""
 
 from __future__ import annotations
 

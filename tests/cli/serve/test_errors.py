@@ -1,4 +1,4 @@
-"""What goes wrong before anything is served: the message, the way out, the exit code."""
+"""Errors before the server starts: message, way out, exit code."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_busy_port(coserver: Coserver) -> None:
 
 
 def test_a_busy_unix_socket(coserver: Coserver, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its holder bound a path relative to its own folder."""
+    """The other process bound a path relative to its own folder."""
     monkeypatch.chdir(folder)
     with socket.socket(socket.AF_UNIX) as taken:
         taken.bind("shop.sock")
@@ -169,7 +169,7 @@ BROKEN_LIFESPANS = {
 def test_a_lifespan_that_fails_shows_its_own_traceback(
     serve: Callable[..., Running], folder: Path, backend: str, body: str
 ) -> None:
-    """No frames of the command's, the library's or the loop's."""
+    """Without frames of the command, the library and the loop."""
     begin = "from coserver import App\napp = App()\n@app.lifespan\nasync def life():\n"
     (folder / "broken.py").write_text(f"{begin}{body}\n")
     running = serve("broken", "--backend", backend)
@@ -228,7 +228,7 @@ def test_wrong_usage(coserver: Coserver, arguments: list[str], message: str) -> 
 @pytest.mark.parametrize(("arguments", "extra"), [(["--backend", "trio"], "trio"), (["--backend", "uvloop"], "fast"),
                                                   (["--codec", "httptools"], "fast")])  # fmt: skip
 def test_a_missing_extra(folder: Path, environment: dict[str, str], arguments: list[str], extra: str) -> None:
-    """As if they were not installed: their names find nothing."""
+    """Packages are hidden as if they were not installed."""
     code = (
         "import importlib.machinery as m, sys\n"
         "find = m.PathFinder.find_spec\n"

@@ -1,4 +1,4 @@
-"""Which blocking calls the command hooks, and when: before the app is imported, by flag, by file."""
+"""The blocking calls that the command hooks: before the app is imported, by flag, by file."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_family_that_is_not_hooked_holds_up_all(serve: Serve, folder: Path) ->
 
 
 def _while_one_waits(running: Running, folder: Path, path: str) -> tuple[str, str]:
-    """What this path answers while a handler waits, and what the waiting one answers, once it is let go on."""
+    """The response of this path while a handler waits, and then the waiting handler's response."""
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(ask, running, "/wait")
         while not (folder / "begun").exists():

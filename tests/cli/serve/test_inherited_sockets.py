@@ -1,4 +1,4 @@
-"""``coserver serve`` under a service manager: ``--fd``, systemd's sockets by name, and what it is told."""
+"""``coserver serve`` under a service manager: ``--fd``, systemd's sockets by name, and notifications."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``coserver serve`` logs: read by programs, by people, behind proxies, and by nobody at all."""
+"""The log of ``coserver serve``: as JSON, as text, behind proxies, and without a reader."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_text(serve: Callable[..., Running]) -> None:
     ):
         assert re.search(pattern, text, re.MULTILINE), (pattern, text)
     assert "\x1b" not in text
-    assert "coserver.http" not in text  # whoever wants everything does not want the secrets
+    assert "coserver.http" not in text  # level debug alone must not log secrets
 
 
 def test_a_level_above_the_access_logs(serve: Callable[..., Running]) -> None:
@@ -162,7 +162,7 @@ def test_debug_http(serve: Callable[..., Running]) -> None:
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """Adds to X-Forwarded-For as proxies do, and says https."""
+    """A proxy: adds to X-Forwarded-For, and sets https."""
 
     protocol_version = "HTTP/1.1"
     upstream = 0
@@ -192,7 +192,7 @@ class Proxy(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def proxy() -> Iterator[Callable[[int], int]]:
-    """Start a proxy before a port; its own port."""
+    """Start a proxy before a port; returns the proxy's port."""
     started: list[tuple[ThreadingHTTPServer, threading.Thread]] = []
 
     def start(upstream: int) -> int:
@@ -241,7 +241,7 @@ def test_curl_through_two_proxies(serve: Callable[..., Running], proxy: Callable
     assert int(match["size"]) == len(answer.stdout)
 
 
-# Whoever reads it, or does not.
+# Readers, and none.
 
 
 def test_nothing_is_lost_while_somebody_reads(serve: Callable[..., Running]) -> None:
@@ -308,7 +308,7 @@ def test_a_reader_that_comes_back_is_told_what_it_missed(folder: Path, environme
 
 
 def test_a_worker_that_is_suspended_in_a_log_call(serve: Callable[..., Running], backend: str) -> None:
-    """Neither the loop nor another worker waits for it."""
+    """Neither the loop nor another worker waits for the suspended worker."""
     running = serve("app", "--backend", backend)
     port = running.port
     slow = threading.Thread(target=get, args=(port, "/slow"))

@@ -1,4 +1,4 @@
-"""``coserver serve`` while it serves: what it says, what it takes, how it ends."""
+"""``coserver serve`` while it runs: its output, its arguments, its end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def get(port: int, path: str = "/", host: str = "127.0.0.1") -> str:
 
 
 def under_way(port: int, folder: Path) -> tuple[threading.Thread, list[str]]:
-    """A request whose handler has begun, and where its answer will be."""
+    """A request whose handler has started, and the place of its response."""
     answers: list[str] = []
 
     def ask() -> None:
@@ -49,7 +49,7 @@ def under_way(port: int, folder: Path) -> tuple[threading.Thread, list[str]]:
 
 
 def said(running: Running) -> list[str]:
-    """What it has said since it listened, without the access log."""
+    """The output since the server listens, without the access log."""
     return [line for line in running.lines[5:] if "HTTP/1." not in line]
 
 

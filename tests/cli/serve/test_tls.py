@@ -1,4 +1,4 @@
-"""TLS from the command line: flags, files, variables, dev-cert, SIGHUP; and what is wrong said at the start."""
+"""TLS from the command line: flags, files, variables, dev-cert, SIGHUP; and errors at the start."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def port_of(running: Running, scheme: str = "https") -> int:
 
 
 def shown(port: int, context: ssl.SSLContext | None = None) -> bytes | None:
-    """The certificate that a client is shown, once it is verified."""
+    """The verified certificate that a client gets."""
     with (
         socket.create_connection(("127.0.0.1", port), 20) as plain,
         (context or client_context()).wrap_socket(plain, server_hostname="localhost") as secured,
@@ -40,7 +40,7 @@ def shown(port: int, context: ssl.SSLContext | None = None) -> bytes | None:
 
 
 def test_flags(serve: Callable[..., Running], folder: Path, environment: dict[str, str]) -> None:
-    """The app's TCP handler speaks it too, and says so; the key's password comes by the environment."""
+    """The app's TCP handler speaks TLS too, and its line says so. The key's password comes from the environment."""
     certificate, key = write(folder)
     environment["COSERVER_SSL_KEYFILE_PASSWORD"] = "sesame"
     running = serve("app:app", "--ssl-certfile", certificate, "--ssl-keyfile", encrypt(key, b"sesame"))
@@ -51,7 +51,7 @@ def test_flags(serve: Callable[..., Running], folder: Path, environment: dict[st
 
 
 def test_a_renewed_certificate(serve: Callable[..., Running], folder: Path) -> None:
-    """SIGHUP reads it again; a broken one changes nothing, and is told."""
+    """SIGHUP reads it again. A broken certificate changes nothing, and is logged."""
     certificate, key = write(folder)
     running = serve("app:app", "--ssl-certfile", certificate, "--ssl-keyfile", key)
     port = port_of(running)
@@ -70,7 +70,7 @@ def test_a_renewed_certificate(serve: Callable[..., Running], folder: Path) -> N
 
 
 def test_a_terminal_that_is_gone(folder: Path, environment: dict[str, str]) -> None:
-    """The same signal says that; then nobody is left to stop the server, and it stops by itself."""
+    """SIGHUP also means a lost terminal. Then no one can stop the server, so it stops."""
     certificate, key = write(folder)
     script = (
         "import os, pty, sys; pid, fd = pty.fork(); pid or os.execvp(sys.argv[1], sys.argv[1:]); "
@@ -97,7 +97,7 @@ def test_a_terminal_that_is_gone(folder: Path, environment: dict[str, str]) -> N
 
 
 def test_a_file(serve: Callable[..., Running], folder: Path) -> None:
-    """A listener is plain if it says so, and may have a certificate of its own beside the rest of the top's."""
+    """A listener may be plain, or have its own certificate with the other values of the top."""
     first, other = write(folder), write(folder, "localhost", stem="other", days=55)
     (folder / "coserver.toml").write_text(f"""
 app = "app:app"
@@ -178,7 +178,7 @@ def test_a_password_is_not_shown(coserver: Coserver, environment: dict[str, str]
 
 
 def test_dev_cert(coserver: Coserver, serve: Callable[..., Running], folder: Path) -> None:
-    """It serves; clients that trust its authority take it; its key is for its owner alone; nothing is written over."""
+    """Clients that trust its authority accept it; only the owner can read the key; nothing is overwritten."""
     done = coserver("dev-cert", "--dir", "made")
     assert done.returncode == 0, done.stderr
     made = folder / "made"

@@ -1,4 +1,4 @@
-"""The dashboard without its terminal: the lines of a screen at every size, and what keys do."""
+"""The dashboard without a terminal: the lines of a screen at every size, and the keys."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_orders_of_what_is_held() -> None:
     press(board, "e")
     for char in "target":
         press(board, char)
-    press(board, "enter")  # nothing that can be done: it stays, to be mended
+    press(board, "enter")  # an error: the prompt stays, to be corrected
     assert board.prompt is not None
     assert board.wrong
     for char in "=/x":
@@ -373,7 +373,7 @@ def test_keys_of_a_terminal() -> None:
 
 @contextmanager
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch, term: str = "xterm") -> Iterator[int]:
-    """The other end of one that is stdin and stdout."""
+    """A pseudo-terminal as stdin and stdout; its other end."""
     master, slave = pty.openpty()
     with os.fdopen(slave, "r+b", buffering=0) as raw, TextIOWrapper(raw, "utf-8") as stream:
         monkeypatch.setattr("sys.stdin", stream)
@@ -415,7 +415,7 @@ def test_characters_that_a_terminal_lacks(term: str, encoding: str, shown: str) 
 
 
 def test_views_of_hostile_text() -> None:
-    """Nothing that a client sent reaches the terminal as it came."""
+    """Control characters from a client never reach the terminal."""
     snapshot = example()
     one = snapshot.connections[0]
     assert one.exchange is not None

@@ -1,4 +1,4 @@
-"""What an editor is given of what is held, and what is read of it afterwards."""
+"""The text for the editor, and the changes that are read from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request whose handler raised, as the debug page shows it, its markup checked."""
+"""Render the debug page of a request whose handler raised, and check its markup."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def raised(function: Callable[[], Any]) -> BaseException:
 
 
 def shown(error: BaseException, asked: Request | None = None) -> tuple[str, str]:
-    """As text, and as the text of the page."""
+    """The debug page as text, and the text of its HTML."""
     asked = asked or request()
     pages = []
     for accept in ("*/*", "text/html"):
@@ -40,7 +40,7 @@ def shown(error: BaseException, asked: Request | None = None) -> tuple[str, str]
 
 
 class Checker(HTMLParser):
-    """Every tag that must be closed is, and none is there that the page does not write."""
+    """Checks that all tags are closed, and that there are only tags which the page writes."""
 
     known = frozenset(
         "html head meta title style body header main footer p h1 h2 pre section details summary "  # noqa: SIM905

@@ -1,4 +1,4 @@
-"""What the debug page never shows: secrets, and a client's markup as markup."""
+"""The debug page never shows secrets, nor a client's markup as markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The debug page: what it shows, and that nothing brings it down."""
+"""The debug page: its content, and that no exception breaks it."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class Huge:
 
 
 class Lies:
-    """Answers every attribute, and badly."""
+    """An object that answers every attribute, wrongly."""
 
     def __getattr__(self, name: str) -> Any:
         raise ValueError(name)

@@ -1,4 +1,4 @@
-"""The drawing of a connection's life: what the order table says, and where something stands."""
+"""The drawing of a connection's life: the order table's events, and the marked phases."""
 
 from __future__ import annotations
 
