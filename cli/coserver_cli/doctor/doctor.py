@@ -42,6 +42,8 @@ PURPOSES = {
     "ipykernel": "notebooks",
     "anywidget": "the live table in notebooks",
     "cloudpickle": "handlers of notebooks in another process",
+    "prometheus-client": "metrics",
+    "opentelemetry-sdk": "traces for OpenTelemetry",
 }
 #: Modules whose names differ from their distribution's.
 _MODULES = {"python-dotenv": "dotenv", "python-multipart": "python_multipart"}
