@@ -14,7 +14,7 @@ import typer
 from coserver import __version__
 
 from .attach_commands import ABOUT, step, top, trace
-from .options import DEV_DEFAULTS, DEVELOPMENT, SEEING, Sectioned, with_flags
+from .options import DEV_DEFAULTS, DEVELOPMENT, OBSERVING, Sectioned, with_flags
 from .reload.child import join_parent
 from .serve.serve import Arguments, serve_app
 
@@ -79,7 +79,8 @@ Reload = Annotated[
     bool, typer.Option("--reload", rich_help_panel=DEVELOPMENT, help="Restart the app after each change of a file.")
 ]
 Live = Annotated[
-    bool, typer.Option("--live", rich_help_panel=SEEING, help="Show the dashboard of 'coserver top' in this terminal.")
+    bool,
+    typer.Option("--live", rich_help_panel=OBSERVING, help="Show the dashboard of 'coserver top' in this terminal."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ReloadDir = Annotated[

@@ -18,23 +18,25 @@ from coserver.app.config import values
 from coserver.app.config.table import Option, table
 
 #: Headings of the help, in this order; the command's own options come first.
-WHERE, ENGINE, LOGGING, LIMITS, DEVELOPMENT = "Listening", "Engine", "Logging", "Limits", "Development"
-TLS, SEEING = "TLS", "Observing"
-HEADINGS = (WHERE, TLS, ENGINE, LOGGING, SEEING, DEVELOPMENT, LIMITS)
+LISTENING, ENGINE, LOGGING, LIMITS, DEVELOPMENT = "Listening", "Engine", "Logging", "Limits", "Development"
+TLS, PROXIES, OBSERVING = "TLS", "Proxies in front", "Observing"
+HEADINGS = (LISTENING, TLS, PROXIES, ENGINE, LOGGING, OBSERVING, DEVELOPMENT, LIMITS)
 #: Options under another heading than the rest of their section.
 _UNDER = {
     "backend": ENGINE,
     "codec": ENGINE,
     "access_log": LOGGING,
     "access_format": LOGGING,
-    "trusted_peers": LOGGING,
+    "trusted_peers": PROXIES,
+    "forwarded_fields": PROXIES,
+    "proxy_protocol": PROXIES,
     "debug": DEVELOPMENT,
-    "control": SEEING,
-    "control_port": SEEING,
-    "control_token": SEEING,
-    "record": SEEING,
+    "control": OBSERVING,
+    "control_port": OBSERVING,
+    "control_token": OBSERVING,
+    "record": OBSERVING,
 }
-_SECTIONS = {"": WHERE, "tls": TLS, "limits": LIMITS, "hooks": ENGINE, "log": LOGGING}
+_SECTIONS = {"": LISTENING, "tls": TLS, "limits": LIMITS, "hooks": ENGINE, "log": LOGGING}
 #: Other well-known names of options.
 _ALIASES = {"trusted_peers": ("--forwarded-allow-ips",)}
 #: Words that a shell completes for an option that also takes others.
