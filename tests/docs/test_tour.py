@@ -7,6 +7,8 @@ import re
 import shutil
 import socket
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,15 +29,22 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
+@pytest.fixture
+def runtime() -> Iterator[str]:
+    """A folder for control sockets: the path of ``tmp_path`` may be too long for them, and then all tests share one."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
+
+
 @pytest.mark.skipif(not shutil.which("curl"), reason="the tour asks with curl, which is not installed")
-def test_the_tour(tmp_path: Path) -> None:
+def test_the_tour(tmp_path: Path, runtime: str) -> None:
     text = TOUR
     ports = free_ports(2)
     for port, free in zip(("8000", "8001"), ports, strict=True):
         text = text.replace(port, str(free))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # The page serves at the command's default port, which may be taken here.
-    environment = {"PATH": path, "XDG_RUNTIME_DIR": str(tmp_path), "COSERVER_PORT": str(ports[0])}
+    environment = {"PATH": path, "XDG_RUNTIME_DIR": runtime, "COSERVER_PORT": str(ports[0])}
     terminals: dict[str, Terminal] = {}
     try:
         for kind, title, content in BLOCK.findall(text):
