@@ -37,14 +37,12 @@ from .hooks.workers import run_blocking
 from .protocol.errors import LocalProtocolError, RemoteProtocolError
 from .protocol.fields import Headers
 from .protocol.sse import ServerSentEvent
-from .server.blocking_tcp import BlockingTcpConnection
 from .server.handler.errors import ClientLeft, HTTPException, SetupError
-from .server.handler.request import Request
-from .server.handler.request_stream import RequestStream
+from .server.handler.request import Request, RequestStream
 from .server.handler.response import Response
 from .server.handler.uploads import Upload
 from .server.limits import Limits
-from .server.tcp import TcpConnection
+from .server.tcp import BlockingTcpConnection, TcpConnection
 from .transport.tls_info import TlsInfo
 from .upstream.errors import (
     SubrequestCancelled,

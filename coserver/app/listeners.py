@@ -12,7 +12,7 @@ from ..server.http.alpn import PROTOCOLS
 from ..server.http.http1 import HttpConnection
 from ..server.limits import Limits
 from ..server.router import Router
-from ..server.service import Story
+from ..server.service import MakeConnection
 from ..server.tcp import tcp_story
 from ..transport.certificates import Certificates
 from .config.settings import ListenerSettings, Settings
@@ -30,7 +30,7 @@ class ListenerPlan:
 
     spec: ListenerSpec
     app: App
-    story: Story
+    story: MakeConnection
     router: Router
     limits: Limits
     proxy_protocol: bool

@@ -16,7 +16,7 @@ from ..hooks.watchdog import asked as watchdog_asked
 from ..hooks.watchdog import watching
 from ..server.handler.error_handlers import ErrorEndpoint
 from ..server.handler.errors import SetupError
-from ..server.http.head_log import heads_writer
+from ..server.http.head_log import make_head_log
 from ..server.service import Service
 from ..transport.listener import Listener
 from ..upstream.upstream import Upstream
@@ -127,7 +127,7 @@ def make_service(plan: ListenerPlan, app: App, settings: Settings) -> Service:
         from ..server.http.access_log import access_writer
 
         service.access = access_writer(settings.access_format)
-    service.heads = heads_writer()
+    service.heads = make_head_log()
     if settings.debug:
         service.last_resort = _debug_endpoint()
     return service
@@ -177,11 +177,10 @@ def _make_control(server: Server) -> Control | None:
     path = "" if settings.control == "off" else settings.control
     if not path and settings.control_port is None:
         return None
-    from ..control.host import Control, ControlAddress  # not loaded for a server without a control
+    from ..control.host import Control, Where  # not loaded for a server without a control
 
     try:
-        where = ControlAddress(path, "127.0.0.1", settings.control_port, settings.control_token)
-        return Control(server, _version(), where)
+        return Control(server, _version(), Where(path, "127.0.0.1", settings.control_port, settings.control_token))
     except OSError as error:
         why = error.strerror or str(error)
         if settings.control != "auto" or settings.control_port is not None:

@@ -1,7 +1,7 @@
-"""The routes of the control socket: HTTP and JSON, described in docs/reference/control.md.
+"""What may be asked of a running server: HTTP and JSON, described in docs/reference/control.md.
 
-Handlers run on the control's own loop. A handler that must wait for the server's loop does so in a thread. Streams are
-lines of JSON, for as long as the client stays.
+Handlers run on the control's own loop; what has to wait for the server's waits in a thread. Answers that go on for as
+long as the client stays are lines of JSON.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from .server_handle import ServerHandle
 from .steps import Steppers
 from .wire_format import PROTOCOL, trace_dict
 
-#: Replays at once; more wait.
+#: Requests sent again at once; more wait.
 REPLAYS = 8
-#: Streams at once. Of the 100 connections (LIMITS of ``host``) others stay free for short requests.
+#: Streams at once, of the hundred connections that there may be: whoever asks for a picture finds one free.
 STREAMS = 64
-#: The name of one of coserver's loggers, short enough for a line of the log.
+#: A logger of coserver's own: a name that a log's line can take.
 _logger = re.compile(r"coserver(?:\.\w{1,40}){0,4}")
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 #: The media type of lines of JSON.
 JSON_LINES = "application/jsonl"
-#: The greatest number in a body: 30,000 years, as seconds. JSON has numbers that no clock can add.
+#: The greatest number that a body may hold; as seconds it is 30,000 years. JSON has numbers that no clock can add.
 LARGEST = 1e12
 
 log = logging.getLogger("coserver.control")
 
 
 class Api:
-    """The handlers of one server's control. ``version`` is coserver's; ``check`` raises for a request to refuse."""
+    """The handlers of one server's control. ``version`` is coserver's, ``check`` raises for whoever may not ask."""
 
     def __init__(self, server: ServerHandle, version: str, check: Callable[[Request], None]) -> None:
         self.server = server
@@ -55,10 +55,10 @@ class Api:
         self.check = check
         self.steppers = Steppers(server)
         self.feeds = Feeds(server)
-        self._replaying = anyio.CapacityLimiter(REPLAYS)  # each needs a thread, and snapshots need some too
+        self._replaying = anyio.CapacityLimiter(REPLAYS)  # each has a thread, and pictures need some too
 
     def router(self) -> Router:
-        """Make the router of all handlers."""
+        """Its routes."""
         router = Router()
         for (method, path), handler in self._table().items():
             names = tuple(text for text, kind in split_route(path) if kind is not None)
@@ -66,7 +66,7 @@ class Api:
         return router
 
     def close(self) -> None:
-        """End all streams, and let everything go that is held."""
+        """The control ends: streams end, and what is held is let go."""
         self.steppers.close()
         self.feeds.close()
 
@@ -107,7 +107,7 @@ class Api:
     # The server.
 
     async def about(self, request: Request) -> Any:
-        """The server: name, process, version, state."""
+        """Who this is."""
         server = self.server
         state = "running" if server.accepting else "draining" if server.running else "stopped"
         return {
@@ -119,13 +119,13 @@ class Api:
         }
 
     async def snapshot(self, request: Request) -> Any:
-        """A snapshot; ``?filter=`` leaves out other exchanges."""
+        """The picture; ``?filter=`` leaves out other exchanges."""
         wanted = parse(request.query.get("filter", ""))
         text = await anyio.to_thread.run_sync(self._take, wanted)
         return Response(text, content_type="application/json")
 
     def _take(self, wanted: Filter) -> str:
-        with collector_paused():  # until the snapshot is freed
+        with collector_paused():  # until all of it is gone again
             snapshot = self.server.snapshot()
             return (snapshot if wanted is EVERYTHING else snapshot.only(wanted)).to_json()
 
@@ -139,7 +139,7 @@ class Api:
         return {"state": "draining"}
 
     async def metrics(self, request: Request) -> Any:
-        """The metrics as OpenMetrics text. Counting begins with the first request for them."""
+        """All that was counted, as OpenMetrics text; counted from the first time on that somebody asks."""
         try:
             text = await anyio.to_thread.run_sync(self.server.metrics)
         except RuntimeError as error:  # prometheus-client is not installed
@@ -157,11 +157,11 @@ class Api:
         return {"reloaded": True}
 
     async def levels(self, request: Request) -> Any:
-        """The levels of coserver's loggers, of those that have one of their own."""
+        """The levels of coserver's own loggers that were set."""
         return {name: logging.getLevelName(one.level).lower() for name, one in _loggers().items() if one.level}
 
     async def set_level(self, request: Request) -> Any:
-        """Set a level: ``{"level": "debug", "logger": "coserver"}``."""
+        """``{"level": "debug", "logger": "coserver"}``."""
         given = _body_of(request, {"level": (str,), "logger": (str,)})
         level, name = given.get("level"), given.get("logger", "coserver")
         if level not in LEVELS:
@@ -169,24 +169,24 @@ class Api:
         if not _logger.fullmatch(name):
             raise HTTPException(400, f"logger must be coserver or one below it, like coserver.access; got {name!r:.60}")
         logging.getLogger(name).setLevel(level.upper())
-        log.info("the control set the level of %s to %s", name, level)
+        log.info("%s logs from %s on, as the control was asked", name, level)
         return {name: level}
 
-    # Events and traces.
+    # What happens.
 
     async def events(self, request: Request) -> Any:
-        """Stream every event; ``?filter=``."""
+        """Every event as a line, for as long as the client stays; ``?filter=``."""
         wanted = parse(request.query.get("filter", ""))
         return self._stream(self.feeds.events(wanted))
 
     def _stream(self, stream: AsyncIterator[dict[str, Any]]) -> Response:
-        """The answer of a stream. Raises HTTPException (503) beyond STREAMS."""
+        """Raises HTTPException (503)."""
         if self.feeds.count + self.steppers.count >= STREAMS:
-            raise HTTPException(503, f"{STREAMS} streams of events, traces and steppers are open, the most; end one")
+            raise HTTPException(503, f"{STREAMS} streams of events, traces and steppers are read already; end one")
         return _lines(stream)
 
     async def traces(self, request: Request) -> Any:
-        """The traces, the oldest first; ``?filter=``, ``?last=``, ``?whole=1``."""
+        """Those that are kept, the oldest first; ``?filter=``, ``?last=``, ``?whole=1``."""
         wanted = parse(request.query.get("filter", ""))
         last, whole = request.query.get("last", 0, type=int), request.query.get("whole", False, type=bool)
         traces = self.server.traces
@@ -200,16 +200,16 @@ class Api:
         }
 
     async def trace(self, request: Request, id: int) -> Any:
-        """One trace with fields and bodies."""
+        """One in full, fields and bodies."""
         return trace_dict(await self._trace(id), whole=True)
 
     async def follow_traces(self, request: Request) -> Any:
-        """Stream each new trace; the server records while a client follows. ``?filter=``, ``?whole=1``."""
+        """Each that ends from now on as a line, recorded as long as somebody follows. ``?filter=``, ``?whole=1``."""
         whole = request.query.get("whole", False, type=bool)
         return self._stream(self.feeds.traces(parse(request.query.get("filter", "")), whole=whole))
 
     async def set_recording(self, request: Request) -> Any:
-        """``{"on": true}`` or ``{"on": false}``."""
+        """``{"on": true}``."""
         on = _body_of(request, {"on": (bool,)}).get("on")
         if on is None:
             raise HTTPException(400, 'say {"on": true} or {"on": false}')
@@ -217,18 +217,18 @@ class Api:
         return {"recording": on}
 
     async def mark_trace(self, request: Request, id: int) -> Any:
-        """``{"on": true}`` or ``{"on": false}``."""
+        """``{"on": true}``."""
         on = _body_of(request, {"on": (bool,)}).get("on", True)
         self.server.traces.mark(await self._trace(id), on)
         return {"marked": on}
 
     async def replay_trace(self, request: Request, id: int) -> Any:
-        """Send a trace's request again, to the same listener."""
+        """Send its request again, to the listener that had it."""
         trace = await self._trace(id)
         try:
             found = await anyio.to_thread.run_sync(self.server.traces.replay, trace, limiter=self._replaying)
         except (OSError, http.client.HTTPException) as error:
-            raise HTTPException(502, f"the request could not be sent again: {error}") from error
+            raise HTTPException(502, f"it could not be sent again: {error}") from error
         except ReplayError as error:
             raise HTTPException(400, str(error)) from error
         return {"status": found.status, "seconds": found.seconds, "size": len(found.content)}
@@ -242,31 +242,31 @@ class Api:
     # Stepping.
 
     async def steps(self, request: Request) -> Any:
-        """The steppers that were opened here, with everything that they hold."""
+        """Every stepper that was opened here, and what it holds."""
         return {"steps": self.steppers.as_list()}
 
     async def open_step(self, request: Request) -> Any:
-        """Open a stepper, for as long as the client reads: a line for each change of what is held."""
+        """Hold what matches for as long as this answer is read: a line for each change of what is held."""
         given = _body_of(request, {"filter": (str,), "at": (str, list), "limit": (int, float, type(None))})
         return self._stream(self.steppers.open(given.get("filter", ""), given.get("at", "handler"), given.get("limit")))
 
     async def close_step(self, request: Request, id: int) -> Any:
-        """Close a stepper: let everything go."""
+        """Let everything go."""
         self.steppers.find(id).close()
         return {"closed": id}
 
     async def do_step(self, request: Request, id: int, what: str) -> Any:
-        """Do an action (next, resume, until, edit, respond, abort) on ``held``, an id; on the oldest without one."""
+        """next, resume, until, edit, respond, abort: with ``held``, the id of what is meant, or the oldest."""
         return self.steppers.do(id, what, request.json() if request.body else {})
 
 
 def _lines(stream: AsyncIterator[dict[str, Any]]) -> Response:
-    """Make the answer that sends a stream as lines of JSON."""
+    """A stream as lines of JSON."""
 
     async def encoded() -> AsyncIterator[str]:
         try:
             async for each in stream:
-                yield json.dumps(each) + "\n"  # ASCII: a file's name in an error message may be no valid text
+                yield json.dumps(each) + "\n"  # in ASCII: a file's name in an error's words may be no text
         finally:
             await stream.aclose()  # type: ignore[attr-defined]
 
@@ -274,7 +274,7 @@ def _lines(stream: AsyncIterator[dict[str, Any]]) -> Response:
 
 
 def object_json(found: dict[str, Any]) -> Response:
-    """Make the answer of a JSON object. A lone surrogate, as in a file's name, is escaped: UTF-8 has none."""
+    """A JSON object; what UTF-8 cannot say, half a surrogate pair in a file's name, is escaped."""
     try:
         return Response.json(found)
     except (TypeError, ValueError):
@@ -282,13 +282,13 @@ def object_json(found: dict[str, Any]) -> Response:
 
 
 def _body_of(request: Request, known: dict[str, tuple[type, ...]]) -> dict[str, Any]:
-    """Read a JSON object with known names and values of their types; {} without a body. Raises HTTPException (400)."""
+    """A JSON object that holds known names with values of their types, or nothing. Raises HTTPException (400)."""
     given = request.json() if request.body else {}
     if not isinstance(given, dict):
         raise HTTPException(400, f"the body is a JSON object; got {type(given).__name__}")
     for name, value in given.items():
         if name not in known:
-            raise HTTPException(400, f"{name!r:.40} is not known here; known are {', '.join(known)}")
+            raise HTTPException(400, f"{name!r:.40} is not known here; there are {', '.join(known)}")
         right = isinstance(value, known[name]) and (not isinstance(value, bool) or bool in known[name])
         if not right or (isinstance(value, int | float) and not abs(value) <= LARGEST):
             raise HTTPException(400, f"{name} may not be {value!r:.40}")
@@ -296,7 +296,7 @@ def _body_of(request: Request, known: dict[str, tuple[type, ...]]) -> dict[str, 
 
 
 def _loggers() -> dict[str, logging.Logger]:
-    """coserver's loggers, by name."""
+    """coserver's own, by name."""
     known = logging.Logger.manager.loggerDict
     return {
         name: one

@@ -1,7 +1,7 @@
-"""Access to the control: over the UNIX socket for its owner, by the file's mode; over TCP with the token.
+"""Who may ask. Over the UNIX socket its owner, by the file's mode; over TCP whoever has the token.
 
-A page in a browser can reach a port of this machine by a name that resolves to it (DNS rebinding). So the Host must be
-an address or ``localhost``, and so must the Origin, if there is one.
+A page in a browser can reach a port of this machine, by a name that it makes lead here (DNS rebinding): so the Host
+must be an address or ``localhost``, and a request that says where it comes from must come from there.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 from ..server.handler.errors import HTTPException
 from ..server.handler.request import Request
 
-#: Characters of a token, at least: a shorter one can be guessed. 128 bits in base 64 take 22.
+#: Characters that a token must have: what is shorter can be guessed, and what 128 bits take in base 64 is 22.
 TOKEN_MIN = 16
 
 _UNIX = "unix"
 
 
 def check_token(token: Any) -> None:
-    """Check a token. Raises ValueError."""
+    """Raises ValueError."""
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or len(token) < TOKEN_MIN:
         raise ValueError(
             f"a control token has {TOKEN_MIN} visible ASCII characters at least; secrets.token_urlsafe() makes one"
@@ -30,27 +30,27 @@ def check_token(token: Any) -> None:
 
 
 def guard(token: str | None) -> Callable[[Request], None]:
-    """Make the function that checks each request; it raises HTTPException (401, 403)."""
+    """What each request is shown to; it raises HTTPException (401, 403)."""
 
     def check(request: Request) -> None:
         origin = request.headers.get("origin")
         if origin is not None and not is_local(host_of(origin)):
-            raise HTTPException(403, "pages of other origins have no access")
+            raise HTTPException(403, "Pages of other origins may not ask")
         if request.peer == _UNIX:
             return
         if not is_local(_host(request.head.host.decode("latin-1"))):
-            raise HTTPException(403, "the Host must be localhost or an address, not another name")
+            raise HTTPException(403, "The Host must be localhost or an address, not a name that leads here")
         given = request.headers.get("authorization", "")
         scheme, _, said = given.partition(" ")
         right = token is not None and hmac.compare_digest(said.strip().encode(), token.encode())
         if scheme.lower() != "bearer" or not right:
-            raise HTTPException(401, "send the token: 'Authorization: Bearer …'", {"www-authenticate": "Bearer"})
+            raise HTTPException(401, "Say the token: 'Authorization: Bearer …'", {"www-authenticate": "Bearer"})
 
     return check
 
 
 def host_of(origin: str) -> str:
-    """The host of an Origin; "" for an opaque one ("null") and for a wrong one."""
+    """The host of an Origin; "" for one that is opaque ("null"), or none at all."""
     try:
         return urlsplit(origin).hostname or ""
     except ValueError:
@@ -64,7 +64,7 @@ def _host(field: str) -> str:
 
 
 def is_local(host: str) -> bool:
-    """Whether the host is "localhost" or an address, and not a name that DNS could point here."""
+    """Whether it is this machine by name or any address: no name that could be made lead here."""
     if host.lower() == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""The client of a control socket, for plain threads: ``top``, ``step`` and ``trace`` use it.
+"""The client of a control socket, for plain threads: ``top``, ``step`` and ``trace`` ask through it.
 
 Requests are the standard library's HTTP, over a UNIX socket or TCP. Streams are iterators; any thread may close one.
 """
@@ -17,28 +17,28 @@ from urllib.parse import quote, urlencode, urlsplit
 from ..observe.snapshot.snapshot import Snapshot
 from ..observe.step.actions import StepperActions
 from ..observe.trace.trace import Trace
-from . import socket_path
+from . import socket_path as place
 from .wire_format import PROTOCOL, read_trace
 
 __all__ = ["Client", "Ended", "Refused", "StepStream", "Stream", "Unreachable", "find"]
 
 
-#: Seconds for an answer. Even a server whose loop is stuck answers a look within a second.
+#: Seconds for an answer; a server that is stuck is still looked at within a second.
 PATIENCE = 10.0
-#: Seconds for a replay; the server waits 30 s for its answer.
+#: ... and of a request that is sent again, to which the server gives 30.
 REPLAYED = 40.0
 
 
 class Unreachable(Exception):
-    """No server can be reached there; the message lists the servers that can."""
+    """No server can be reached there; the message names those that can."""
 
 
 class Ended(Unreachable):
-    """The server ended a stream; the message says why."""
+    """The server was reached, and has ended what it was asked for; the message says why."""
 
 
 class Refused(Exception):
-    """The server refused a request. ``status`` is its answer's; the message says why."""
+    """The server says no: ``status``, and why in words."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -46,49 +46,48 @@ class Refused(Exception):
 
 
 def find(what: str | None = None, token: str | None = None) -> Client:
-    """Find a server and return its Client.
+    """The client of a server by its name, its process's number, its socket's path or its URL; of the only one if None.
 
-    ``what`` is the server's name, the number of its process, its socket's path, or an http:// URL; None means the only
-    server. The newest of several with one name is taken. Raises Unreachable.
+    Of several by one name the newest. Raises Unreachable.
     """
     if what is not None and (what.startswith(("/", "./", "../", "http://")) or Path(what).is_socket()):
         return Client(what, token)
-    there = list(socket_path.running())
+    there = list(place.running())
     if what is None:
         if len(there) == 1:
             return Client(str(there[0][2]))
-        problem = "no server is running here" if not there else "there are several servers: name one"
-        raise Unreachable(f"{problem}{_list_of(there)}")
+        said = "no server is running here" if not there else "there are several servers: name one"
+        raise Unreachable(f"{said}{_those(there)}")
     for name, pid, path in there:
         if what in (name, str(pid), path.stem):
             return Client(str(path))
-    for _, _, path in there:  # the file's name may be a shortened one
+    for _, _, path in there:  # a name may have been too long, or too odd, for a file
         try:
             client = Client(str(path))
             if client.about["server"] == what:
                 return client
         except (Unreachable, Refused):
             continue
-    raise Unreachable(f"no server named {what!r} is reachable{_list_of(there)}")
+    raise Unreachable(f"no server named {what!r} is reachable{_those(there)}")
 
 
-def _list_of(there: list[tuple[str, int, Path]]) -> str:
+def _those(there: list[tuple[str, int, Path]]) -> str:
     if not there:
-        return "; 'coserver serve' starts one, in your own process app.start(control='auto')"
+        return "; 'coserver serve' starts one, an embedded one takes app.start(control='auto')"
     return f"; there are {', '.join(f'{name} (pid {pid})' for name, pid, _ in there)}"
 
 
 class Client:
-    """The control of one server. ``where`` is a socket's path or an http:// URL; ``about`` describes the server."""
+    """One server's control. ``where`` is a socket's path or an http:// URL; ``about`` says who it is."""
 
     def __init__(self, where: str, token: str | None = None) -> None:
-        """Connects, and reads ``about``. Raises Unreachable, Refused."""
+        """Asks who is there. Raises Unreachable, Refused."""
         self.where = where
         self._token = token
         self.about: dict[str, Any] = self._ask("GET", "/v1")
         if self.about.get("protocol") != PROTOCOL:
             raise Unreachable(
-                f"{where} speaks version {self.about.get('protocol')} of the control protocol, this client version "
+                f"{where} speaks version {self.about.get('protocol')} of the control protocol, and this is version "
                 f"{PROTOCOL}: use the coserver that serves there, {self.about.get('coserver')}"
             )
 
@@ -101,81 +100,75 @@ class Client:
         return str(self.about["server"])
 
     def ask_about(self) -> dict[str, Any]:
-        """Read ``about`` again: name, process, version, state. Raises Unreachable."""
+        """Who it is, and its state now. Raises Unreachable."""
         self.about = self._ask("GET", "/v1")
         return self.about
 
     def snapshot(self, filter: str = "") -> Snapshot:
-        """Take a snapshot; with a filter, of the matching exchanges alone. Raises Unreachable, Refused."""
+        """Raises Unreachable, Refused."""
         return Snapshot.from_json(self._bytes("GET", _target("/v1/snapshot", filter=filter)))
 
     def traces(self, filter: str = "", last: int = 0, *, whole: bool = False) -> list[Trace]:
-        """The traces that match, the oldest first; the last ``last`` of them if that is not 0.
-
-        With ``whole`` they have fields and bodies. Raises Unreachable, Refused.
-        """
+        """Raises Unreachable, Refused."""
         found = self._ask("GET", _target("/v1/traces", filter=filter, last=last or "", whole=int(whole)))
         return [read_trace(one) for one in found["traces"]]
 
     def latest(self, last: int) -> tuple[list[Trace], int]:
-        """The last traces, without fields and bodies, and the number of all so far. Raises Unreachable, Refused."""
+        """The last ones, without fields and bodies, and how many were recorded in all. Raises Unreachable, Refused."""
         found = self._ask("GET", _target("/v1/traces", last=last))
         return [read_trace(one) for one in found["traces"]], int(found["total"])
 
     def trace(self, number: int) -> Trace:
-        """One trace with fields and bodies, by its exchange's id. Raises Unreachable, Refused (404)."""
+        """One in full. Raises Unreachable, Refused (404)."""
         return read_trace(self._ask("GET", f"/v1/traces/{number}"))
 
     def mark(self, number: int, on: bool = True) -> None:
-        """Mark a trace, or remove its mark. Raises Unreachable, Refused (404)."""
+        """Mark a trace that was recorded, or take the mark away."""
         self._ask("PUT", f"/v1/traces/{number}/mark", {"on": on})
 
     def replay(self, number: int) -> dict[str, Any]:
-        """Send a trace's request again; return ``status``, ``seconds`` and ``size`` of the answer.
-
-        Raises Unreachable, Refused.
-        """
+        """Send its request again: ``status``, ``seconds``, ``size`` of the answer. Raises Unreachable, Refused."""
         found: dict[str, Any] = json.loads(self._bytes("POST", f"/v1/traces/{number}/replay", None, REPLAYED))
         return found
 
     def record(self, on: bool = True) -> None:
-        """Start to record exchanges, or stop. Raises Unreachable, Refused."""
+        """Record exchanges from now on, or no more."""
         self._ask("PUT", "/v1/traces/recording", {"on": on})
 
     def metrics(self) -> str:
-        """The metrics as OpenMetrics text. Raises Unreachable, Refused."""
+        """OpenMetrics text. Raises Unreachable, Refused."""
         return self._bytes("GET", "/v1/metrics").decode()
 
     def reload_certificates(self) -> None:
-        """Make the server read the certificates of its TLS listeners again. Raises Unreachable, Refused."""
+        """Have the files of the TLS listeners read again."""
         self._ask("POST", "/v1/certificates")
 
     def drain(self, grace: float | None = None) -> None:
-        """Begin to stop the server. ``grace`` is seconds; None means the server's own. Raises Unreachable, Refused."""
+        """Have the server stop; its own grace if none is given."""
         self._ask("POST", "/v1/drain", {"grace": grace})
 
     def set_level(self, level: str, logger: str = "coserver") -> None:
-        """Set the level of a logger in the server's process. Raises Unreachable, Refused."""
+        """What the server logs from now on."""
         self._ask("PUT", "/v1/log", {"level": level, "logger": logger})
 
     def events(self, filter: str = "") -> Stream:
-        """Stream every event from now on. Raises Unreachable, Refused."""
+        """Every event from now on. Raises Unreachable, Refused."""
         return Stream(self, "GET", _target("/v1/events", filter=filter))
 
     def follow(self, filter: str = "", *, whole: bool = False) -> Stream:
-        """Stream each trace from now on, for ``read_trace``. Raises Unreachable, Refused."""
+        """Each trace that ends from now on, as ``read_trace`` reads it. Raises Unreachable, Refused."""
         return Stream(self, "GET", _target("/v1/traces/follow", filter=filter, whole=int(whole)))
 
     def step(self, filter: str = "", at: str | list[str] = "handler", limit: float | None = None) -> StepStream:
-        """Hold exchanges that match, until the stepper is closed or this process ends. Raises Unreachable, Refused."""
+        """Hold what matches until the stepper is closed, or this process is gone. Raises Unreachable, Refused."""
         return StepStream(self, filter, at, limit)
 
-    # Requests.
+    # How it is asked.
 
     def connect(self, timeout: float | None = PATIENCE) -> http.client.HTTPConnection:
         if self.where.startswith("http://"):
-            url = urlsplit(self.where)
-            return http.client.HTTPConnection(url.hostname or "", url.port, timeout=timeout)
+            place = urlsplit(self.where)
+            return http.client.HTTPConnection(place.hostname or "", place.port, timeout=timeout)
         return _UnixConnection(self.where, timeout)
 
     def fields(self) -> dict[str, str]:
@@ -185,7 +178,7 @@ class Client:
         return json.loads(self._bytes(method, target, body))
 
     def ask(self, method: str, target: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Send any request; return its JSON answer. Raises Unreachable, Refused."""
+        """Any request, its answer read as JSON. Raises Unreachable, Refused."""
         return self._ask(method, target, body)
 
     def _bytes(
@@ -202,20 +195,19 @@ class Client:
 
     def unreachable(self, error: Exception) -> Unreachable:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        if isinstance(error, BlockingIOError):  # the socket's backlog is full; the system gives no other words
-            why = "all of its connections are in use, and its queue is full"
-        return Unreachable(f"no server is reachable at {self.where}: {why}{_list_of(list(socket_path.running()))}")
+        if isinstance(error, BlockingIOError):  # its queue is full; that is all that the system says
+            why = "it has as many clients as it takes, and more are waiting"
+        return Unreachable(f"no server is reachable at {self.where}: {why}{_those(list(place.running()))}")
 
 
 class Stream:
-    """Lines of JSON as they come, without the heartbeats. Any thread may ``close`` it.
+    """Lines of JSON as they come, without the heartbeats; {"lost": n} where the reader was too slow. ``close`` ends it.
 
-    It yields {"lost": n} where the reader was too slow. It raises Unreachable when the server is gone, Ended when the
-    server cannot go on; it ends when the server ends the stream.
+    Raises Unreachable when the server is gone, Ended when it cannot go on; ends when it ends the stream.
     """
 
     def __init__(self, client: Client, method: str, target: str, body: Mapping[str, Any] | None = None) -> None:
-        """Opens the stream. Raises Unreachable, Refused."""
+        """Raises Unreachable, Refused."""
         self._client = client
         self._connection = client.connect()
         try:
@@ -240,16 +232,14 @@ class Stream:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         try:
             while line := self._response.readline():
-                found = json.loads(line)
-                if found.keys() == {"error"}:
-                    raise Ended(found["error"])
-                if "heartbeat" not in found:
-                    yield found
-            # http.client ends a chunked body quietly when the last chunk is missing; chunk_left tells.
+                told = json.loads(line)
+                if told.keys() == {"error"}:
+                    raise Ended(told["error"])
+                if "heartbeat" not in told:
+                    yield told
+            # Of chunks that break off without the last one http.client makes an end like any other, but for this.
             if not self.closed and getattr(self._response, "chunk_left", None) is not None:
-                raise self._client.unreachable(
-                    ConnectionResetError("the server closed the connection in the middle of a stream")
-                )
+                raise self._client.unreachable(ConnectionResetError("it has gone without a word"))
         except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
             if not self.closed:
                 raise self._client.unreachable(error) from error
@@ -260,7 +250,7 @@ class Stream:
         return self._connection.sock is None
 
     def close(self) -> None:
-        """End the stream, from any thread; a reader in another thread sees its end."""
+        """From any thread: whoever reads sees the end."""
         sock = self._connection.sock
         if sock is not None:
             self._connection.sock = None
@@ -273,17 +263,16 @@ class Stream:
 
 
 class StepStream(StepperActions[Mapping[str, Any], dict[str, Any]]):
-    """A stepper of the server, driven by this client. It lives as long as its stream: close it to let everything go.
+    """A stepper on the other side. ``changes`` are what it holds, after each change; the other words are a Stepper's.
 
-    ``changes`` yields everything that is held, after each change, as plain values (see ``Held.as_dict``). ``which`` is
-    one of these, or its id.
+    What is held is plain values, as ``Held.as_dict`` gives them; ``which`` is one of those, or its id.
     """
 
     def __init__(self, client: Client, filter: str, at: str | list[str], limit: float | None) -> None:
         given: dict[str, Any] = {"filter": filter, "at": at, "limit": limit}
         self._client = client
         self._stream = Stream(client, "POST", "/v1/steps", given)
-        #: The stepper's number, filter, phases and limit, and everything that it held at the beginning.
+        #: What it held at the beginning, and how it was opened.
         self.first: dict[str, Any] = self._stream.first
         self.number = int(self.first["step"])
 
@@ -294,20 +283,20 @@ class StepStream(StepperActions[Mapping[str, Any], dict[str, Any]]):
         self.close()
 
     def changes(self) -> Iterator[list[dict[str, Any]]]:
-        """Everything that is held now, then after each change, until the server drains and lets everything go.
+        """What is held now, then after each change, until the server lets everything go: it drains.
 
-        Raises Unreachable when the server is gone, Ended when the filter takes too long.
+        Raises Unreachable when it is gone, Ended when its filter takes too long.
         """
         yield self._stream.first["held"]
         for state in self._stream:
             yield state["held"]
 
     def close(self) -> None:
-        """Let everything go, from any thread."""
+        """Let everything go; from any thread."""
         self._stream.close()
 
     def resume_all(self) -> int:
-        """Let everything go that is held now; return how many. Raises Refused, Unreachable."""
+        """Let all go that is held now; how many those were."""
         return int(self._ask("resume_all", {})["let_go"])
 
     def do(self, action: str, /, which: Mapping[str, Any] | int | None = None, **arguments: Any) -> dict[str, Any]:
@@ -337,7 +326,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _checked(status: int, data: bytes) -> bytes:
-    """Return the body of a successful answer. Raises Refused."""
+    """The body of an answer that is a yes. Raises Refused."""
     if status >= 300:
         lines = data.decode(errors="replace").strip().splitlines()
         raise Refused(status, "\n".join(lines[1:]) or (lines[0] if lines else f"status {status}"))

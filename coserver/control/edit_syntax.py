@@ -1,7 +1,6 @@
-"""The syntax of an edit as one line that a person types: ``target=/x status=404 X-Tag:a Cookie: body='{"a": 1}'``.
+"""What a person types to change what is held, as one line: ``target=/x status=404 X-Tag:a Cookie: body='{"a": 1}'``.
 
-``name=value`` sets target, method, status or body. ``Name:value`` sets a field; ``Name:`` removes it. Quotes are as in
-a shell.
+``name=value`` sets target, method, status or body; ``Name:value`` a field, ``Name:`` removes it. Quotes as in a shell.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def read_arguments(action: str, line: str) -> dict[str, Any]:
 
 
 def read_edit(line: str) -> dict[str, Any]:
-    """Read an edit; return the keywords of ``Held.edit``. Raises ValueError, which shows the syntax."""
+    """What ``Held.edit`` takes. Raises ValueError, which says what is written how."""
     changes: dict[str, Any] = {}
     headers: dict[str, str | None] = {}
     for word in _words(line):
@@ -39,7 +38,7 @@ def read_edit(line: str) -> dict[str, Any]:
         if match["sign"] == ":":
             headers[name] = value or None
         elif name not in _NAMES:
-            raise ValueError(f"{name!r:.40} cannot be set; there are {', '.join(_NAMES)}; a field is {name}:value")
+            raise ValueError(f"{name!r:.40} is not to be set: there are {', '.join(_NAMES)}; a field is {name}:value")
         else:
             changes[name] = _status(value) if name == "status" else value
     if headers:
@@ -50,7 +49,7 @@ def read_edit(line: str) -> dict[str, Any]:
 
 
 def read_answer(line: str) -> tuple[int, str, dict[str, str]]:
-    """Read an answer, ``503 'come later' Retry-After:5``, as status, body and fields. Raises ValueError."""
+    """``503 'come later' Retry-After:5``: status, body and fields. Raises ValueError."""
     words = _words(line)
     status = _status(words[0]) if words else 200
     body, fields = "", {}
@@ -66,7 +65,7 @@ def read_answer(line: str) -> tuple[int, str, dict[str, str]]:
 
 
 def read_hold(line: str) -> tuple[str, list[str]]:
-    """Read a hold, ``~u /x @handler,response``, as a filter and the phases after the last @; "handler" without one."""
+    """``~u /x @handler,response``: a filter, and the phases after the last @; "handler" if there are none."""
     filter, sign, phases = f" {line}".rpartition(" @")
     if not sign:
         filter, phases = phases, ""

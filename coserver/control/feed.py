@@ -1,6 +1,6 @@
-"""Feeds: events and traces go from the server's loop to a client on the control's loop, by a bounded queue.
+"""What happens on the server's loop, handed to a client on the control's: a bounded line between two threads.
 
-The server never waits for a client. A client that reads too slowly loses the oldest, and is told how many.
+The server never waits for a client. One that reads too slowly loses the oldest, and is told how many.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ from .wire_format import event_dict, trace_dict
 if TYPE_CHECKING:
     from .server_handle import ServerHandle
 
-#: Items in the queue of one client: a second of a busy server, at most some MB.
+#: Things that may wait for a client; a second's worth of a busy server, some MB at the most.
 WAITING_MAX = 2000
-#: Items of one batch; between two batches the other clients have their turn.
+#: Things handed over in one go, between which others have their turn.
 _AT_ONCE = 100
-#: Seconds without an item after which a heartbeat tells the client that the server is there.
+#: Seconds of silence after which a line says that all is well: whoever reads knows that the other side is there.
 HEARTBEAT = 5.0
 _HEARTBEAT: dict[str, Any] = {"heartbeat": True}
 
 
 class Feed:
-    """A queue, made on its reader's loop. ``put`` is for any thread, and never waits; ``lost`` counts dropped items."""
+    """Made on the loop of whoever reads. ``put`` is for any thread, and never waits; ``lost`` counts what gave way."""
 
     def __init__(self, most: int = WAITING_MAX) -> None:
         self.lost = 0
-        self._queue: deque[Any] = deque(maxlen=most)
+        self._line: deque[Any] = deque(maxlen=most)
         self._there = anyio.Event()
         self._post = poster()
         self._told = False
         self._closed = False
 
-    def put(self, item: Any) -> None:
-        """Add an item, from any thread. A full queue drops the oldest, and counts it in ``lost``."""
-        queue = self._queue
-        if len(queue) == queue.maxlen:
+    def put(self, thing: Any) -> None:
+        """One thing more, from any thread; the oldest gives way where the line is full, counted in ``lost``."""
+        line = self._line
+        if len(line) == line.maxlen:
             self.lost += 1
-        queue.append(item)
+        line.append(thing)
         self._tell()
 
     def close(self) -> None:
-        """End the feed, from any thread."""
+        """Nothing more comes; from any thread."""
         self._closed = True
         self._told = False
         self._tell()
 
     async def batches(self, patience: float) -> AsyncIterator[list[Any]]:
-        """The items in order, in batches; an empty one after ``patience`` seconds without an item. Ends when closed."""
+        """What has come, in order; an empty list after ``patience`` seconds without anything. Ends when closed."""
         while True:
-            if not self._queue:
+            if not self._line:
                 if self._closed:
                     return
                 with anyio.move_on_after(patience):
@@ -64,8 +64,8 @@ class Feed:
                 self._there = anyio.Event()
                 self._told = False
             batch: list[Any] = []
-            while self._queue and len(batch) < _AT_ONCE:
-                batch.append(self._queue.popleft())
+            while self._line and len(batch) < _AT_ONCE:
+                batch.append(self._line.popleft())
             yield batch
 
     def _tell(self) -> None:
@@ -82,12 +82,12 @@ class Feed:
 
 
 class Feeds:
-    """All feeds of one control."""
+    """All streams of one control."""
 
     def __init__(self, server: ServerHandle) -> None:
         self._server = server
         self._feeds: set[Feed] = set()
-        self._recorders = 0  # feeds that need the recorder
+        self._recorders = 0  # streams for whose sake traces are recorded
         self._recording = False
 
     @property
@@ -99,20 +99,20 @@ class Feeds:
             feed.close()
 
     async def events(self, wanted: Filter) -> AsyncIterator[dict[str, Any]]:
-        """Every event as plain values; with a filter, the events of exchanges that match."""
+        """Every event as plain values; with a filter, those of exchanges that match."""
         with self._feed() as feed:
             observer = feed.put if wanted is EVERYTHING else _matching(wanted, feed, self._server.pictures())
             with self._server.emitter.observing(observer):
-                async for each in _lines(feed, event_dict):
+                async for each in _told(feed, event_dict):
                     yield each
 
     async def traces(self, wanted: Filter, *, whole: bool) -> AsyncIterator[dict[str, Any]]:
-        """Each new trace that matches."""
+        """Each trace that is finished and matches."""
         traces = self._server.traces
         with self._feed() as feed, self._recorded():
             stop = traces.follow(_matching(wanted, feed, lambda trace: trace))
             try:
-                async for each in _lines(feed, lambda trace: trace_dict(trace, whole=whole)):
+                async for each in _told(feed, lambda trace: trace_dict(trace, whole=whole)):
                     yield each
             finally:
                 stop()
@@ -128,7 +128,7 @@ class Feeds:
 
     @contextmanager
     def _recorded(self) -> Iterator[None]:
-        """Record traces during the block; afterwards only if they were recorded before."""
+        """Traces are recorded meanwhile, and after it only if they were before."""
         traces = self._server.traces
         if not self._recorders:
             self._recording = traces.recording
@@ -142,13 +142,13 @@ class Feeds:
                 traces.stop()
 
 
-async def _lines(feed: Feed, encode: Callable[[Any], dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-    """The lines of a feed: items, counts of lost ones, heartbeats. An error is the last."""
-    reported = 0
-    yield {"following": True}  # at once: from now on the client misses nothing
+async def _told(feed: Feed, encode: Callable[[Any], dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    """What comes, what was lost, and a heartbeat in between; an error is the last."""
+    told = 0
+    yield {"following": True}  # at once: whoever asked knows that nothing from now on is missed
     async for batch in feed.batches(HEARTBEAT):
-        if feed.lost > reported:
-            lost, reported = feed.lost - reported, feed.lost
+        if feed.lost > told:
+            lost, told = feed.lost - told, feed.lost
             yield {"lost": lost}
         for each in batch:
             if isinstance(each, FilterError):
@@ -160,17 +160,17 @@ async def _lines(feed: Feed, encode: Callable[[Any], dict[str, Any]]) -> AsyncIt
 
 
 def _matching(wanted: Filter, feed: Feed, subject_of: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """Make the observer that feeds what matches at that moment. After a search that takes too long it feeds nothing."""
+    """Hands on what matches, an exchange being asked as it is at that moment; if that takes too long, no more."""
     matches, failed = wanted.matches, False
 
-    def observe(item: Any) -> None:
+    def observe(thing: Any) -> None:
         nonlocal failed
         if failed:
-            return  # the stream is about to end
-        subject = subject_of(item)
+            return  # until the stream has ended
+        subject = subject_of(thing)
         try:
             if subject is not None and matches(subject):
-                feed.put(item)
+                feed.put(thing)
         except FilterError as error:
             failed = True
             feed.put(error)

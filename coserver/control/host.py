@@ -1,6 +1,6 @@
-"""The control of one server: its sockets, and the thread with a loop of its own that answers on them.
+"""The control of one server: its sockets, and a thread with a loop of its own that answers on them.
 
-The server's loop does not serve it. So a server whose loop is stuck can still be looked at.
+The server's own loop is never asked to serve it: a server whose loop is stuck can still be looked at.
 """
 
 from __future__ import annotations
@@ -18,26 +18,23 @@ from ..protocol.codecs import choose_codec
 from ..server.http.http1 import HttpConnection
 from ..server.limits import Limits
 from ..server.router import Router
-from ..server.service import Service, Story
+from ..server.service import MakeConnection, Service
 from ..transport.listener import Listener, bind_tcp
 from ..transport.loop import poster
-from . import socket_path
+from . import socket_path as place
 from .api import Api
 from .auth import check_token, guard
 from .server_handle import ServerHandle
 
-#: Limits of the control: its clients are few. A client that reads nothing for 10 s is gone.
+#: Those who ask are the server's own people, and few; whoever reads nothing for ten seconds is gone.
 LIMITS = Limits(max_connections=100, body_size=1 << 20, write_timeout=10.0, grace=1.0)
 
 log = logging.getLogger("coserver.control")
 
 
 @dataclass(frozen=True, slots=True)
-class ControlAddress:
-    """Where a control listens. ``path`` is a UNIX socket's, "auto" for the usual place, "" for none.
-
-    With a ``port`` it listens on TCP too, which needs a ``token``.
-    """
+class Where:
+    """Where to listen. ``path`` is a UNIX socket's, "auto" for the usual place, "" for none; TCP needs a token."""
 
     path: str = "auto"
     host: str = "127.0.0.1"
@@ -45,22 +42,22 @@ class ControlAddress:
     token: str | None = None
 
 
-class ServerThread:
-    """Sockets, and a thread with a loop of its own that answers on them. ``start`` returns when it answers."""
+class Answering:
+    """Sockets, and a thread with a loop of its own that answers on them; ``start`` returns when it does."""
 
     def __init__(self, name: str, sockets: list[socket.socket], router: Router, ends: Callable[[], None]) -> None:
-        """``ends`` is called on the loop when ``stop`` was called."""
+        """``ends`` is called on the loop when the end begins."""
         self.name = name
         self._sockets = sockets
         self._router = router
         self._ends = ends
         self._post = _nothing
         self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"coserver {name}", daemon=True)
+        self._thread = threading.Thread(target=self._live, name=f"coserver {name}", daemon=True)
 
     @property
     def port(self) -> int | None:
-        """The TCP port; None without one."""
+        """The TCP port, if it has one."""
         tcp = [one for one in self._sockets if one.family != socket.AF_UNIX]
         return tcp[0].getsockname()[1] if tcp else None
 
@@ -69,19 +66,19 @@ class ServerThread:
         self._started.wait()
 
     def stop(self) -> None:
-        """End every stream and every stepper; return when the thread has ended. A second call does nothing."""
+        """End every stream, and with them every stepper; returns when the thread has ended. Twice is fine."""
         try:
             self._post()
         except RuntimeError:
-            pass  # the loop has ended
+            pass  # its loop has ended
         if self._thread.is_alive():
             self._thread.join()
 
-    def _run(self) -> None:
+    def _live(self) -> None:
         try:
             anyio.run(self._main)
         except Exception:
-            log.exception("%s failed", self.name)
+            log.exception("the %s has failed", self.name)
         finally:
             self.close()
             self._started.set()
@@ -95,26 +92,26 @@ class ServerThread:
             service.stop()
 
         self._post = lambda: post(stop)
-        listeners: list[tuple[Listener, Story]] = [
+        listeners: list[tuple[Listener, MakeConnection]] = [
             (Listener(sock.dup(), service.loop), HttpConnection) for sock in self._sockets
         ]
         self._started.set()
         await service.run(listeners, lambda: None)
 
     def close(self) -> None:
-        """Close the sockets."""
+        """Its sockets."""
         for sock in self._sockets:
             if sock.family == socket.AF_UNIX:
-                socket_path.remove(sock)
+                place.remove(sock)
             else:
                 sock.close()
 
 
-class Control(ServerThread):
+class Control(Answering):
     """The control of one server."""
 
-    def __init__(self, server: ServerHandle, version: str, where: ControlAddress) -> None:
-        """Binds the sockets. Raises OSError, ValueError."""
+    def __init__(self, server: ServerHandle, version: str, where: Where) -> None:
+        """Binds its sockets. Raises OSError, ValueError."""
         if where.port is not None:
             check_token(where.token)
         self._server = server
@@ -122,7 +119,7 @@ class Control(ServerThread):
         super().__init__(f"control {server.name}", [], api.router(), api.close)
         try:
             if where.path:
-                bound = socket_path.bind_default(server.name) if where.path == "auto" else socket_path.bind(where.path)
+                bound = place.bind_default(server.name) if where.path == "auto" else place.bind(where.path)
                 self._sockets.append(bound)
             if where.port is not None:
                 self._sockets += bind_tcp(where.host, where.port)
@@ -136,4 +133,4 @@ class Control(ServerThread):
 
 
 def _nothing() -> None:
-    """Do nothing: the thread has not started."""
+    """Not started yet, or never."""

@@ -1,7 +1,7 @@
-"""The paths of control sockets, ``$XDG_RUNTIME_DIR/coserver/NAME-PID.sock``, and which of them are alive.
+"""Where control sockets lie, and which of them are alive: ``$XDG_RUNTIME_DIR/coserver/NAME-PID.sock``, for their owner.
 
-Without XDG_RUNTIME_DIR it is a folder of the user in the temporary folder. Two servers may have one name: the file's
-name has the process's number, and a number of its own for a second server in a process.
+Without XDG_RUNTIME_DIR it is a folder of the user's own under the temporary one. Two servers of one name do not fight:
+the process's number is in the file's name, and a second one in a process gets a number of its own.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
-#: Bytes of a UNIX socket's path: the system allows 108 on Linux, 104 elsewhere, with the zero at the end.
+#: Bytes that a UNIX socket's path may have: 108 on Linux, 104 elsewhere, with the zero at its end.
 PATH_MAX = 103
-#: Characters of a server's name that its file's name takes.
+#: Characters of a server's name that go into its file's.
 _NAME_MAX = 40
-#: Seconds to wait for another bind in the same folder. It takes microseconds, or a second if a listener is stuck.
+#: Seconds to wait for who binds in the same folder; that takes microseconds, a stuck listener there a second.
 _TURN = 3.0
 
 _file = re.compile(r"(?P<name>.+?)-(?P<pid>[0-9]+)(?:-[0-9]+)?\.sock")
 
 
 class NoPlace(OSError):
-    """No path is possible for the socket; the message says why, and the way out."""
+    """There is nowhere to put the socket; the message says why, and the way out."""
 
 
 def folder() -> Path:
-    """The path of the folder, which may not exist."""
+    """The folder, whether it is there or not."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and len(os.fsencode(runtime)) < PATH_MAX - 50 and _usable(runtime):
         return Path(runtime) / "coserver"
@@ -41,7 +41,7 @@ def folder() -> Path:
 
 
 def _usable(runtime: str) -> bool:
-    """Whether the folder is this user's. After su or sudo the variable may name another user's folder."""
+    """After su or sudo the variable may still name another user's, where nothing is to be made, not even by root."""
     try:
         state = os.stat(runtime)
     except OSError:
@@ -50,36 +50,36 @@ def _usable(runtime: str) -> bool:
 
 
 def _is_own(state: os.stat_result) -> bool:
-    """Whether it is a folder that only this user can enter."""
+    """Whether it is a folder of this user's alone."""
     return stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and not stat.S_IMODE(state.st_mode) & 0o077
 
 
 def make_folder() -> Path:
-    """Make the folder if it is missing; return its path. Raises NoPlace if it is another user's, or open to others."""
+    """The folder, made if it is not there. Raises NoPlace if it is anybody else's, or open to others."""
     path = folder()
     try:
         path.mkdir(mode=0o700, exist_ok=True)
-        state = path.lstat()  # lstat: a link may be another user's
+        state = path.lstat()  # not what a link of somebody else's leads to
     except OSError as error:
         raise NoPlace(
-            error.errno, f"{path} cannot be made: {error.strerror}; give another path: --control PATH"
+            error.errno, f"{path} cannot be made: {error.strerror}; name another place: --control PATH"
         ) from error
     if not _is_own(state):
         raise NoPlace(
             errno.EPERM,
-            f"{path} must be a folder of yours that is closed to others (mode 0700); mend or remove it, or give "
-            f"another path: --control PATH",
+            f"{path} must be a folder of yours that is closed to others (mode 0700); mend or remove it, or name "
+            f"another place: --control PATH",
         )
     return path
 
 
 def bind_default(name: str) -> socket.socket:
-    """Bind and listen in the usual folder, for the server of this name. Raises OSError."""
-    parent = make_folder()
+    """A listening socket for the server of this name, in the usual folder. Raises OSError."""
+    place = make_folder()
     short = re.sub(r"[^A-Za-z0-9._]+", "-", name)[:_NAME_MAX].strip("-.") or "server"
     number = 1
     while True:
-        path = parent / f"{short}-{os.getpid()}{f'-{number}' if number > 1 else ''}.sock"
+        path = place / f"{short}-{os.getpid()}{f'-{number}' if number > 1 else ''}.sock"
         try:
             return bind(str(path))
         except OSError as error:
@@ -89,16 +89,16 @@ def bind_default(name: str) -> socket.socket:
 
 
 def bind(path: str) -> socket.socket:
-    """Bind and listen on a socket for its owner alone, mode 0600; remove a stale one first.
+    """A listening socket that is its owner's alone, mode 0600; a stale one is removed first.
 
-    Raises OSError: EADDRINUSE if a server listens there, EEXIST if the file is no socket.
+    Raises OSError: EADDRINUSE if somebody listens there, EEXIST if the file is no socket.
     """
     if len(os.fsencode(path)) > PATH_MAX:
         raise NoPlace(errno.ENAMETOOLONG, f"a socket's path has {PATH_MAX} bytes at most; {path} has more")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        os.fchmod(sock.fileno(), 0o600)  # before bind: so the file never has another mode (Linux)
-        with _locked(os.path.dirname(path) or "."):
+        os.fchmod(sock.fileno(), 0o600)  # before the bind: the file is never there with another mode (Linux)
+        with _alone(os.path.dirname(path) or "."):
             _remove_stale(path)
             sock.bind(path)
             os.chmod(path, 0o600)
@@ -111,8 +111,8 @@ def bind(path: str) -> socket.socket:
 
 
 @contextmanager
-def _locked(folder: str) -> Iterator[None]:
-    """Let one bind at a time: a socket that is bound and does not listen yet looks stale to another."""
+def _alone(folder: str) -> Iterator[None]:
+    """Of several who come at once, one after the other: what one has bound and does not listen on yet looks stale."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         until = monotonic() + _TURN
@@ -122,7 +122,7 @@ def _locked(folder: str) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if monotonic() > until:
-                    break  # the holder is no server: anybody can lock /tmp
+                    break  # not one of us: a lock on /tmp is anybody's to take
                 sleep(0.005)
             except OSError:
                 break  # a file system without locks
@@ -136,16 +136,16 @@ def _remove_stale(path: str) -> None:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise FileExistsError(errno.EEXIST, f"{path} is no socket; move it away or take another path")
         if answers(path):
-            raise OSError(errno.EADDRINUSE, f"another server listens on {path}; take another path")
+            raise OSError(errno.EADDRINUSE, f"another server controls by {path}; take another path")
         os.unlink(path)
     except FileNotFoundError:
         pass
 
 
 def answers(path: str) -> bool:
-    """Whether a process listens on this socket."""
+    """Whether somebody listens on this socket."""
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)  # a local connect is immediate; a stuck listener is alive
+        probe.settimeout(1)  # a local connect is immediate, unless the listener is stuck: then it is alive
         try:
             probe.connect(path)
         except (ConnectionRefusedError, FileNotFoundError):
@@ -156,7 +156,7 @@ def answers(path: str) -> bool:
 
 
 def remove(sock: socket.socket) -> None:
-    """Close a socket of ``bind``, and remove its file, unless another server listens there now."""
+    """Close a socket that ``bind`` made, and remove its file, unless another has taken its place."""
     path = sock.getsockname()
     sock.close()
     try:
@@ -167,10 +167,10 @@ def remove(sock: socket.socket) -> None:
 
 
 def running() -> Iterator[tuple[str, int, Path]]:
-    """Yield name, process and path of each socket that answers, the newest first. Remove stale ones."""
+    """Name, process and path of every socket in the folder that answers, the newest first; stale ones are removed."""
     try:
         if not _is_own(folder().lstat()):
-            return  # another user's folder, perhaps a trap
+            return  # somebody else's servers, perhaps made to be asked
         found = sorted(folder().glob("*.sock"), key=lambda path: path.lstat().st_mtime, reverse=True)
     except OSError:
         return

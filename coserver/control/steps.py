@@ -1,4 +1,6 @@
-"""The steppers that clients of the control opened. Each lives as long as its client reads: a dead one holds nothing."""
+"""The steppers that clients of the control opened. Each lives as long as its client reads: one that is killed holds
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from .server_handle import ServerHandle
 
 _ALWAYS = ("held",)
-#: One request for all: after each change the stream sends everything that is held, so many requests would cost more.
+#: One request, however many there are: after each change of what is held, all that is held is told.
 _ALL = "resume_all"
 
 
@@ -40,17 +42,14 @@ class Steppers:
         return [_state(number, step) for number, step in self._steps.items()]
 
     def find(self, number: int) -> Stepper:
-        """Find a stepper by its number. Raises HTTPException (404)."""
+        """Raises HTTPException (404)."""
         step = self._steps.get(number)
         if step is None:
-            raise HTTPException(404, f"no stepper {number} is open; a stepper ends when its client reads no more")
+            raise HTTPException(404, f"no stepper {number} is open; it ends when whoever opened it reads no more")
         return step
 
     async def open(self, filter: str, at: Any, limit: float | None) -> AsyncIterator[dict[str, Any]]:
-        """Open a stepper: a line with everything that is held, after each change.
-
-        Raises HTTPException (400, 409) before the first line.
-        """
+        """A line with what is held after each change. Raises HTTPException (400, 409) before the first."""
         try:
             step = self._server.step(filter, at, limit=limit)
         except (FilterError, ValueError, TypeError) as error:
@@ -74,15 +73,15 @@ class Steppers:
             del self._steps[number]
 
     def do(self, number: int, what: str, given: Any) -> dict[str, Any]:
-        """Do an action. Raises HTTPException: 400 for wrong arguments, 404, 409 if it is not held any more."""
+        """Raises HTTPException: 400 for what cannot be, 404, 409 for what is held no more."""
         step = self.find(number)
         if what == _ALL:
             if given:
-                raise HTTPException(400, f"{_ALL} takes nothing, since it lets everything go; got {given!r:.80}")
+                raise HTTPException(400, f"{_ALL} takes nothing, since all that is held is meant; got {given!r:.80}")
             return {"let_go": step.resume_all()}
         names = ACTIONS.get(what)
         if names is None:
-            raise HTTPException(404, f"{what!r:.30} is no action of a stepper; there are {', '.join((*ACTIONS, _ALL))}")
+            raise HTTPException(404, f"a stepper cannot {what!r:.30}; there are {', '.join((*ACTIONS, _ALL))}")
         if not isinstance(given, dict) or any(name not in (*names, *_ALWAYS) for name in given):
             raise HTTPException(400, f"{what} takes an object with {', '.join((*names, *_ALWAYS))}; got {given!r:.80}")
         arguments = {name: value for name, value in given.items() if name not in _ALWAYS}

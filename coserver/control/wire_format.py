@@ -1,4 +1,4 @@
-"""Events and traces as JSON for the control socket, and back."""
+"""How what is seen of a server goes over the control socket as JSON, and comes back: events, traces."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..observe.step.held import shown_body
 from ..observe.trace.spans import words_of
 from ..observe.trace.trace import Body, Message, Span, Trace
 
-#: The protocol's version. It changes when a name gets another meaning, not when a name is added.
+#: The protocol's version: it changes when something that was there means something else, not when something is added.
 PROTOCOL = 1
 
 
 def event_dict(event: Event) -> dict[str, Any]:
-    """An event as plain values. ``event`` is its kind; an exception becomes text."""
+    """``event`` is its kind; an error becomes words."""
     found: dict[str, Any] = {"event": type(event).__name__}
     for each in dataclasses.fields(event):
         if each.name == "source":
@@ -28,7 +28,7 @@ def event_dict(event: Event) -> dict[str, Any]:
 
 
 def trace_dict(trace: Trace, *, whole: bool = False) -> dict[str, Any]:
-    """A trace as plain values, masked. ``whole`` adds fields and bodies, cut at SHOWN bytes."""
+    """A trace, masked; ``whole`` with fields and bodies, these cut as a held one's are."""
     found = {**trace.as_dict(), "host": trace.host}
     if whole:
         for name, message in (("request", trace.request), ("response", trace.response)):
@@ -39,7 +39,7 @@ def trace_dict(trace: Trace, *, whole: bool = False) -> dict[str, Any]:
 
 
 def read_trace(given: Mapping[str, Any]) -> Trace:
-    """Read the values that ``trace_dict`` made. Raises ValueError for others."""
+    """What ``trace_dict`` made. Raises ValueError for what is none."""
     try:
         names = (
             "id", "connection", "server", "listener", "protocol", "src", "dst", "at", "seconds", "method", "version",
@@ -55,7 +55,7 @@ def read_trace(given: Mapping[str, Any]) -> Trace:
             spans=tuple(_span(one) for one in given["spans"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"this is not a trace of coserver: {error!r}") from error
+        raise ValueError(f"this is no trace of coserver's: {error!r}") from error
 
 
 def _message(given: Mapping[str, Any] | None, size: int) -> Message:
@@ -68,7 +68,7 @@ def _message(given: Mapping[str, Any] | None, size: int) -> Message:
 
 
 def content_of(shown: Mapping[str, Any] | None) -> bytes:
-    """The bytes of a body that ``shown_body`` made."""
+    """The bytes of a body as ``shown_body`` shows it."""
     if not shown:
         return b""
     text = shown.get("text")

@@ -185,12 +185,11 @@ class Wake:
 class _Seen:
     """A suspension that shows on its subject, a connection."""
 
-    __slots__ = ("_call", "_exchange", "_phase", "_subject", "_told")
+    __slots__ = ("_call", "_phase", "_subject", "_told")
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._phase = subject.phase
-        self._exchange = subject.exchange
         self._told = False
         self._call = ""
 
@@ -204,9 +203,9 @@ class _Seen:
         (self._call, what), where = describe(worker, frame), place_of(frame)
         if logged:
             log.debug("%r: %s on %s, %s", subject, self._call, what, where)
-        if observed and self._exchange is not None:
+        if observed and subject.tells_suspensions:
             self._told = True
-            subject.emitter.tell(ev.Suspended(**subject.facts(self._exchange), call=self._call, on=what, where=where))
+            subject.emitter.tell(ev.Suspended(**subject.event_fields(), call=self._call, on=what, where=where))
 
     def over(self, worker: Worker) -> None:
         subject = self._subject
@@ -216,7 +215,7 @@ class _Seen:
                 subject.phase = self._phase
         if self._told:
             took = monotonic() - worker.since
-            subject.emitter.tell(ev.Resumed(**subject.facts(self._exchange), call=self._call, seconds=took))
+            subject.emitter.tell(ev.Resumed(**subject.event_fields(), call=self._call, seconds=took))
 
 
 def _seen(worker: Worker, subject: Subject) -> _Seen:

@@ -43,7 +43,7 @@ parked: list[Worker] = []
 
 
 class Subject(Protocol):
-    """All that a worker needs of the thing it works for: today a connection.
+    """All that a worker needs of the thing it works for: an exchange, or a connection without one.
 
     ``run_for`` takes a subject, or None. Only this module and ``suspension`` use its attributes:
 
@@ -52,19 +52,31 @@ class Subject(Protocol):
     - ``suspended``: the worker that is suspended for it, else None. Set by the suspension.
     - ``reason``: why its task is cancelled, the text of RequestCancelled; "" if unknown. Read only.
     - ``emitter``: takes Suspended and Resumed, if somebody observes. Read only.
-    - ``exchange``: the exchange under way. Without one (None), no events are emitted. Read only.
-    - ``facts(exchange)``: the fields of these events that name the connection and the exchange.
+    - ``tells_suspensions``: whether these events are emitted; not for a connection without an exchange. Read only.
+    - ``event_fields()``: the fields of these events that name the connection and the exchange.
 
     Its repr is shown in the debug log and by the watchdog.
     """
 
     phase: str
-    reason: str
     suspended: Worker | None
-    emitter: Emitter
-    exchange: Any
 
-    def facts(self, of: Any = None) -> dict[str, Any]: ...
+    @property
+    def reason(self) -> str:
+        """Why it is cancelled; "" while it is not."""
+        ...
+
+    @property
+    def emitter(self) -> Emitter: ...
+
+    @property
+    def tells_suspensions(self) -> bool:
+        """Whether Suspended and Resumed are told of it."""
+        ...
+
+    def event_fields(self) -> dict[str, Any]:
+        """The fields of every event about it."""
+        ...
 
 
 class Worker(greenlet):
@@ -166,6 +178,13 @@ def _new() -> Worker:
     worker.credit = CREDIT
     worker.owned = 0
     return worker
+
+
+def work_for(subject: Subject) -> None:
+    """From now on the current worker works for ``subject``; nothing happens outside of workers."""
+    worker = getcurrent()
+    if type(worker) is Worker:
+        worker.subject = subject
 
 
 def in_worker() -> bool:

@@ -6,6 +6,7 @@ Plain strings, not an enum: a phase is written several times a request, and read
 from __future__ import annotations
 
 ACCEPT = "accept"  # open, nothing received yet
+HANDSHAKE = "handshake"  # TLS is being agreed on
 HEAD = "head"  # a part of a request's head has come
 BODY = "body"  # reading the request's body
 HANDLER = "handler"  # the handler runs
@@ -15,4 +16,4 @@ RESPONSE = "response"  # the response is being written
 RECYCLE = "recycle"  # between two requests
 CLOSED = "closed"
 
-PHASES = (ACCEPT, HEAD, BODY, HANDLER, SUSPEND, SUBREQUEST, RESPONSE, RECYCLE)
+PHASES = (ACCEPT, HANDSHAKE, HEAD, BODY, HANDLER, SUSPEND, SUBREQUEST, RESPONSE, RECYCLE)

@@ -67,6 +67,16 @@ def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
     return b"".join(lines)
 
 
+def encode_interim(status: int, fields: Iterable[tuple[str, str]] = ()) -> bytes:
+    """A whole interim response: 100, 102 to 199 (RFC 9110 §15.2). Raises LocalProtocolError."""
+    if status == 100 and not fields:
+        return CONTINUE
+    if not 100 <= status <= 199 or status == 101:
+        raise LocalProtocolError(f"an interim response's status is from 100 to 199, and not 101; got {status}")
+    line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    return b"%b%b\r\n" % (line, encode_fields(fields))
+
+
 def encode_length(length: int) -> bytes:
     return b"content-length: %d\r\n" % length
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from ipaddress import IPv6Address
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+
+from ..transport.peer import group_of
 
 if TYPE_CHECKING:
     from ..transport.deadlines import Sweeper
@@ -63,7 +64,7 @@ class Breaches:
         self.counts[reason] = self.counts.get(reason, 0) + 1
         if not log.isEnabledFor(level):
             return
-        told = self._told_of(reason, whose(peer), level)
+        told = self._told_of(reason, group_of(peer), level)
         if told.lines < BURST:
             told.lines += 1
             log.log(level, message, *arguments)
@@ -109,17 +110,3 @@ class Breaches:
     def _tell(pair: tuple[str, str], told: _Told) -> None:
         reason, peer = pair
         log.log(told.level, "%s: %d more like this from %s within %g s", reason, told.left_out, peer, WINDOW)
-
-
-def whose(peer: str) -> str:
-    """Who a peer is for the count: its address without the port, of an IPv6 one the /64, which is one customer's."""
-    host, _, port = peer.rpartition(":")
-    if not port.isdigit():
-        return peer  # a UNIX socket's
-    if not host.startswith("["):
-        return host
-    try:
-        network = int(IPv6Address(host[1:-1].partition("%")[0])) >> 64 << 64
-    except ValueError:
-        return host
-    return f"{IPv6Address(network)}/64"

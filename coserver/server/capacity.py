@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 if TYPE_CHECKING:
-    from .connection.base import Accepted
+    from .connection.base import Connection
     from .service import Service
 
 #: Seconds between two looks for idle connections while clients wait; one that ends is noticed at once.
@@ -37,7 +37,7 @@ class Backlog(Protocol):
         ...
 
 
-class Room:
+class Capacity:
     """The places that one service has, for all its listening sockets.
 
     ``wanted`` exchanges are to be the last of their connections; while there are any, ``service.closing`` is true.
@@ -54,7 +54,7 @@ class Room:
 
     def __repr__(self) -> str:
         full = "full" if self.full else "free"
-        return f"<Room {full}, {self._waiting} waiting, {len(self._leaving)} leaving, {self.wanted} wanted>"
+        return f"<Capacity {full}, {self._waiting} waiting, {len(self._leaving)} leaving, {self.wanted} wanted>"
 
     @property
     def full(self) -> bool:
@@ -75,14 +75,17 @@ class Room:
         with self._somebody_waits():
             await self._wait_for_change(backlog)
 
-    def left(self, connection: Accepted) -> None:
+    def connection_closed(self, connection: Connection) -> None:
         """A connection has ended."""
         self._leaving.discard(connection.id)
         if self._waiting:
             self._changed.set()
 
-    def takes(self, connection: Accepted) -> bool:
-        """Whether the exchange that is about to be answered must be the last of its connection."""
+    def claim_last_exchange(self, connection: Connection) -> bool:
+        """Have this connection end after its exchange, if one is wanted to; whether it is.
+
+        Uses up one of ``wanted``, so ask once an exchange.
+        """
         if not self.wanted:
             return False
         self._want(self.wanted - 1)

@@ -1,4 +1,8 @@
-"""One running server as its connections see it: what they share, who they are, and how it stops."""
+"""One listener of a running server: what its connections share, which they are, and how it drains.
+
+A server is one Service for each listener. The service owns the tasks that a drain waits for: connections, and the work
+after responses that ``request.after`` asked for.
+"""
 
 from __future__ import annotations
 
@@ -16,31 +20,36 @@ from anyio.abc import ByteStream, TaskGroup
 
 from ..hooks.cancellation import Waits
 from ..hooks.descriptors import close_descriptors
-from ..hooks.workers import close_idle, idle_workers
+from ..hooks.workers import close_idle, idle_workers, run_for
 from ..lifecycle.emitter import Emitter
 from ..protocol.codecs import Parsers
 from ..protocol.dates import format_date
-from ..transport.cancellation import parkable
+from ..transport.cancellation import is_cancellation, parkable, where
 from ..transport.certificates import Certificates
 from ..transport.listener import Listener
 from ..transport.loop import Loop
+from ..transport.peer import show_address
 from ..transport.stream import Socket, SocketStream
-from ..upstream.parent import current_host
+from ..upstream.parent import current_connection
 from .breaches import Breaches
-from .capacity import Room
-from .connection.base import Accepted
+from .capacity import Capacity
+from .connection.base import Connection
 from .connection.tls_handshake import keep_fresh
-from .handler.endpoint import Endpoint
+from .handler.endpoint import AWAIT, Endpoint, describe, kind_of
 from .limits import Limits
 from .router import Router
-from .stuck import Stuck
 
 if TYPE_CHECKING:
     from .handler.trusted_proxies import Trust
+    from .http.exchange import HttpExchange
+    from .http.head_log import HeadLog
 
 log = logging.getLogger("coserver.server")
 
-Story = Callable[["Service", ByteStream, str], Accepted]
+#: Makes the connection of an accepted stream and its peer.
+MakeConnection = Callable[["Service", ByteStream, str], Connection]
+#: Functions without arguments.
+Work = list[Callable[[], Any]]
 
 
 class Totals:
@@ -52,7 +61,7 @@ class Totals:
         self.served = self.received = self.sent = 0
         self.spent = 0.0
 
-    def add(self, connection: Accepted) -> None:
+    def add(self, connection: Connection) -> None:
         """Count in a connection that is gone."""
         self.served += connection.served
         self.spent += connection.spent
@@ -72,19 +81,19 @@ class Service:
         self.breaches = Breaches(self.loop.sweeper)
         self.waits = Waits(limits.cleanup_timeout)
         self.idle_workers = idle_workers()
-        self.connections: dict[int, Accepted] = {}
+        self.connections: dict[int, Connection] = {}
         self.held = 0  # bytes of bodies that wait in memory for their rest
         self.working = 0  # exchanges whose work after the response is under way
         self.last_resort: Endpoint | None = None  # answers what no error handler of the app does
-        self.access: Callable[..., None] | None = None  # writes the access log, see ``access.access_writer``
-        self.heads: Callable[..., None] | None = None  # shows each head, see ``heads.heads_writer``
-        self.trust: Trust | None = None  # whose word counts for who the client is; None: nobody's
+        self.access: Callable[..., None] | None = None  # writes the access log, see ``http.access_log``
+        self.heads: HeadLog | None = None  # logs each head
+        self.trust: Trust | None = None  # which proxies are believed about the client; None: none
         self.certificates: Certificates | None = None  # each connection begins with a TLS handshake
         self.proxy_protocol = False  # whether each connection begins with a PROXY header
         self.draining = False
         self.cancelled = False  # everything is to end, now
         self.closing = False  # answers may have to say close: it drains, or clients wait for a place
-        self.room = Room(self)
+        self.capacity = Capacity(self)
         self.accepted = 0
         self.gone = Totals()
         self._tasks: TaskGroup | None = None
@@ -102,7 +111,7 @@ class Service:
     def __repr__(self) -> str:
         return f"<Service {len(self.connections)} connections{', draining' if self.draining else ''}>"
 
-    async def run(self, listeners: list[tuple[Listener, Story]], closed: Callable[[], None]) -> None:
+    async def run(self, listeners: list[tuple[Listener, MakeConnection]], closed: Callable[[], None]) -> None:
         """Serve until ``stop`` or a cancellation; then drain, or with a cancellation end at once.
 
         ``closed`` is called when the drain begins and the listeners are closed.
@@ -112,8 +121,8 @@ class Service:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._run_loop, loop_tasks)
                 async with anyio.create_task_group() as self._tasks:
-                    for listener, story in listeners:
-                        self._tasks.start_soon(self._accept, listener, story)
+                    for listener, make in listeners:
+                        self._tasks.start_soon(self._accept, listener, make)
                     try:
                         await self._stop.wait()
                         self._close_listeners(listeners)
@@ -150,10 +159,51 @@ class Service:
         self.waits.break_waits()
         self._tasks.cancel_scope.cancel()
 
-    def adopt(self, connection: Accepted) -> None:
+    def start_task(self, connection: Connection) -> None:
         """Give the connection a task."""
         assert self._tasks is not None
-        self._tasks.start_soon(connection.lived, name=f"coserver connection {connection.id}")
+        self._tasks.start_soon(connection.main, name=f"coserver connection {connection.id}")
+
+    # Work that a drain waits for.
+
+    async def run_after_in_turn(self, exchange: HttpExchange) -> None:
+        """Begin the work that ``request.after`` asked for.
+
+        Beyond ``Limits.after_tasks`` tasks it is done here and now, which holds this client up and no other.
+        """
+        if self.working < self.limits.after_tasks:
+            self.run_after(exchange)
+            return
+        work, exchange.after = exchange.after, None
+        if work:
+            await self._do(work, repr(exchange))
+
+    def run_after(self, exchange: HttpExchange) -> None:
+        """Do the work after a response in a task of its own. Cannot wait."""
+        work, exchange.after = exchange.after, None
+        if work:
+            number = exchange.id
+            self.start_work(
+                partial(self._do, work, f"exchange {number}"), f"coserver work after exchange {number}"
+            )
+
+    async def _do(self, work: Work, whose: str) -> None:
+        """One after another, in the order they were asked for; one that fails is logged and does not stop the next."""
+        for number, each in enumerate(work):
+            function = each.func if isinstance(each, partial) else each
+            try:
+                if kind_of(function) is AWAIT:
+                    await each()
+                else:
+                    value = await run_for(None, self.waits, each)
+                    if hasattr(value, "__await__"):  # a lambda or a decorator that hides an async def
+                        await value
+            except BaseException as error:
+                if is_cancellation(error):
+                    log.warning("work after %s cancelled by the end of the grace: %s and what follows it: %d", whose,
+                                describe(function), len(work) - number - 1)  # fmt: skip
+                    raise
+                log.exception("work after %s failed: %s", whose, describe(function))
 
     def start_work(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         """Do work after a response in a task of its own; a drain waits for it. It must not raise."""
@@ -161,7 +211,7 @@ class Service:
         self.working += 1
         # What it asks of upstreams is no child of whatever exchange its connection has next.
         context = copy_context()
-        context.run(current_host.set, None)
+        context.run(current_connection.set, None)
         start: Callable[..., Any] = self._tasks.start_soon
         context.run(start, self._work, work, name, name=name)
 
@@ -182,20 +232,20 @@ class Service:
         self.working -= 1
         self._changed.set()
 
-    def begin(self, story: Story, stream: ByteStream, peer: str) -> Accepted:
+    def begin(self, make: MakeConnection, stream: ByteStream, peer: str) -> Connection:
         """Begin the story of a connection."""
-        connection = story(self, stream, peer)
+        connection = make(self, stream, peer)
         self.connections[connection.id] = connection
         self.loop.sweeper.add(connection)
         self.accepted += 1
         connection.begin()
         return connection
 
-    def left(self, connection: Accepted) -> None:
+    def connection_closed(self, connection: Connection) -> None:
         """A connection has ended."""
         if self.connections.pop(connection.id, None) is not None:
             self.gone.add(connection)
-        self.room.left(connection)
+        self.capacity.connection_closed(connection)
         if self.draining:
             self._changed.set()
 
@@ -216,25 +266,25 @@ class Service:
                 tasks.start_soon(keep_fresh, self.certificates)
                 await self.loop.run()
 
-    async def _accept(self, listener: Listener, story: Story) -> None:
+    async def _accept(self, listener: Listener, make: MakeConnection) -> None:
         if self._stop.is_set():
             return  # stopped before this task's first turn: the listening socket may be closed already
         with anyio.CancelScope() as scope:
             self._accepting.append(scope)
-            await listener.run(self._accepted_by(story), self.room)
+            await listener.run(self._accepted_by(make), self.capacity)
 
-    def _accepted_by(self, story: Story) -> Callable[[Socket, Any], None]:
+    def _accepted_by(self, make: MakeConnection) -> Callable[[Socket, Any], None]:
         def accepted(sock: Socket, address: Any) -> None:
-            self.begin(story, SocketStream(sock, self.loop), show_address(address))
+            self.begin(make, SocketStream(sock, self.loop), show_address(address))
 
         return accepted
 
-    def _close_listeners(self, listeners: list[tuple[Listener, Story]]) -> None:
+    def _close_listeners(self, listeners: list[tuple[Listener, MakeConnection]]) -> None:
         """Stop accepting; who waits in the backlog comes in first."""
         for scope in self._accepting:
             scope.cancel()
-        for listener, story in listeners:
-            listener.accept_waiting(self._accepted_by(story))
+        for listener, make in listeners:
+            listener.accept_waiting(self._accepted_by(make))
             listener.close()
 
     async def _drain(self) -> None:
@@ -259,9 +309,25 @@ def _tell_parked(name: str, where: str) -> None:
     log.error("%s goes on though it was cancelled; it is given up at %s", name, where)
 
 
-def show_address(address: Any) -> str:
-    """A peer's address as text: host:port, [v6]:port, or "unix"."""
-    if isinstance(address, tuple):
-        host, port = address[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return "unix"
+class Stuck:
+    """Tasks that outlive the cancellation at the end of a drain: each is told once, and its connection closed.
+
+    Nothing can end a handler that waits under a shield of its own, or that swallows cancellations. Its task stays until
+    it is done, and the loop with it; its client need not wait for that. In the sweeper's table from the cancellation
+    on, with ``Limits.cleanup_timeout`` as its deadline.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.deadline = monotonic() + service.limits.cleanup_timeout
+
+    def expire(self, now: float) -> None:
+        """The time for ``finally`` blocks is over."""
+        self.deadline = math.inf
+        service = self._service
+        tasks = {task.name: task for task in anyio.get_running_tasks()}
+        for connection in tuple(service.connections.values()):
+            task = tasks.get(f"coserver connection {connection.id}")
+            connection.abandon(where(task.coro) if task is not None else "an unknown place")
+        if service.working:
+            log.error("work after responses goes on where no cancellation reaches it: %d tasks", service.working)

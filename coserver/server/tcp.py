@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -16,32 +16,78 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import ByteStream
 
-from ..hooks.workers import run_for
+from ..hooks.suspension import await_unseen
+from ..hooks.workers import run_for, work_for
 from ..lifecycle import events as ev
 from ..lifecycle import phases
 from ..lifecycle.emitter import Answered
-from ..protocol.errors import RemoteProtocolError
+from ..protocol.edits import as_bytes, check_names
+from ..protocol.errors import LocalProtocolError, RemoteProtocolError
 from ..protocol.framing import Framing
 from ..transport.cancellation import is_cancellation
-from ..upstream.parent import current_exchange, end_children
-from .blocking_tcp import BlockingTcpConnection
-from .connection.base import Accepted
-from .connection.linger import linger
+from ..transport.tls_info import TlsInfo
+from ..upstream.parent import current_exchange
+from .connection.base import Connection
 from .connection.pace import patience
+from .exchange import Exchange, next_exchange_id
 from .handler.endpoint import DIRECT, WORKER, Endpoint
 from .handler.errors import HandlerFailure, SetupError
-from .http.exchange import next_exchange_id
-from .message import Message
 
 if TYPE_CHECKING:
     from .service import Service
 
 log = logging.getLogger("coserver.server")
 
+#: What can be changed of a held message, by phase.
+_EDITABLE = dict.fromkeys((phases.BODY, phases.HANDLER, phases.RESPONSE), ("body",))
 _GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
-class TcpConnection(Accepted):
+class TcpExchange(Exchange):
+    """A message, and what the handler makes of it, until the handler asks for the next one."""
+
+    phase = phases.HANDLER
+    connection: TcpConnection
+    answer: bytes | None = None  # what is about to be sent, while somebody observes
+
+    def __init__(self, number: int, connection: TcpConnection, message: bytes, started: float) -> None:
+        self.id = number
+        self.connection = connection
+        self.message = message
+        self.started = self.since = started
+        self.limits = connection.service.limits
+        self.deadline = started + self.limits.handler_timeout
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.id} of {len(self.message)} bytes on {self.connection!r}>"
+
+    @property
+    def handler(self) -> str:
+        return self.connection.handler
+
+    def edit(self, phase: str, given: Mapping[str, Any]) -> None:
+        """Change its bytes, or those of what answers it. Raises ValueError."""
+        check_names(phase, given, _EDITABLE.get(phase, ()))
+        if "body" in given:
+            body = self.make_answer(0, given["body"], None)
+            if phase == phases.RESPONSE:
+                self.answer = body
+            else:
+                self.message = body
+
+    def make_answer(self, status: int, body: Any, headers: Any) -> bytes:
+        """A message that its framing can carry. Raises ValueError."""
+        if headers:
+            raise ValueError("a TCP message has no headers; give its body alone")
+        message = as_bytes(body)
+        try:
+            self.connection.framing.encode(message)
+        except LocalProtocolError as error:
+            raise ValueError(str(error)) from None
+        return message
+
+
+class TcpConnection(Connection):
     """One TCP connection, as the server sees it and as an ``async def`` handler does.
 
     ``async for message in connection``, ``await connection.send(message)``; ``id``, ``peer`` and ``state``, a dict of
@@ -50,7 +96,7 @@ class TcpConnection(Accepted):
 
     __slots__ = ("_broken", "_buffer", "_cut_short", "_endpoint", "_lost", "_patience", "_sending", "framing", "state")
     protocol = "tcp"
-    exchange: Message | None
+    current: TcpExchange | None
 
     def __init__(self, service: Service, stream: ByteStream, peer: str, endpoint: Endpoint, framing: Framing) -> None:
         super().__init__(service, stream, peer)
@@ -62,7 +108,7 @@ class TcpConnection(Accepted):
         self._broken: RemoteProtocolError | None = None
         self._cut_short = False
         self._lost = False  # receiving or sending has told that the client is gone
-        self._patience = self.limits.body_timeout  # left with a message that has begun to come
+        self._patience = service.limits.body_timeout  # left with a message that has begun to come
         self._sending = anyio.Lock()
 
     @property
@@ -70,7 +116,7 @@ class TcpConnection(Accepted):
         """The handler's name."""
         return self._endpoint.name
 
-    async def story(self) -> bool:
+    async def run(self) -> bool:
         """(receive → handle → send*)*, all of it inside the handler."""
         endpoint = self._endpoint
         self.running.add(self)  # until it receives: a handler that never does must not outlive its client
@@ -84,21 +130,23 @@ class TcpConnection(Accepted):
                 await endpoint.call(self, {})
             self.end("the handler returned")
             await self._close_exchange()
-            await linger(self, self.limits, owed=bool(self._buffer))
+            await self.linger(self.limits, owed=bool(self._buffer))
         except BaseException as error:
             self._handler_raised(error)
         return False
 
     def _handler_raised(self, error: BaseException) -> None:
         """Close the exchange by what the handler raised; the client's own faults are no news."""
-        if self.exchange is not None:
-            end_children(self.exchange)
-        if self.exchange is not None and self.exchange.watched:
-            facts = self.facts()
-            cancelled = is_cancellation(error)
-            closing = ev.HandlerCancelled(**facts) if cancelled else ev.HandlerFailed(**facts, error=error)
-            self.emitter.tell(closing)
-        self.exchange = None
+        exchange = self.current
+        if exchange is not None:
+            exchange.close()
+            if exchange.watched:
+                fields = exchange.event_fields()
+                cancelled = is_cancellation(error)
+                self.emitter.tell(
+                    ev.HandlerCancelled(**fields) if cancelled else ev.HandlerFailed(**fields, error=error)
+                )
+        self.current = None
         if is_cancellation(error):
             raise error
         if isinstance(error, RemoteProtocolError) and error is self._broken:
@@ -112,8 +160,8 @@ class TcpConnection(Accepted):
                   extra=failure.extra)  # fmt: skip
 
     def parked(self, where: str) -> None:
-        if self.exchange is not None and self.exchange.watched:
-            self.emitter.tell(ev.HandlerCancelled(**self.facts()))
+        if self.current is not None and self.current.watched:
+            self.emitter.tell(ev.HandlerCancelled(**self.current.event_fields()))
         super().parked(where)
 
     # What a handler uses.
@@ -147,27 +195,27 @@ class TcpConnection(Accepted):
         Raises anyio.BrokenResourceError when the client has left, LocalProtocolError for what the framing cannot carry.
         """
         data = self.framing.encode(message.encode() if isinstance(message, str) else message)
-        exchange = self.exchange  # the one it answers, though the next may have begun before all is sent
+        exchange = self.current  # the one it answers, though the next may have begun before all is sent
         async with self._sending:
             if exchange is None or not exchange.watched:
                 await self._send_whole(data)
                 await anyio.lowlevel.checkpoint()
                 return
             try:
-                data = await self._be_held(exchange, message, data)
+                data = await self._hold_answer(exchange, message, data)
                 await self._send_whole(data)
             except BaseException as error:
-                self.tell_broken(error, exchange)
+                exchange.tell_broken(error)
                 raise
             if self.emitter.taps:
                 self.emitter.pass_on(exchange, message.encode() if isinstance(message, str) else message, sent=True)
-            self.emitter.tell(ev.ResponseFinished(**self.facts(exchange), size=len(message)))
+            self.emitter.tell(ev.ResponseFinished(**exchange.event_fields(), size=len(message)))
 
-    async def _be_held(self, exchange: Message, message: bytes | str, data: bytes) -> bytes:
-        """Say that a message is about to be sent, and wait where a gate holds it; what is to be sent then."""
+    async def _hold_answer(self, exchange: TcpExchange, message: bytes | str, data: bytes) -> bytes:
+        """Tell that a message is about to be sent, and wait where a gate holds it; what is to be sent then."""
         exchange.answer = before = message.encode() if isinstance(message, str) else message
         try:
-            await self.reach(ev.ResponseStarted(**self.facts(exchange), status=0))
+            await exchange.tell_and_hold(ev.ResponseStarted(**exchange.event_fields(), status=0))
             after = exchange.answer
         except Answered as given:
             after = given.answer
@@ -238,40 +286,95 @@ class TcpConnection(Accepted):
 
     async def _open_exchange(self, message: bytes) -> bytes:
         """The message as the handler is to see it: a gate may change it."""
-        self.since = now = monotonic()
-        self.phase = phases.HANDLER
-        self.deadline = now + self.limits.handler_timeout
-        exchange = self.exchange = Message(next_exchange_id(), self, message, now)
+        self.deadline = math.inf  # the exchange has its own
+        exchange = self.current = TcpExchange(next_exchange_id(), self, message, monotonic())
         current_exchange.set(exchange.id)
-        self.running.add(self)
+        self.running.add(exchange)
         if self.emitter.heard:
             if self.emitter.watched:
-                await self.reach(ev.RequestRead(**self.facts(), size=len(message)))
+                await exchange.tell_and_hold(ev.RequestRead(**exchange.event_fields(), size=len(message)))
             exchange.watched = True
-            await self.reach(ev.HandlerStarted(**self.facts(), handler=self._endpoint.name))
+            await exchange.tell_and_hold(ev.HandlerStarted(**exchange.event_fields(), handler=self._endpoint.name))
         return exchange.message
 
     async def _close_exchange(self) -> None:
-        exchange = self.exchange
+        exchange = self.current
         if exchange is None:
             return
-        service = self.service
-        end_children(exchange)
-        self.running.discard(self)
+        exchange.close()
         self.unwatch()
         self.served += 1
-        self.since = now = monotonic()
+        now = monotonic()
         self.spent += now - exchange.started
-        self.phase = phases.RECYCLE
-        self.deadline = math.inf
+        exchange.phase = self.phase = phases.RECYCLE
+        exchange.since = self.since = now
+        exchange.deadline = self.deadline = math.inf
         if exchange.watched:
             exchange.watched = False  # its end is told once, even if the hold below is cancelled
-            self.emitter.tell(ev.HandlerFinished(**self.facts()))
+            self.emitter.tell(ev.HandlerFinished(**exchange.event_fields()))
             if self.emitter.watched:
-                await self.reach(ev.ConnectionRecycled(**self.facts()))
-        self.exchange = None
-        if service.draining:
+                await exchange.tell_and_hold(ev.ConnectionRecycled(**exchange.event_fields()))
+        self.current = None
+        if self.service.draining:
             self.drain()
+
+
+class BlockingTcpConnection:
+    """A TCP connection as a ``def`` handler sees it: the same methods, each of which suspends only this handler."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: TcpConnection) -> None:
+        self._connection = connection
+
+    def __repr__(self) -> str:
+        return f"<blocking {self._connection!r}>"
+
+    @property
+    def id(self) -> int:
+        """The connection's number, as snapshots and events have it."""
+        return self._connection.id
+
+    @property
+    def peer(self) -> str:
+        """The client's address."""
+        return self._connection.peer
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """See TcpConnection.tls."""
+        return self._connection.tls
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """A dict of the handler's own."""
+        return self._connection.state
+
+    def receive(self) -> bytes:
+        """See TcpConnection.receive."""
+        connection = self._connection
+        try:
+            return await_unseen(connection.receive())
+        finally:
+            work_for(connection.current or connection)
+
+    def send(self, message: bytes | str) -> None:
+        """See TcpConnection.send."""
+        await_unseen(self._connection.send(message))
+
+    def __iter__(self) -> BlockingTcpConnection:
+        """Messages until the client has no more."""
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return self.receive()
+        except anyio.EndOfStream:
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """See TcpConnection.aclose."""
+        await_unseen(self._connection.aclose())
 
 
 def tcp_story(endpoint: Endpoint, framing: Callable[[int], Framing]) -> Callable[..., TcpConnection]:

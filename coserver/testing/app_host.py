@@ -23,7 +23,7 @@ from ..lifecycle import events as ev
 from ..lifecycle import phases
 from ..lifecycle.order import OrderCheck
 from ..protocol.errors import RemoteProtocolError
-from ..server.connection.base import Accepted
+from ..server.connection.base import Connection
 from ..server.handler.error_handlers import find_handler
 from ..server.handler.errors import ClientLeft, HTTPException
 from ..server.http.send_stream import BrokenOff, NothingSent
@@ -76,7 +76,7 @@ class Failures:
 class Link:
     """The client's end of one connection, with the server's record of it."""
 
-    def __init__(self, host: Host, accepted: Accepted, stream: MemoryStream) -> None:
+    def __init__(self, host: Host, accepted: Connection, stream: MemoryStream) -> None:
         self._host = host
         self.accepted = accepted
         self.stream = stream
@@ -109,7 +109,7 @@ class Leaving:
 
     deadline = math.inf
 
-    def __init__(self, connection: Accepted) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     def expire(self, now: float) -> None:
@@ -120,7 +120,11 @@ class Leaving:
         running = connection.service.loop.sweeper.running
         if connection.phase is phases.CLOSED:
             running.discard(self)
-        elif connection in running and now - connection.since >= TICK and not connection.scope.cancel_called:
+        elif (
+            now - connection.since >= TICK
+            and not connection.scope.cancel_called
+            and (connection in running or any(one in running for one in connection.exchanges))
+        ):
             connection.hung_up()
 
 
@@ -166,7 +170,7 @@ class Host:
         service, listening = self.services[name]
         self._connecting += 1
         try:
-            while (full := service.room.check(self)) is not None:
+            while (full := service.capacity.check(self)) is not None:
                 await full
         finally:
             self._connecting -= 1

@@ -96,7 +96,9 @@ class Sweeper:
                 runs.outlive(now)
             except Exception:
                 log.exception("%r raised at the sweep", runs)
-        late = [subject for subject in (self.subjects if every else self.running) if subject.deadline < now]
+        late: list[Subject] = [subject for subject in self.running if subject.deadline < now]
+        if every:
+            late += [one for one in self.subjects if one.deadline < now and one not in self.running]
         for subject in late:
             try:
                 subject.expire(now)

@@ -145,16 +145,16 @@ class Listener:
     def __repr__(self) -> str:
         return f"<Listener {self._socket!r}>"
 
-    async def run(self, accepted: Callable[[Socket, Any], None], room: Admission) -> None:
-        """Accept until cancelled or closed, as long as ``room`` has a place."""
+    async def run(self, accepted: Callable[[Socket, Any], None], admission: Admission) -> None:
+        """Accept until cancelled or closed, as long as ``admission`` has a place."""
         while True:
             for _ in range(_BATCH):
-                full = room.check(self)
+                full = admission.check(self)
                 if full is not None:
                     await full
                     if self._socket.fileno() < 0:
                         return
-                if not await self._accept_or_wait(accepted, room):
+                if not await self._accept_or_wait(accepted, admission):
                     break
             await self._loop.checkpoint()
 
@@ -191,7 +191,7 @@ class Listener:
         anyio.notify_closing(self._socket)
         self._socket.close()
 
-    async def _accept_or_wait(self, accepted: Callable[[Socket, Any], None], room: Admission) -> bool:
+    async def _accept_or_wait(self, accepted: Callable[[Socket, Any], None], admission: Admission) -> bool:
         try:
             if self._accept(accepted):
                 return True
@@ -201,7 +201,7 @@ class Listener:
             if error.errno in _OF_THE_SOCKET:
                 raise
             first, self._exhausted = not self._exhausted, True
-            await room.exhausted(self, error, first)
+            await admission.exhausted(self, error, first)
         return False
 
     def _accept(self, accepted: Callable[[Socket, Any], None]) -> bool:

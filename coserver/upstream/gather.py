@@ -154,15 +154,15 @@ class Gathered(Waitable[list[Any]]):
 
     def _wait(self) -> Generator[Any, Any, None]:
         first = self._subs[0]
-        host, exchange = (first.host, first.exchange) if isinstance(first, Subrequest) else (None, None)
-        if host is None or exchange is None:
+        exchange = first.exchange if isinstance(first, Subrequest) else None
+        if exchange is None:
             yield from super()._wait()
             return
-        begin_waiting(host, exchange)
+        begin_waiting(exchange)
         try:
             yield from super()._wait()
         finally:
-            end_waiting(host, exchange)
+            end_waiting(exchange)
 
 
 class Map:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio.lowlevel
 
 from ..lifecycle.emitter import Emitter
-from ..lifecycle.phases import CLOSED, RECYCLE
 from .errors import TooDeep
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ class Exchange(Protocol):
     """An exchange with subrequests. ``children`` is None before the first."""
 
     id: int
+    phase: str
     children: list[Subrequest] | None
     #: The number of its tasks that wait for a subrequest, and the phase before the first began to wait.
     waiting: int
@@ -41,21 +41,26 @@ class Exchange(Protocol):
     handed_on: bytes
 
     @property
+    def connection(self) -> Any:
+        """Its connection, which has an ``id`` and a ``peer``."""
+        ...
+
+    @property
+    def emitter(self) -> Emitter: ...
+
+    @property
+    def over(self) -> bool:
+        """Whether its response has been sent, or its connection is closed."""
+        ...
+
+    @property
     def received(self) -> list[tuple[bytes, bytes]]:
         """The fields of its request, names in lower case."""
         ...
 
-
-class Host(Protocol):
-    """A connection. It has one exchange at a time, whose handler runs in the connection's context."""
-
-    id: int
-    exchange: Any
-    emitter: Emitter
-    phase: str
-    peer: str
-
-    def facts(self, of: Any = None) -> dict[str, Any]: ...
+    def event_fields(self) -> dict[str, Any]:
+        """The fields of every event about it."""
+        ...
 
     def pause(self) -> object:
         """Suspend the deadline because a subrequest is held. Each call needs one ``go_on()``."""
@@ -68,7 +73,16 @@ class Host(Protocol):
         ...
 
 
-current_host: ContextVar[Host | None] = ContextVar("coserver_host", default=None)
+class Connection(Protocol):
+    """Carries exchanges, one or several at once."""
+
+    def find_exchange(self, number: int) -> Exchange | None:
+        """The exchange under way with this number; for 0 the only one there is."""
+        ...
+
+
+#: The connection whose handler runs in this context.
+current_connection: ContextVar[Connection | None] = ContextVar("coserver_connection", default=None)
 #: The number of the exchange for which a task runs; 0: the task began before any upstream was opened.
 current_exchange: ContextVar[int] = ContextVar("coserver_exchange", default=0)
 
@@ -83,15 +97,11 @@ def mark_opened() -> None:
     opened = True
 
 
-def exchange_of(host: Host) -> Exchange | None:
+def find_parent() -> Exchange | None:
     """The exchange of the current task, or None if that exchange is over."""
-    exchange: Exchange | None = host.exchange
-    if exchange is None:
-        return None
-    number, phase = current_exchange.get(), host.phase
-    if (number != exchange.id and number) or phase is RECYCLE or phase is CLOSED:
-        return None
-    return exchange
+    connection = current_connection.get()
+    exchange = connection.find_exchange(current_exchange.get()) if connection is not None else None
+    return None if exchange is None or exchange.over else exchange
 
 
 def hand_on(exchange: Exchange, client: Client) -> bytes:

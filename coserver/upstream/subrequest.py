@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..lifecycle import events as ev
 from ..lifecycle.phases import SUBREQUEST
 from .errors import SubrequestCancelled, UpstreamBusy, UpstreamError, UpstreamTimeout
-from .parent import Exchange, Host
+from .parent import Exchange
 from .waitable import Waitable
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ class Subrequest(Waitable[Any]):
     cancelled = False
     detached = False
     on_done: OnDone | None = None
-    host: Host | None = None  # the connection whose handler asked; None if it stands alone
-    exchange: Exchange | None = None
+    exchange: Exchange | None = None  # whose handler asked; None if it stands alone
     number = 0  # set when the first event is emitted
     watched = False
     pool: Pool | None = None
@@ -135,9 +134,9 @@ class Subrequest(Waitable[Any]):
         return self.client.post
 
     @property
-    def connection(self) -> Host | None:
+    def connection(self) -> Any:
         """The connection whose handler asked; None if the subrequest stands alone."""
-        return self.host
+        return self.exchange.connection if self.exchange is not None else None
 
     def cancel(self) -> None:
         """Cancel: close the connection, blame no member. From any thread. A finished subrequest stays as it is."""
@@ -172,10 +171,10 @@ class Subrequest(Waitable[Any]):
         self.response = response
         self.ended = now
         self.via = None
-        if self.watched and self.host is not None:
+        if self.watched and self.exchange is not None:
             event = ev.SubrequestFinished(**self._facts(), status=getattr(response, "status", 0), member=self.member)
-            self.host.emitter.tell(event)
-            if self.host.emitter.gates:
+            self.exchange.emitter.tell(event)
+            if self.exchange.emitter.gates:
                 self.client.holds.hold(self, event, self._settle)
                 return
         self._settle()
@@ -185,8 +184,8 @@ class Subrequest(Waitable[Any]):
         self.error = error
         self.ended = monotonic()
         self.via = None
-        if self.host is not None and self.watched:
-            self.host.emitter.tell(ev.SubrequestFailed(**self._facts(), error=error))
+        if self.exchange is not None and self.watched:
+            self.exchange.emitter.tell(ev.SubrequestFailed(**self._facts(), error=error))
         self._settle()
 
     def begin_again(self) -> None:
@@ -203,14 +202,14 @@ class Subrequest(Waitable[Any]):
 
     def tell_start(self) -> ev.SubrequestStarted | None:
         """Emit SubrequestStarted to the observers. Returns the event if a gate might hold it, else None."""
-        host = self.host
-        if host is None or not host.emitter.heard:
+        exchange = self.exchange
+        if exchange is None or not exchange.emitter.heard:
             return None
         self.watched = True
         self.number = _next_number()
         event = ev.SubrequestStarted(**self._facts(), upstream=self.client.name, method=self.method, target=self.target)
-        host.emitter.tell(event)
-        return event if host.emitter.gates else None
+        exchange.emitter.tell(event)
+        return event if exchange.emitter.gates else None
 
     # For the sweeper, while it is queued.
 
@@ -239,8 +238,8 @@ class Subrequest(Waitable[Any]):
         if self.scope is not None:
             self.scope.cancel()
         # otherwise it is held with its response, and SubrequestFinished was emitted
-        if self.host is not None and self.watched and self.response is None:
-            self.host.emitter.tell(ev.SubrequestCancelled(**self._facts()))
+        if self.exchange is not None and self.watched and self.response is None:
+            self.exchange.emitter.tell(ev.SubrequestCancelled(**self._facts()))
         self._settle()
 
     def _settle(self) -> None:
@@ -268,31 +267,31 @@ class Subrequest(Waitable[Any]):
         return self.client.latch()
 
     def _wait(self) -> Generator[Any, Any, None]:
-        host, exchange = self.host, self.exchange
-        if exchange is None or host is None:
+        exchange = self.exchange
+        if exchange is None:
             yield from super()._wait()
             return
-        begin_waiting(host, exchange)
+        begin_waiting(exchange)
         try:
             yield from super()._wait()
         finally:
-            end_waiting(host, exchange)
+            end_waiting(exchange)
 
     def _facts(self) -> dict[str, Any]:
-        assert self.host is not None
-        return {**self.host.facts(self.exchange), "source": self, "subrequest": self.number, "detached": self.detached}
+        assert self.exchange is not None
+        return {**self.exchange.event_fields(), "source": self, "subrequest": self.number, "detached": self.detached}
 
 
-def begin_waiting(host: Host, exchange: Exchange) -> None:
-    """Put the connection into phase ``subrequest``, as long as any task of the exchange waits for one."""
+def begin_waiting(exchange: Exchange) -> None:
+    """Put the exchange into phase ``subrequest``, as long as any of its tasks waits for one."""
     if not exchange.waiting:
-        exchange.waited_from = host.phase
-        host.phase = SUBREQUEST
+        exchange.waited_from = exchange.phase
+        exchange.phase = SUBREQUEST
     exchange.waiting += 1
 
 
-def end_waiting(host: Host, exchange: Exchange) -> None:
+def end_waiting(exchange: Exchange) -> None:
     """Undo one ``begin_waiting``; the last one restores the phase."""
     exchange.waiting -= 1
-    if not exchange.waiting and host.phase is SUBREQUEST:
-        host.phase = exchange.waited_from
+    if not exchange.waiting and exchange.phase is SUBREQUEST:
+        exchange.phase = exchange.waited_from

@@ -25,7 +25,7 @@ from .encode import EncodeOptions, Forwardable, ForwardOptions, encode_request, 
 from .gather import Map
 from .limits import UpstreamLimits
 from .member import UpstreamMember
-from .parent import current_host, exchange_of, hand_on, mark_opened
+from .parent import find_parent, hand_on, mark_opened
 from .pool.balance import POLICIES, Key
 from .pool.client import Client
 from .subrequest import OnDone, Subrequest
@@ -211,10 +211,9 @@ class Upstream:
         client = self._clients.get(thread) or self._other_client()
         started = monotonic()
         sub = Subrequest(client, method, target, started)
-        host = current_host.get()
-        exchange = None if host is None else exchange_of(host)
+        exchange = find_parent()
         if exchange is not None:
-            sub.host, sub.exchange = host, exchange
+            sub.exchange = exchange
         if message:
             sub.body, sub.may_repeat = message, False
         else:

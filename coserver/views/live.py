@@ -190,7 +190,7 @@ def example() -> Snapshot:
         rows.append(ConnectionState(
             id=number, peer=peer, listener="http", protocol="http", phase=phase, phase_seconds=seconds / 2,
             seconds=60.0 * number, served=10 * number, received=2_000 * number, sent=900_000 * number, held=held,
-            exchange=exchange,
+            exchanges=(exchange,),
         ))  # fmt: skip
     members = (
         MemberState(address="http://127.0.0.1:9000", in_flight=1, idle=3, open=4, latency=0.0231, errors=2),

@@ -72,11 +72,11 @@ def test_certificates_levels_and_the_drain(serve: Callable[..., Running], folder
     assert shown(port) == second
 
     client.set_level("warning", "coserver.access")
-    running.wait_for("the control set the level of coserver.access to warning")
+    running.wait_for("coserver.access logs from warning on")
     said = len(running.lines)
     shown(port)
     client.set_level("info", "coserver.access")
-    running.wait_for("the control set the level of coserver.access to info")
+    running.wait_for("coserver.access logs from info on")
     assert not [line for line in running.lines[said:] if '"GET /' in line]
     assert client.ask("GET", "/v1/log")["coserver.access"] == "info"
 
@@ -155,7 +155,7 @@ def test_two_of_one_name_and_one_that_was_killed(
     assert find().about["pid"] == second.process.pid
     assert [path.name for path in runtime.iterdir()] == [f"shop-{second.process.pid}.sock"]
     third = serve("app:app", "--control", str(runtime / f"shop-{second.process.pid}.sock"))
-    third.wait_for("another server listens on")
+    third.wait_for("another server controls by")
     assert third.ended() != 0
     assert Client(str(runtime / f"shop-{second.process.pid}.sock")).about["pid"] == second.process.pid
     assert os.path.exists(runtime / f"shop-{second.process.pid}.sock")

@@ -72,7 +72,7 @@ def test_a_path_of_ones_own(app: App, runtime: Path, tmp_path: Path) -> None:
     with app.start(control=path) as server:
         assert mode(path) == 0o600
         assert find(path).name == "shop"
-        with pytest.raises(CannotListen, match="another server listens on"):
+        with pytest.raises(CannotListen, match="another server controls by"):
             App(name="second").start(control=path)
         assert server.running
     assert not os.path.exists(path)

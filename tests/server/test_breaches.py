@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from coserver import App, Limits, Request, testing
-from coserver.server.breaches import BURST, PAIRS_MAX, WINDOW, Breaches, whose
+from coserver.server.breaches import BURST, PAIRS_MAX, WINDOW, Breaches
 from coserver.transport.deadlines import Sweeper
+from coserver.transport.peer import group_of
 
 from .clients import connect, get, post, talking, until
 
@@ -107,8 +108,8 @@ def test_what_nobody_reads_is_counted_only(breaches: Breaches) -> None:
         ("memory", "memory"),
     ],
 )
-def test_whose(peer: str, who: str) -> None:
-    assert whose(peer) == who
+def test_group_of(peer: str, who: str) -> None:
+    assert group_of(peer) == who
 
 
 # On a server.

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from coserver import App, Limits, testing
-from coserver.server.capacity import Room
+from coserver.server.capacity import Capacity
 
 from .clients import answers, connect, get, until
 
@@ -31,6 +31,17 @@ def app() -> App:
         app.state.go = app.state.go or anyio.Event()
         await app.state.go.wait()
         return "held"
+
+    @app.get("/fails")
+    async def fails() -> Any:
+        app.state.go = app.state.go or anyio.Event()
+        await app.state.go.wait()
+
+        async def broken() -> Any:
+            raise RuntimeError("before its first piece")
+            yield ""
+
+        return broken()
 
     @app.tcp(framing="lines", name="chat")
     async def chat(connection: Any) -> None:
@@ -55,6 +66,24 @@ async def test_the_longest_idle_gives_way(app: App, codec: str) -> None:
         assert server.breaches == {"max_connections": 1, "gave_way": 1}
 
 
+async def test_a_place_is_claimed_once_an_exchange(app: App) -> None:
+    """A stream that fails before its first piece is answered anew; that answer claims no second place."""
+    async with testing.serving(app, limits=Limits(max_connections=1)) as server:
+        async with connect(server.port) as first, connect(server.port) as second, connect(server.port) as third:
+            await first.send(get("/fails"))
+            await until(lambda: app.state.go)
+            service = server._services[0]
+            for waiting in (second, third):
+                await waiting.send(get())
+            await until(lambda: service.capacity.wanted == 2)
+            app.state.go.set()
+            answer = await first.answer()
+            assert (answer.status, answer.headers["connection"]) == (500, "close")
+            assert server.breaches == {"max_connections": 1, "gave_way": 1}
+            assert (await second.answer()).text == "ok"
+            assert (await third.answer()).text == "ok"
+
+
 async def test_who_is_served_keeps_its_place(app: App) -> None:
     async with testing.serving(app, limits=Limits(max_connections=1)) as server:  # noqa: SIM117
         async with connect(server.port) as first, connect(server.port) as second:
@@ -76,8 +105,8 @@ async def test_who_is_served_keeps_its_place(app: App) -> None:
 
 async def test_waiting_is_no_busy_loop(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
-    look = Room._make_places
-    monkeypatch.setattr(Room, "_make_places", lambda self, count: (looks.append(count), look(self, count))[1])
+    look = Capacity._make_places
+    monkeypatch.setattr(Capacity, "_make_places", lambda self, count: (looks.append(count), look(self, count))[1])
     async with testing.serving(app, limits=Limits(max_connections=1)) as server, connect(server.port) as first:
         await first.send(get("/held"))
         await until(lambda: app.state.go)

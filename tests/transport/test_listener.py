@@ -13,10 +13,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from coserver.server.service import show_address
 from coserver.transport import listener
 from coserver.transport.listener import Listener, bind_tcp, bind_unix
 from coserver.transport.loop import Loop
+from coserver.transport.peer import show_address
 from tests.ipv6 import needs_ipv6
 
 

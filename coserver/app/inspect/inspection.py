@@ -72,8 +72,7 @@ def pictures(server: Server) -> Callable[[Event], ExchangeState | None]:
 
     def picture(event: Event) -> ExchangeState | None:
         one = view.listener_of(event)
-        connection = getattr(event.source, "connection", event.source)
-        return None if one is None else picture_of(server.name, one, event, connection.phase)
+        return None if one is None else picture_of(server.name, one, event)
 
     return picture
 

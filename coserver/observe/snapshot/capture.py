@@ -76,8 +76,7 @@ class ServerView:
 
     def listener_of(self, event: ev.Event) -> ListenerView | None:
         """The listener of an event; None if it belongs to another server of the same app."""
-        source = event.source
-        service = getattr(getattr(source, "connection", source), "service", None)
+        service = getattr(event.source.connection, "service", None)
         return next((one for one in self.listeners if one.service is service), None)
 
     def copy(self) -> Capture:
@@ -89,28 +88,52 @@ class ServerView:
         return Capture(self, monotonic(), time(), columns, tuple([_upstream(*client) for client in self.clients]), gone)
 
 
-#: A connection, its exchange, its phase, and the monotonic time at which the phase began.
-Row = tuple[Any, Any, str, float]
-
-
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The rows of one listener, as columns: 5,000 tuples would start a full collection, 70 ms of the server's loop."""
+    """The rows of one listener, as columns: 5,000 tuples would start a full collection, 70 ms of the server's loop.
+
+    ``currents`` are the exchanges of connections that carry one at a time, None between two. ``multiplexed`` has those
+    of the other connections, each exchange with its phase and the monotonic time at which the phase began.
+    """
 
     of: ListenerView
     connections: list[Any]
-    exchanges: list[Any]
     phases: list[str]
     sinces: list[float]
+    currents: list[Any]
+    current_phases: list[str]
+    current_sinces: list[float]
+    multiplexed: dict[int, list[tuple[Any, str, float]]]
 
     def rows(self) -> Iterator[Row]:
-        return zip(self.connections, self.exchanges, self.phases, self.sinces, strict=True)
+        return zip(
+            self.connections,
+            self.phases,
+            self.sinces,
+            self.currents,
+            self.current_phases,
+            self.current_sinces,
+            strict=True,
+        )
+
+
+#: A connection, its own phase and since when (monotonic); its current exchange, the phase of that and since when.
+Row = tuple[Any, str, float, Any, str, float]
 
 
 def _columns(one: ListenerView) -> Columns:
     live = list(one.service.connections.values())
-    exchanges, phases, sinces = (list(map(attrgetter(name), live)) for name in ("exchange", "phase", "since"))
-    return Columns(one, live, exchanges, phases, sinces)
+    phases, sinces, currents = (list(map(attrgetter(name), live)) for name in ("own_phase", "own_since", "current"))
+    return Columns(
+        one,
+        live,
+        phases,
+        sinces,
+        currents,
+        ["" if each is None else each.phase for each in currents],
+        [0.0 if each is None else each.since for each in currents],
+        {each.id: [(ex, ex.phase, ex.since) for ex in each.exchanges] for each in live if each.multiplexed},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +156,7 @@ class Capture:
                 while chunk := list(islice(rows, CHUNK)):
                     if found:
                         sleep(BREATH)
-                    found += self._connections(each.of, chunk)
+                    found += self._connections(each, chunk)
         return Snapshot(
             server=self.of.server,
             pid=os.getpid(),
@@ -158,26 +181,38 @@ class Capture:
             "spent_us": round(spent * 1e6),
         }
 
-    def _connections(self, one: ListenerView, rows: Sequence[Row]) -> list[ConnectionState]:
-        now, server, make, secure = self.now, self.of.server, _connection_state, one.secure
-        return [
-            make(
-                id=live.id,
-                peer=live.peer,
-                listener=one.name,
-                protocol=one.protocol,
-                phase=phase,
-                phase_seconds=now - since,
-                seconds=now - live.opened,
-                served=live.served,
-                received=live.received,
-                sent=live.sent,
-                tls=tls.facts() if secure and (tls := live.tls) is not None else None,
-                held=live.held,
-                exchange=None if exchange is None else exchange_state(server, one, exchange, (phase, since, now)),
+    def _connections(self, column: Columns, rows: Sequence[Row]) -> list[ConnectionState]:
+        one = column.of
+        now, make, secure = self.now, _connection_state, one.secure
+        found = []
+        for live, phase, since, current, current_phase, current_since in rows:
+            exchanges: tuple[ExchangeState, ...] = ()
+            if current is not None:
+                phase, since = current_phase, current_since
+                exchanges = (exchange_state(self.of.server, one, current, (phase, since, now)),)
+            elif column.multiplexed and live.id in column.multiplexed:
+                exchanges = tuple([
+                    exchange_state(self.of.server, one, exchange, (of_it, from_when, now))
+                    for exchange, of_it, from_when in column.multiplexed[live.id]
+                ])
+            found.append(
+                make(
+                    id=live.id,
+                    peer=live.peer,
+                    listener=one.name,
+                    protocol=one.protocol,
+                    phase=phase,
+                    phase_seconds=now - since,
+                    seconds=now - live.opened,
+                    served=live.served,
+                    received=live.received,
+                    sent=live.sent,
+                    tls=tls.facts() if secure and (tls := live.tls) is not None else None,
+                    held=live.held,
+                    exchanges=exchanges,
+                )
             )
-            for live, exchange, phase, since in rows
-        ]
+        return found
 
 
 def exchange_state(server: str, one: ListenerView, exchange: Any, moment: tuple[str, float, float]) -> ExchangeState:
@@ -186,7 +221,7 @@ def exchange_state(server: str, one: ListenerView, exchange: Any, moment: tuple[
     connection = exchange.connection
     if one.protocol != "http":
         return _message_state(server, one, exchange, moment)
-    head, endpoint = exchange.head, exchange.endpoint
+    head = exchange.head
     return _exchange_state(
         id=exchange.id,
         connection=connection.id,
@@ -203,15 +238,15 @@ def exchange_state(server: str, one: ListenerView, exchange: Any, moment: tuple[
         phase=phase,
         phase_seconds=now - since,
         seconds=now - exchange.started,
-        handler=endpoint.name if endpoint is not None else "",
-        route=endpoint.route if endpoint is not None else "",
-        held=connection.held,
+        handler=exchange.handler,
+        route=exchange.route,
+        held=exchange.held,
         request_size=exchange.body_size,
         response_size=exchange.size,
         raw_fields=head.fields if head is not None else (),
         raw_answer=exchange.answer_head,
         content=exchange.content,
-        suspended=_suspension(connection, now),
+        suspended=_suspension(exchange, now),
         subrequests=_subrequests(exchange, now),
     )
 
@@ -223,29 +258,30 @@ def _message_state(server: str, one: ListenerView, exchange: Any, moment: tuple[
     return ExchangeState(
         id=exchange.id, connection=connection.id, server=server, listener=one.name, protocol=one.protocol,
         src=connection.peer, dst=one.address, method="", target="", host="", status=0, phase=phase,
-        phase_seconds=now - since, seconds=now - exchange.started, handler=connection.handler,
-        route="", held=connection.held, request_size=len(message), content=message,
-        subrequests=_subrequests(exchange, now), suspended=_suspension(connection, now), secure=one.secure,
+        phase_seconds=now - since, seconds=now - exchange.started, handler=exchange.handler,
+        route="", held=exchange.held, request_size=len(message), content=message,
+        subrequests=_subrequests(exchange, now), suspended=_suspension(exchange, now), secure=one.secure,
     )  # fmt: skip
 
 
-def picture_of(server: str, one: ListenerView, event: ev.Event, phase: str) -> ExchangeState:
-    """Make the row that filters ask about an event.
+def picture_of(server: str, one: ListenerView, event: ev.Event, phase: str = "") -> ExchangeState:
+    """Make the row that filters ask about an event. ``phase`` is the one where it is held; else its present phase.
 
     It is the event's exchange. A subrequest's event gives its exchange with that subrequest alone; a connection's event
     without an exchange gives a row with the connection's values.
     """
     now, source = monotonic(), event.source
-    connection = getattr(source, "connection", source)
-    exchange = connection.exchange if source is connection else source
     if isinstance(event, ev.SubrequestEvent):
-        picture = exchange_state(server, one, source.exchange, (phase, connection.since, now))
-        return replace(picture, subrequests=(subrequest_state(source, now, source.exchange.started),))
+        exchange = source.exchange
+        picture = exchange_state(server, one, exchange, (phase or exchange.phase, exchange.since, now))
+        return replace(picture, subrequests=(subrequest_state(source, now, exchange.started),))
+    connection = source.connection
+    exchange = connection.current if source is connection else source
     if exchange is not None:
-        return exchange_state(server, one, exchange, (phase, connection.since, now))
+        return exchange_state(server, one, exchange, (phase or exchange.phase, exchange.since, now))
     return ExchangeState(
         id=0, connection=connection.id, server=server, listener=one.name, protocol=one.protocol,
-        src=connection.peer, dst=one.address, method="", target="", host="", status=0, phase=phase,
+        src=connection.peer, dst=one.address, method="", target="", host="", status=0, phase=phase or connection.phase,
         phase_seconds=now - connection.since, seconds=now - connection.opened, handler="", route="",
         secure=one.secure,
     )  # fmt: skip
@@ -266,7 +302,7 @@ def _listener(one: ListenerView) -> ListenerState:
 
 def _workers(listeners: Sequence[ListenerView], rows: Sequence[ConnectionState]) -> WorkersState:
     """Count the workers. All listeners of a server share one thread and its workers."""
-    busy = [one.exchange for one in rows if one.exchange is not None]
+    busy = [exchange for one in rows for exchange in one.exchanges]
     return WorkersState(
         suspended=sum(one.suspended is not None for one in busy),
         idle=len(listeners[0].service.idle_workers) if listeners else 0,
@@ -274,8 +310,8 @@ def _workers(listeners: Sequence[ListenerView], rows: Sequence[ConnectionState])
     )
 
 
-def _suspension(connection: Any, now: float) -> Suspension | None:
-    worker = connection.suspended
+def _suspension(exchange: Any, now: float) -> Suspension | None:
+    worker = exchange.suspended
     if worker is None or worker.call is None:
         return None
     frame = frame_of(worker)

@@ -92,7 +92,13 @@ write_listener = _writer(ListenerState)
 write_workers = _writer(WorkersState)
 write_upstream = _writer(UpstreamState, members=_writer(MemberState))
 write_exchange = _writer(ExchangeState, suspended=_writer(Suspension), subrequests=_writer(SubrequestState))
-write_connection = _writer(ConnectionState, exchange=write_exchange)
+_write_connection = _writer(ConnectionState, exchanges=write_exchange)
+
+
+def write_connection(row: ConnectionState) -> str:
+    """A row of connections, with the deprecated name ``exchange`` for the first of ``exchanges``."""
+    first = write_exchange(row.exchanges[0]) if row.exchanges else "null"
+    return f'{_write_connection(row)[:-1]}, "exchange": {first}}}'
 
 
 def exchange_dict(row: ExchangeState) -> dict[str, Any]:
@@ -140,4 +146,12 @@ def read_listener(given: Mapping[str, Any]) -> ListenerState:
 read_workers = _reader(WorkersState)
 read_upstream = _reader(UpstreamState, members=_reader(MemberState))
 read_exchange = _reader(ExchangeState, suspended=_reader(Suspension), subrequests=_reader(SubrequestState))
-read_connection = _reader(ConnectionState, exchange=read_exchange)
+_read_connection = _reader(ConnectionState, exchanges=read_exchange)
+
+
+def read_connection(given: Mapping[str, Any]) -> ConnectionState:
+    """Takes the older name ``exchange`` too, for one exchange or null."""
+    if "exchanges" not in given and given.get("exchange") is not None:
+        given = {**given, "exchanges": [given["exchange"]]}
+    row: ConnectionState = _read_connection(given)
+    return row

@@ -123,7 +123,11 @@ class ExchangeState:
 
 @frozen
 class ConnectionState:
-    """One open connection. ``received`` and ``sent`` are bytes; ``tls`` says what the handshake agreed on."""
+    """One open connection. ``received`` and ``sent`` are bytes; ``tls`` says what the handshake agreed on.
+
+    ``exchanges`` are those under way: HTTP/1 and TCP carry one at a time. ``phase`` is then the phase of that exchange,
+    else the connection's own.
+    """
 
     id: int
     peer: str
@@ -137,7 +141,15 @@ class ConnectionState:
     sent: int
     held: bool
     tls: Mapping[str, Any] | None = None
-    exchange: ExchangeState | None = None
+    exchanges: tuple[ExchangeState, ...] = ()
+
+    @property
+    def exchange(self) -> ExchangeState | None:
+        """The first of ``exchanges``, None without any. Deprecated: use ``exchanges``."""
+        from ...deprecated import deprecated
+
+        deprecated("ConnectionState.exchange", "ConnectionState.exchanges")
+        return self.exchanges[0] if self.exchanges else None
 
 
 @frozen

@@ -69,13 +69,13 @@ class Snapshot:
     counters: Mapping[str, int]
 
     def __repr__(self) -> str:
-        busy = sum(one.exchange is not None for one in self.connections)
+        busy = sum(len(one.exchanges) for one in self.connections)
         return f"<Snapshot of {self.server!r}, {self.state}: {len(self.connections)} connections, {busy} exchanges>"
 
     @property
     def exchanges(self) -> list[ExchangeState]:
         """The exchanges under way."""
-        return [one.exchange for one in self.connections if one.exchange is not None]
+        return [exchange for one in self.connections for exchange in one.exchanges]
 
     def filter(self, expression: str | Filter) -> list[ExchangeState]:
         """The exchanges that match. Raises FilterError."""
@@ -85,7 +85,7 @@ class Snapshot:
     def only(self, expression: str | Filter) -> Snapshot:
         """This snapshot, with only the connections whose exchange matches. Raises FilterError."""
         matches = parse(expression).matches
-        kept = [one for one in self.connections if one.exchange is not None and matches(one.exchange)]
+        kept = [one for one in self.connections if any(matches(exchange) for exchange in one.exchanges)]
         return replace(self, connections=tuple(kept))
 
     def as_dict(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def from_dict(given: Mapping[str, Any]) -> Snapshot:
             counters=given.get("counters", {}),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"this is not a snapshot of coserver: {error!r}") from error
+        raise ValueError(f"this is no snapshot of coserver's: {error!r}") from error
 
 
 @contextmanager

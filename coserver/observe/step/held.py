@@ -207,8 +207,7 @@ class Held(HeldActions):
 
     def _abort(self) -> None:
         source = self._source
-        connection = getattr(source, "connection", source)
-        self._go(None, source.cancel if self._is_subrequest else lambda: connection.abort("aborted while held"))
+        self._go(None, source.cancel if self._is_subrequest else lambda: source.abort("aborted while held"))
 
     # For the stepper.
 

@@ -163,7 +163,7 @@ def keep(exchange: Any, listener: ListenerView, began: float, ended: float, most
         handler = route = ""
     else:
         handler, route = endpoint.name, endpoint.route
-    return (size, exchange.id, connection.id, connection.peer, listener, exchange.started, began, connection.since,
+    return (size, exchange.id, connection.id, connection.peer, listener, exchange.started, began, exchange.since,
             ended, time(), raw, handler, route, status, exchange.body_size, answer_size, answer, draft)  # fmt: skip
 
 
@@ -174,7 +174,7 @@ def keep_message(exchange: Any, ended: float, most: int, draft: Draft) -> Row:
     return Record(
         size=_OVERHEAD + draft.size, id=exchange.id, connection=connection.id, peer=connection.peer,
         listener=draft.listener, started=exchange.started, began=0.0, since=0.0, ended=ended, at=time(), head=b"",
-        handler=connection.handler, route="", status=0, sent_size=len(message), answer_size=0, answer=b"", draft=draft,
+        handler=exchange.handler, route="", status=0, sent_size=len(message), answer_size=0, answer=b"", draft=draft,
     )  # fmt: skip
 
 

@@ -147,7 +147,7 @@ class Recorder:
             self._keep_changed(draft, exchange)
             counted = draft.kept
         if listener is not None:
-            self._keep(keep(exchange, listener, exchange.untold, at, self.bounds.body_size, draft), counted)
+            self._keep(keep(exchange, listener, exchange.handler_started_at, at, self.bounds.body_size, draft), counted)
 
     def tap(self, exchange: Any, piece: bytes, *, sent: bool) -> None:
         """Keep a piece of a response's body (``sent``) or a request's; the emitter calls it."""
@@ -174,8 +174,8 @@ class Recorder:
         exchange = event.source
         if isinstance(event, ev.SubrequestEvent):
             exchange = exchange.exchange
-            if not exchange.untold:
-                return None  # no events are deferred, so the exchange is over: the subrequest is a detached one
+            if exchange.over:
+                return None  # the subrequest is a detached one
         one = self._listeners.get(exchange.connection.service)
         if one is None or (one.protocol == "http" and exchange.status and type(event) in _LATE):
             return None

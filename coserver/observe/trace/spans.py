@@ -68,7 +68,7 @@ NOTES: dict[Kind, Callable[[Any], Any] | None] = {
     ev.SubrequestFailed: _subrequest_ended,
     ev.SubrequestCancelled: _subrequest_ended,
     ev.ResponseStarted: None,
-    ev.ResponseFinished: lambda event: event.source.connection.since,  # its begin: ResponseStarted may be missing
+    ev.ResponseFinished: lambda event: event.source.since,  # its begin: ResponseStarted may be missing
     ev.ResponseFailed: lambda event: words_of(event.error),
     ev.ResponseCancelled: None,
     ev.ConnectionClosed: lambda event: event.reason,

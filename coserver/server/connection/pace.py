@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ...transport.stream import SocketStream
 
 if TYPE_CHECKING:
-    from .base import Accepted
+    from .base import Connection
 
 
 def patience(left: float, waited: float, came: int, timeout: float, rate: float) -> float:
@@ -34,7 +34,7 @@ class Pace:
 
     __slots__ = ("_connection", "_left", "_looked", "_moved", "_socket", "_taken", "deadline")
 
-    def __init__(self, connection: Accepted, sock: SocketStream | None) -> None:
+    def __init__(self, connection: Connection, sock: SocketStream | None) -> None:
         self._connection = connection
         self._socket = sock
         self._left = connection.limits.write_timeout

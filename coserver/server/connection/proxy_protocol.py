@@ -17,10 +17,10 @@ from ...protocol.proxy_header import ProxyHeader, read_proxy_header
 from ...transport.stream import SocketStream
 
 if TYPE_CHECKING:
-    from .base import Accepted
+    from .base import Connection
 
 
-async def arrive(connection: Accepted) -> bool:
+async def read_client(connection: Connection) -> bool:
     """Read the header and take the client's address from it; false if the connection is to be closed.
 
     Raises anyio.BrokenResourceError. Whatever ends it, the connection's first event has not been told yet.
@@ -47,7 +47,7 @@ async def arrive(connection: Accepted) -> bool:
         return False
 
 
-def _refuse(connection: Accepted, reason: str, limit: str = "protocol") -> bool:
+def _refuse(connection: Connection, reason: str, limit: str = "protocol") -> bool:
     connection.end(f"refused: {reason}")
     connection.service.breaches.note(limit, connection.peer, "%r: refused: %s", connection, reason)
     return False

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ...lifecycle import phases
 from ...protocol.syntax import show
 from ...transport.certificates import Certificates
 from ...transport.stream import SocketStream
 from ...transport.tls import NotTls, TlsStream
 from ...transport.tls_engine import TlsCut, TlsError
-from .linger import linger
 
 if TYPE_CHECKING:
-    from .base import Accepted
+    from .base import Connection
 
 #: Seconds between two looks at the certificates' files; a look is a few system calls, in a thread.
 _LOOK = 10.0
@@ -35,7 +35,7 @@ _ANSWER = (
 )
 
 
-async def secure(connection: Accepted, certificates: Certificates) -> bool:
+async def secure(connection: Connection, certificates: Certificates) -> bool:
     """Put TLS between the connection and its socket; false if it is to be closed.
 
     Raises anyio.BrokenResourceError when the client leaves with a reset.
@@ -44,7 +44,7 @@ async def secure(connection: Accepted, certificates: Certificates) -> bool:
     assert isinstance(plain, SocketStream)
     stream = TlsStream(plain, certificates.engine())
     deadline, connection.deadline = connection.deadline, monotonic() + limits.handshake_timeout
-    connection.arriving = "tls"
+    connection.phase = phases.HANDSHAKE
     try:
         await stream.handshake()
     except anyio.EndOfStream:
@@ -55,13 +55,13 @@ async def secure(connection: Accepted, certificates: Certificates) -> bool:
         await _refuse(connection, error)
         return False
     finally:
-        connection.arriving = ""
-    connection.carry(stream)
+        connection.phase = phases.ACCEPT
+    connection.replace_stream(stream)
     connection.deadline = deadline if deadline == math.inf else monotonic() + limits.head_timeout
     return True
 
 
-async def _refuse(connection: Accepted, error: TlsError) -> None:
+async def _refuse(connection: Connection, error: TlsError) -> None:
     reason, level, answer = str(error), logging.WARNING, b""
     if isinstance(error, TlsCut):
         level = logging.INFO  # it changed its mind, or does not like what it saw
@@ -75,7 +75,7 @@ async def _refuse(connection: Accepted, error: TlsError) -> None:
     connection.service.breaches.note("tls", connection.peer, "%r: no TLS: %s", connection, reason, level=level)
     if answer:
         connection.send_now(answer)
-    await linger(connection, connection.limits, owed=False)
+    await connection.linger(connection.limits, owed=False)
 
 
 async def keep_fresh(certificates: Certificates) -> None:

@@ -1,14 +1,16 @@
-"""A file as a response's body: opened and looked at where the handler names it, so that what is wrong is raised there.
+"""Bodies of a response that are no bytes: a file, a part of one, a source of server-sent events.
 
-What of it a request gets, and how it is sent, is ``files``'s to say.
+A file is opened where the handler names it, so that an error is raised there. ``http.send_file`` decides which part of
+it a request gets, ``http.send_events`` how events are sent.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -159,3 +161,39 @@ def check_fields(headers: Mapping[str, str] | Any) -> None:
     for name in names:
         if name.lower() in ("content-length", "content-range"):
             raise ValueError(f"{name} is the server's to say, which knows what the request asks for; leave it out")
+
+
+class EventBody:
+    """``pieces`` are what the source yields; ``heartbeat`` is in seconds, infinity for none."""
+
+    __slots__ = ("heartbeat", "pieces")
+    content_type = "text/event-stream"
+    what = "a stream of events"
+
+    def __init__(self, source: Any, heartbeat: float | None) -> None:
+        """Raises TypeError, ValueError."""
+        if heartbeat is None:
+            heartbeat = math.inf
+        if isinstance(heartbeat, bool) or not isinstance(heartbeat, int | float):
+            raise TypeError(f"heartbeat is a number of seconds, or None for no heartbeat; got {heartbeat!r}")
+        if not heartbeat > 0:
+            raise ValueError(f"heartbeat must be more than 0 seconds, or None for no heartbeat; got {heartbeat}")
+        self.heartbeat = heartbeat
+        self.pieces = iterator_of(source)
+
+    def __repr__(self) -> str:
+        return f"<EventBody of {self.pieces!r:.60}>"
+
+
+def iterator_of(source: Any) -> Iterator[Any] | AsyncIterator[Any]:
+    """Raises TypeError for what yields no events."""
+    if not isinstance(source, str | bytes | bytearray | dict):
+        if hasattr(source, "__aiter__"):
+            found: AsyncIterator[Any] = aiter(source)
+            return found
+        if hasattr(source, "__iter__"):
+            pieces: Iterator[Any] = iter(source)
+            return pieces
+    if callable(source):
+        raise TypeError(f"events come from an iterator; got the function {source!r:.60} itself: call it")
+    raise TypeError(f"events come from a generator, an async generator or another iterable of them; got {source!r:.60}")

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ...protocol.responses import has_body
+from ...transport.peer import host_of
 from ...upstream.encode import end_to_end
 from ...upstream.response import StreamedUpstreamResponse, UpstreamResponse
-from ..identity import host_of
 
 if TYPE_CHECKING:
     from .request import Request

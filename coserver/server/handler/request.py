@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
+from ...hooks.suspension import await_unseen
 from ...protocol.errors import RemoteProtocolError
 from ...protocol.fields import Headers, RawFields
 from ...protocol.head import RequestHead
 from ...protocol.jsons import decode_json
 from ...protocol.values import decode_text, parse_urlencoded
+from ...transport.peer import host_of
 from ...transport.tls_info import TlsInfo
-from ..identity import host_of, make_request_id
 from ..limits import Limits
 from .errors import HTTPException, too_much
 from .params import Given, GivenHeaders
-from .request_stream import RequestStream
 
 if TYPE_CHECKING:
-    from ..connection.base import Accepted
-    from ..http.exchange import Exchange
+    from ..connection.base import Connection
+    from ..http.exchange import HttpExchange
     from ..service import Service
     from .forms import Form
     from .trusted_proxies import Trust
     from .uploads import Spool
+
+
+_process = (0, "")  # pid, and what its request ids begin with
+
+
+def make_request_id(number: int) -> str:
+    """An id for the exchange ``number``; no other process, on any machine, makes the same."""
+    global _process
+    pid = os.getpid()
+    if _process[0] != pid:  # the first, or the first after a fork
+        _process = (pid, os.urandom(6).hex())
+    return f"{_process[1]}-{number:x}"
 
 
 class Request:
@@ -48,7 +61,7 @@ class Request:
     trailers_raw: RawFields = []  # noqa: RUF012 - replaced, never changed
 
     def __init__(
-        self, head: RequestHead, number: int, peer: str, params: Mapping[str, Any], connection: Accepted | None = None
+        self, head: RequestHead, number: int, peer: str, params: Mapping[str, Any], connection: Connection | None = None
     ) -> None:
         self.head = head
         self.id = number
@@ -106,7 +119,11 @@ class Request:
 
     @property
     def _limits(self) -> Limits:
-        return self._connection.limits if self._connection is not None else Limits()
+        connection = self._connection
+        if connection is None:
+            return Limits()
+        exchange = connection.find_exchange(self.id)
+        return connection.service.limits if exchange is None else exchange.limits
 
     @property
     def http_version(self) -> str:
@@ -282,13 +299,14 @@ class Request:
         """The body as far as it lies in memory: nothing of one that is streamed or on disk. Never raises."""
         return self._body or b""
 
-    def _under_way(self, what: str) -> Exchange:
-        exchange: Exchange | None = self._connection.exchange if self._connection is not None else None
-        if exchange is None or exchange.id != self.id:
+    def _under_way(self, what: str) -> HttpExchange:
+        exchange: Any = self._connection.find_exchange(self.id) if self._connection is not None else None
+        if exchange is None:
             raise RuntimeError(f"request.{what} is for the handler: its response has been sent already")
-        return exchange
+        found: HttpExchange = exchange
+        return found
 
-    # The four below are the connection's.
+    # The four below are the exchange's.
 
     def set_body(self, body: bytes) -> None:
         self._body = body
@@ -302,3 +320,30 @@ class Request:
 
     def set_pieces(self, pieces: Callable[[], Awaitable[bytes]]) -> None:
         self._pieces, self._body = pieces, None
+
+
+class RequestStream:
+    """A body piece by piece, read once: by ``async for``, or by ``for`` in a ``def`` handler."""
+
+    __slots__ = ("_next",)
+
+    def __init__(self, pieces: Callable[[], Awaitable[bytes]]) -> None:
+        self._next = pieces
+
+    def __aiter__(self) -> RequestStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._next()
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    def __iter__(self) -> RequestStream:
+        return self
+
+    def __next__(self) -> bytes:
+        piece = await_unseen(self._next())
+        if not piece:
+            raise StopIteration
+        return piece

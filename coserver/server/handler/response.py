@@ -12,9 +12,8 @@ from urllib.parse import quote
 from ...protocol.errors import LocalProtocolError
 from ...protocol.jsons import encode_json
 from ...upstream.response import StreamedUpstreamResponse, UpstreamResponse
-from .bodies import FileBody, FilePart, check_fields, disposition
+from .bodies import EventBody, FileBody, FilePart, check_fields, disposition
 from .errors import HTTPException, phrase
-from .eventbody import EventBody
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -18,12 +18,12 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ...transport.peer import host_of
 from ..handler.errors import SetupError
-from ..identity import host_of, make_request_id
+from ..handler.request import make_request_id
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
-    from .http1 import HttpConnection
+    from .exchange import HttpExchange
 
 #: The formats that have names (httpd.apache.org, mod_log_config).
 FORMATS = {
@@ -228,7 +228,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def access_writer(text: str) -> Callable[..., None]:
-    """What a Service calls for each exchange, as ``access(connection, exchange, ended)``. Raises SetupError.
+    """What a Service calls for each exchange, as ``access(exchange, ended)``. Raises SetupError.
 
     ``ended`` says why it was broken off; "" is the usual end. Never raises: the log is no business of the client's.
     """
@@ -237,12 +237,12 @@ def access_writer(text: str) -> Callable[..., None]:
     return partial(_write, compile_format(text), mark)
 
 
-def _write(line: Line, mark: str, connection: HttpConnection, exchange: Exchange, ended: str = "") -> None:
+def _write(line: Line, mark: str, exchange: HttpExchange, ended: str = "") -> None:
     exchange.logged = True
     if not log.isEnabledFor(logging.INFO):
         return
     try:
-        entry = entry_of(connection, exchange, ended)
+        entry = entry_of(exchange, ended)
         message = line(entry)
         if ended and mark:
             message += mark % escape(ended)
@@ -263,10 +263,11 @@ ATTRIBUTES = (
 )  # fmt: skip
 
 
-def entry_of(connection: HttpConnection, exchange: Exchange, ended: str) -> Entry:
+def entry_of(exchange: HttpExchange, ended: str) -> Entry:
     """What is to be said of ``exchange``, now that it is over."""
     seconds = max(monotonic() - exchange.started, 0.0)
-    head, peer = exchange.head, connection.peer
+    connection, head = exchange.connection, exchange.head
+    peer = connection.peer
     entry = Entry(
         at=time.time() - seconds,
         seconds=seconds,

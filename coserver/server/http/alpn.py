@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..connection.base import Accepted
+from ..connection.base import Connection
 from .http1 import HttpConnection
 
-PROTOCOLS: dict[str, type[Accepted]] = {HttpConnection.protocol: HttpConnection}
+PROTOCOLS: dict[str, type[Connection]] = {HttpConnection.protocol: HttpConnection}

@@ -17,10 +17,9 @@ from ...protocol.head import RequestHead
 from ...protocol.http1 import HeadLimits, Http1Reader
 from ..handler.errors import HTTPException
 from ..handler.response import Response, as_body, to_response
-from . import response_head as wire
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
+    from .exchange import HttpExchange
 
 #: By phase, what may be changed there.
 REQUEST, ANSWER = ("method", "target", "headers", "body"), ("status", "headers", "body")
@@ -34,7 +33,7 @@ EDITABLE: dict[str, tuple[str, ...]] = {
 _FRAMING = (b"content-length", b"transfer-encoding", b"expect", b"trailer")
 
 
-def edit_exchange(exchange: Exchange, phase: str, given: Mapping[str, Any]) -> None:
+def edit_exchange(exchange: HttpExchange, phase: str, given: Mapping[str, Any]) -> None:
     """Change what ``given`` names: method, target, headers, body; at the response status, headers, body.
 
     ``headers``: a mapping sets those fields, None removing one; a list of pairs takes the place of all. Raises
@@ -56,7 +55,7 @@ def make_answer(status: int, body: Any, headers: Any) -> Response:
         raise ValueError(str(error)) from None
 
 
-def _edit_request(exchange: Exchange, phase: str, given: Mapping[str, Any]) -> None:
+def _edit_request(exchange: HttpExchange, phase: str, given: Mapping[str, Any]) -> None:
     body = as_bytes(given["body"]) if "body" in given else None
     if body is not None and exchange.endpoint is not None and exchange.endpoint.stream:
         raise ValueError("this route has stream=True: its handler reads the body as it comes, and nobody can change it")
@@ -76,7 +75,7 @@ def _edit_request(exchange: Exchange, phase: str, given: Mapping[str, Any]) -> N
         _set_body(exchange, body)
 
 
-def _set_body(exchange: Exchange, body: bytes) -> None:
+def _set_body(exchange: HttpExchange, body: bytes) -> None:
     request = exchange.request
     if exchange.spooled is not None:
         exchange.spooled.close()
@@ -86,7 +85,7 @@ def _set_body(exchange: Exchange, body: bytes) -> None:
     exchange.body_size = len(body)
 
 
-def _new_head(exchange: Exchange, given: Mapping[str, Any], body: bytes | None) -> RequestHead:
+def _new_head(exchange: HttpExchange, given: Mapping[str, Any], body: bytes | None) -> RequestHead:
     """The head with the changes, read by the reader that reads every head. Raises ValueError."""
     old = exchange.head
     method, target = given.get("method", old.method), given.get("target", old.target)
@@ -115,7 +114,7 @@ def _new_head(exchange: Exchange, given: Mapping[str, Any], body: bytes | None) 
     return head
 
 
-def _same_route(exchange: Exchange, head: RequestHead) -> Mapping[str, Any]:
+def _same_route(exchange: HttpExchange, head: RequestHead) -> Mapping[str, Any]:
     """The path's parameters of the changed target, which must lead to the same handler. Raises ValueError."""
     try:
         endpoint, params = exchange.connection.service.router.find(head.method, head.path)
@@ -130,7 +129,7 @@ def _same_route(exchange: Exchange, head: RequestHead) -> Mapping[str, Any]:
     )
 
 
-def _edit_answer(exchange: Exchange, given: Mapping[str, Any]) -> None:
+def _edit_answer(exchange: HttpExchange, given: Mapping[str, Any]) -> None:
     old = exchange.answer
     assert old is not None
     new = copy(old)
@@ -150,11 +149,11 @@ def _edit_answer(exchange: Exchange, given: Mapping[str, Any]) -> None:
         new.content_type = new.content_type or natural
         new.trailers = None
         new.fields = [field for field in new.fields if field[0].lower() != "content-length"]
-    kept = exchange.keep_alive
+    keep_alive, framing = exchange.keep_alive, exchange.framing
     try:
-        wire.encode_head(exchange, new, b"")
+        exchange.carrier.encode_head(exchange, new, b"")
     except (LocalProtocolError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"no such answer can be sent: {error}") from None
     finally:
-        exchange.keep_alive = kept
+        exchange.keep_alive, exchange.framing = keep_alive, framing
     exchange.answer = new

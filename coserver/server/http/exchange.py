@@ -1,33 +1,56 @@
-"""One exchange: a request and its response, from head to last byte."""
+"""One HTTP exchange, from its head to its end: route, read the body, run the handler, respond. Top to bottom.
+
+Each step ends by reaching a lifecycle phase; a gate may hold it there, and nothing else changes. What can go wrong is
+told where it happens: a refusal by the router, an error of the handler, a client that leaves, a deadline. The carrier
+(``carrier``) does the reading and writing.
+"""
 
 from __future__ import annotations
 
-import itertools
+import logging
+import math
 from collections.abc import Callable, Mapping
+from time import monotonic
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
+from ...hooks.workers import run_for
+from ...lifecycle import events as ev
+from ...lifecycle.emitter import Answered
+from ...lifecycle.phases import BODY, CLOSED, HANDLER, HEAD, RESPONSE
+from ...protocol.errors import RemoteProtocolError
 from ...protocol.fields import RawFields
 from ...protocol.head import RequestHead
-from ...upstream.parent import end_children
-from ..handler.endpoint import Endpoint
+from ...transport.cancellation import is_cancellation
+from ...upstream.errors import UpstreamError
+from ...upstream.subrequest import Subrequest
+from ..exchange import Exchange
+from ..handler.bodies import EventBody, FileBody, FilePart
+from ..handler.endpoint import AWAIT, WORKER, Endpoint
+from ..handler.error_handlers import find_handler, plain_answer
+from ..handler.errors import ClientLeft, HandlerFailure, HTTPException
 from ..handler.request import Request
+from ..handler.response import TEXT, Response, error_response, to_response
+from ..limits import limits_of
+from .request_body import read_body
+from .send_stream import BrokenOff, NothingSent, close_body, send_stream
 
 if TYPE_CHECKING:
-    from anyio import CancelScope
-
-    from ...upstream.subrequest import Subrequest
-    from ..connection.base import Accepted
-    from ..handler.response import Response
+    from ..connection.base import Connection
+    from ..handler.error_handlers import ErrorHandlers
     from ..handler.uploads import Spool
+    from .carrier import Carrier
 
-#: Of the process: a server that replaces another must not give its numbers again.
-next_exchange_id = itertools.count(1).__next__
+log = logging.getLogger("coserver.server")
 
 
-class Exchange:
-    """``started`` is monotonic seconds; ``head`` is None for a request that was refused before it had one."""
+class HttpExchange(Exchange):
+    """A request and its response. ``head`` is None for a request that was refused before it had a sound one."""
 
     # Defaults of the class, not set one by one: most exchanges never change them.
+    phase = HEAD
     endpoint: Endpoint = None  # type: ignore[assignment]  # None until a route is found, which comes first
     params: Mapping[str, Any] = {}
     _request: Request | None = None
@@ -35,37 +58,51 @@ class Exchange:
     body_size = 0  # bytes of the request's body read so far
     patience: float | None = None  # left with the client and its body, in seconds; None: all of it
     size = 0  # bytes of the response's body
+    framing = 0  # of the response's body: its length, or one of ``carrier.NO_BODY``, MARKED, UNTIL_CLOSE
     keep_alive = False
+    last = False  # the connection gives way after it, to a client that waits
     continued = False  # the client was told 100 Continue, or needs it no more
     broken = False  # nothing more can be read: answer and end
-    watched = False  # somebody was told that the handler started, so he is told how it ends
-    untold = 0.0  # when the handler started, while those who were to be told hear of it only when it is over
+    handler_started_at = 0.0  # monotonic seconds; set while somebody observes
+    events_deferred = False  # HandlerStarted and HandlerFinished are told when it is over, see ``Emitter``
+    unsent = b""  # of a usual answer
     until_close = False  # a body that only the close ends is being sent: cut short, it must end in a reset
     spooled: Spool | None = None  # the body's temporary file
     after: list[Callable[[], Any]] | None = None  # what ``request.after`` asked for
     answer_head = b""  # the response's bytes from its head on, kept for the access log where they are at hand
     logged = False  # it stands in the access log
-    endless: CancelScope | None = None  # around a stream that only its client or a drain ends
+    endless: anyio.CancelScope | None = None  # around a stream that only its client or a drain ends
     answer: Response | None = None  # what is about to be sent, while somebody observes
     failed = False  # an error handler of the app has been asked
-    children: list[Subrequest] | None = None  # what its handler asked of upstreams
-    waiting = 0  # tasks of its handler that wait for one of those
-    waited_from = ""  # the phase in which the first of them began to wait
-    handed_on = b""  # field lines for those, see ``upstream.parent``
 
-    def __init__(self, number: int, connection: Accepted, head: RequestHead | None, started: float) -> None:
+    def __init__(
+        self, number: int, connection: Connection, carrier: Carrier, head: RequestHead | None, started: float
+    ) -> None:
         self.id = number
         self.connection = connection
+        self.carrier = carrier
         self.head: RequestHead = head  # type: ignore[assignment]  # None only on the way to a refusal
-        self.started = started
+        self.started = self.since = started
+        self.limits = connection.service.limits
+        #: The request's body has been read to its end; kept by the carrier.
+        self.body_done = True
 
     def __repr__(self) -> str:
         what = f"{self.head.method} {self.head.target}" if self.head else "no request"
         return f"<Exchange {self.id} {what} {self.status or 'unanswered'}>"
 
     @property
+    def handler(self) -> str:
+        return self.endpoint.name if self.endpoint else ""
+
+    @property
     def endpoint_name(self) -> str:
+        """The handler's name for the log."""
         return self.endpoint.name if self.endpoint else "none"
+
+    @property
+    def route(self) -> str:
+        return self.endpoint.route if self.endpoint else ""
 
     @property
     def request(self) -> Request:
@@ -83,35 +120,427 @@ class Exchange:
 
     @property
     def marks(self) -> dict[str, Any]:
-        """By what a log record about it is found again: its attributes, as ``extra=``."""
-        return {
-            "request_id": self.request.request_id,
-            "exchange": self.id,
-            "connection": self.connection.id,
-        }
+        """The attributes of a log record about it, as ``extra=``."""
+        return {"request_id": self.request.request_id, "exchange": self.id, "connection": self.connection.id}
 
     @property
     def received(self) -> RawFields:
-        """The fields that the request came with."""
         return self.head.fields if self.head else []
 
-    # For whoever holds it at a gate; see ``editing``.
+    # The story.
+
+    async def run(self) -> None:
+        """Route, read the body, run the handler, respond.
+
+        Raises ClientLeft, BrokenOff, RemoteProtocolError, and what sending to a client that left raises.
+        """
+        emitter = self.connection.emitter
+        try:
+            if emitter.watched:
+                fields = self.event_fields()
+                await self.tell_and_hold(ev.RequestHead(**fields, method=self.head.method, target=self.head.target))
+            refusal = self._route()
+            if refusal is None and not self.body_done:
+                await self._read_body()
+            if (emitter.watched or (self.body_size and emitter.heard)) and self.body_done:
+                await self._tell_request_read()
+            if refusal is None:
+                answer = await self._run_handler()
+            else:
+                answer = await self._answer_error(refusal)
+        except Answered as given:
+            answer = given.answer
+        if not self.carrier.respond_at_once(self, answer):
+            await self.respond(answer)
+        elif self.unsent:
+            await self._send_unsent()
+
+    def _route(self) -> HTTPException | None:
+        """Find the handler, and refuse what needs none of the body: 404, 405, 413. None if all is well."""
+        head, service = self.head, self.connection.service
+        try:
+            endpoint, self.params = service.router.find(head.method, head.path)
+            self.endpoint = endpoint
+            if endpoint.limits:
+                self.limits = limits_of(endpoint.limits, service.limits)
+            if not self.body_done:
+                self.carrier.limit_body(self.limits.body_size)
+        except HTTPException as error:
+            return error
+        except RemoteProtocolError as error:
+            connection = self.connection
+            service.breaches.note(error.limit, connection.peer, "%r: %s (body_size)", connection, error.reason)
+            return HTTPException(error.status)
+        return None
+
+    async def _read_body(self) -> None:
+        """Read the body that the handler wants to have whole; a streaming one reads for itself."""
+        if self.endpoint.stream:
+            self.request.set_pieces(self.next_piece)
+        else:
+            await read_body(self)
+
+    async def next_piece(self) -> bytes:
+        """The body's next bytes, empty at its end. Raises ClientLeft, RemoteProtocolError."""
+        return await self.carrier.read_piece(self)
+
+    async def take_piece(self, data: bytes) -> None:
+        """Count what the carrier has read of the body; tell its end, if a streaming handler reads it."""
+        emitter = self.connection.emitter
+        self.body_size += len(data)
+        if not emitter.heard and not emitter.taps:
+            return
+        streamed = self.endpoint is not None and self.endpoint.stream
+        if streamed and data and emitter.taps:
+            emitter.pass_on(self, data, sent=False)  # nobody keeps it
+        if streamed and self.body_done and emitter.heard:
+            await self._tell_request_read()
+
+    async def _tell_request_read(self) -> None:
+        """The request has been read to its end. It may have come with its head, or while its handler runs."""
+        phase, self.phase = self.phase, BODY
+        await self.tell_and_hold(ev.RequestRead(**self.event_fields(), size=self.body_size))
+        self.phase = phase
+
+    async def _run_handler(self) -> Response | bytes:
+        """Run the handler, on the loop or in a worker, and make a response of what it returns.
+
+        Of a plain str it takes the bytes: the commonest answer needs no Response of its own.
+        """
+        connection, endpoint, params = self.connection, self.endpoint, self.params
+        emitter = connection.emitter
+        request = self.request if endpoint.takes_subject else None
+        self.since = now = monotonic()
+        self.phase = HANDLER
+        self.deadline = now + self.limits.handler_timeout
+        connection.running.add(self)
+        watched = self.watched = emitter.heard
+        try:
+            if watched:
+                self.handler_started_at = now
+                self.events_deferred = True
+                if emitter.gates:
+                    await self.tell_and_hold(self._handler_started())
+                    params = self.params  # a gate may have changed them
+                    request = self.request if endpoint.takes_subject else None
+                elif emitter.prompt:
+                    emitter.tell(self._handler_started())
+            if endpoint.kind is AWAIT:
+                value = await endpoint.call(request, params)
+            elif endpoint.kind is WORKER:
+                value = await run_for(self, connection.service.waits, endpoint.call, request, params)
+                if type(value) is CoroutineType:  # a lambda or a decorator that hides an async def
+                    value = await value
+            else:
+                value = endpoint.call(request, params)
+            if type(value) is str:
+                answer: Response | bytes = value.encode()
+            else:
+                if type(value) is Subrequest:  # return users.forward(request)
+                    value = await value
+                answer = to_response(value)
+        except BaseException as error:
+            return await self._handler_raised(error)
+        if watched and not self.events_deferred:
+            self._tell_handler_finished(monotonic())
+        return answer
+
+    # What goes wrong.
+
+    async def _handler_raised(self, error: BaseException) -> Response | bytes:
+        """An answer for what a handler raised; a cancellation of the connection goes on its way."""
+        emitter = self.connection.emitter
+        if self.events_deferred:
+            emitter.tell(self._handler_started())
+        if not isinstance(error, Exception) and is_cancellation(error):
+            if self.watched:
+                emitter.tell(ev.HandlerCancelled(**self.event_fields()))
+            raise error
+        if isinstance(error, Answered):
+            emitter.tell(ev.HandlerFinished(**self.event_fields()))
+            answer: Response = error.answer
+            return answer
+        if self.watched:
+            emitter.tell(ev.HandlerFailed(**self.event_fields(), error=error))
+        if isinstance(error, ClientLeft | RemoteProtocolError):
+            raise error
+        return await self._answer_error(error)
+
+    async def _answer_error(self, error: BaseException) -> Response | bytes:
+        """The answer to an error: by the app's own handler for it, else the status in words.
+
+        What an error handler raises is answered in words.
+        """
+        self.after = None
+        endpoint, expected = self._error_endpoint(error)
+        self._log_error(error, expected)
+        if endpoint is None:
+            return plain_answer(error)
+        self.failed = True
+        self.endpoint, self.params = endpoint, {"error": error}
+        if not self.body_done:
+            await self._read_body()
+        return await self._run_handler()
+
+    def _error_endpoint(self, error: BaseException) -> tuple[Endpoint | None, bool]:
+        """The app's own handler for ``error``, if it has one, and whether the app expects the error.
+
+        An error handler that fails itself has none.
+        """
+        if self.failed or not isinstance(error, Exception):
+            return None, False
+        tables: tuple[ErrorHandlers, ...] = self.endpoint.errors if self.endpoint else ()
+        if isinstance(error, HTTPException):
+            tables = error.tables or tables
+        endpoint, expected = find_handler(error, tables)
+        if endpoint is None and not isinstance(error, HTTPException | UpstreamError):
+            return self.connection.service.last_resort, False
+        return endpoint, expected
+
+    def _log_error(self, error: BaseException, expected: bool) -> None:
+        """Log what the app did not expect; count the limit that the request broke."""
+        if isinstance(error, UpstreamError):  # where it went wrong stands in its words, not in a traceback
+            if not expected:
+                log.warning("handler %s, %r, request id %s: %s", self.endpoint_name, self, self.request.request_id,
+                            error, extra=self.marks)  # fmt: skip
+        elif not expected and not isinstance(error, HTTPException):
+            failure = HandlerFailure(self.endpoint_name, self, error)
+            log.error("handler %s failed on %r, request id %s", self.endpoint_name, self, self.request.request_id,
+                      exc_info=error, extra={**self.marks, **failure.extra})  # fmt: skip
+        if isinstance(error, HTTPException) and error.limit:
+            connection = self.connection
+            note = connection.service.breaches.note
+            note(error.limit, connection.peer, "%r: %s (%s)", connection, error.detail, error.limit)
+
+    async def refuse(self, error: RemoteProtocolError) -> bool:
+        """The client broke the protocol: answer, and read nothing more of it; false if that broke the response off.
+
+        The app's own handler for errors answers, if the head was sound.
+        """
+        self.broken = True
+        emitter = self.connection.emitter
+        if emitter.heard:
+            emitter.tell(ev.RequestRefused(**self.event_fields(), status=error.status, reason=error.reason))
+        if self.status:
+            return True
+        refusal = HTTPException(error.status, error.reason)
+        try:
+            if self.endpoint is not None and not self.failed:
+                await self.respond(await self._answer_error(refusal))
+                return True
+        except (ClientLeft, RemoteProtocolError, BrokenOff):  # it asked for the rest of the body, or its stream failed
+            if self.status:
+                return False
+        await self.respond(error_response(refusal))
+        return True
+
+    async def answer_deadline(self) -> None:
+        """A deadline ended it before its response began: 408 or 503."""
+        self.broken = True
+        await self.respond(error_response(HTTPException(self.late_status)))
+
+    # The response.
+
+    async def respond(self, answer: Response | bytes) -> None:
+        """Write any response, and be held at its start if a gate says so.
+
+        A stream that fails before its first piece is answered like a handler that does.
+        """
+        while True:
+            try:
+                await self._respond(answer)
+                return
+            except NothingSent as failure:
+                answer = await self._answer_error(failure.error)
+
+    async def _respond(self, answer: Response | bytes) -> None:
+        """Raises NothingSent when a stream failed before its first piece: another answer can still be given."""
+        carrier, service = self.carrier, self.connection.service
+        response = Response(answer, content_type=TEXT) if isinstance(answer, bytes) else answer
+        if type(response.body) is FileBody:
+            from .send_file import settle
+
+            response = settle(self, response)
+        self.since = now = monotonic()
+        self.tell_deferred(now)
+        self.keep_alive = carrier.decide_keep_alive(self)
+        try:
+            head = carrier.encode_head(self, response, service.date(now))
+        except Exception as error:  # a handler's fields may be anything, numbers and None among them
+            response = await self._cannot_be_sent(response, error)
+            head = carrier.encode_head(self, response, service.date(now))
+        self.phase = RESPONSE
+        self.deadline = math.inf
+        self.size = 0
+        self.answer_head = head
+        try:
+            if self.connection.emitter.heard:
+                held = await self._hold_response(response)
+                if held is not response:
+                    response = held
+                    head = self.answer_head = carrier.encode_head(self, response, service.date(now))
+            self.status = response.status
+            await self._send(response, head)
+        except BaseException as error:
+            self.tell_broken(error)
+            raise
+        self._response_sent()
+
+    async def _hold_response(self, response: Response) -> Response:
+        """Tell that the response starts, and wait where a gate holds it; what is to be sent then.
+
+        A body that is then never sent is closed.
+        """
+        self.answer = response
+        try:
+            await self.tell_and_hold(ev.ResponseStarted(**self.event_fields(), status=response.status))
+            answer = self.answer
+        except Answered as given:
+            answer = given.answer
+        except BaseException:
+            await self._close_body(response.body)
+            raise
+        finally:
+            self.answer = None
+        if answer.body is not response.body:
+            await self._close_body(response.body)
+        return answer
+
+    async def _send(self, response: Response, head: bytes) -> None:
+        """Send head and body, each kind of body its own way. What sends a body also closes it."""
+        body = response.body
+        if type(body) is bytes:
+            self.show_head(head)
+            if self.connection.emitter.taps and body and self.framing > 0:
+                self.connection.emitter.pass_on(self, body, sent=True)
+            await self.carrier.send_whole(self, head, body if self.framing > 0 else b"")
+        elif type(body) is FilePart:
+            from .send_file import send_file
+
+            self.show_head(head)
+            await send_file(self, body, head)
+        elif type(body) is EventBody:
+            from .send_events import send_events
+
+            await send_events(self, body, head)
+        else:
+            await send_stream(self, response, head)
+
+    async def _send_unsent(self) -> None:
+        """Wait until the client takes the rest of a usual answer."""
+        unsent, self.unsent = self.unsent, b""
+        try:
+            await self.connection.send(unsent)
+        except BaseException as error:
+            self.tell_broken(error)
+            raise
+        self._response_sent()
+
+    def show_head(self, head: bytes) -> None:
+        """Show the head that goes out, where somebody watches the heads."""
+        heads = self.connection.service.heads
+        if heads is not None:
+            heads(self, head)
+
+    def _response_sent(self) -> None:
+        """The response has been sent to its end."""
+        if self.connection.emitter.heard:
+            self.tell_served()
+        if self.connection.service.access is not None:
+            self.connection.service.access(self)
+
+    async def _cannot_be_sent(self, response: Response, error: Exception) -> Response:
+        log.error("handler %s: a response that cannot be sent: %r, request id %s", self.endpoint_name, error,
+                  self.request.request_id, extra=self.marks)  # fmt: skip
+        await self._close_body(response.body)
+        return error_response(HTTPException(500))
+
+    async def _close_body(self, body: Any) -> None:
+        """Let go of a body that is not going to be sent."""
+        if type(body) is FilePart:
+            body.close()
+        else:
+            await close_body(self, body.pieces if isinstance(body, EventBody) else body)
+
+    # What observers are told of a handler and its usual response: at once, or when it is over (see ``Emitter``).
+
+    def _handler_started(self) -> ev.Event:
+        """The event that was deferred."""
+        self.events_deferred = False
+        return ev.make_handler_started(
+            at=self.handler_started_at,
+            connection=self.connection.id,
+            exchange=self.id,
+            source=self,
+            handler=self.endpoint_name,
+        )
+
+    def _tell_handler_finished(self, at: float) -> None:
+        self.connection.emitter.tell(
+            ev.make_handler_finished(at=at, connection=self.connection.id, exchange=self.id, source=self)
+        )
+
+    def tell_deferred(self, at: float) -> None:
+        """Emit the deferred HandlerStarted and HandlerFinished, if there are any; the handler returned ``at`` then."""
+        if self.events_deferred:
+            self.connection.emitter.tell(self._handler_started())
+            self._tell_handler_finished(at)
+
+    def tell_response_started(self) -> None:
+        """The usual response is about to go out, and somebody wants to know at once."""
+        self.tell_deferred(self.since)
+        emitter = self.connection.emitter
+        if emitter.watched:
+            emitter.tell(ev.ResponseStarted(**self.event_fields(), status=self.status))
+
+    def tell_served(self) -> None:
+        """The response has gone out whole."""
+        emitter = self.connection.emitter
+        if self.events_deferred:
+            emitter.tell_served(self, monotonic())
+            self.events_deferred = False
+        else:
+            emitter.tell(
+                ev.make_response_finished(
+                    at=monotonic(), connection=self.connection.id, exchange=self.id, source=self, size=self.size
+                )
+            )
+
+    def tell_parked(self) -> None:
+        """Its handler swallows every cancellation: it is given up, and so told as cancelled."""
+        emitter = self.connection.emitter
+        if self.phase is RESPONSE:
+            if emitter.heard:
+                emitter.tell(ev.ResponseCancelled(**self.event_fields()))
+        elif self.watched:
+            if self.events_deferred:
+                emitter.tell(self._handler_started())
+            emitter.tell(ev.HandlerCancelled(**self.event_fields()))
+
+    # For the one who holds it at a gate; see ``edit``.
 
     def edit(self, phase: str, given: Mapping[str, Any]) -> None:
-        """Change what is known of it in this phase. Raises ValueError."""
         from .edit import edit_exchange  # few are ever changed
 
         edit_exchange(self, phase, given)
 
     def make_answer(self, status: int, body: Any, headers: Any) -> Response:
-        """What it is to be answered with instead. Raises ValueError."""
         from .edit import make_answer
 
         return make_answer(status, body, headers)
 
     def close(self) -> None:
         """Cancel what it still asks of upstreams, and let go of the body's temporary file."""
-        if self.children is not None:
-            end_children(self)
+        super().close()
         if self.spooled is not None:
             self.spooled.close()
+
+    def cut_short(self, reason: str) -> None:
+        """It ends before its time: its work after the response is still done, and its line in the access log."""
+        self.close()
+        self.phase = CLOSED
+        service = self.connection.service
+        if self.after and self.status:  # its handler did what it was asked, though the client left
+            service.run_after(self)
+        if service.access is not None and not self.logged:
+            service.access(self, reason or "cancelled by the server")

@@ -1,4 +1,4 @@
-"""Each head as it passes, for whoever looks for what goes wrong: the logger ``coserver.http``, level DEBUG.
+"""A log of each head that passes, to find out what goes wrong: the logger ``coserver.http``, level DEBUG.
 
 It shows everything, and so every secret: cookies, tokens, passwords. Therefore a DEBUG set on ``coserver`` or on the
 root does not turn it on, only one set on ``coserver.http`` itself before the server starts (or ``--debug http``).
@@ -7,12 +7,11 @@ root does not turn it on, only one set on ``coserver.http`` itself before the se
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
-    from .http1 import HttpConnection
+    from ..connection.base import Connection
+    from .exchange import HttpExchange
 
 log = logging.getLogger("coserver.http")
 
@@ -23,34 +22,39 @@ _REFUSED_MAX = 1024
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 256)) if code != 9}
 
 
-def heads_writer() -> Callable[..., None] | None:
-    """What a Service calls for each head, as ``heads(connection, exchange, sent)``; None if nobody wants to see them.
+class HeadLog:
+    """Logs heads: ``>`` marks what the client sent, ``<`` what it was sent."""
 
-    ``sent`` are the response's bytes from its head on; without them it is the request's head that has been read.
-    """
-    return show_head if 0 < log.level <= logging.DEBUG else None
+    def __call__(self, exchange: HttpExchange, sent: bytes = b"") -> None:
+        """Log the request's head, or the response's, whose bytes are ``sent`` from the head on."""
+        connection = exchange.connection
+        on = f"on connection {connection.id}"
+        if sent:
+            what = f"response {exchange.id} {on}"
+            lines = _lines("<", sent.partition(b"\r\n\r\n")[0])
+        else:
+            what = f"request {exchange.id} {on}, from {connection.peer}"
+            head = exchange.head
+            raw = [f"{head.method} {head.target} HTTP/1.{head.minor}".encode()]
+            raw += [b"%b: %b" % field for field in head.fields]
+            lines = _lines(">", b"\r\n".join(raw))
+        _log(connection, exchange.id, what, lines)
+
+    def refused(self, connection: Connection, raw: bytes) -> None:
+        """Log the begin of what was no sound head."""
+        lines = _lines(">", bytes(raw[:_REFUSED_MAX]))
+        if len(raw) > _REFUSED_MAX:
+            lines.append(f"  > ... and {len(raw) - _REFUSED_MAX} bytes more")
+        _log(connection, None, f"refused on connection {connection.id}, from {connection.peer}", lines)
 
 
-def show_head(connection: HttpConnection, exchange: Exchange | None, sent: bytes = b"", refused: bytes = b"") -> None:
-    """Log one head: ``>`` marks what the client sent, ``<`` what it was sent. ``refused``: what was no sound head."""
-    number = exchange.id if exchange is not None else None
-    on = f"on connection {connection.id}"
-    if sent:
-        what = f"response {number} {on}"
-        lines = _lines("<", sent.partition(b"\r\n\r\n")[0])
-    elif refused or exchange is None:
-        what = f"refused {on}, from {connection.peer}"
-        lines = _lines(">", refused[:_REFUSED_MAX])
-        if len(refused) > _REFUSED_MAX:
-            lines.append(f"  > ... and {len(refused) - _REFUSED_MAX} bytes more")
-    else:
-        what = f"request {number} {on}, from {connection.peer}"
-        head = exchange.head
-        raw = [f"{head.method} {head.target} HTTP/1.{head.minor}".encode()]
-        raw += [b"%b: %b" % field for field in head.fields]
-        lines = _lines(">", b"\r\n".join(raw))
-    extra = {"connection": connection.id, "exchange": number}
-    log.debug("%s\n%s", what, "\n".join(lines), extra=extra)
+def make_head_log() -> HeadLog | None:
+    """What a Service calls for each head; None if the level is off."""
+    return HeadLog() if 0 < log.level <= logging.DEBUG else None
+
+
+def _log(connection: Connection, exchange: int | None, what: str, lines: list[str]) -> None:
+    log.debug("%s\n%s", what, "\n".join(lines), extra={"connection": connection.id, "exchange": exchange})
 
 
 def _lines(arrow: str, raw: bytes) -> list[str]:

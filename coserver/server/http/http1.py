@@ -1,90 +1,68 @@
-"""The story of an HTTP/1 connection, top to bottom: read request, dispatch, write response, recycle.
+"""An HTTP/1 connection: (read a head, serve its exchange, recycle)*, and the carrier of that exchange (RFC 9112).
 
-Each step ends by reaching a lifecycle phase; a gate may hold it there, and nothing else changes. What can go wrong is
-told where it happens: a refusal by the protocol, an error of the handler, a client that leaves, a deadline.
+What can go wrong between two exchanges is told here: a head that breaks the protocol, a deadline, a client that leaves.
+The story of a request stands in ``exchange``.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
+import math
+from collections.abc import Iterable
 from time import monotonic
-from types import CoroutineType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.abc import ByteStream
 
-from ...hooks.workers import run_for
 from ...lifecycle import events as ev
-from ...lifecycle.emitter import Answered
-from ...lifecycle.phases import ACCEPT, BODY, HANDLER, HEAD, RECYCLE, RESPONSE
+from ...lifecycle.phases import ACCEPT, BODY, CLOSED, HEAD, RECYCLE, RESPONSE
+from ...protocol import responses
 from ...protocol.errors import RemoteProtocolError
 from ...protocol.http1 import Http1Reader
-from ...transport.cancellation import is_cancellation
+from ...transport.stream import CAN_SENDFILE, SocketStream
 from ...upstream import parent
-from ...upstream.parent import end_forwarding
-from ...upstream.subrequest import Subrequest
-from ..afterwork import begin_work, work_after
-from ..connection.base import Accepted
-from ..connection.linger import linger
-from ..handler.endpoint import AWAIT, WORKER
-from ..handler.error_handlers import plain_answer
-from ..handler.errors import ClientLeft, HTTPException
-from ..handler.response import Response, to_response
-from ..limits import limits_of
-from .endings import last_words, refuse
-from .exchange import Exchange, next_exchange_id
-from .failing import endpoint_for
-from .request_body import discard_body, next_piece, read_body
-from .response_writer import respond, respond_at_once, send_rest
-from .send_stream import BrokenOff, NothingSent
-from .telling import handler_started, tell_handled, tell_started
+from ..connection.base import Connection
+from ..connection.pace import patience
+from ..exchange import next_exchange_id
+from ..handler.bodies import FileBody
+from ..handler.errors import ClientLeft
+from ..handler.response import TEXT, Response
+from .carrier import MARKED
+from .exchange import HttpExchange
+from .response_head import ONE_WRITE, encode_head
+from .send_stream import BrokenOff
 
 if TYPE_CHECKING:
+    from ...protocol.head import RequestHead
     from ..service import Service
-
-log = logging.getLogger("coserver.server")
 
 #: Seconds in which a client that means to ask something has begun to; browsers also connect ahead of time.
 _SILENT = 1.0
+#: Bytes given to the kernel in one call; other clients come in between. nginx's sendfile_max_chunk is 2 MiB; 512 KiB
+#: are 0.1 ms on a loopback.
+SENDFILE_CHUNK = 512 * 1024
+#: What sendfile says where this file or system has none; on a stacked or network file system it may be any of them.
+_NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
+
+log = logging.getLogger("coserver.server")
 
 
-class HttpConnection(Accepted):
-    """One HTTP/1.0 or 1.1 connection; ``exchange`` is the request being served, None between two."""
+class HttpConnection(Connection):
+    """One HTTP/1.0 or 1.1 connection; ``current`` is the exchange that is being served, None between two."""
 
     __slots__ = ("last_served", "reader")
     protocol = "http/1.1"
-    exchange: Exchange | None
+    current: HttpExchange | None
 
     def __init__(self, service: Service, stream: ByteStream, peer: str) -> None:
         super().__init__(service, stream, peer)
         self.reader = Http1Reader(service.parsers, service.limits.head)
         self.last_served = service.last_served  # the exchange after so many is the last one
 
-    def close(self) -> None:
-        exchange = self.exchange
-        if exchange is not None:
-            exchange.close()
-            if exchange.until_close and self._socket is not None:
-                self._socket.reset()
-            if exchange.after and exchange.status:  # its handler did what it was asked, though the client left
-                begin_work(self.service, exchange.after, exchange.id)
-            if self.service.access is not None and not exchange.logged:
-                self.service.access(self, exchange, self.reason or "cancelled by the server")
-        super().close()
-
-    def parked(self, where: str) -> None:
-        exchange = self.exchange
-        if exchange is not None and exchange.watched and self.phase is not RESPONSE:
-            if exchange.untold:
-                tell_started(self, exchange)
-            self.emitter.tell(ev.HandlerCancelled(**self.facts()))
-        elif exchange is not None and self.phase is RESPONSE and self.emitter.heard:
-            self.emitter.tell(ev.ResponseCancelled(**self.facts()))
-        super().parked(where)
-
-    async def story(self) -> bool:
-        """accept → (read head → route → read body → run the handler → respond → recycle)*."""
+    async def run(self) -> bool:
+        """accept → (read head → serve → recycle)*."""
         reader = self.reader
         try:
             while True:
@@ -100,215 +78,382 @@ class HttpConnection(Accepted):
                         await anyio.lowlevel.checkpoint()  # data and a deadline in one tick: the deadline came first
                     head = reader.read_head(data)
                 data = None  # type: ignore[assignment]  # a body's beginning may be in it, 64 KB for as long as it takes
-                if self.served >= self.last_served:
-                    head.keep_alive = False  # Limits.requests_per_connection
-                self.phase = HEAD
-                self.since = now = monotonic()
-                exchange = self.exchange = Exchange(next_exchange_id(), self, head, now)
-                if parent.opened:
-                    self.tell_tasks(exchange.id)
-                if self.service.heads is not None:
-                    self.service.heads(self, exchange)
-                try:
-                    if self.emitter.watched:
-                        await self.reach(ev.RequestHead(**self.facts(), method=head.method, target=head.target))
-                    refusal = self._route(exchange)
-                    if refusal is None and not reader.body_done:
-                        await self._read_body(exchange)
-                    if (self.emitter.watched or (exchange.body_size and self.emitter.heard)) and reader.body_done:
-                        await self.request_read(exchange)
-                    if refusal is None:
-                        answer = await self._run(exchange)
-                    else:
-                        answer = await self.answer_error(exchange, refusal)
-                except Answered as given:
-                    answer = given.answer
-                rest = respond_at_once(self, exchange, answer)
-                if rest is None:
-                    await self.respond(exchange, answer)
-                elif rest:
-                    await send_rest(self, exchange, rest)
-                if self.exchange is not None and not await self._recycle(exchange):
+                exchange = self._begin_exchange(head)
+                await exchange.run()
+                if not self._recycle_at_once(exchange) and not await self._recycle(exchange):
                     return False
                 if self.context_changed():
                     return True
-                head = exchange = refusal = answer = rest = None  # type: ignore[assignment]  # 1 KB less idle
+                head = exchange = None  # type: ignore[assignment]  # 1 KB less idle
         except anyio.EndOfStream:
             self.end("the client left in the middle of a head" if reader.buffer else "the client closed it")
         except RemoteProtocolError as error:
-            await refuse(self, error)
+            await self._refuse(error)
         except (ClientLeft, BrokenOff) as error:
             self.end(str(error))
         return False
 
     def _await_head(self) -> None:
         """A head has begun to come: from now on it has ``Limits.head_timeout``, however it trickles."""
-        if self.phase is not HEAD:
-            self.since = monotonic()
-            self.deadline = self.since + self.service.limits.head_timeout
-            self.phase = HEAD
+        if self.own_phase is not HEAD:
+            self.own_since = monotonic()
+            self.deadline = self.own_since + self.service.limits.head_timeout
+            self.own_phase = HEAD
 
-    def _route(self, exchange: Exchange) -> HTTPException | None:
-        """Find the handler, and refuse what needs none of the body: 404, 405, 413. None if all is well."""
-        head, reader = exchange.head, self.reader
-        try:
-            endpoint, params = self.service.router.find(head.method, head.path)
-            exchange.endpoint = endpoint
-            exchange.params = params
-            if endpoint.limits:
-                self.limits = limits_of(endpoint.limits, self.service.limits)
-            if not reader.body_done:
-                reader.limit_body(self.limits.body_size)
-        except HTTPException as error:
-            return error
-        except RemoteProtocolError as error:
-            self.service.breaches.note(error.limit, self.peer, "%r: %s (body_size)", self, error.reason)
-            return HTTPException(error.status)
-        return None
+    def _begin_exchange(self, head: RequestHead) -> HttpExchange:
+        if self.served >= self.last_served:
+            head.keep_alive = False  # Limits.requests_per_connection
+        exchange = self.current = HttpExchange(next_exchange_id(), self, self, head, monotonic())
+        exchange.body_done = self.reader.body_done
+        self.deadline = math.inf  # the exchange has its own
+        if parent.opened:
+            self.tell_tasks(exchange.id)
+        if self.service.heads is not None:
+            self.service.heads(exchange)
+        return exchange
 
-    async def _read_body(self, exchange: Exchange) -> None:
-        """Read the body that the handler wants to have whole; a streaming one reads for itself."""
-        if exchange.endpoint.stream:
-            exchange.request.set_pieces(lambda: next_piece(self, exchange))
-        else:
-            await read_body(self, exchange)
+    # The end of an exchange, and of the connection.
 
-    async def request_read(self, exchange: Exchange) -> None:
-        """The request has been read to its end. It may have come with its head, or while its handler runs."""
-        phase, self.phase = self.phase, BODY
-        await self.reach(ev.RequestRead(**self.facts(), size=exchange.body_size))
-        self.phase = phase
+    def _recycle_at_once(self, exchange: HttpExchange) -> bool:
+        """Make ready for the next request after a smooth exchange; false if there is more to do than that."""
+        if not (exchange.keep_alive and self.reader.body_done) or self.hang_up_watched or self.service.closing:
+            return False
+        emitter = self.emitter
+        if emitter.gates or exchange.after or exchange.spooled is not None or exchange.children is not None:
+            return False
+        self.running.discard(exchange)
+        self._end_exchange(exchange)
+        if emitter.watched:
+            emitter.tell(ev.ConnectionRecycled(**exchange.event_fields()))
+        self._make_ready(exchange.since)
+        return True
 
-    async def _run(self, exchange: Exchange) -> Response | bytes:
-        """Run the handler, on the loop or in a worker, and make a response of what it returns.
-
-        Of a plain str it takes the bytes: the commonest answer needs no Response of its own.
-        """
-        endpoint, params = exchange.endpoint, exchange.params
-        request = exchange.request if endpoint.takes_subject else None
-        self.since = now = monotonic()
-        self.phase = HANDLER
-        self.deadline = now + self.limits.handler_timeout
-        self.running.add(self)
-        watched = exchange.watched = self.emitter.heard
-        try:
-            if watched:
-                exchange.untold = now
-                if self.emitter.gates:
-                    await self.reach(handler_started(self, exchange))
-                    params = exchange.params  # a gate may have changed them
-                    request = exchange.request if endpoint.takes_subject else None
-                elif self.emitter.prompt:
-                    tell_started(self, exchange)
-            if endpoint.kind is AWAIT:
-                value = await endpoint.call(request, params)
-            elif endpoint.kind is WORKER:
-                value = await run_for(self, self.service.waits, endpoint.call, request, params)
-                if type(value) is CoroutineType:  # a lambda or a decorator that hides an async def
-                    value = await value
-            else:
-                value = endpoint.call(request, params)
-            if type(value) is str:
-                answer: Response | bytes = value.encode()
-            else:
-                if type(value) is Subrequest:  # return users.forward(request)
-                    value = await value
-                answer = to_response(value)
-        except BaseException as error:
-            return await self._handler_raised(exchange, error)
-        if watched and not exchange.untold:
-            tell_handled(self, exchange, monotonic())
-        return answer
-
-    async def _handler_raised(self, exchange: Exchange, error: BaseException) -> Response | bytes:
-        """An answer for what a handler raised; a cancellation of the connection goes on its way."""
-        if exchange.untold:
-            tell_started(self, exchange)
-        if not isinstance(error, Exception) and is_cancellation(error):
-            if exchange.watched:
-                self.emitter.tell(ev.HandlerCancelled(**self.facts()))
-            raise error
-        if isinstance(error, Answered):
-            self.emitter.tell(ev.HandlerFinished(**self.facts()))
-            answer: Response = error.answer
-            return answer
-        if exchange.watched:
-            self.emitter.tell(ev.HandlerFailed(**self.facts(), error=error))
-        if isinstance(error, ClientLeft | RemoteProtocolError):
-            raise error
-        return await self.answer_error(exchange, error)
-
-    async def answer_error(self, exchange: Exchange, error: BaseException) -> Response | bytes:
-        """The answer to an error: by the app's own handler for it, else the status in words.
-
-        What an error handler raises is answered in words.
-        """
-        exchange.after = None
-        endpoint = endpoint_for(self, exchange, error)
-        if endpoint is None:
-            return plain_answer(error)
-        exchange.failed = True
-        exchange.endpoint, exchange.params = endpoint, {"error": error}
-        if not self.reader.body_done:
-            await self._read_body(exchange)
-        return await self._run(exchange)
-
-    def make_ready(self, now: float) -> None:
-        """Nothing is left of the exchange; the next request may come, within ``Limits.idle_timeout``."""
-        self.served += 1
-        self.spent += now - self.exchange.started  # type: ignore[union-attr]  # it ends just now
-        self.limits = self.service.limits
-        self.phase = RECYCLE
-        self.since = now
-        self.deadline = now + self.limits.idle_timeout
-
-    async def respond(self, exchange: Exchange, answer: Response | bytes) -> None:
-        """Write the response; a stream that fails before its first piece is answered like a handler that does."""
-        while True:
-            try:
-                await respond(self, exchange, answer)
-                return
-            except NothingSent as failure:
-                answer = await self.answer_error(exchange, failure.error)
-
-    async def _recycle(self, exchange: Exchange) -> bool:
-        """Make ready for the next request; False if there is to be none."""
+    async def _recycle(self, exchange: HttpExchange) -> bool:
+        """Make ready for the next request; false if there is to be none."""
         service, reader = self.service, self.reader
         if exchange.after:
-            await work_after(self, exchange)
-        self.running.discard(self)
+            await service.run_after_in_turn(exchange)
+        self.running.discard(exchange)
         self.unwatch()
         if exchange.children is not None and not reader.body_done:
-            await end_forwarding(exchange)
-        if not exchange.keep_alive or (not reader.body_done and not await discard_body(self, exchange)):
+            await parent.end_forwarding(exchange)
+        if not exchange.keep_alive or (not reader.body_done and not await self._discard_body(exchange)):
             self.served += 1
             self.spent += monotonic() - exchange.started
             self.end("the response said close")
-            await linger(self, self.limits, owed=bool(reader.buffer) or not reader.body_done)
+            await self.linger(exchange.limits, owed=bool(reader.buffer) or not reader.body_done)
             return False
         exchange.close()
-        self.make_ready(monotonic())
+        self._end_exchange(exchange)
         if self.emitter.watched:
-            await self.reach(ev.ConnectionRecycled(**self.facts()))
-        self.exchange = None
+            await exchange.tell_and_hold(ev.ConnectionRecycled(**exchange.event_fields()))
+        self._make_ready(monotonic())
         if service.draining:
             self.drain()
         return True
 
+    def _end_exchange(self, exchange: HttpExchange) -> None:
+        """Nothing is left to do for the exchange."""
+        now = monotonic()
+        self.served += 1
+        self.spent += now - exchange.started
+        exchange.phase = RECYCLE
+        exchange.since = now
+        exchange.deadline = math.inf
+
+    def _make_ready(self, now: float) -> None:
+        """The next request may come, within ``Limits.idle_timeout``."""
+        self.current = None
+        self.own_phase = RECYCLE
+        self.own_since = now
+        self.deadline = now + self.service.limits.idle_timeout
+
+    async def _discard_body(self, exchange: HttpExchange) -> bool:
+        """Read away what the handler left, up to ``Limits.drain_size``; false if there is more: then close instead."""
+        left = exchange.limits.drain_size
+        exchange.continued = True  # the final status has been sent: no 100 may follow it
+        while left >= 0 and not self.reader.body_done:
+            left -= len(await self.read_piece(exchange))
+        return self.reader.body_done
+
+    async def _refuse(self, error: RemoteProtocolError) -> None:
+        """The client broke the protocol: answer, and read no request from it again."""
+        self.end(f"refused: {error.reason}")
+        reason, level = error.reason, logging.WARNING
+        if isinstance(error.__cause__, OSError):  # it was the server that could not: a full disk
+            reason, level = f"{reason}: {error.__cause__}", logging.ERROR
+        note = self.service.breaches.note
+        note(error.limit or "protocol", self.peer, "%r: refused with %d: %s", self, error.status, reason, level=level)
+        if self.service.heads is not None and self.current is None:
+            self.service.heads.refused(self, self.reader.buffer)
+        exchange = self._exchange_to_refuse()
+        if await exchange.refuse(error):
+            await self.linger(exchange.limits, owed=True)
+
+    async def answer_deadline(self) -> None:
+        """A deadline passed before a response began: 408 or 503, under a deadline of its own."""
+        exchange = self.current
+        # Its handler may have answered after all: a second answer would be taken for the next request's.
+        if not (self.late_status if exchange is None else exchange.late_status and not exchange.status):
+            return
+        exchange = self._exchange_to_refuse()
+        with anyio.move_on_after(exchange.limits.linger_timeout):
+            await exchange.answer_deadline()
+            await self.linger(exchange.limits, owed=True)
+
+    def _exchange_to_refuse(self) -> HttpExchange:
+        """The exchange that can only be answered and ended; a new one if the request had no sound head."""
+        exchange = self.current
+        if exchange is None:
+            exchange = self.current = HttpExchange(next_exchange_id(), self, self, None, self.own_since)
+            exchange.body_done = self.reader.body_done
+            exchange.late_status = self.late_status
+        return exchange
+
+    def close(self) -> None:
+        exchange = self.current
+        if exchange is not None:
+            if exchange.until_close and self._socket is not None:
+                self._socket.reset()
+            exchange.cut_short(self.reason)
+        super().close()
+
+    def parked(self, where: str) -> None:
+        if self.current is not None:
+            self.current.tell_parked()
+        super().parked(where)
+
     def idle(self, now: float) -> bool:
-        """It waits for its next request, or has been silent from the first for longer than clients need."""
-        if self.exchange is not None or self.reason:
+        """Whether it waits for its next request, or has been silent from the first for longer than clients need."""
+        if self.current is not None or self.reason:
             return False
-        return self.phase is RECYCLE or (self.phase is ACCEPT and now - self.since > _SILENT)
+        phase = self.own_phase
+        return phase is RECYCLE or (phase is ACCEPT and now - self.own_since > _SILENT)
 
     def give_way(self) -> None:
         self.last_served = 0  # a request that has just arrived is answered, with close
         super().give_way()
 
     def drain(self) -> None:
-        if self.exchange is not None and self.exchange.endless is not None:
-            self.exchange.endless.cancel()  # clients of such a stream come again by themselves
+        if self.current is not None and self.current.endless is not None:
+            self.current.endless.cancel()  # clients of such a stream come again by themselves
         super().drain()
 
-    async def last_words(self) -> None:
-        await last_words(self)
+    # The carrier: the request's body.
+
+    @property
+    def peer_gone(self) -> bool:
+        return bool(self.reason) or self.own_phase is CLOSED
+
+    def limit_body(self, size: int) -> None:
+        self.reader.limit_body(size)
+
+    async def read_piece(self, exchange: HttpExchange) -> bytes:
+        reader = self.reader
+        while not reader.body_done:
+            if exchange.broken:
+                raise ClientLeft("the rest of this body cannot be read")
+            try:
+                data = reader.read_body()
+            except RemoteProtocolError:
+                exchange.broken = True
+                raise
+            if reader.body_done:
+                exchange.body_done = True
+                if reader.trailers:
+                    exchange.request.trailers_raw = reader.trailers
+            await exchange.take_piece(data)
+            if data:
+                if reader.buffer and not reader.body_done:  # many small chunks: others have their turn first
+                    await self.service.loop.checkpoint()
+                return data
+            if not reader.body_done:
+                await self._receive_body(exchange)
+        return b""
+
+    async def _receive_body(self, exchange: HttpExchange) -> None:
+        """Wait for more of the body; the 100 Continue goes out now, when it is certain that the body is wanted."""
+        if exchange.head.expect_continue and not exchange.continued:
+            await self.send_interim(exchange, 100)
+        phase, since, deadline = exchange.phase, exchange.since, exchange.deadline
+        limits = exchange.limits
+        left = limits.body_timeout if exchange.patience is None else exchange.patience
+        exchange.phase = BODY
+        exchange.since = now = monotonic()
+        exchange.deadline = now + left
+        self.service.loop.sweeper.add(exchange)
+        try:
+            data = await self.stream.receive()
+            if self.scope.cancel_called:
+                await anyio.lowlevel.checkpoint()
+        except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+            exchange.broken = True
+            exchange.phase, exchange.since, exchange.deadline = phase, since, deadline  # the handler may go on
+            raise ClientLeft("the client left in the middle of a body") from error
+        finally:
+            self.service.loop.sweeper.subjects.discard(exchange)
+        exchange.patience = patience(left, monotonic() - now, len(data), limits.body_timeout, limits.body_rate)
+        exchange.phase, exchange.since, exchange.deadline = phase, since, deadline
+        self.reader.receive(data)
+
+    # The carrier: the response.
+
+    def decide_keep_alive(self, exchange: HttpExchange) -> bool:
+        """Whether both sides want it, and the unread rest of the body can be read away."""
+        head, service = exchange.head, self.service
+        if exchange.broken or not head.keep_alive or service.draining:
+            return False
+        if service.closing and not exchange.last:
+            exchange.last = service.capacity.claim_last_exchange(self)
+        if exchange.last:
+            return False
+        if self.reader.body_done:
+            return True
+        if head.expect_continue and not exchange.continued:
+            return False  # the client may send the body now or not: nobody knows what comes next (RFC 9110 §10.1.1)
+        return head.length is None or head.length <= exchange.limits.drain_size
+
+    def respond_at_once(self, exchange: HttpExchange, answer: Response | bytes) -> bool:
+        head, emitter, service = exchange.head, self.emitter, self.service
+        if emitter.gates or service.closing or head.method == "HEAD" or exchange.after:
+            return False
+        if not (head.keep_alive and head.minor and self.reader.body_done):
+            return False
+        usual = _usual_start(answer) or _usual_file(exchange, answer)
+        if usual is None:
+            return False
+        exchange.status, start, body = usual
+        exchange.since = now = monotonic()
+        if now >= service.date_until:
+            service.date(now)
+        data = b"%bcontent-length: %d\r\n%b%b" % (start, len(body), service.head_end, body)
+        exchange.phase = RESPONSE
+        exchange.keep_alive = True
+        if emitter.heard:
+            exchange.answer_head = data
+            if emitter.prompt:
+                exchange.tell_response_started()
+        try:
+            taken = self.send_now(data)
+        except Exception as error:
+            exchange.tell_deferred(now)
+            exchange.tell_broken(error)
+            raise
+        exchange.size = len(body)
+        if service.heads is not None:
+            service.heads(exchange, data)
+        if taken < len(data):
+            exchange.deadline = math.inf  # the write has its own
+            exchange.tell_deferred(now)
+            exchange.answer_head = data
+            exchange.unsent = data[taken:]
+            return True
+        if emitter.heard:
+            exchange.tell_served()
+        if service.access is not None:
+            exchange.answer_head = data
+            service.access(exchange)
+        return True
+
+    def encode_head(self, exchange: HttpExchange, response: Response, date: bytes) -> bytes:
+        return encode_head(exchange, response, date)
+
+    async def send_interim(self, exchange: HttpExchange, status: int, fields: Iterable[tuple[str, str]] = ()) -> None:
+        if not exchange.head.minor or exchange.status:
+            return
+        if status == 100:
+            exchange.continued = True
+        data = responses.encode_interim(status, fields)
+        exchange.show_head(data)
+        await self.send(data)
+
+    async def send_whole(self, exchange: HttpExchange, head: bytes, body: bytes) -> None:
+        """In one write, unless the body is so large that the copy would cost more."""
+        before, exchange.size = self.sent, len(body)
+        try:
+            if len(body) <= ONE_WRITE:
+                await self.send(head + body if body else head)
+            else:
+                await self.send(head)
+                await self.send(body)
+        except BaseException:
+            exchange.size = min(max(self.sent - before - len(head), 0), len(body))
+            raise
+
+    async def send_data(self, exchange: HttpExchange, data: bytes, prefix: bytes = b"") -> None:
+        if data and exchange.framing == MARKED:
+            data = responses.encode_chunk(data)
+        if prefix or data:
+            await self.send(prefix + data if prefix else data)
+
+    def send_data_now(self, exchange: HttpExchange, data: bytes, prefix: bytes = b"") -> bytes | None:
+        if not isinstance(self.stream, SocketStream):
+            return None
+        if data and exchange.framing == MARKED:
+            data = responses.encode_chunk(data)
+        data = prefix + data
+        return data[self.send_now(data) :]
+
+    async def send_file(self, exchange: HttpExchange, file: int, start: int, stop: int) -> int:
+        stream = self.stream
+        # One in memory has no descriptor; one under TLS reads and encrypts.
+        if not CAN_SENDFILE or not isinstance(stream, SocketStream) or stream.fileno() < 0:
+            return start
+        pace = self.begin_pace()
+        try:
+            while start < stop:
+                sent = await stream.sendfile(file, start, min(stop - start, SENDFILE_CHUNK))
+                if not sent:
+                    break
+                start += sent
+                exchange.size += sent
+                # A client that takes everything must not keep other tasks from running.
+                await self.service.loop.checkpoint()
+        except OSError as error:
+            if error.errno not in _NO_SENDFILE:
+                raise
+        finally:
+            pace.end()
+        return start
+
+    async def send_end(self, exchange: HttpExchange, trailers: Any = None, prefix: bytes = b"") -> None:
+        end = b""
+        if exchange.framing == MARKED:
+            end = responses.encode_last_chunk(trailers.items()) if trailers else responses.LAST_CHUNK
+        if prefix or end:
+            await self.send(prefix + end)
+
+    # The carrier: other ends.
+
+    def reset(self, exchange: HttpExchange, reason: str) -> None:
+        exchange.abort(reason)
+
+    def hand_over(self, exchange: HttpExchange) -> tuple[ByteStream, bytes]:
+        exchange.keep_alive = False
+        buffered, self.reader.buffer = bytes(self.reader.buffer), b""
+        return self.stream, buffered
+
+
+def _usual_start(answer: Response | bytes) -> tuple[int, bytes, bytes] | None:
+    """Status, start of the head and body of a usual response: small, whole, without fields of its own. Else None."""
+    if isinstance(answer, bytes):
+        status, body, content_type = 200, answer, TEXT
+    elif type(answer.body) is not bytes or answer.fields or answer.status in responses.BODILESS:
+        return None
+    else:
+        status, body, content_type = answer.status, answer.body, answer.content_type
+    if len(body) > ONE_WRITE:
+        return None
+    try:
+        start = responses.starts.get((status, content_type)) or responses.encode_start(status, content_type)
+    except Exception:  # it cannot be sent as it is; ``encode_head`` says why
+        return None
+    return status, start, body
+
+
+def _usual_file(exchange: HttpExchange, answer: Response | bytes) -> tuple[int, bytes, bytes] | None:
+    if isinstance(answer, bytes) or type(answer.body) is not FileBody:
+        return None
+    from .send_file import usual_file  # loaded with the first file that is served: many an API has none
+
+    return usual_file(exchange, answer)

@@ -1,4 +1,4 @@
-"""How a response goes on the wire: its head's bytes, and what frames its body (RFC 9112 §6)."""
+"""A response's head as the bytes of HTTP/1, and what frames the body behind it (RFC 9112 §6)."""
 
 from __future__ import annotations
 
@@ -7,37 +7,18 @@ from typing import TYPE_CHECKING
 from ...protocol import responses
 from ...protocol.errors import LocalProtocolError
 from ..handler.bodies import FilePart
-from ..handler.response import TEXT, Response
+from ..handler.response import Response
+from .carrier import MARKED, NO_BODY, UNTIL_CLOSE
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
+    from .exchange import HttpExchange
 
 #: A body up to this many bytes is copied behind its head and sent in one write; a larger one goes without the copy.
 ONE_WRITE = 64 * 1024
 
-#: Framings of a body that are no length.
-NO_BODY, CHUNKED, UNTIL_CLOSE = -1, -2, -3
 
-
-def usual_start(answer: Response | bytes) -> tuple[int, bytes, bytes] | None:
-    """Status, start of the head and body of a usual response: small, whole, without fields of its own. Else None."""
-    if isinstance(answer, bytes):
-        status, body, content_type = 200, answer, TEXT
-    elif type(answer.body) is not bytes or answer.fields or answer.status in responses.BODILESS:
-        return None
-    else:
-        status, body, content_type = answer.status, answer.body, answer.content_type
-    if len(body) > ONE_WRITE:
-        return None
-    try:
-        start = responses.starts.get((status, content_type)) or responses.encode_start(status, content_type)
-    except Exception:  # it cannot be sent as it is; ``encode_head`` says why
-        return None
-    return status, start, body
-
-
-def encode_head(exchange: Exchange, response: Response, date: bytes) -> tuple[bytes, int]:
-    """The head's bytes, and the body's framing: its length, NO_BODY, CHUNKED or UNTIL_CLOSE (sets ``keep_alive``).
+def encode_head(exchange: HttpExchange, response: Response, date: bytes) -> bytes:
+    """The head's bytes. Sets ``exchange.framing``, and unsets ``keep_alive`` where the close ends the body.
 
     Raises LocalProtocolError for what a handler must not say.
     """
@@ -61,11 +42,9 @@ def encode_head(exchange: Exchange, response: Response, date: bytes) -> tuple[by
         fields += responses.CLOSE
     elif head.minor == 0:
         fields += responses.KEEP_ALIVE
-    return b"%b%b%bdate: %b\r\n\r\n" % (start, length, fields, date) if date else b"%b%b%b\r\n" % (
-        start,
-        length,
-        fields,
-    ), framing
+    exchange.framing = framing
+    end = b"date: %b\r\n\r\n" % date if date else b"\r\n"
+    return b"%b%b%b%b" % (start, length, fields, end)
 
 
 def _whole(size: int, given: int | None, silent: bool) -> tuple[bytes, int]:
@@ -76,17 +55,17 @@ def _whole(size: int, given: int | None, silent: bool) -> tuple[bytes, int]:
     return responses.encode_length(size), size
 
 
-def _streamed(exchange: Exchange, response: Response, given: int | None) -> tuple[bytes, int]:
+def _streamed(exchange: HttpExchange, response: Response, given: int | None) -> tuple[bytes, int]:
     if given is not None:
         return responses.encode_length(given), given
     if exchange.head.minor == 1:
-        return responses.CHUNKED, CHUNKED
+        return responses.CHUNKED, MARKED
     exchange.keep_alive = False
     return b"", UNTIL_CLOSE
 
 
-def _examine(exchange: Exchange, response: Response, date: bytes) -> tuple[bytes, int | None, bytes]:
-    """The handler's own fields; those that speak of framing and of the connection are taken at their word."""
+def _examine(exchange: HttpExchange, response: Response, date: bytes) -> tuple[bytes, int | None, bytes]:
+    """The handler's own fields without those of framing and of the connection, which are obeyed."""
     length: int | None = None
     kept: list[tuple[str, str]] = []
     for name, value in response.fields:

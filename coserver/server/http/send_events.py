@@ -13,18 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ...protocol import responses
 from ...protocol.errors import LocalProtocolError
 from ...protocol.jsons import encode_json
 from ...protocol.sse import HEARTBEAT, ServerSentEvent, encode_event
-from ...transport.stream import SocketStream
-from ..handler.eventbody import EventBody
-from . import response_head as wire
+from ..handler.bodies import EventBody
 from .send_stream import BrokenOff, Sender, send_by
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
-    from .http1 import HttpConnection
+    from .exchange import HttpExchange
 
 #: Seconds that the head waits for the first event, so that a source that fails at once is still answered with an error;
 #: with the sweeper's 0.1 it goes out within 0.25, and a browser knows that it is connected.
@@ -33,14 +29,12 @@ HEAD_WAIT = 0.15
 _TRY_AGAIN = 0.5
 
 
-async def send_events(
-    connection: HttpConnection, exchange: Exchange, body: EventBody, head: bytes, framing: int
-) -> None:
+async def send_events(exchange: HttpExchange, body: EventBody, head: bytes) -> None:
     """Send the head and the events until the source ends, the client leaves or the server stops. Closes the source.
 
     Raises NothingSent, BrokenOff, ClientLeft, RemoteProtocolError.
     """
-    sender = EventSender(connection, exchange, head, framing, body.heartbeat)
+    sender = EventSender(exchange, head, body.heartbeat)
     try:
         await send_by(sender, body.pieces)
     finally:
@@ -66,13 +60,10 @@ class EventSender(Sender):
 
     encode = staticmethod(encode_any)
 
-    def __init__(
-        self, connection: HttpConnection, exchange: Exchange, head: bytes, framing: int, heartbeat: float
-    ) -> None:
-        super().__init__(connection, exchange, head, framing)
+    def __init__(self, exchange: HttpExchange, head: bytes, heartbeat: float) -> None:
+        super().__init__(exchange, head)
         self.deadline = monotonic() + HEAD_WAIT
         self._heartbeat = heartbeat
-        self._beat = responses.encode_chunk(HEARTBEAT) if framing == wire.CHUNKED else HEARTBEAT
         self._rest = b""  # of a heartbeat that the socket took a part of
         self._stuck_since = math.inf
         self._writing = False
@@ -81,9 +72,10 @@ class EventSender(Sender):
 
     async def pump(self, pieces: Any) -> None:
         """Raises BrokenOff if the server's stop came in the middle of an event."""
-        sweeper = self.connection.service.loop.sweeper
+        service = self.exchange.connection.service
+        sweeper = service.loop.sweeper
         with anyio.CancelScope() as self.exchange.endless:
-            if self.connection.service.draining:
+            if service.draining:
                 self.exchange.endless.cancel()
             sweeper.add(self)
             try:
@@ -94,21 +86,15 @@ class EventSender(Sender):
         if self._writing:
             raise BrokenOff("the server stopped in the middle of an event, which the client did not read")
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, data: bytes, trailers: Any, end: bool) -> None:
         while self._beating is not None:
             await self._beating.wait()
         self._writing = True
-        data, self._rest = self._rest + (data if self.started else self._first() + data), b""
-        await self.connection.send(data)
+        prefix, self._rest = self._rest + (b"" if self.started else self.begin()), b""
+        await self._carry(data, trailers, end, prefix)
         self._writing = False  # not if it was cancelled: nobody knows then where the client is
         self._stuck_since = math.inf
         self.deadline = monotonic() + self._heartbeat
-
-    def _first(self) -> bytes:
-        self.started = True
-        self.exchange.continued = True  # no 100 may follow a final status
-        self.show_head()
-        return self.head
 
     # What the sweeper does; it must not wait.
 
@@ -117,43 +103,44 @@ class EventSender(Sender):
         self.deadline = now + self._heartbeat
         if self._writing or self._beating is not None:
             return
-        connection = self.connection
-        data = self._rest
-        if not data:
-            data = self._beat if self.started else self._first()
-            if data is self._beat:
-                self.exchange.size += len(HEARTBEAT)
-                if connection.emitter.taps:
-                    connection.emitter.pass_on(self.exchange, HEARTBEAT, sent=True)
-        if not isinstance(connection.stream, SocketStream):
-            self._beating, self._borrowed = anyio.Event(), anyio.CancelScope()
-            work = partial(self._send_slowly, data, self._beating, self._borrowed)
-            connection.service.start_work(work, f"coserver heartbeat of connection {connection.id}")
-            return
+        exchange, prefix, data = self.exchange, self._rest, b""
+        if not prefix:
+            if self.started:
+                data = HEARTBEAT
+                exchange.size += len(data)
+                if exchange.connection.emitter.taps:
+                    exchange.connection.emitter.pass_on(exchange, data, sent=True)
+            else:
+                prefix = self.begin()
         try:
-            taken = connection.send_now(data)
+            rest = exchange.carrier.send_data_now(exchange, data, prefix)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
             self._client_left(error)
             return
-        self._rest = data[taken:]
-        if taken:
+        if rest is None:
+            self._beating, self._borrowed = anyio.Event(), anyio.CancelScope()
+            work = partial(self._send_slowly, data, prefix, self._beating, self._borrowed)
+            exchange.connection.service.start_work(work, f"coserver heartbeat of exchange {exchange.id}")
+            return
+        if len(rest) < len(prefix) + len(data):
             self._stuck_since = math.inf
-        if self._rest:
+        self._rest = rest
+        if rest:
             self._wait_for_client(now)
 
     def _wait_for_client(self, now: float) -> None:
         """It does not read: ``Limits.write_timeout`` holds for heartbeats as for all that is written."""
-        timeout = self.connection.limits.write_timeout
+        timeout = self.exchange.limits.write_timeout
         self._stuck_since = min(self._stuck_since, now)
         self.deadline = now + min(_TRY_AGAIN, timeout)
         if now - self._stuck_since >= timeout:
             seconds = round(timeout, 3)
-            self.connection.cut("write_timeout", f"the client read nothing for {seconds} s (write_timeout)")
+            self.exchange.cut("write_timeout", f"the client read nothing for {seconds} s (write_timeout)")
 
-    async def _send_slowly(self, data: bytes, done: anyio.Event, scope: anyio.CancelScope) -> None:
+    async def _send_slowly(self, data: bytes, prefix: bytes, done: anyio.Event, scope: anyio.CancelScope) -> None:
         try:
             with scope:
-                await self.connection.send(data)
+                await self.exchange.carrier.send_data(self.exchange, data, prefix)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
             self._client_left(error)
         finally:
@@ -161,10 +148,9 @@ class EventSender(Sender):
             done.set()
 
     def _client_left(self, error: Exception) -> None:
-        self.connection.end(f"the client left ({error or type(error).__name__})")
-        self.connection.scope.cancel()
+        self.exchange.cancel(f"the client left ({error or type(error).__name__})")
 
     def close(self) -> None:
-        """Whatever is still being written is of no use to anybody."""
+        """Stop the write that is under way: nobody needs it any more."""
         if self._borrowed is not None:
             self._borrowed.cancel()

@@ -6,7 +6,6 @@ All of it happens on the loop, without a thread: a small file costs four system 
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from copy import copy
@@ -17,33 +16,27 @@ from ...protocol import responses
 from ...protocol.conditions import CONDITIONAL, conditional_fields, judge, range_applies
 from ...protocol.dates import format_date, parse_date
 from ...protocol.ranges import Span, content_range, frame_parts, no_range, parse_ranges
-from ...transport.stream import CAN_SENDFILE, SocketStream
 from ..handler.bodies import FileBody, FilePart, OpenFile
 from ..handler.errors import HTTPException
 from ..handler.response import Response
-from . import response_head as wire
+from .carrier import NO_BODY
+from .response_head import ONE_WRITE
 from .send_stream import BrokenOff, NothingSent
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
-    from .http1 import HttpConnection
+    from .exchange import HttpExchange
 
-#: Bytes given to the kernel in one call; other clients come in between. nginx's sendfile_max_chunk is 2 MiB; 512 KiB
-#: are 0.1 ms on a loopback.
-SENDFILE_CHUNK = 512 * 1024
 #: Bytes read at once where the kernel cannot do it alone.
 READ_CHUNK = 128 * 1024
 #: Nanoseconds after which a file's date tells it from any other: dates have whole seconds, clocks run apart a little.
 _SETTLED = 2_000_000_000
-#: What sendfile says where this file or system has none; on a stacked or network file system it may be any of them.
-_NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 #: Fields of a 200 that a 304 must repeat are kept (RFC 9110 §15.4.5); these describe a body that does not come.
 _OF_A_BODY = frozenset({"content-disposition", "content-encoding", "content-language", "content-type"})
 
 log = logging.getLogger("coserver.server")
 
 
-def usual_file(exchange: Exchange, response: Response) -> tuple[int, bytes, bytes] | None:
+def usual_file(exchange: HttpExchange, response: Response) -> tuple[int, bytes, bytes] | None:
     """Status, start of the head and body of the usual answer with a FileBody: a small one, whole, asked for by GET.
 
     None for any other, and for one that cannot be read: nothing has been done then, ``settle`` knows more.
@@ -59,7 +52,7 @@ def usual_file(exchange: Exchange, response: Response) -> tuple[int, bytes, byte
         file = body.open()
     except OSError:
         return None
-    if file.size > wire.ONE_WRITE:
+    if file.size > ONE_WRITE:
         body.give_back(file)
         return None
     try:
@@ -73,7 +66,7 @@ def usual_file(exchange: Exchange, response: Response) -> tuple[int, bytes, byte
     return 200, b"%betag: %b\r\nlast-modified: %b\r\naccept-ranges: bytes\r\n" % (start, etag, date), content
 
 
-def settle(exchange: Exchange, response: Response) -> Response:
+def settle(exchange: HttpExchange, response: Response) -> Response:
     """``response``, whose body is a FileBody, as it answers this very request; one that is shared stays as it was.
 
     Conditions and ranges are for a GET or HEAD that would be answered with 200. Raises NothingSent with what is to be
@@ -98,7 +91,7 @@ def settle(exchange: Exchange, response: Response) -> Response:
     return answer
 
 
-def _settle(exchange: Exchange, answer: Response, file: OpenFile) -> Response:
+def _settle(exchange: HttpExchange, answer: Response, file: OpenFile) -> Response:
     """Raises HTTPException, OSError."""
     method, spans = exchange.head.method, None
     if answer.status == 200:
@@ -120,7 +113,7 @@ def _settle(exchange: Exchange, answer: Response, file: OpenFile) -> Response:
             if range_applies(asked.get(b"if-range"), etag, modified, settled=settled):
                 spans = parse_ranges(asked[b"range"], file.size)
     part = FilePart(file, [(0, file.size)], file.size) if spans is None else _partial(answer, file, spans)
-    answer.body = _in_memory(part) if part.size <= wire.ONE_WRITE and method != "HEAD" else part
+    answer.body = _in_memory(part) if part.size <= ONE_WRITE and method != "HEAD" else part
     return answer
 
 
@@ -166,26 +159,26 @@ def _truncated(file: OpenFile, at: int) -> OSError:
     return OSError(f"{file.path} was cut to {at} bytes while it was being sent; it had {file.size}")
 
 
-async def send_file(connection: HttpConnection, exchange: Exchange, part: FilePart, head: bytes, framing: int) -> None:
+async def send_file(exchange: HttpExchange, part: FilePart, head: bytes) -> None:
     """Send the head and, unless the framing is NO_BODY, the part. Closes the file.
 
     Raises BrokenOff when the file cannot be read to the end that the head has announced.
     """
+    carrier = exchange.carrier
     try:
-        if framing == wire.NO_BODY:
-            await connection.send(head)
+        if exchange.framing == NO_BODY:
+            await carrier.send_data(exchange, b"", head)
             return
-        ahead = head
+        data = b""  # of a multipart body, what frames the next span
         for piece in part.pieces:
             if isinstance(piece, bytes):
-                ahead += piece
+                data += piece
                 exchange.size += len(piece)
                 continue
-            await connection.send(ahead)
-            ahead = b""
-            await _send_span(connection, exchange, part.file, piece)
-        if ahead:
-            await connection.send(ahead)
+            await carrier.send_data(exchange, data, head)
+            data = head = b""
+            await _send_span(exchange, part.file, piece)
+        await carrier.send_data(exchange, data, head)
     except OSError as error:
         log.error("%r: the response is broken off: %s", exchange, error)
         raise BrokenOff(f"a file could not be read to its end: {error!s:.120}") from error
@@ -193,41 +186,17 @@ async def send_file(connection: HttpConnection, exchange: Exchange, part: FilePa
         part.close()
 
 
-async def _send_span(connection: HttpConnection, exchange: Exchange, file: OpenFile, span: Span) -> None:
+async def _send_span(exchange: HttpExchange, file: OpenFile, span: Span) -> None:
     start, stop = span
-    stream = connection.stream
+    connection, carrier = exchange.connection, exchange.carrier
     if connection.emitter.taps and (begin := os.pread(file.fd, min(stop - start, READ_CHUNK), start)):
         connection.emitter.pass_on(exchange, begin, sent=True)  # the kernel sends it past us: its begin is shown
-    if CAN_SENDFILE and isinstance(stream, SocketStream) and stream.fileno() >= 0:  # one in memory has none
-        start = await _send_by_kernel(connection, exchange, stream, file, span)
+    start = await carrier.send_file(exchange, file.fd, start, stop)
     while start < stop:
         content = os.pread(file.fd, min(stop - start, READ_CHUNK), start)
         if not content:
             raise _truncated(file, start)
-        await connection.send(content)
+        await carrier.send_data(exchange, content)
         start += len(content)
         exchange.size += len(content)
         await connection.service.loop.checkpoint()
-
-
-async def _send_by_kernel(
-    connection: HttpConnection, exchange: Exchange, stream: SocketStream, file: OpenFile, span: Span
-) -> int:
-    """Up to where it went; not to the end where this file's system has no sendfile."""
-    start, stop = span
-    loop, pace = connection.service.loop, connection.begin_pace()
-    try:
-        while start < stop:
-            sent = await stream.sendfile(file.fd, start, min(stop - start, SENDFILE_CHUNK))
-            if not sent:
-                raise _truncated(file, start)
-            start += sent
-            exchange.size += sent
-            # A client that takes everything must not keep other tasks from running.
-            await loop.checkpoint()
-    except OSError as error:
-        if error.errno not in _NO_SENDFILE:
-            raise
-    finally:
-        pace.end()
-    return start

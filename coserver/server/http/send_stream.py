@@ -19,11 +19,10 @@ from ...protocol.errors import LocalProtocolError, RemoteProtocolError
 from ...transport.cancellation import is_cancellation
 from ..handler.errors import ClientLeft, HandlerFailure
 from ..handler.response import Response, encode_piece
-from . import response_head as wire
+from .carrier import NO_BODY, UNTIL_CLOSE
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
-    from .http1 import HttpConnection
+    from .exchange import HttpExchange
 
 log = logging.getLogger("coserver.server")
 
@@ -42,11 +41,9 @@ class BrokenOff(Exception):
 class Sender:
     """Writes one streamed body: pieces in, framed bytes out; the exchange counts the body's bytes."""
 
-    def __init__(self, connection: HttpConnection, exchange: Exchange, head: bytes, framing: int) -> None:
-        self.connection = connection
+    def __init__(self, exchange: HttpExchange, head: bytes) -> None:
         self.exchange = exchange
         self.head = head
-        self.framing = framing
         self.started = False
         self.broken: BaseException | None = None  # what writing has raised: the client left
 
@@ -57,77 +54,78 @@ class Sender:
         if isinstance(pieces, AsyncIterator):
             await _pump_async(self, pieces)
         elif isinstance(pieces, Iterator):
-            await run_for(self.connection, self.connection.service.waits, _pump, self, pieces)
+            await run_for(self.exchange, self.exchange.connection.service.waits, _pump, self, pieces)
         else:
             raise LocalProtocolError(
                 f"a response's body is bytes or an iterator; got {type(pieces).__name__}: {pieces!r:.60}"
             )
 
     async def send(self, piece: Any) -> None:
-        """Write one piece; an empty one is none. Raises LocalProtocolError for what cannot be written."""
+        """Write one piece, unless it is empty. Raises LocalProtocolError for what cannot be written."""
         data = self.encode(piece)
         if data:
-            self.exchange.size += len(data)
-            if 0 <= self.framing < self.exchange.size:
-                raise LocalProtocolError(f"Content-Length says {self.framing}, but the stream yields more")
-            if self.connection.emitter.taps:
-                self.connection.emitter.pass_on(self.exchange, data, sent=True)
-            await self._write_out(responses.encode_chunk(data) if self.framing == wire.CHUNKED else data)
+            exchange = self.exchange
+            exchange.size += len(data)
+            if 0 <= exchange.framing < exchange.size:
+                raise LocalProtocolError(f"Content-Length says {exchange.framing}, but the stream yields more")
+            if exchange.connection.emitter.taps:
+                exchange.connection.emitter.pass_on(exchange, data, sent=True)
+            await self._write_out(data)
         # A client that takes everything must not keep other tasks from running.
         await anyio.lowlevel.checkpoint()
 
     async def finish(self, trailers: Any) -> None:
         """Write what ends the body. Raises LocalProtocolError if less came than Content-Length says."""
-        size = self.exchange.size
-        if 0 <= self.framing != size:
-            raise LocalProtocolError(f"Content-Length says {self.framing}, but the stream yielded {size} bytes")
-        end = b""
-        if self.framing == wire.CHUNKED:
-            end = responses.encode_last_chunk(trailers.items()) if trailers else responses.LAST_CHUNK
-        await self._write_out(end)
+        size, framing = self.exchange.size, self.exchange.framing
+        if 0 <= framing != size:
+            raise LocalProtocolError(f"Content-Length says {framing}, but the stream yielded {size} bytes")
+        if trailers:
+            responses.encode_last_chunk(trailers.items())  # raises before the head has gone out
+        await self._write_out(b"", trailers, end=True)
 
-    async def _write_out(self, data: bytes) -> None:
+    async def _write_out(self, data: bytes, trailers: Any = None, *, end: bool = False) -> None:
         try:
-            await self._write(data)
+            await self._write(data, trailers, end)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
             self.broken = error  # a stream may raise such for a reason of its own
             raise
 
-    async def _write(self, data: bytes) -> None:
-        if not self.started:
-            self.started = True
-            self.exchange.continued = True  # no 100 may follow a final status, even if the handler reads on
-            self.show_head()
-            data = self.head + data
-        if data:
-            await self.connection.send(data)
+    async def _write(self, data: bytes, trailers: Any, end: bool) -> None:
+        await self._carry(data, trailers, end, b"" if self.started else self.begin())
 
-    def show_head(self) -> None:
-        """For whoever watches the heads, when this one goes out."""
-        if self.connection.service.heads is not None:
-            self.connection.service.heads(self.connection, self.exchange, self.head)
+    async def _carry(self, data: bytes, trailers: Any, end: bool, prefix: bytes) -> None:
+        carrier = self.exchange.carrier
+        if end:
+            await carrier.send_end(self.exchange, trailers, prefix)
+        else:
+            await carrier.send_data(self.exchange, data, prefix)
+
+    def begin(self) -> bytes:
+        """The response begins now: its head, which goes out before everything else."""
+        self.started = True
+        self.exchange.continued = True  # no 100 may follow a final status, even if the handler reads on
+        self.exchange.show_head(self.head)
+        return self.head
 
 
-async def send_stream(
-    connection: HttpConnection, exchange: Exchange, response: Response, head: bytes, framing: int
-) -> None:
+async def send_stream(exchange: HttpExchange, response: Response, head: bytes) -> None:
     """Send the head and all that ``response.body`` yields. Closes the iterator.
 
     Raises NothingSent, BrokenOff, ClientLeft, RemoteProtocolError.
     """
-    await send_by(Sender(connection, exchange, head, framing), response.body, response.trailers)
+    await send_by(Sender(exchange, head), response.body, response.trailers)
 
 
 async def send_by(sender: Sender, pieces: Any, trailers: Any = None) -> None:
-    """Send all that ``pieces`` yields in the way of ``sender``. Closes the iterator. Raises like ``send_stream``."""
+    """Send all that ``pieces`` yields by means of ``sender``. Closes the iterator. Raises like ``send_stream``."""
     exchange = sender.exchange
-    if sender.framing == wire.NO_BODY:
-        await close_body(sender.connection, pieces)
-        sender.show_head()
-        await sender.connection.send(sender.head)
+    if exchange.framing == NO_BODY:
+        await close_body(exchange, pieces)
+        exchange.show_head(sender.head)
+        await exchange.carrier.send_data(exchange, b"", sender.head)
         return
     try:
-        exchange.until_close = sender.framing == wire.UNTIL_CLOSE
+        exchange.until_close = exchange.framing == UNTIL_CLOSE
         await sender.pump(pieces)
         await sender.finish(trailers)
         exchange.until_close = False
@@ -143,7 +141,7 @@ async def send_by(sender: Sender, pieces: Any, trailers: Any = None) -> None:
         raise _failed(exchange, sender, error) from error
 
 
-def _failed(exchange: Exchange, sender: Sender, error: BaseException) -> Exception:
+def _failed(exchange: HttpExchange, sender: Sender, error: BaseException) -> Exception:
     exchange.after = None
     if not sender.started:
         exchange.status = 0
@@ -168,22 +166,22 @@ async def _pump_async(sender: Sender, pieces: AsyncIterator[Any]) -> None:
         async for piece in pieces:
             await sender.send(piece)
     finally:
-        await close_body(sender.connection, pieces)
+        await close_body(sender.exchange, pieces)
 
 
-async def close_body(connection: HttpConnection, body: Any) -> None:
+async def close_body(exchange: HttpExchange, body: Any) -> None:
     """Close an iterator that will not be iterated further, so that its ``finally`` blocks run now.
 
     Cancelled or not, within ``Limits.cleanup_timeout``.
     """
     if isinstance(body, bytes):
         return
-    with anyio.move_on_after(connection.limits.cleanup_timeout, shield=True):
+    with anyio.move_on_after(exchange.limits.cleanup_timeout, shield=True):
         try:
             if hasattr(body, "aclose"):
                 await body.aclose()
             elif not hasattr(body, "__anext__"):
-                await run_for(None, connection.service.waits, _close, body)
+                await run_for(None, exchange.connection.service.waits, _close, body)
         except BaseException as error:
             if is_cancellation(error):
                 raise

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
+from ...transport.peer import host_of
 from ..errors import UpstreamError
 
 if TYPE_CHECKING:
@@ -145,10 +146,10 @@ def client_address(sub: Subrequest) -> str:
     """The key by default: the address of the client, also behind trusted proxies; the target for a subrequest without
     one.
     """
-    if sub.host is None:
+    if sub.exchange is None:
         return sub.target
     client: str | None = getattr(getattr(sub.exchange, "request", None), "client", None)  # absent in a TCP message
-    return client or sub.host.peer.rpartition(":")[0] or sub.host.peer
+    return client or host_of(sub.exchange.connection.peer)
 
 
 POLICIES: dict[str, Callable[[Sequence[Pool]], Policy]] = {

@@ -84,8 +84,8 @@ class Client:
         if self.closed:
             sub.cancel()
             return
-        host = sub.host
-        event = sub.tell_start() if host is not None and host.emitter.heard else None
+        exchange = sub.exchange
+        event = sub.tell_start() if exchange is not None and exchange.emitter.heard else None
         if event is None:
             self.place(sub)
         else:

@@ -33,8 +33,8 @@ class Detached:
 
     def begin(self, sub: Subrequest) -> None:
         """Make the drain of the server wait for ``sub``, or, without an exchange, the closing of the upstream."""
-        if sub.host is not None:
-            sub.release = sub.host.hold_drain()
+        if sub.exchange is not None:
+            sub.release = sub.exchange.hold_drain()
         else:
             self.alone += 1
             sub.release = self._one_less

@@ -16,7 +16,7 @@ from ...lifecycle.emitter import Answered
 from ...lifecycle.events import Event
 
 if TYPE_CHECKING:
-    from ..parent import Host
+    from ..parent import Exchange
     from ..subrequest import Subrequest
     from .client import Client
 
@@ -41,17 +41,17 @@ class Holds:
         self._client.spawn(self._hold, sub, event, then)
 
     async def _hold(self, sub: Subrequest, event: Event, then: Callable[[], None]) -> None:
-        assert sub.host is not None
-        began, host, answer = monotonic(), sub.host, None
-        host.pause()
+        assert sub.exchange is not None
+        began, exchange, answer = monotonic(), sub.exchange, None
+        exchange.pause()
         try:
             with anyio.CancelScope() as scope:
                 sub.scope = scope
                 if sub.cancelled or sub.done:
                     scope.cancel()
-                answer = await _let_go_by_all(host, event)
+                answer = await _let_go_by_all(exchange, event)
         finally:
-            host.go_on()
+            exchange.go_on()
             sub.scope = None
             self.held.discard(sub)
         if scope.cancelled_caught or sub.done:
@@ -71,9 +71,9 @@ class Holds:
             sub.cancel()
 
 
-async def _let_go_by_all(host: Host, event: Event) -> Any:
+async def _let_go_by_all(exchange: Exchange, event: Event) -> Any:
     """Wait for the gates, one after the other. Returns the answer that one of them gives instead, or None."""
-    for hold in host.emitter.holds(event):
+    for hold in exchange.emitter.holds(event):
         try:
             await hold
         except Answered as given:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...observe.filters import EVERYTHING
-from ...observe.snapshot.snapshot import ConnectionState, ExchangeState
+from ...observe.snapshot.snapshot import ExchangeState
 from ...observe.trace.trace import Trace
 from ..live import VIEWS
-from .model import HELP, LOOK, TABLE, Command, Dashboard
+from .model import HELP, LOOK, TABLE, Command, Dashboard, oldest_exchange
 from .prompt import Prompt
 
 
@@ -115,13 +115,13 @@ def _look(board: Dashboard) -> Command | None:
     row = board.current()
     if row is None or isinstance(row, tuple):
         return None
-    board.look(board.held_of(row) or (row.exchange or row if isinstance(row, ConnectionState) else row))
+    board.look(board.held_of(row) or oldest_exchange(row) or row)
     return Command("look", {"id": board.looked.id}) if isinstance(board.looked, Trace | ExchangeState) else None
 
 
 def _mark(board: Dashboard) -> Command | None:
     row = board.looked if board.mode == LOOK else board.current()
-    row = row.exchange if isinstance(row, ConnectionState) else row
+    row = oldest_exchange(row)
     if not isinstance(row, ExchangeState | Trace | dict):
         return None
     number = row["exchange"]["id"] if isinstance(row, dict) else row.id
@@ -134,7 +134,7 @@ def _mark(board: Dashboard) -> Command | None:
 def _with_request(what: str) -> Callable[[Dashboard], Command | None]:
     def command(board: Dashboard) -> Command | None:
         row = board.looked if board.mode == LOOK else board.current()
-        row = row.exchange if isinstance(row, ConnectionState) else row
+        row = oldest_exchange(row)
         if isinstance(row, dict):
             return Command(what, {"id": row["exchange"]["id"]})
         if not isinstance(row, Trace | ExchangeState):

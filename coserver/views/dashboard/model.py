@@ -153,7 +153,7 @@ class Dashboard:
         return rows
 
     def _matches(self, row: Any) -> bool:
-        subject = row.exchange if isinstance(row, ConnectionState) else row
+        subject = oldest_exchange(row)
         if isinstance(row, dict):
             subject = read_exchange(row["exchange"])
         if not isinstance(subject, ExchangeState | Trace):
@@ -293,3 +293,10 @@ def number_of(row: Any) -> int:
     if isinstance(row, dict):
         return int(row["id"])
     return int(row.id) if hasattr(row, "id") else hash((row[0].name, row[1].address))
+
+
+def oldest_exchange(row: Any) -> Any:
+    """The exchange that a row of connections stands for: the oldest, None without any. Another row is its own."""
+    if not isinstance(row, ConnectionState):
+        return row
+    return row.exchanges[0] if row.exchanges else None

@@ -14,7 +14,7 @@ import pytest
 from coserver import App, Limits, Server, testing
 from coserver.lifecycle import events as ev
 from coserver.protocol.framing import FRAMINGS
-from coserver.server.connection.base import Accepted
+from coserver.server.connection.base import Connection
 from coserver.server.handler.endpoint import Endpoint
 from coserver.server.http.http1 import HttpConnection
 from coserver.server.tcp import tcp_story
@@ -49,7 +49,7 @@ def app() -> App:
 @asynccontextmanager
 async def piped(
     app: App, pipe: Pipe, story: Any = HttpConnection, **options: Any
-) -> AsyncIterator[tuple[Server, Accepted]]:
+) -> AsyncIterator[tuple[Server, Connection]]:
     async with testing.serving(app, **options) as server:
         await until(lambda: server._services[0]._tasks)
         yield server, server._services[0].begin(story, pipe, "memory")
@@ -157,7 +157,7 @@ def test_a_story_must_be_told() -> None:
         async with App().serving() as server:
             pipe = Pipe()
             with pytest.raises(NotImplementedError):
-                await Accepted(server._services[0], pipe, "memory").story()
+                await Connection(server._services[0], pipe, "memory").run()
             pipe.let_go()
 
     anyio.run(main)

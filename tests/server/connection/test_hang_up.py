@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 
 from coserver import App, Limits, await_, testing
-from coserver.server.connection.base import Accepted
+from coserver.server.connection.base import Connection
 from coserver.transport import loop as transport_loop
 from coserver.transport.loop import Loop
 from coserver.transport.poller import PeekPoller
@@ -349,8 +349,8 @@ async def test_a_storm_does_not_keep_the_loop_busy(monkeypatch: pytest.MonkeyPat
             await release.wait()
         return "late"
 
-    hung_up = Accepted.hung_up
-    monkeypatch.setattr(Accepted, "hung_up", lambda self: (told.append(1), hung_up(self)))
+    hung_up = Connection.hung_up
+    monkeypatch.setattr(Connection, "hung_up", lambda self: (told.append(1), hung_up(self)))
     async with testing.serving(app) as server:
         try:
             async with AsyncExitStack() as stack:

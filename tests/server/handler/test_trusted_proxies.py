@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coserver import App, Request, SetupError, testing
+from coserver.server.handler.request import make_request_id
 from coserver.server.handler.trusted_proxies import Trust
-from coserver.server.identity import host_of, make_request_id
+from coserver.transport.peer import host_of
 
 from ..clients import Parser, get, talking
 

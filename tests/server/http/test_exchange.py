@@ -39,7 +39,7 @@ class Patient:
 
     def served(self, exchange: Any, at: float) -> None:
         self.at_once += 1
-        begun, since = exchange.untold, exchange.connection.since
+        begun, since = exchange.handler_started_at, exchange.since
         told = self.found.setdefault(exchange.id, [])
         told += [(begun, "HandlerStarted"), (since, "HandlerFinished"), (at, "ResponseFinished")]
 

@@ -530,14 +530,14 @@ async def test_live_table(app: App) -> None:
         assert connection.phase == "accept"
         await client.send(get("/wait"))
         await until(lambda: connection.phase == "handler")
-        assert "GET /wait unanswered" in repr(connection.exchange)
+        assert "GET /wait unanswered" in repr(connection.current)
         assert f"HttpConnection {connection.id} 127.0.0.1:" in repr(connection)
         assert "1 connections" in repr(server._services[0])
         release.set()
         await client.answer()
         await until(lambda: connection.phase == "recycle")
         assert connection.served == 1
-        assert connection.exchange is None
+        assert connection.current is None
 
 
 async def test_a_pipelined_flood_does_not_starve_others(codec: str) -> None:

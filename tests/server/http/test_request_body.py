@@ -568,8 +568,8 @@ async def test_unfinished_bodies_share_their_memory(app: App, codec: str) -> Non
                 for _ in range(6):
                     await client.send(b"x" * 30_000)
                     await anyio.sleep(0.01)
-            await until(lambda: sum(bool(each.exchange) for each in service.connections.values()) == 2)
-            exchanges = [each.exchange for each in service.connections.values()]
+            await until(lambda: sum(bool(each.current) for each in service.connections.values()) == 2)
+            exchanges = [each.current for each in service.connections.values()]
             await until(lambda: all(each.body_size == 180_000 for each in exchanges))
             assert all(each.spooled is not None for each in exchanges)
             assert service.held <= 100_000 + 2 * 65536

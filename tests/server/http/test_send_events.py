@@ -385,7 +385,7 @@ async def test_a_drain_ends_it_at_once_and_properly(source: Any) -> None:
 async def test_a_drain_before_the_first_event() -> None:
     async with talking(Events(silent).app) as (server, client):
         await client.send(get())
-        await until(lambda: any(one.exchange for one in server._services[0].connections.values()))
+        await until(lambda: any(one.current for one in server._services[0].connections.values()))
         server.stop(grace=60)
         answer = await client.answer()
         assert (answer.status, answer.body) == (200, b"")
@@ -403,7 +403,7 @@ async def test_a_stream_that_begins_during_the_drain() -> None:
 
     async with talking(app) as (server, client):
         await client.send(get())
-        await until(lambda: any(one.exchange for one in server._services[0].connections.values()))
+        await until(lambda: any(one.current for one in server._services[0].connections.values()))
         server.stop(grace=60)
         go_on.set()
         answer = await client.answer()

@@ -21,7 +21,6 @@ from coserver import App, HTTPException, Limits, Request, Response, testing
 from coserver.lifecycle import events as ev
 from coserver.protocol.dates import format_date
 from coserver.server.handler.bodies import FileBody, OpenFile, disposition, type_of
-from coserver.server.http import send_file as files
 from coserver.transport.stream import SocketStream
 
 from ..clients import PATIENCE, Answer, Client, answers, connect, get, talking, until
@@ -446,7 +445,7 @@ async def test_a_response_that_is_never_sent(folder: Path) -> None:
 @pytest.fixture(params=["sendfile", "no sendfile", "none on this file system"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "no sendfile":
-        monkeypatch.setattr(files, "CAN_SENDFILE", False)
+        monkeypatch.setattr("coserver.server.http.http1.CAN_SENDFILE", False)
     elif request.param == "none on this file system":
 
         async def refuse(*_: Any) -> int:
