@@ -164,6 +164,16 @@ class ResponseCancelled(Event):
 
 
 @frozen
+class ExchangeReset(Event):
+    """The exchange ended before its response was whole, and its connection goes on; ``reason`` says why.
+
+    Only a connection with several exchanges at once has it (HTTP/2: RST_STREAM); else the connection closes.
+    """
+
+    reason: str
+
+
+@frozen
 class ConnectionRecycled(Event):
     """The exchange is over and the connection is ready for the next."""
 

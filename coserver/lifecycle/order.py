@@ -21,6 +21,7 @@ TRACKS: dict[str, tuple[Kind, ...]] = {
     "subrequest": (ev.SubrequestStarted, ev.SubrequestFinished, ev.SubrequestFailed, ev.SubrequestCancelled),
     "suspend": (ev.Suspended, ev.Resumed),
     "response": (ev.ResponseStarted, ev.ResponseFinished, ev.ResponseFailed, ev.ResponseCancelled),
+    "reset": (ev.ExchangeReset,),
 }
 
 #: The events that may come next on the same track. The tracks of an exchange begin with those of FIRST.
@@ -48,6 +49,7 @@ FOLLOWS: dict[Kind, tuple[Kind, ...]] = {
     # A response that failed before its first byte is replaced by an error response; a TCP handler may try again.
     ev.ResponseFailed: (ev.ResponseStarted,),
     ev.ResponseCancelled: (ev.ResponseStarted,),
+    ev.ExchangeReset: (),
 }
 
 FIRST: dict[str, tuple[Kind, ...]] = {
@@ -57,6 +59,7 @@ FIRST: dict[str, tuple[Kind, ...]] = {
     "subrequest": (ev.SubrequestStarted,),
     "suspend": (ev.Suspended,),
     "response": (ev.ResponseStarted,),
+    "reset": (ev.ExchangeReset,),
 }
 
 #: Each of these must be closed before its connection is: by exactly one Finished, Failed or Cancelled, or by Resumed.
@@ -123,6 +126,8 @@ class OrderCheck:
             self._follow_detached(key, kind, outside)
         if kind is ev.ConnectionClosed:
             self._close(event.connection)
+        elif kind is ev.ExchangeReset:
+            self._check_closed(event.connection, exchange)
 
     def _follow_detached(self, key: _Key, kind: Kind, outside: bool) -> None:
         """Follow a detached subrequest: it may end after its connection, but must end."""
@@ -132,6 +137,12 @@ class OrderCheck:
         self._detached.pop(key[3], None)
         if outside:
             del self._last[key]
+
+    def _check_closed(self, connection: int, exchange: int | None) -> None:
+        """An exchange that was reset must have closed what it opened."""
+        for key, last in self._last.items():
+            if key[:2] == (connection, exchange) and last in OPENING and key[3] not in self._detached:
+                self.problems.append(f"connection {connection}, exchange {exchange}: {last.__name__} was never closed")
 
     def _close(self, connection: int) -> None:
         for key in [key for key in self._last if key[0] == connection]:

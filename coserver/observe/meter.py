@@ -99,7 +99,8 @@ class Meter:
         A response that fails before its first byte is not counted: an error response replaces it.
         """
         exchange = event.source
-        if one.protocol == "http" and (exchange.status == 0) == isinstance(event, ev.ConnectionClosed):
+        ended = isinstance(event, ev.ExchangeReset | ev.ConnectionClosed)
+        if one.protocol == "http" and (exchange.status == 0) == ended:
             endpoint = exchange.endpoint
             key = (one.name, endpoint.route if endpoint is not None else "")
             self.broken[key] = self.broken.get(key, 0) + 1
@@ -133,6 +134,7 @@ _COUNT: dict[type[ev.Event], Any] = {
     ev.ResponseFinished: Meter._answered,
     ev.ResponseFailed: Meter._broke,
     ev.ResponseCancelled: Meter._broke,
+    ev.ExchangeReset: Meter._broke,
     ev.ConnectionClosed: Meter._broke,
     ev.HandlerFinished: Meter._message,
     ev.HandlerFailed: Meter._message,

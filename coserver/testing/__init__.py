@@ -17,6 +17,7 @@ async with testing.serving(app) as server:  # a real server on a free port, unde
 | http_connection | one HTTP connection of the client |
 | app_host | an app that runs without a listener |
 | memory | a pair of streams in memory |
+| memory_carrier | ``streams``: several exchanges at once on one connection |
 | checks | ``serving``, ``order_check``, ``leak_check`` |
 | fixtures | fixtures for pytest |
 """
@@ -26,6 +27,7 @@ from .checks import LeakError, leak_check, order_check, serving
 from .client import Client, ClientOptions, client
 from .conversation import Conversation
 from .cookies import Cookies
+from .memory_carrier import MemoryCarrier, MemoryConnection, streams
 from .response import BadStatus, Disconnected, Response, StreamedResponse
 from .sync_client import SyncClient, SyncConversation, SyncStreamedResponse, sync_client
 
@@ -37,6 +39,8 @@ __all__ = [
     "Cookies",
     "Disconnected",
     "LeakError",
+    "MemoryCarrier",
+    "MemoryConnection",
     "OrderCheck",
     "OutOfOrder",
     "Response",
@@ -48,5 +52,6 @@ __all__ = [
     "leak_check",
     "order_check",
     "serving",
+    "streams",
     "sync_client",
 ]

@@ -301,13 +301,13 @@ async def test_a_function_in_c_and_one_of_the_standard_library(told: Callable[[]
     os.close(writes)
 
 
-async def test_a_worker_names_its_connection(told: Callable[[], list[str]]) -> None:
+async def test_a_worker_names_its_exchange(told: Callable[[], list[str]]) -> None:
     app = App()
     async with looking() as looks:
         app.get("/")(lambda: looks.look(6))
         async with testing.serving(app) as server, connect(server.port) as client:
             await client.ask(get())
-    assert ", for <HttpConnection " in told()[0]
+    assert ", for <Exchange " in told()[0]
 
 
 async def test_nothing_of_what_was_seen_is_kept() -> None:

@@ -101,7 +101,7 @@ def test_every_letter_is_tried() -> None:
         ("a ~c 5yy", 6, "three digits"),
         ("~took 200", 7, "its unit"),
         ("~at handlr", 5, "did you mean handler?"),
-        ("~at nowhere", 5, "there are accept, head"),
+        ("~at nowhere", 5, "there are accept, handshake, head"),
         ("~u [a", 4, "no regular expression"),
         ("~bq '\\u00e9'", 5, "bytes"),
         ("~m !GET", 4, "!~m"),

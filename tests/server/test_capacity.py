@@ -68,7 +68,7 @@ async def test_the_longest_idle_gives_way(app: App, codec: str) -> None:
 
 async def test_a_place_is_claimed_once_an_exchange(app: App) -> None:
     """A stream that fails before its first piece is answered anew; that answer claims no second place."""
-    async with testing.serving(app, limits=Limits(max_connections=1)) as server:
+    async with testing.serving(app, limits=Limits(max_connections=1)) as server:  # noqa: SIM117
         async with connect(server.port) as first, connect(server.port) as second, connect(server.port) as third:
             await first.send(get("/fails"))
             await until(lambda: app.state.go)

@@ -279,9 +279,10 @@ _THEN: dict[type[ev.Event], Then] = {
     ev.HandlerCancelled: Recorder._handled,
     ev.ResponseStarted: Recorder._answers,
     ev.ResponseFinished: Recorder._answered,
+    ev.ExchangeReset: Recorder._finish,
     ev.ConnectionClosed: Recorder._finish,
 }
 #: For each kind of event: the function that makes its note, and the method that is called then, in one look-up.
 _NOTED = {kind: (note, _THEN.get(kind)) for kind, note in NOTES.items()}
 #: Events that may come after the answer: no draft begins with one.
-_LATE = frozenset({ev.RequestRead, ev.ConnectionClosed})
+_LATE = frozenset({ev.RequestRead, ev.ExchangeReset, ev.ConnectionClosed})

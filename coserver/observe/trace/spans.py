@@ -71,6 +71,7 @@ NOTES: dict[Kind, Callable[[Any], Any] | None] = {
     ev.ResponseFinished: lambda event: event.source.since,  # its begin: ResponseStarted may be missing
     ev.ResponseFailed: lambda event: words_of(event.error),
     ev.ResponseCancelled: None,
+    ev.ExchangeReset: lambda event: event.reason,
     ev.ConnectionClosed: lambda event: event.reason,
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from ...protocol.head import RequestHead
 from ...transport.cancellation import is_cancellation
 from ...upstream.errors import UpstreamError
 from ...upstream.subrequest import Subrequest
+from ..connection.pace import patience
 from ..exchange import Exchange
 from ..handler.bodies import EventBody, FileBody, FilePart
 from ..handler.endpoint import AWAIT, WORKER, Endpoint
@@ -183,6 +184,32 @@ class HttpExchange(Exchange):
     async def next_piece(self) -> bytes:
         """The body's next bytes, empty at its end. Raises ClientLeft, RemoteProtocolError."""
         return await self.carrier.read_piece(self)
+
+    async def await_body(self, receive: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Wait for more of the body by ``receive``, within ``Limits.body_timeout`` and ``body_rate``.
+
+        Raises ClientLeft.
+        """
+        sweeper, limits = self.connection.service.loop.sweeper, self.limits
+        phase, since, deadline = self.phase, self.since, self.deadline
+        left = limits.body_timeout if self.patience is None else self.patience
+        self.phase = BODY
+        self.since = now = monotonic()
+        self.deadline = now + left
+        sweeper.add(self)
+        try:
+            data = await receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+            self.broken = True
+            self.phase, self.since, self.deadline = phase, since, deadline  # the handler may go on
+            raise ClientLeft("the client left in the middle of a body") from error
+        finally:
+            sweeper.subjects.discard(self)
+        if self.scope.cancel_called:
+            await anyio.lowlevel.checkpoint()  # data and a deadline in one tick: the deadline came first
+        self.patience = patience(left, monotonic() - now, len(data), limits.body_timeout, limits.body_rate)
+        self.phase, self.since, self.deadline = phase, since, deadline
+        return data
 
     async def take_piece(self, data: bytes) -> None:
         """Count what the carrier has read of the body; tell its end, if a streaming handler reads it."""

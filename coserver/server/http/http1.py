@@ -17,14 +17,13 @@ import anyio
 from anyio.abc import ByteStream
 
 from ...lifecycle import events as ev
-from ...lifecycle.phases import ACCEPT, BODY, CLOSED, HEAD, RECYCLE, RESPONSE
+from ...lifecycle.phases import ACCEPT, CLOSED, HEAD, RECYCLE, RESPONSE
 from ...protocol import responses
 from ...protocol.errors import RemoteProtocolError
 from ...protocol.http1 import Http1Reader
 from ...transport.stream import CAN_SENDFILE, SocketStream
 from ...upstream import parent
 from ..connection.base import Connection
-from ..connection.pace import patience
 from ..exchange import next_exchange_id
 from ..handler.bodies import FileBody
 from ..handler.errors import ClientLeft
@@ -275,26 +274,7 @@ class HttpConnection(Connection):
         """Wait for more of the body; the 100 Continue goes out now, when it is certain that the body is wanted."""
         if exchange.head.expect_continue and not exchange.continued:
             await self.send_interim(exchange, 100)
-        phase, since, deadline = exchange.phase, exchange.since, exchange.deadline
-        limits = exchange.limits
-        left = limits.body_timeout if exchange.patience is None else exchange.patience
-        exchange.phase = BODY
-        exchange.since = now = monotonic()
-        exchange.deadline = now + left
-        self.service.loop.sweeper.add(exchange)
-        try:
-            data = await self.stream.receive()
-            if self.scope.cancel_called:
-                await anyio.lowlevel.checkpoint()
-        except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
-            exchange.broken = True
-            exchange.phase, exchange.since, exchange.deadline = phase, since, deadline  # the handler may go on
-            raise ClientLeft("the client left in the middle of a body") from error
-        finally:
-            self.service.loop.sweeper.subjects.discard(exchange)
-        exchange.patience = patience(left, monotonic() - now, len(data), limits.body_timeout, limits.body_rate)
-        exchange.phase, exchange.since, exchange.deadline = phase, since, deadline
-        self.reader.receive(data)
+        self.reader.receive(await exchange.await_body(self.stream.receive))
 
     # The carrier: the response.
 

@@ -23,6 +23,7 @@ _LINE = 15
 _ROWS = (phases.ACCEPT, phases.HEAD, phases.BODY, phases.HANDLER, phases.RESPONSE, phases.RECYCLE)
 #: The position of each box: left, top.
 _PLACES = {phase: (_LEFT + number * _STEP, _ROW) for number, phase in enumerate(_ROWS)}
+_PLACES[phases.HANDSHAKE] = (_LEFT, _BELOW)
 _PLACES[phases.SUSPEND] = (_LEFT + 3 * _STEP - 86, _BELOW)
 _PLACES[phases.SUBREQUEST] = (_LEFT + 3 * _STEP + 86, _BELOW)
 
@@ -51,12 +52,14 @@ render = lifecycle_svg
 
 
 def events_of(phase: str) -> tuple[type[ev.Event], ...]:
-    """The events of a phase: the event that opens it, and the events that may end it."""
+    """The events of a phase: the event that opens it, and the events that may end it; none for a TLS handshake."""
+    if phase == phases.HANDSHAKE:
+        return ()
     opens = HOLDABLE.get(phase) or FIRST[phase][0]
     elsewhere = {kind for other, kind in HOLDABLE.items() if other != phase}
     said = ev.ConnectionClosed if phase == phases.RECYCLE else None  # shown with accept, whose track it ends
     closing = (kind for kind in FOLLOWS[opens] if kind not in elsewhere and kind is not opens and kind is not said)
-    return opens, *closing
+    return opens, *closing, *(FIRST["reset"] if phase == phases.RECYCLE else ())
 
 
 def _ways() -> Iterator[str]:
@@ -68,11 +71,12 @@ def _ways() -> Iterator[str]:
     yield _path(f"M{start} {_ROW} V40 H{end} V{_ROW - 6}")
     yield _head(end, _ROW, "down")
     yield write("small dim", (start + end) / 2, 34, "the next request", "middle")
-    left, top = _PLACES[phases.HANDLER]
-    for name in (phases.SUSPEND, phases.SUBREQUEST):
-        x = _PLACES[name][0] + _BOX / 2
-        y = top + _TALL + 4 + _LINE * len(events_of(phases.HANDLER))
-        yield _path(f"M{left + _BOX / 2} {y + 6} L{x} {_BELOW - 6}")
+    for over, below in (
+        (phases.ACCEPT, phases.HANDSHAKE), (phases.HANDLER, phases.SUSPEND), (phases.HANDLER, phases.SUBREQUEST),
+    ):  # fmt: skip
+        left, top = _PLACES[over]
+        y = top + _TALL + 4 + _LINE * len(events_of(over))
+        yield _path(f"M{left + _BOX / 2} {y + 6} L{_PLACES[below][0] + _BOX / 2} {_BELOW - 6}")
 
 
 def _phase(name: str, left: float, top: float, how: str) -> Iterator[str]:

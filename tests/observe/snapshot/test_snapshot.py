@@ -141,7 +141,7 @@ def test_every_field_is_in_the_json_and_comes_back() -> None:
     )  # fmt: skip
     one = ConnectionState(
         id=3, peer=odd, listener=odd, protocol="http", phase="handler", phase_seconds=0.5, seconds=1.0, served=1,
-        received=2, sent=3, held=True, tls={"version": "TLSv1.3", "alpn": None}, exchange=exchange,
+        received=2, sent=3, held=True, tls={"version": "TLSv1.3", "alpn": None}, exchanges=(exchange,),
     )  # fmt: skip
     member = MemberState(address=odd, open=2, idle=1, in_flight=1, latency=0.25)
     snapshot = Snapshot(
@@ -155,14 +155,14 @@ def test_every_field_is_in_the_json_and_comes_back() -> None:
     for given, row in (
         (found, snapshot),
         (found["connections"][0], one),
-        (found["connections"][0]["exchange"], exchange),
-        (found["connections"][0]["exchange"]["subrequests"][1], sub),
-        (found["connections"][0]["exchange"]["suspended"], exchange.suspended),
+        (found["connections"][0]["exchanges"][0], exchange),
+        (found["connections"][0]["exchanges"][0]["subrequests"][1], sub),
+        (found["connections"][0]["exchanges"][0]["suspended"], exchange.suspended),
         (found["upstreams"][0]["members"][0], member),
         (found["listeners"][0], snapshot.listeners[0]),
     ):
         named = {each.name for each in dataclasses.fields(row) if each.metadata.get("json", True)}  # type: ignore[arg-type]
-        assert set(given) == named
+        assert set(given) == named | ({"exchange"} if row is one else set())  # a deprecated name
         assert all(given[name] == getattr(row, name) for name in named if isinstance(getattr(row, name), str | int))
     assert found["connections"][0]["exchange"]["seconds"] == 123456.789012
     assert found["listeners"][0]["limits"] == {"a": None, "b": 1, "c": None, "d": 0.5}
@@ -177,12 +177,29 @@ def test_every_field_is_in_the_json_and_comes_back() -> None:
     assert (older.workers, older.upstreams[0].members[0].latency) == (WorkersState(), None)
 
 
+def test_the_old_name_of_a_connections_exchange() -> None:
+    from coserver.views.live import example
+
+    snapshot = example()
+    (row, *_) = snapshot.connections
+    words = r"ConnectionState\.exchange is now ConnectionState\.exchanges"
+    with pytest.warns(DeprecationWarning, match=words) as warned:
+        assert row.exchange is row.exchanges[0]
+    assert warned[0].filename == __file__
+    with pytest.warns(DeprecationWarning, match=words):
+        assert dataclasses.replace(row, exchanges=()).exchange is None
+    written = json.loads(snapshot.to_json())
+    for one in written["connections"]:  # as an older server writes them
+        assert one.pop("exchanges")[0] == one["exchange"]
+    assert Snapshot.from_json(json.dumps(written)).connections == snapshot.connections
+
+
 def test_thousands_of_rows_take_milliseconds() -> None:
     """20 ms of processor are allowed for 5,000 connections, taken and written; here fivefold, for slow machines."""
     from coserver.views.live import example
 
     picture = example()
-    rows = [dataclasses.replace(picture.connections[0], id=number, exchange=None) for number in range(5000)]
+    rows = [dataclasses.replace(picture.connections[0], id=number, exchanges=()) for number in range(5000)]
     snapshot = dataclasses.replace(picture, connections=tuple(rows))
     began = time.thread_time()
     text = snapshot.to_json()
