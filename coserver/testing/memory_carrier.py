@@ -116,9 +116,10 @@ class MemoryCarrier:
 
     def __init__(self, connection: MemoryConnection, head: RequestHead, body: bytes | None) -> None:
         self.connection = connection
-        self.exchange = HttpExchange(next_exchange_id(), connection, self, head, monotonic())
-        self.exchange._scope = anyio.CancelScope()
+        self.exchange = HttpExchange(next_exchange_id(), connection, head, connection.service.limits)
         self.exchange.body_done = body == b""
+        self.exchange._carrier = self
+        self.exchange._scope = anyio.CancelScope()
         #: Interim responses, each a status with its fields.
         self.interim: list[tuple[int, list[tuple[str, str]]]] = []
         #: Why the exchange was reset; "" while it was not.

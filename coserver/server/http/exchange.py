@@ -34,7 +34,7 @@ from ..handler.error_handlers import find_handler, plain_answer
 from ..handler.errors import ClientLeft, HandlerFailure, HTTPException
 from ..handler.request import Request
 from ..handler.response import TEXT, Response, error_response, to_response
-from ..limits import limits_of
+from ..limits import Limits, limits_of
 from .request_body import read_body
 from .send_stream import BrokenOff, NothingSent, close_body, send_stream
 
@@ -67,6 +67,7 @@ class HttpExchange(Exchange):
     handler_started_at = 0.0  # monotonic seconds; set while somebody observes
     events_deferred = False  # HandlerStarted and HandlerFinished are told when it is over, see ``Emitter``
     unsent = b""  # of a usual answer
+    smooth = False  # answered in one write, without anything else to do
     until_close = False  # a body that only the close ends is being sent: cut short, it must end in a reset
     spooled: Spool | None = None  # the body's temporary file
     after: list[Callable[[], Any]] | None = None  # what ``request.after`` asked for
@@ -76,21 +77,25 @@ class HttpExchange(Exchange):
     answer: Response | None = None  # what is about to be sent, while somebody observes
     failed = False  # an error handler of the app has been asked
 
-    def __init__(
-        self, number: int, connection: Connection, carrier: Carrier, head: RequestHead | None, started: float
-    ) -> None:
+    body_done = True  # the request's body has been read to its end; kept by the carrier
+    _carrier: Carrier | None = None  # its own, where it is not the only one of its connection
+
+    def __init__(self, number: int, connection: Connection, head: RequestHead | None, limits: Limits) -> None:
         self.id = number
         self.connection = connection
-        self.carrier = carrier
         self.head: RequestHead = head  # type: ignore[assignment]  # None only on the way to a refusal
-        self.started = self.since = started
-        self.limits = connection.service.limits
-        #: The request's body has been read to its end; kept by the carrier.
-        self.body_done = True
+        self.limits = limits
+        self.started = self.since = monotonic()
 
     def __repr__(self) -> str:
         what = f"{self.head.method} {self.head.target}" if self.head else "no request"
         return f"<Exchange {self.id} {what} {self.status or 'unanswered'}>"
+
+    @property
+    def carrier(self) -> Carrier:
+        """What reads its request and writes its response: an HTTP/1 connection does so itself."""
+        carrier: Any = self._carrier or self.connection
+        return carrier  # type: ignore[no-any-return]
 
     @property
     def handler(self) -> str:
@@ -131,30 +136,76 @@ class HttpExchange(Exchange):
     # The story.
 
     async def run(self) -> None:
-        """Route, read the body, run the handler, respond.
+        """Make the answer and send it.
 
         Raises ClientLeft, BrokenOff, RemoteProtocolError, and what sending to a client that left raises.
         """
-        emitter = self.connection.emitter
         try:
-            if emitter.watched:
-                fields = self.event_fields()
-                await self.tell_and_hold(ev.RequestHead(**fields, method=self.head.method, target=self.head.target))
-            refusal = self._route()
-            if refusal is None and not self.body_done:
-                await self._read_body()
-            if (emitter.watched or (self.body_size and emitter.heard)) and self.body_done:
-                await self._tell_request_read()
-            if refusal is None:
-                answer = await self._run_handler()
-            else:
-                answer = await self._answer_error(refusal)
+            answer = await self.handle()
         except Answered as given:
             answer = given.answer
         if not self.carrier.respond_at_once(self, answer):
             await self.respond(answer)
         elif self.unsent:
-            await self._send_unsent()
+            await self.send_unsent()
+
+    async def handle(self, error: BaseException | None = None) -> Response | bytes:
+        """Route, read the body, run the handler, and make a response of what it returns.
+
+        With ``error`` the app's own handler for it is run, or the status is given in words. Of a plain str this returns
+        the bytes: the commonest answer needs no Response of its own. Raises Answered, if who holds it answers.
+        """
+        connection = self.connection
+        emitter = connection.emitter
+        if error is None:
+            if emitter.watched:
+                fields = self.event_fields()
+                await self.tell_and_hold(ev.RequestHead(**fields, method=self.head.method, target=self.head.target))
+            error = self._route()
+            if not self.body_done and error is None:
+                await self._read_body()
+            if emitter.watched or self.body_size:
+                await self._tell_if_read()
+        if error is not None:
+            if not self._take_error_handler(error):
+                return plain_answer(error)
+            if not self.body_done:
+                await self._read_body()
+        endpoint, params = self.endpoint, self.params
+        request = self.request if endpoint.takes_subject else None
+        self.since = now = monotonic()
+        self.phase = HANDLER
+        self.deadline = now + self.limits.handler_timeout
+        connection.running.add(self)
+        try:
+            if emitter.heard:
+                self.watched = self.events_deferred = True
+                self.handler_started_at = now
+                if emitter.gates:
+                    await self.tell_and_hold(self._handler_started())
+                    params = self.params  # a gate may have changed them
+                    request = self.request if endpoint.takes_subject else None
+                elif emitter.prompt:
+                    emitter.tell(self._handler_started())
+            if endpoint.kind is AWAIT:
+                value = await endpoint.call(request, params)
+            elif endpoint.kind is WORKER:
+                value = await run_for(self, connection.service.waits, endpoint.call, request, params)
+                if type(value) is CoroutineType:  # a lambda or a decorator that hides an async def
+                    value = await value
+            else:
+                value = endpoint.call(request, params)
+            if type(value) is str:
+                answer: Response | bytes = value.encode()
+            else:
+                if type(value) is Subrequest:  # return users.forward(request)
+                    value = await value
+                answer = to_response(value)
+        except BaseException as raised:
+            return await self._handler_raised(raised)
+        if self.watched and not self.events_deferred:
+            self._tell_handler_finished(monotonic())
+        return answer
 
     def _route(self) -> HTTPException | None:
         """Find the handler, and refuse what needs none of the body: 404, 405, 413. None if all is well."""
@@ -223,54 +274,16 @@ class HttpExchange(Exchange):
         if streamed and self.body_done and emitter.heard:
             await self._tell_request_read()
 
+    async def _tell_if_read(self) -> None:
+        """Tell that the request has been read, if it has: with a body to all, without one to those who want all."""
+        if self.body_done and self.connection.emitter.heard:
+            await self._tell_request_read()
+
     async def _tell_request_read(self) -> None:
         """The request has been read to its end. It may have come with its head, or while its handler runs."""
         phase, self.phase = self.phase, BODY
         await self.tell_and_hold(ev.RequestRead(**self.event_fields(), size=self.body_size))
         self.phase = phase
-
-    async def _run_handler(self) -> Response | bytes:
-        """Run the handler, on the loop or in a worker, and make a response of what it returns.
-
-        Of a plain str it takes the bytes: the commonest answer needs no Response of its own.
-        """
-        connection, endpoint, params = self.connection, self.endpoint, self.params
-        emitter = connection.emitter
-        request = self.request if endpoint.takes_subject else None
-        self.since = now = monotonic()
-        self.phase = HANDLER
-        self.deadline = now + self.limits.handler_timeout
-        connection.running.add(self)
-        watched = self.watched = emitter.heard
-        try:
-            if watched:
-                self.handler_started_at = now
-                self.events_deferred = True
-                if emitter.gates:
-                    await self.tell_and_hold(self._handler_started())
-                    params = self.params  # a gate may have changed them
-                    request = self.request if endpoint.takes_subject else None
-                elif emitter.prompt:
-                    emitter.tell(self._handler_started())
-            if endpoint.kind is AWAIT:
-                value = await endpoint.call(request, params)
-            elif endpoint.kind is WORKER:
-                value = await run_for(self, connection.service.waits, endpoint.call, request, params)
-                if type(value) is CoroutineType:  # a lambda or a decorator that hides an async def
-                    value = await value
-            else:
-                value = endpoint.call(request, params)
-            if type(value) is str:
-                answer: Response | bytes = value.encode()
-            else:
-                if type(value) is Subrequest:  # return users.forward(request)
-                    value = await value
-                answer = to_response(value)
-        except BaseException as error:
-            return await self._handler_raised(error)
-        if watched and not self.events_deferred:
-            self._tell_handler_finished(monotonic())
-        return answer
 
     # What goes wrong.
 
@@ -291,23 +304,18 @@ class HttpExchange(Exchange):
             emitter.tell(ev.HandlerFailed(**self.event_fields(), error=error))
         if isinstance(error, ClientLeft | RemoteProtocolError):
             raise error
-        return await self._answer_error(error)
+        return await self.handle(error)
 
-    async def _answer_error(self, error: BaseException) -> Response | bytes:
-        """The answer to an error: by the app's own handler for it, else the status in words.
-
-        What an error handler raises is answered in words.
-        """
+    def _take_error_handler(self, error: BaseException) -> bool:
+        """Let the app's own handler for ``error`` answer, if it has one; log what it did not expect."""
         self.after = None
         endpoint, expected = self._error_endpoint(error)
         self._log_error(error, expected)
         if endpoint is None:
-            return plain_answer(error)
+            return False
         self.failed = True
         self.endpoint, self.params = endpoint, {"error": error}
-        if not self.body_done:
-            await self._read_body()
-        return await self._run_handler()
+        return True
 
     def _error_endpoint(self, error: BaseException) -> tuple[Endpoint | None, bool]:
         """The app's own handler for ``error``, if it has one, and whether the app expects the error.
@@ -353,7 +361,7 @@ class HttpExchange(Exchange):
         refusal = HTTPException(error.status, error.reason)
         try:
             if self.endpoint is not None and not self.failed:
-                await self.respond(await self._answer_error(refusal))
+                await self.respond(await self.handle(refusal))
                 return True
         except (ClientLeft, RemoteProtocolError, BrokenOff):  # it asked for the rest of the body, or its stream failed
             if self.status:
@@ -378,7 +386,7 @@ class HttpExchange(Exchange):
                 await self._respond(answer)
                 return
             except NothingSent as failure:
-                answer = await self._answer_error(failure.error)
+                answer = await self.handle(failure.error)
 
     async def _respond(self, answer: Response | bytes) -> None:
         """Raises NothingSent when a stream failed before its first piece: another answer can still be given."""
@@ -453,7 +461,7 @@ class HttpExchange(Exchange):
         else:
             await send_stream(self, response, head)
 
-    async def _send_unsent(self) -> None:
+    async def send_unsent(self) -> None:
         """Wait until the client takes the rest of a usual answer."""
         unsent, self.unsent = self.unsent, b""
         try:

@@ -17,6 +17,7 @@ import anyio
 from anyio.abc import ByteStream
 
 from ...lifecycle import events as ev
+from ...lifecycle.emitter import Answered
 from ...lifecycle.phases import ACCEPT, CLOSED, HEAD, RECYCLE, RESPONSE
 from ...protocol import responses
 from ...protocol.errors import RemoteProtocolError
@@ -34,11 +35,11 @@ from .response_head import ONE_WRITE, encode_head
 from .send_stream import BrokenOff
 
 if TYPE_CHECKING:
-    from ...protocol.head import RequestHead
     from ..service import Service
 
 #: Seconds in which a client that means to ask something has begun to; browsers also connect ahead of time.
 _SILENT = 1.0
+_NEVER = math.inf
 #: Bytes given to the kernel in one call; other clients come in between. nginx's sendfile_max_chunk is 2 MiB; 512 KiB
 #: are 0.1 ms on a loopback.
 SENDFILE_CHUNK = 512 * 1024
@@ -62,12 +63,12 @@ class HttpConnection(Connection):
 
     async def run(self) -> bool:
         """accept → (read head → serve → recycle)*."""
-        reader = self.reader
+        reader, service, limits = self.reader, self.service, self.service.limits
         try:
             while True:
                 head = None
                 if reader.buffer:
-                    await self.service.loop.checkpoint()  # a flood of pipelined requests must not starve the others
+                    await service.loop.checkpoint()  # a flood of pipelined requests must not starve the others
                     head = reader.read_head()
                 while head is None:
                     if reader.buffer:
@@ -77,13 +78,36 @@ class HttpConnection(Connection):
                         await anyio.lowlevel.checkpoint()  # data and a deadline in one tick: the deadline came first
                     head = reader.read_head(data)
                 data = None  # type: ignore[assignment]  # a body's beginning may be in it, 64 KB for as long as it takes
-                exchange = self._begin_exchange(head)
-                await exchange.run()
-                if not self._recycle_at_once(exchange) and not await self._recycle(exchange):
+                if self.served >= self.last_served:
+                    head.keep_alive = False  # Limits.requests_per_connection
+                exchange = self.current = HttpExchange(next_exchange_id(), self, head, limits)
+                if not reader.body_done:
+                    exchange.body_done = False
+                self.deadline = _NEVER  # the exchange has its own
+                if parent.opened:
+                    self.tell_tasks(exchange.id)
+                if service.heads is not None:
+                    service.heads(exchange)
+                try:
+                    answer = await exchange.handle()
+                except Answered as given:
+                    answer = given.answer
+                if not self.respond_at_once(exchange, answer):
+                    await exchange.respond(answer)
+                elif exchange.unsent:
+                    await exchange.send_unsent()
+                if exchange.smooth and not self.hang_up_watched and exchange.children is None:
+                    self.running.discard(exchange)
+                    self.served += 1
+                    self.spent += exchange.since - exchange.started
+                    if self.emitter.watched:
+                        self.emitter.tell(ev.ConnectionRecycled(**exchange.event_fields()))
+                    self._make_ready(exchange.since)
+                elif not await self._recycle(exchange):
                     return False
                 if self.context_changed():
                     return True
-                head = exchange = None  # type: ignore[assignment]  # 1 KB less idle
+                head = exchange = answer = None  # type: ignore[assignment]  # 1 KB less idle
         except anyio.EndOfStream:
             self.end("the client left in the middle of a head" if reader.buffer else "the client closed it")
         except RemoteProtocolError as error:
@@ -99,33 +123,7 @@ class HttpConnection(Connection):
             self.deadline = self.own_since + self.service.limits.head_timeout
             self.own_phase = HEAD
 
-    def _begin_exchange(self, head: RequestHead) -> HttpExchange:
-        if self.served >= self.last_served:
-            head.keep_alive = False  # Limits.requests_per_connection
-        exchange = self.current = HttpExchange(next_exchange_id(), self, self, head, monotonic())
-        exchange.body_done = self.reader.body_done
-        self.deadline = math.inf  # the exchange has its own
-        if parent.opened:
-            self.tell_tasks(exchange.id)
-        if self.service.heads is not None:
-            self.service.heads(exchange)
-        return exchange
-
     # The end of an exchange, and of the connection.
-
-    def _recycle_at_once(self, exchange: HttpExchange) -> bool:
-        """Make ready for the next request after a smooth exchange; false if there is more to do than that."""
-        if not (exchange.keep_alive and self.reader.body_done) or self.hang_up_watched or self.service.closing:
-            return False
-        emitter = self.emitter
-        if emitter.gates or exchange.after or exchange.spooled is not None or exchange.children is not None:
-            return False
-        self.running.discard(exchange)
-        self._end_exchange(exchange)
-        if emitter.watched:
-            emitter.tell(ev.ConnectionRecycled(**exchange.event_fields()))
-        self._make_ready(exchange.since)
-        return True
 
     async def _recycle(self, exchange: HttpExchange) -> bool:
         """Make ready for the next request; false if there is to be none."""
@@ -204,8 +202,9 @@ class HttpConnection(Connection):
         """The exchange that can only be answered and ended; a new one if the request had no sound head."""
         exchange = self.current
         if exchange is None:
-            exchange = self.current = HttpExchange(next_exchange_id(), self, self, None, self.own_since)
+            exchange = self.current = HttpExchange(next_exchange_id(), self, None, self.service.limits)
             exchange.body_done = self.reader.body_done
+            exchange.started = exchange.since = self.own_since
             exchange.late_status = self.late_status
         return exchange
 
@@ -328,6 +327,7 @@ class HttpConnection(Connection):
             exchange.answer_head = data
             exchange.unsent = data[taken:]
             return True
+        exchange.smooth = exchange.spooled is None
         if emitter.heard:
             exchange.tell_served()
         if service.access is not None:
