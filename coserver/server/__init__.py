@@ -7,13 +7,10 @@
 | breaches | what clients did that they must not: counts and log lines |
 | limits | ``Limits``: sizes, rates, timeouts, each with unit, default and reason |
 | router | find the handler of a method and a path |
-| tcp | ``TcpConnection``: the story of a TCP connection |
-| blocking_tcp | ``BlockingTcpConnection``: the same for a ``def`` handler |
-| message | one TCP message and its answer |
-| identity | request ids |
-| stuck | what outlives the end of a drain |
-| afterwork | work after the response: ``request.after`` |
-| connection/ | one accepted connection: deadlines, holds, TLS handshake, PROXY header |
-| http/ | the story of an HTTP connection and of its exchanges |
+| hold | what a connection and an exchange have in common: phase, deadline, holds |
+| exchange | ``Exchange``: what a request and a TCP message have in common while they are served |
+| tcp | ``TcpConnection``, ``TcpExchange``: the story of a TCP connection |
+| connection/ | one accepted connection: its life, TLS handshake, PROXY header |
+| http/ | the story of an HTTP exchange, and the HTTP/1 connection that carries it |
 | handler/ | what a handler gets, and what it may return or raise |
 """

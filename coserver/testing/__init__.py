@@ -27,7 +27,7 @@ from .checks import LeakError, leak_check, order_check, serving
 from .client import Client, ClientOptions, client
 from .conversation import Conversation
 from .cookies import Cookies
-from .memory_carrier import MemoryCarrier, MemoryConnection, streams
+from .memory_carrier import Stream, Streams, streams
 from .response import BadStatus, Disconnected, Response, StreamedResponse
 from .sync_client import SyncClient, SyncConversation, SyncStreamedResponse, sync_client
 
@@ -39,12 +39,12 @@ __all__ = [
     "Cookies",
     "Disconnected",
     "LeakError",
-    "MemoryCarrier",
-    "MemoryConnection",
     "OrderCheck",
     "OutOfOrder",
     "Response",
+    "Stream",
     "StreamedResponse",
+    "Streams",
     "SyncClient",
     "SyncConversation",
     "SyncStreamedResponse",

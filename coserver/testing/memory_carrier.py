@@ -41,8 +41,90 @@ from .memory import stream_pair
 WINDOW = 64 * 1024
 
 
+class Streams:
+    """The client's side of a connection that carries several exchanges at once. Made by ``streams``.
+
+    ``connection`` is the server's record of it.
+    """
+
+    def __init__(self, connection: MemoryConnection) -> None:
+        self.connection = connection
+
+    def __repr__(self) -> str:
+        return f"<Streams of {self.connection!r}>"
+
+    def request(
+        self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes | None = b""
+    ) -> Stream:
+        """Begin an exchange. With ``body`` None it comes by ``Stream.send`` and ``Stream.end``.
+
+        Raises RuntimeError once the server drains, RemoteProtocolError for what is no request.
+        """
+        return Stream(self.connection.request(_head(method, target, headers or {}, body), body))
+
+
+class Stream:
+    """The client's side of one exchange. ``exchange`` is the server's record of it."""
+
+    def __init__(self, carrier: MemoryCarrier) -> None:
+        self._carrier = carrier
+        self.exchange = carrier.exchange
+
+    def __repr__(self) -> str:
+        return f"<Stream of {self.exchange!r}>"
+
+    @property
+    def interim(self) -> list[tuple[int, list[tuple[str, str]]]]:
+        """The interim responses so far, each a status with its fields."""
+        return self._carrier.interim
+
+    @property
+    def was_reset(self) -> str:
+        """Why the exchange was reset; "" while it was not."""
+        return self._carrier.was_reset
+
+    def send(self, piece: bytes) -> None:
+        """Send a piece of the body."""
+        self._carrier.pieces.append(piece)
+        self._carrier.change()
+
+    def end(self) -> None:
+        """The body has been sent to its end."""
+        self._carrier.sent_all = True
+        self._carrier.change()
+
+    def leave(self) -> None:
+        """Reset the exchange: its handler is cancelled, the others of the connection go on."""
+        self._carrier.leave()
+
+    async def status(self) -> int:
+        """The response's status, once it has begun. Raises ConnectionResetError if it never does."""
+        return (await self._response_head()).status
+
+    async def receive(self) -> bytes:
+        """The next bytes of the response's body, empty at its end. Raises ConnectionResetError."""
+        carrier = self._carrier
+        await carrier.until(lambda: len(carrier.body) > 0 or carrier.complete)
+        data = bytes(carrier.body)
+        carrier.body.clear()
+        carrier.change()
+        return data
+
+    async def answer(self) -> tuple[int, Headers, bytes]:
+        """The whole response: status, fields, body. Raises ConnectionResetError if the exchange is reset."""
+        head, body = await self._response_head(), b""
+        while piece := await self.receive():
+            body += piece
+        return head.status, Headers(head.fields), body
+
+    async def _response_head(self) -> ResponseHead:
+        carrier = self._carrier
+        await carrier.until(lambda: bool(carrier.head))
+        return ResponseHead(carrier.head, self.exchange.head.method)
+
+
 class MemoryConnection(Connection):
-    """Carries any number of exchanges at once. Made by ``streams``; ``request`` begins an exchange."""
+    """The server's side of a connection that carries any number of exchanges at once."""
 
     __slots__ = ("_carriers", "_closing", "_tasks", "closed")
     protocol = "memory"
@@ -63,13 +145,11 @@ class MemoryConnection(Connection):
         carrier = self._carriers.get(number)
         return None if carrier is None else carrier.exchange
 
-    def request(
-        self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes | None = b""
-    ) -> MemoryCarrier:
-        """Begin an exchange. ``body`` None: it comes by ``send`` and ``end``. Raises RuntimeError once it is closed."""
+    def request(self, head: RequestHead, body: bytes | None) -> MemoryCarrier:
+        """Begin an exchange, in a task of its own. Raises RuntimeError once it is closed."""
         if self._tasks is None or self._closing.is_set():
             raise RuntimeError(f"{self!r} is closed")
-        carrier = MemoryCarrier(self, _head(method, target, headers or {}, body), body)
+        carrier = MemoryCarrier(self, head, body)
         self._carriers[carrier.exchange.id] = carrier
         # In a context of the connection's: a handler must not see what the test has set in its own.
         assert self._context is not None
@@ -112,7 +192,7 @@ class MemoryConnection(Connection):
 
 
 class MemoryCarrier:
-    """One exchange in memory: the client's side of it, and the carrier (``server.http.carrier``) of the server's."""
+    """Carries one exchange (see ``server.http.carrier``), and is the task that it runs in."""
 
     def __init__(self, connection: MemoryConnection, head: RequestHead, body: bytes | None) -> None:
         self.connection = connection
@@ -124,68 +204,36 @@ class MemoryCarrier:
         self.interim: list[tuple[int, list[tuple[str, str]]]] = []
         #: Why the exchange was reset; "" while it was not.
         self.was_reset = ""
-        self._pieces: deque[bytes] = deque([body] if body else [])
-        self._sent_all = body is not None
+        self.pieces: deque[bytes] = deque([body] if body else [])
+        self.sent_all = body is not None
         self._size_max: int | None = None
-        self._head = b""
-        self._read = bytearray()
-        self._taken = 0
-        self._complete = False
-        self._gone = False
+        self.head = b""
+        self.body = bytearray()
+        self.complete = False
+        self.gone = False
         self._changed = anyio.Event()
 
     def __repr__(self) -> str:
         return f"<MemoryCarrier of {self.exchange!r}>"
 
-    # The client's side.
-
-    def send(self, piece: bytes) -> None:
-        """Send a piece of the body."""
-        self._pieces.append(piece)
-        self._change()
-
-    def end(self) -> None:
-        """The body has been sent to its end."""
-        self._sent_all = True
-        self._change()
-
-    def leave(self) -> None:
-        """Reset the exchange: its handler is cancelled, the others of the connection go on."""
-        self._gone = True
-        self.exchange.cancel("the client left")
-        self._change()
-
-    async def status(self) -> int:
-        """The response's status, once it has begun. Raises ConnectionResetError if it never does."""
-        await self._until(lambda: bool(self._head))
-        return ResponseHead(self._head, self.exchange.head.method).status
-
-    async def receive(self) -> bytes:
-        """The next bytes of the response's body, empty at its end. Raises ConnectionResetError."""
-        await self._until(lambda: len(self._read) > 0 or self._complete)
-        data = bytes(self._read)
-        self._read.clear()
-        self._change()
-        return data
-
-    async def answer(self) -> tuple[int, Headers, bytes]:
-        """The whole response: status, fields, body. Raises ConnectionResetError if the exchange is reset."""
-        status, body = await self.status(), b""
-        while piece := await self.receive():
-            body += piece
-        return status, Headers(ResponseHead(self._head, self.exchange.head.method).fields), body
-
-    async def _until(self, there: Any) -> None:
+    async def until(self, there: Any) -> None:
         while not there():
             if self.was_reset:
                 raise ConnectionResetError(f"{self.exchange!r} was reset: {self.was_reset}")
-            self._changed = anyio.Event()
             await self._changed.wait()
 
-    def _change(self) -> None:
+    def change(self) -> None:
+        """Wake both sides: what they wait for may be there."""
         self._changed.set()
+        self._changed = anyio.Event()
 
-    # The server's side: the task of the exchange.
+    def leave(self) -> None:
+        """The client has reset the exchange."""
+        self.gone = True
+        self.exchange.cancel("the client left")
+        self.change()
+
+    # The task of the exchange.
 
     async def serve(self) -> None:
         """Run the exchange's story; end it apart from the others of its connection."""
@@ -199,7 +247,7 @@ class MemoryCarrier:
         try:
             with exchange.scope:
                 await self._serve(exchange)
-            if exchange.late_status and not exchange.status and not self._gone:
+            if exchange.late_status and not exchange.status and not self.gone:
                 with anyio.move_on_after(exchange.limits.linger_timeout):
                     await exchange.answer_deadline()
         except Exception as error:
@@ -224,7 +272,7 @@ class MemoryCarrier:
     def _finish(self) -> None:
         """The end of the exchange: a response that is not whole is a reset."""
         exchange = self.exchange
-        if self._complete:
+        if self.complete:
             exchange.close()
             exchange.phase = RECYCLE
         else:
@@ -234,9 +282,9 @@ class MemoryCarrier:
             if emitter.heard:
                 emitter.tell(ev.ExchangeReset(**exchange.event_fields(), reason=self.was_reset))
         self.connection.close_exchange(self)
-        self._change()
+        self.change()
 
-    # The server's side: the carrier.
+    # The carrier.
 
     def limit_body(self, size: int) -> None:
         self._size_max = size
@@ -246,26 +294,25 @@ class MemoryCarrier:
 
     @property
     def peer_gone(self) -> bool:
-        return self._gone
+        return self.gone
 
     async def read_piece(self, exchange: HttpExchange) -> bytes:
         if exchange.body_done:
             return b""
-        if not self._pieces and not self._sent_all:
+        if not self.pieces and not self.sent_all:
             await exchange.await_body(self._more_of_the_body)
-        data = self._pieces.popleft() if self._pieces else b""
+        data = self.pieces.popleft() if self.pieces else b""
         if self._size_max is not None and exchange.body_size + len(data) > self._size_max:
             exchange.broken = True
             raise RemoteProtocolError(f"the body has more than {self._size_max} bytes", 413, "body_size")
-        exchange.body_done = self._sent_all and not self._pieces
+        exchange.body_done = self.sent_all and not self.pieces
         await exchange.take_piece(data)
         return data
 
     async def _more_of_the_body(self) -> bytes:
-        while not self._pieces and not self._sent_all:
-            self._changed = anyio.Event()
+        while not self.pieces and not self.sent_all:
             await self._changed.wait()
-        return self._pieces[0] if self._pieces else b""
+        return self.pieces[0] if self.pieces else b""
 
     def decide_keep_alive(self, exchange: HttpExchange) -> bool:
         return True
@@ -284,23 +331,22 @@ class MemoryCarrier:
     async def send_whole(self, exchange: HttpExchange, head: bytes, body: bytes) -> None:
         exchange.size = len(body)
         await self.send_data(exchange, body, head)
-        self._complete = True
-        self._change()
+        self.complete = True
+        self.change()
 
     async def send_data(self, exchange: HttpExchange, data: bytes, prefix: bytes = b"") -> None:
         if prefix:
-            self._head = prefix
+            self.head = prefix
         for at in range(0, len(data), WINDOW):
-            while len(self._read) >= WINDOW:
+            while len(self.body) >= WINDOW:
                 await self._await_reader(exchange)
-            self._read += data[at : at + WINDOW]
-        self._change()
+            self.body += data[at : at + WINDOW]
+        self.change()
 
     async def _await_reader(self, exchange: HttpExchange) -> None:
         """Wait until the client reads; one that does not is cut at ``Limits.write_timeout``."""
         timeout = exchange.limits.write_timeout
         with anyio.move_on_after(timeout) as scope:
-            self._changed = anyio.Event()
             await self._changed.wait()
         if scope.cancelled_caught:
             exchange.cut("write_timeout", f"the client read nothing for {round(timeout, 3)} s (write_timeout)")
@@ -314,8 +360,8 @@ class MemoryCarrier:
 
     async def send_end(self, exchange: HttpExchange, trailers: Any = None, prefix: bytes = b"") -> None:
         await self.send_data(exchange, b"", prefix)
-        self._complete = True
-        self._change()
+        self.complete = True
+        self.change()
 
     def reset(self, exchange: HttpExchange, reason: str) -> None:
         self.was_reset = self.was_reset or reason
@@ -326,7 +372,7 @@ class MemoryCarrier:
 
 
 @asynccontextmanager
-async def streams(server: Server, listener: int = 0) -> AsyncIterator[MemoryConnection]:
+async def streams(server: Server, listener: int = 0) -> AsyncIterator[Streams]:
     """A connection to ``server``, which runs in this loop, for several exchanges at once.
 
     ``async with testing.streams(server) as connection: first = connection.request("GET", "/")``. The end of the block
@@ -342,7 +388,7 @@ async def streams(server: Server, listener: int = 0) -> AsyncIterator[MemoryConn
     while made._tasks is None:
         await anyio.lowlevel.checkpoint()
     try:
-        yield made
+        yield Streams(made)
     finally:
         made.hung_up()
         ours.close()

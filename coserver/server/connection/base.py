@@ -155,6 +155,7 @@ class Connection(Holdable):
 
     @property
     def phase(self) -> str:
+        """The phase of the current exchange, or its own while there is none."""
         exchange = self.current
         return self.own_phase if exchange is None or self.own_phase is phases.CLOSED else exchange.phase
 
@@ -164,6 +165,7 @@ class Connection(Holdable):
 
     @property
     def since(self) -> float:
+        """When that phase began, in monotonic seconds."""
         exchange = self.current
         return self.own_since if exchange is None else exchange.since
 
@@ -173,6 +175,7 @@ class Connection(Holdable):
 
     @property
     def held(self) -> bool:
+        """Whether a gate holds it, or any of its exchanges."""
         pause = self._pause
         return (pause is not None and pause.holds > 0) or any(one.held for one in self.exchanges)
 
@@ -379,16 +382,19 @@ class Connection(Holdable):
         self.reason = self.reason or reason
 
     def cancel(self, reason: str, status: int = 0) -> None:
+        """Note why it ends, and cancel its task. ``status`` is what the client is still told, where it can be."""
         self.late_status = status
         self.end(reason)
         self.scope.cancel()
 
     def abort(self, reason: str) -> None:
+        """End it in a reset."""
         self.end(reason)
         self.aborted = True
         self.scope.cancel()
 
     def expire(self, now: float) -> None:
+        """The deadline of its own phase has passed."""
         if self.service.draining and self.own_phase in (phases.ACCEPT, phases.HANDSHAKE):
             self.deadline = math.inf
             self.drain()
@@ -410,6 +416,7 @@ class Connection(Holdable):
             self._socket.reset()
 
     def outlive(self, now: float) -> None:
+        """It runs a handler, outside of any exchange, at a look of the sweeper."""
         if not self.scope.cancel_called:
             self.watch_hang_up(now - self.own_since, self.limits)
 

@@ -13,7 +13,7 @@ import pytest
 
 from coserver import App, Limits, Request, Response, Server, Upstream, testing
 from coserver.lifecycle import events as ev
-from coserver.testing import MemoryConnection
+from coserver.testing import Streams
 
 from ..clients import until
 
@@ -67,26 +67,26 @@ def app() -> App:
 
 
 @asynccontextmanager
-async def connected(app: App, **options: Any) -> AsyncIterator[tuple[Server, MemoryConnection]]:
-    async with testing.serving(app, **options) as server, testing.streams(server) as connection:
-        yield server, connection
+async def connected(app: App, **options: Any) -> AsyncIterator[tuple[Server, Streams]]:
+    async with testing.serving(app, **options) as server, testing.streams(server) as client:
+        yield server, client
 
 
 async def test_two_are_answered_side_by_side(app: App) -> None:
-    async with connected(app) as (_, connection):
-        waits, page = connection.request("GET", "/waits/a"), connection.request("GET", "/page/7")
+    async with connected(app) as (_, client):
+        waits, page = client.request("GET", "/waits/a"), client.request("GET", "/page/7")
         status, headers, body = await page.answer()
         assert (status, headers["content-length"], body) == (200, "6", b"page 7")
-        assert [one.id for one in connection.exchanges] == [waits.exchange.id]
-        assert connection.current is None
-        assert connection.find_exchange(waits.exchange.id) is waits.exchange
+        assert [one.id for one in client.connection.exchanges] == [waits.exchange.id]
+        assert client.connection.current is None
+        assert client.connection.find_exchange(waits.exchange.id) is waits.exchange
 
 
 async def test_each_has_its_own_phase_and_limits(app: App) -> None:
-    async with connected(app) as (server, connection):
-        first = connection.request("GET", "/sleeps")
-        second = connection.request("POST", "/echo", body=None)
-        third = connection.request("GET", "/slow")
+    async with connected(app) as (server, client):
+        first = client.request("GET", "/sleeps")
+        second = client.request("POST", "/echo", body=None)
+        third = client.request("GET", "/slow")
         await until(lambda: first.exchange.phase == "suspend")
         await until(lambda: second.exchange.phase == "body")
         assert third.exchange.limits.handler_timeout == 0.1
@@ -104,15 +104,15 @@ async def test_each_has_its_own_phase_and_limits(app: App) -> None:
 
 
 async def test_each_expires_alone(app: App) -> None:
-    async with connected(app) as (server, connection):
-        waits = connection.request("GET", "/waits/a")
-        slow = connection.request("GET", "/slow")
-        body = connection.request("POST", "/echo", body=None)
+    async with connected(app) as (server, client):
+        waits = client.request("GET", "/waits/a")
+        slow = client.request("GET", "/slow")
+        body = client.request("POST", "/echo", body=None)
         body.exchange.patience = 0.1
         assert (await slow.answer())[0] == 503
         assert (await body.answer())[0] == 408
         assert waits.exchange.phase == "handler"
-        assert not connection.reason
+        assert not client.connection.reason
         assert not app.state.ended
         assert server.breaches == {"handler_timeout": 1, "body_rate": 1}
 
@@ -120,15 +120,15 @@ async def test_each_expires_alone(app: App) -> None:
 async def test_each_is_cancelled_alone(app: App) -> None:
     seen: list[ev.Event] = []
     with app.emitter.observing(seen.append):
-        async with connected(app) as (_, connection):
-            first, second = connection.request("GET", "/waits/a"), connection.request("GET", "/waits/b")
-            await until(lambda: [one.phase for one in connection.exchanges] == ["handler", "handler"])
+        async with connected(app) as (_, client):
+            first, second = client.request("GET", "/waits/a"), client.request("GET", "/waits/b")
+            await until(lambda: [one.phase for one in client.connection.exchanges] == ["handler", "handler"])
             first.leave()
             await until(lambda: app.state.ended == ["a"])
             with pytest.raises(ConnectionResetError, match="the client left"):
                 await first.answer()
             assert second.exchange.phase == "handler"
-            assert (await connection.request("GET", "/page/1").answer())[0] == 200
+            assert (await client.request("GET", "/page/1").answer())[0] == 200
         assert app.state.ended == ["a", "b"]
     resets = [(event.exchange, event.reason) for event in seen if isinstance(event, ev.ExchangeReset)]
     assert resets == [(first.exchange.id, "the client left"), (second.exchange.id, "the client left")]
@@ -136,13 +136,13 @@ async def test_each_is_cancelled_alone(app: App) -> None:
 
 
 async def test_each_is_held_and_stepped_alone(app: App) -> None:
-    async with connected(app) as (server, connection):
+    async with connected(app) as (server, client):
         with server.step("~u /page/", at="handler") as step:
-            first, second = connection.request("GET", "/page/1"), connection.request("GET", "/page/2")
-            third = connection.request("POST", "/echo", body=b"not held")
+            first, second = client.request("GET", "/page/1"), client.request("GET", "/page/2")
+            third = client.request("POST", "/echo", body=b"not held")
             await until(lambda: len(step.waiting) == 2)
             assert (await third.answer())[2] == b"not held"
-            assert [first.exchange.held, second.exchange.held, connection.held] == [True, True, True]
+            assert [first.exchange.held, second.exchange.held, client.connection.held] == [True, True, True]
             (row,) = server.snapshot().connections
             assert [one.held for one in row.exchanges] == [True, True]
             one, two = sorted(step.waiting, key=lambda held: held.exchange.id)
@@ -157,13 +157,13 @@ async def test_each_is_held_and_stepped_alone(app: App) -> None:
             step.edit(held, status=201)
             step.next(held)
             assert (await first.answer())[0] == 201
-        assert not connection.held
+        assert not client.connection.held
 
 
 async def test_one_is_aborted_while_another_is_held(app: App) -> None:
-    async with connected(app) as (server, connection):
+    async with connected(app) as (server, client):
         with server.step("~u /page/", at="handler") as step:
-            first, second = connection.request("GET", "/page/1"), connection.request("GET", "/page/2")
+            first, second = client.request("GET", "/page/1"), client.request("GET", "/page/2")
             await until(lambda: len(step.waiting) == 2)
             step.abort(next(one for one in step.waiting if one.exchange.id == first.exchange.id))
             with pytest.raises(ConnectionResetError, match="aborted while held"):
@@ -174,9 +174,9 @@ async def test_one_is_aborted_while_another_is_held(app: App) -> None:
 
 
 async def test_no_deadline_runs_while_one_is_held(app: App) -> None:
-    async with connected(app) as (server, connection):
+    async with connected(app) as (server, client):
         with server.step("~u /slow", at="handler") as step:
-            held, waits = connection.request("GET", "/slow"), connection.request("GET", "/waits/a")
+            held, waits = client.request("GET", "/slow"), client.request("GET", "/waits/a")
             await until(lambda: bool(step.waiting))
             await anyio.sleep(0.3)
             assert held.exchange.held
@@ -186,10 +186,10 @@ async def test_no_deadline_runs_while_one_is_held(app: App) -> None:
 
 
 async def test_each_is_recorded_alone(app: App) -> None:
-    async with connected(app) as (server, connection):
+    async with connected(app) as (server, client):
         server.traces.start()
-        first, second = connection.request("GET", "/waits/a"), connection.request("GET", "/page/2")
-        third, fourth = connection.request("GET", "/sleeps"), connection.request("GET", "/breaks")
+        first, second = client.request("GET", "/waits/a"), client.request("GET", "/page/2")
+        third, fourth = client.request("GET", "/sleeps"), client.request("GET", "/breaks")
         assert (await second.answer())[0] == 200
         assert (await third.answer())[2] == b"slept"
         assert await fourth.status() == 200
@@ -198,7 +198,7 @@ async def test_each_is_recorded_alone(app: App) -> None:
         first.leave()
         await until(lambda: len(server.traces) == 4)
         found = {trace.target: trace for trace in server.traces}
-        assert {trace.connection for trace in found.values()} == {connection.id}
+        assert {trace.connection for trace in found.values()} == {client.connection.id}
         assert found["/page/2"].status == 200
         assert found["/sleeps"].seconds > found["/page/2"].seconds
         assert [span.kind for span in found["/sleeps"].spans].count("suspend") == 1
@@ -209,21 +209,21 @@ async def test_each_is_recorded_alone(app: App) -> None:
 
 
 async def test_a_reader_that_is_slow_stops_its_own_handler_only(app: App) -> None:
-    async with connected(app, limits=Limits(write_timeout=0.3)) as (_, connection):
-        large, left = connection.request("GET", "/large"), connection.request("GET", "/large")
+    async with connected(app, limits=Limits(write_timeout=0.3)) as (_, client):
+        large, left = client.request("GET", "/large"), client.request("GET", "/large")
         assert await large.status() == 200
-        assert (await connection.request("GET", "/page/1").answer())[0] == 200
+        assert (await client.request("GET", "/page/1").answer())[0] == 200
         size = 0
         while piece := await large.receive():
             size += len(piece)
         assert size == 1_000_000
-        await until(lambda: left.exchange not in connection.exchanges)
+        await until(lambda: left.exchange not in client.connection.exchanges)
         assert "write_timeout" in left.was_reset
 
 
 async def test_a_body_streams_while_another_waits(app: App) -> None:
-    async with connected(app) as (_, connection):
-        one, two = (connection.request("POST", "/stream", body=None) for _ in range(2))
+    async with connected(app) as (_, client):
+        one, two = (client.request("POST", "/stream", body=None) for _ in range(2))
         one.send(b"a")
         two.send(b"b")
         assert await one.receive() == b"A"
@@ -237,10 +237,10 @@ async def test_a_body_streams_while_another_waits(app: App) -> None:
 
 
 async def test_too_large_a_body_refuses_its_own_exchange_only(app: App) -> None:
-    async with connected(app, limits=Limits(body_size=10)) as (_, connection):
-        large = connection.request("POST", "/echo", body=b"x" * 11)
-        small = connection.request("POST", "/echo", body=b"y")
-        pieces = connection.request("POST", "/echo", body=None)
+    async with connected(app, limits=Limits(body_size=10)) as (_, client):
+        large = client.request("POST", "/echo", body=b"x" * 11)
+        small = client.request("POST", "/echo", body=b"y")
+        pieces = client.request("POST", "/echo", body=None)
         pieces.send(b"x" * 6)
         pieces.send(b"x" * 6)
         assert (await large.answer())[0] == 413
@@ -256,29 +256,29 @@ async def test_subrequests_belong_to_their_own_exchange(app: App) -> None:
     async def via(path: str) -> Any:
         return (await front.state.upstream.get(f"/{path}")).body
 
-    async with connected(front) as (server, connection), testing.serving(app) as members:  # noqa: SIM117
+    async with connected(front) as (server, client), testing.serving(app) as members:  # noqa: SIM117
         async with Upstream(f"http://127.0.0.1:{members.port}", name="self") as front.state.upstream:
-            first, second = connection.request("GET", "/via/waits/a"), connection.request("GET", "/via/waits/b")
-            await until(lambda: [one.phase for one in connection.exchanges] == ["subrequest", "subrequest"])
+            first, second = client.request("GET", "/via/waits/a"), client.request("GET", "/via/waits/b")
+            await until(lambda: [one.phase for one in client.connection.exchanges] == ["subrequest", "subrequest"])
             (row,) = server.snapshot().connections
             assert [[sub.target for sub in one.subrequests] for one in row.exchanges] == [["/waits/a"], ["/waits/b"]]
             first.leave()
             await until(lambda: app.state.ended == ["a"])
             assert second.exchange.phase == "subrequest"
-            assert (await connection.request("GET", "/via/page/3").answer())[2] == b"page 3"
+            assert (await client.request("GET", "/via/page/3").answer())[2] == b"page 3"
             second.leave()
             await until(lambda: app.state.ended == ["a", "b"])
 
 
 async def test_a_drain_lets_each_end(app: App) -> None:
-    async with testing.serving(app) as server, testing.streams(server) as connection:
-        sleeps = connection.request("GET", "/sleeps")
+    async with testing.serving(app) as server, testing.streams(server) as client:
+        sleeps = client.request("GET", "/sleeps")
         await until(lambda: sleeps.exchange.phase == "suspend")
         server.stop()
         await anyio.lowlevel.checkpoint()
         assert (await sleeps.answer())[2] == b"slept"
         with pytest.raises(RuntimeError, match="is closed"):
-            connection.request("GET", "/page/1")
+            client.request("GET", "/page/1")
 
 
 async def test_work_after_a_response_is_done(app: App) -> None:
@@ -289,8 +289,8 @@ async def test_work_after_a_response_is_done(app: App) -> None:
         request.after(done.append, name)
         return Response("ok")
 
-    async with connected(app) as (_, connection):
-        answers = [connection.request("GET", f"/after/{name}") for name in "ab"]
+    async with connected(app) as (_, client):
+        answers = [client.request("GET", f"/after/{name}") for name in "ab"]
         for one in answers:
             assert (await one.answer())[2] == b"ok"
         await until(lambda: sorted(done) == ["a", "b"])
@@ -308,7 +308,7 @@ async def test_contextvars_of_one_are_not_seen_by_another(app: App) -> None:
         await anyio.sleep(0.01)
         return f"{before} {var.get()}"
 
-    async with connected(app) as (_, connection):
-        both = [connection.request("GET", f"/set/{value}") for value in "ab"]
+    async with connected(app) as (_, client):
+        both = [client.request("GET", f"/set/{value}") for value in "ab"]
         assert [(await one.answer())[2] for one in both] == [b"none a", b"none b"]
-        assert (await connection.request("GET", "/set/c").answer())[2] == b"none c"
+        assert (await client.request("GET", "/set/c").answer())[2] == b"none c"

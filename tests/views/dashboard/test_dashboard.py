@@ -48,9 +48,9 @@ def test_any_size(width: int, height: int) -> None:
 def test_only_what_is_visible_is_drawn() -> None:
     snapshot = example()
     one = snapshot.connections[0]
-    assert one.exchange is not None
+    assert one.exchanges
     many = [
-        replace(one, id=number, exchange=replace(one.exchange, id=number, seconds=float(number)))
+        replace(one, id=number, exchanges=(replace(one.exchanges[0], id=number, seconds=float(number)),))
         for number in range(5000)
     ]
     board = Dashboard()
@@ -216,8 +216,8 @@ def test_a_filter_by_what_a_picture_has_not() -> None:
     assert board.rows() == []
     board.set_filter("~u '(a+)+$'")
     one = example().connections[0]
-    assert one.exchange is not None
-    long = replace(one, exchange=replace(one.exchange, target="/" + "a" * 2000 + "b"))
+    assert one.exchanges
+    long = replace(one, exchanges=(replace(one.exchanges[0], target="/" + "a" * 2000 + "b"),))
     board.show(replace(example(), connections=(long,)))
     assert len(board.rows()) == 1
     assert "takes more than" in board.note
@@ -239,8 +239,8 @@ def test_the_time_of_what_is_held_goes_on() -> None:
     press(board, "enter")
     before = plain_lines(board, 80, 24)
     one = next(one for one in example().connections if one.id == 2)
-    assert one.exchange is not None
-    later = replace(one, exchange=replace(one.exchange, seconds=90.0, phase_seconds=89.0))
+    assert one.exchanges
+    later = replace(one, exchanges=(replace(one.exchanges[0], seconds=90.0, phase_seconds=89.0),))
     board.show(replace(example(), connections=(later,)))
     assert before[4] != plain_lines(board, 80, 24)[4]
     assert "80 s" in plain_lines(board, 80, 24)[4]
@@ -418,10 +418,10 @@ def test_views_of_hostile_text() -> None:
     """Control characters from a client never reach the terminal."""
     snapshot = example()
     one = snapshot.connections[0]
-    assert one.exchange is not None
-    bad = replace(one.exchange, target="/\x1b]0;x\x07\u202e", method="GET\x1b[2J", handler="h")
+    assert one.exchanges
+    bad = replace(one.exchanges[0], target="/\x1b]0;x\x07\u202e", method="GET\x1b[2J", handler="h")
     board = Dashboard()
-    board.show(replace(snapshot, connections=(replace(one, exchange=bad),)))
+    board.show(replace(snapshot, connections=(replace(one, exchanges=(bad,)),)))
     press(board, "enter")
     shown = "\n".join(plain_lines(board, 80, 24))
     press(board, "q")
