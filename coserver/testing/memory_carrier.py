@@ -29,6 +29,7 @@ from ..server.connection.base import Connection
 from ..server.exchange import Exchange, next_exchange_id
 from ..server.handler.errors import ClientLeft
 from ..server.handler.response import Response
+from ..server.http.carrier import NONE
 from ..server.http.exchange import HttpExchange
 from ..server.http.response_head import encode_head
 from ..server.http.send_stream import BrokenOff
@@ -196,8 +197,7 @@ class MemoryCarrier:
 
     def __init__(self, connection: MemoryConnection, head: RequestHead, body: bytes | None) -> None:
         self.connection = connection
-        self.exchange = HttpExchange(next_exchange_id(), connection, head, connection.service.limits)
-        self.exchange.body_done = body == b""
+        self.exchange = HttpExchange(next_exchange_id(), connection, head, connection.service.limits, body == b"")
         self.exchange._carrier = self
         self.exchange._scope = anyio.CancelScope()
         #: Interim responses, each a status with its fields.
@@ -317,8 +317,8 @@ class MemoryCarrier:
     def decide_keep_alive(self, exchange: HttpExchange) -> bool:
         return True
 
-    def respond_at_once(self, exchange: HttpExchange, answer: Response | bytes) -> bool:
-        return False  # one way is enough where speed is no aim
+    def respond_at_once(self, exchange: HttpExchange, answer: Response | bytes) -> int:
+        return NONE  # one way is enough where speed is no aim
 
     def encode_head(self, exchange: HttpExchange, response: Response, date: bytes) -> bytes:
         return encode_head(exchange, response, date)

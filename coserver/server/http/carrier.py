@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 #: Values of ``HttpExchange.framing`` that are no length: no body follows; the protocol marks the end of the body (in
 #: HTTP/1 by chunks); only the close does.
 NO_BODY, MARKED, UNTIL_CLOSE = -1, -2, -3
+#: How much of a usual answer ``respond_at_once`` has sent.
+NONE, PART, ALL = 0, 1, 2
 
 
 class Carrier(Protocol):
@@ -48,10 +50,10 @@ class Carrier(Protocol):
         """Whether another request may follow. May claim this exchange as the last one of its connection, once."""
         ...
 
-    def respond_at_once(self, exchange: HttpExchange, answer: Response | bytes) -> bool:
-        """Write a usual answer, whole and small, without waiting; false if it is none, and nothing has been done then.
+    def respond_at_once(self, exchange: HttpExchange, answer: Response | bytes) -> int:
+        """Write a usual answer, whole and small, without waiting: ALL of it, or a PART; NONE of any other answer.
 
-        What the socket did not take of it stands in ``exchange.unsent``.
+        What was not taken of a part stands in ``exchange.unsent``.
         """
         ...
 

@@ -35,6 +35,7 @@ from ..handler.errors import ClientLeft, HandlerFailure, HTTPException
 from ..handler.request import Request
 from ..handler.response import TEXT, Response, error_response, to_response
 from ..limits import Limits, limits_of
+from .carrier import NONE, PART
 from .request_body import read_body
 from .send_stream import BrokenOff, NothingSent, close_body, send_stream
 
@@ -67,7 +68,6 @@ class HttpExchange(Exchange):
     handler_started_at = 0.0  # monotonic seconds; set while somebody observes
     events_deferred = False  # HandlerStarted and HandlerFinished are told when it is over, see ``Emitter``
     unsent = b""  # of a usual answer
-    smooth = False  # answered in one write, without anything else to do
     until_close = False  # a body that only the close ends is being sent: cut short, it must end in a reset
     spooled: Spool | None = None  # the body's temporary file
     after: list[Callable[[], Any]] | None = None  # what ``request.after`` asked for
@@ -77,14 +77,17 @@ class HttpExchange(Exchange):
     answer: Response | None = None  # what is about to be sent, while somebody observes
     failed = False  # an error handler of the app has been asked
 
-    body_done = True  # the request's body has been read to its end; kept by the carrier
     _carrier: Carrier | None = None  # its own, where it is not the only one of its connection
 
-    def __init__(self, number: int, connection: Connection, head: RequestHead | None, limits: Limits) -> None:
+    def __init__(
+        self, number: int, connection: Connection, head: RequestHead | None, limits: Limits, body_done: bool
+    ) -> None:
         self.id = number
         self.connection = connection
         self.head: RequestHead = head  # type: ignore[assignment]  # None only on the way to a refusal
         self.limits = limits
+        #: The request's body has been read to its end; kept by the carrier.
+        self.body_done = body_done
         self.started = self.since = monotonic()
 
     def __repr__(self) -> str:
@@ -144,9 +147,10 @@ class HttpExchange(Exchange):
             answer = await self.handle()
         except Answered as given:
             answer = given.answer
-        if not self.carrier.respond_at_once(self, answer):
+        sent = self.carrier.respond_at_once(self, answer)
+        if sent is NONE:
             await self.respond(answer)
-        elif self.unsent:
+        elif sent is PART:
             await self.send_unsent()
 
     async def handle(self, error: BaseException | None = None) -> Response | bytes:
@@ -162,10 +166,13 @@ class HttpExchange(Exchange):
                 fields = self.event_fields()
                 await self.tell_and_hold(ev.RequestHead(**fields, method=self.head.method, target=self.head.target))
             error = self._route()
-            if not self.body_done and error is None:
+            if self.body_done:
+                if emitter.watched:
+                    await self._tell_request_read()
+            elif error is None:
                 await self._read_body()
-            if emitter.watched or self.body_size:
-                await self._tell_if_read()
+                if self.body_done and (emitter.watched or (self.body_size and emitter.heard)):
+                    await self._tell_request_read()
         if error is not None:
             if not self._take_error_handler(error):
                 return plain_answer(error)
@@ -177,8 +184,9 @@ class HttpExchange(Exchange):
         self.phase = HANDLER
         self.deadline = now + self.limits.handler_timeout
         connection.running.add(self)
+        watched = emitter.heard
         try:
-            if emitter.heard:
+            if watched:
                 self.watched = self.events_deferred = True
                 self.handler_started_at = now
                 if emitter.gates:
@@ -203,7 +211,7 @@ class HttpExchange(Exchange):
                 answer = to_response(value)
         except BaseException as raised:
             return await self._handler_raised(raised)
-        if self.watched and not self.events_deferred:
+        if watched and not self.events_deferred:
             self._tell_handler_finished(monotonic())
         return answer
 
@@ -274,11 +282,6 @@ class HttpExchange(Exchange):
         if streamed and self.body_done and emitter.heard:
             await self._tell_request_read()
 
-    async def _tell_if_read(self) -> None:
-        """Tell that the request has been read, if it has: with a body to all, without one to those who want all."""
-        if self.body_done and self.connection.emitter.heard:
-            await self._tell_request_read()
-
     async def _tell_request_read(self) -> None:
         """The request has been read to its end. It may have come with its head, or while its handler runs."""
         phase, self.phase = self.phase, BODY
@@ -314,6 +317,7 @@ class HttpExchange(Exchange):
         if endpoint is None:
             return False
         self.failed = True
+        self.watched = False  # nobody has been told of this handler yet
         self.endpoint, self.params = endpoint, {"error": error}
         return True
 

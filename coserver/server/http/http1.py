@@ -29,7 +29,7 @@ from ..exchange import next_exchange_id
 from ..handler.bodies import FileBody
 from ..handler.errors import ClientLeft
 from ..handler.response import TEXT, Response
-from .carrier import MARKED
+from .carrier import ALL, MARKED, NONE, PART
 from .exchange import HttpExchange
 from .response_head import ONE_WRITE, encode_head
 from .send_stream import BrokenOff
@@ -80,9 +80,7 @@ class HttpConnection(Connection):
                 data = None  # type: ignore[assignment]  # a body's beginning may be in it, 64 KB for as long as it takes
                 if self.served >= self.last_served:
                     head.keep_alive = False  # Limits.requests_per_connection
-                exchange = self.current = HttpExchange(next_exchange_id(), self, head, limits)
-                if not reader.body_done:
-                    exchange.body_done = False
+                exchange = self.current = HttpExchange(next_exchange_id(), self, head, limits, reader.body_done)
                 self.deadline = _NEVER  # the exchange has its own
                 if parent.opened:
                     self.tell_tasks(exchange.id)
@@ -92,18 +90,19 @@ class HttpConnection(Connection):
                     answer = await exchange.handle()
                 except Answered as given:
                     answer = given.answer
-                if not self.respond_at_once(exchange, answer):
+                sent = self.respond_at_once(exchange, answer)
+                if sent is NONE:
                     await exchange.respond(answer)
-                elif exchange.unsent:
+                elif sent is PART:
                     await exchange.send_unsent()
-                if exchange.smooth and not self.hang_up_watched and exchange.children is None:
+                elif not self.hang_up_watched and exchange.spooled is None and exchange.children is None:
                     self.running.discard(exchange)
                     self.served += 1
                     self.spent += exchange.since - exchange.started
                     if self.emitter.watched:
                         self.emitter.tell(ev.ConnectionRecycled(**exchange.event_fields()))
                     self._make_ready(exchange.since)
-                elif not await self._recycle(exchange):
+                if self.current is not None and not await self._recycle(exchange):
                     return False
                 if self.context_changed():
                     return True
@@ -202,8 +201,9 @@ class HttpConnection(Connection):
         """The exchange that can only be answered and ended; a new one if the request had no sound head."""
         exchange = self.current
         if exchange is None:
-            exchange = self.current = HttpExchange(next_exchange_id(), self, None, self.service.limits)
-            exchange.body_done = self.reader.body_done
+            exchange = self.current = HttpExchange(
+                next_exchange_id(), self, None, self.service.limits, self.reader.body_done
+            )
             exchange.started = exchange.since = self.own_since
             exchange.late_status = self.late_status
         return exchange
@@ -292,15 +292,15 @@ class HttpConnection(Connection):
             return False  # the client may send the body now or not: nobody knows what comes next (RFC 9110 §10.1.1)
         return head.length is None or head.length <= exchange.limits.drain_size
 
-    def respond_at_once(self, exchange: HttpExchange, answer: Response | bytes) -> bool:
+    def respond_at_once(self, exchange: HttpExchange, answer: Response | bytes) -> int:
         head, emitter, service = exchange.head, self.emitter, self.service
         if emitter.gates or service.closing or head.method == "HEAD" or exchange.after:
-            return False
+            return NONE
         if not (head.keep_alive and head.minor and self.reader.body_done):
-            return False
+            return NONE
         usual = _usual_start(answer) or _usual_file(exchange, answer)
         if usual is None:
-            return False
+            return NONE
         exchange.status, start, body = usual
         exchange.since = now = monotonic()
         if now >= service.date_until:
@@ -326,14 +326,13 @@ class HttpConnection(Connection):
             exchange.tell_deferred(now)
             exchange.answer_head = data
             exchange.unsent = data[taken:]
-            return True
-        exchange.smooth = exchange.spooled is None
+            return PART
         if emitter.heard:
             exchange.tell_served()
         if service.access is not None:
             exchange.answer_head = data
             service.access(exchange)
-        return True
+        return ALL
 
     def encode_head(self, exchange: HttpExchange, response: Response, date: bytes) -> bytes:
         return encode_head(exchange, response, date)
