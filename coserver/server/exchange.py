@@ -23,7 +23,6 @@ from .hold import Holdable, Pause
 
 if TYPE_CHECKING:
     from ..hooks.workers import Worker
-    from ..lifecycle.emitter import Emitter
     from ..upstream.subrequest import Subrequest
     from .limits import Limits
 
@@ -59,11 +58,6 @@ class Exchange(Holdable):
     id: int
     started: float
     limits: Limits
-
-    @property
-    def emitter(self) -> Emitter:  # type: ignore[override]
-        """Its listener's."""
-        return self.connection.emitter
 
     @property
     def reason(self) -> str:  # type: ignore[override]

@@ -28,7 +28,6 @@ from ..transport.cancellation import is_cancellation, parkable, where
 from ..transport.certificates import Certificates
 from ..transport.listener import Listener
 from ..transport.loop import Loop
-from ..transport.peer import show_address
 from ..transport.stream import Socket, SocketStream
 from ..upstream.parent import current_connection
 from .breaches import Breaches
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("coserver.server")
 
 #: Makes the connection of an accepted stream and its peer.
-MakeConnection = Callable[["Service", ByteStream, str], Connection]
+MakeConnection = Callable[["Service", ByteStream, Any], Connection]
 #: Functions without arguments.
 Work = list[Callable[[], Any]]
 
@@ -75,6 +74,7 @@ class Service:
     def __init__(self, router: Router, limits: Limits, codec: str, emitter: Emitter) -> None:
         self.router = router
         self.limits = limits
+        self.head_limits = limits.head  # made once: each connection's reader has them
         self.parsers = Parsers(codec)
         self.emitter = emitter
         self.loop = Loop.current()
@@ -232,7 +232,7 @@ class Service:
         self.working -= 1
         self._changed.set()
 
-    def begin(self, make: MakeConnection, stream: ByteStream, peer: str) -> Connection:
+    def begin(self, make: MakeConnection, stream: ByteStream, peer: Any) -> Connection:
         """Begin the story of a connection."""
         connection = make(self, stream, peer)
         self.connections[connection.id] = connection
@@ -275,7 +275,7 @@ class Service:
 
     def _accepted_by(self, make: MakeConnection) -> Callable[[Socket, Any], None]:
         def accepted(sock: Socket, address: Any) -> None:
-            self.begin(make, SocketStream(sock, self.loop), show_address(address))
+            self.begin(make, SocketStream(sock, self.loop), address if isinstance(address, tuple) else "unix")
 
         return accepted
 

@@ -53,6 +53,7 @@ class TcpExchange(Exchange):
     def __init__(self, number: int, connection: TcpConnection, message: bytes, started: float) -> None:
         self.id = number
         self.connection = connection
+        self.emitter = connection.emitter
         self.message = message
         self.started = self.since = started
         self.limits = connection.service.limits
@@ -98,7 +99,7 @@ class TcpConnection(Connection):
     protocol = "tcp"
     current: TcpExchange | None
 
-    def __init__(self, service: Service, stream: ByteStream, peer: str, endpoint: Endpoint, framing: Framing) -> None:
+    def __init__(self, service: Service, stream: ByteStream, peer: Any, endpoint: Endpoint, framing: Framing) -> None:
         super().__init__(service, stream, peer)
         self.deadline = math.inf  # a chat may be silent for hours; a message half sent may not
         self.state: dict[str, Any] = {}
@@ -382,7 +383,7 @@ def tcp_story(endpoint: Endpoint, framing: Callable[[int], Framing]) -> Callable
     if endpoint.kind is DIRECT or inspect.isgeneratorfunction(endpoint.handler):
         raise SetupError(f"{endpoint.name} is a generator; a TCP handler calls connection.send() instead of yield")
 
-    def story(service: Service, stream: ByteStream, peer: str) -> TcpConnection:
+    def story(service: Service, stream: ByteStream, peer: Any) -> TcpConnection:
         return TcpConnection(service, stream, peer, endpoint, framing(service.limits.frame_size))
 
     return story

@@ -131,7 +131,7 @@ class MemoryConnection(Connection):
     protocol = "memory"
     multiplexed = True
 
-    def __init__(self, service: Service, stream: ByteStream, peer: str) -> None:
+    def __init__(self, service: Service, stream: ByteStream, peer: Any) -> None:
         super().__init__(service, stream, peer)
         self._carriers: dict[int, MemoryCarrier] = {}
         self._closing = anyio.Event()

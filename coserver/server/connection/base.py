@@ -23,6 +23,7 @@ from ...lifecycle import events as ev
 from ...lifecycle import phases
 from ...transport.cancellation import is_cancellation, parkable
 from ...transport.deadlines import TICK
+from ...transport.peer import show_address
 from ...transport.stream import SocketStream
 from ...transport.tls import TlsStream
 from ...transport.tls_info import TlsInfo
@@ -59,6 +60,7 @@ class Connection(Holdable):
         "_context",
         "_fd",
         "_pause",
+        "_peer",
         "_socket",
         "_suspended",
         "aborted",
@@ -72,7 +74,6 @@ class Connection(Holdable):
         "own_phase",
         "own_since",
         "pace",
-        "peer",
         "reason",
         "running",
         "scope",
@@ -90,12 +91,13 @@ class Connection(Holdable):
     tells_suspensions = False
     current: Exchange | None
 
-    def __init__(self, service: Service, stream: ByteStream, peer: str) -> None:
+    def __init__(self, service: Service, stream: ByteStream, peer: str | tuple[Any, ...]) -> None:
+        """``peer`` is the client's address, as text or as the accepted socket gave it."""
         self.service = service
         self.emitter = service.emitter
         self.running = service.loop.sweeper.running
         self.stream = stream
-        self.peer = peer
+        self._peer = peer
         self.id = next(_ids)
         self._socket = stream if isinstance(stream, SocketStream) else None
         #: Sends what can be sent at once, without waiting; how many bytes that were.
@@ -120,6 +122,17 @@ class Connection(Holdable):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.peer} {self.phase}, {self.served} served>"
+
+    @property
+    def peer(self) -> str:
+        """The client's address as text: host:port, [v6]:port, or "unix"."""
+        if not isinstance(self._peer, str):
+            self._peer = show_address(self._peer)
+        return self._peer
+
+    @peer.setter
+    def peer(self, peer: str) -> None:
+        self._peer = peer
 
     # What is under way.
 

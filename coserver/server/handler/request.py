@@ -61,13 +61,25 @@ class Request:
     trailers_raw: RawFields = []  # noqa: RUF012 - replaced, never changed
 
     def __init__(
-        self, head: RequestHead, number: int, peer: str, params: Mapping[str, Any], connection: Connection | None = None
+        self,
+        head: RequestHead,
+        number: int,
+        peer: str | None,
+        params: Mapping[str, Any],
+        connection: Connection | None = None,
     ) -> None:
         self.head = head
         self.id = number
-        self.peer = peer
+        self._peer = peer
         self.params = params
         self._connection = connection  # not the exchange: that holds this request, and a cycle waits for the collector
+
+    @property
+    def peer(self) -> str:
+        """The client's address as text; a proxy's, where one stands between."""
+        if self._peer is None:
+            self._peer = self._connection.peer if self._connection is not None else ""
+        return self._peer
 
     def __repr__(self) -> str:
         return f"<Request {self.id} {self.method} {self.target} from {self.peer}>"

@@ -84,6 +84,7 @@ class HttpExchange(Exchange):
     ) -> None:
         self.id = number
         self.connection = connection
+        self.emitter = connection.emitter
         self.head: RequestHead = head  # type: ignore[assignment]  # None only on the way to a refusal
         self.limits = limits
         #: The request's body has been read to its end; kept by the carrier.
@@ -118,8 +119,7 @@ class HttpExchange(Exchange):
         """What the handler sees; made when somebody asks for it."""
         request = self._request
         if request is None:
-            connection = self.connection
-            request = self._request = Request(self.head, self.id, connection.peer, self.params, connection)
+            request = self._request = Request(self.head, self.id, None, self.params, self.connection)
         return request
 
     @property
@@ -160,7 +160,7 @@ class HttpExchange(Exchange):
         the bytes: the commonest answer needs no Response of its own. Raises Answered, if who holds it answers.
         """
         connection = self.connection
-        emitter = connection.emitter
+        emitter = self.emitter
         if error is None:
             if emitter.watched:
                 fields = self.event_fields()
@@ -272,7 +272,7 @@ class HttpExchange(Exchange):
 
     async def take_piece(self, data: bytes) -> None:
         """Count what the carrier has read of the body; tell its end, if a streaming handler reads it."""
-        emitter = self.connection.emitter
+        emitter = self.emitter
         self.body_size += len(data)
         if not emitter.heard and not emitter.taps:
             return
@@ -292,7 +292,7 @@ class HttpExchange(Exchange):
 
     async def _handler_raised(self, error: BaseException) -> Response | bytes:
         """An answer for what a handler raised; a cancellation of the connection goes on its way."""
-        emitter = self.connection.emitter
+        emitter = self.emitter
         if self.events_deferred:
             emitter.tell(self._handler_started())
         if not isinstance(error, Exception) and is_cancellation(error):
@@ -357,7 +357,7 @@ class HttpExchange(Exchange):
         The app's own handler for errors answers, if the head was sound.
         """
         self.broken = True
-        emitter = self.connection.emitter
+        emitter = self.emitter
         if emitter.heard:
             emitter.tell(ev.RequestRefused(**self.event_fields(), status=error.status, reason=error.reason))
         if self.status:
@@ -413,7 +413,7 @@ class HttpExchange(Exchange):
         self.size = 0
         self.answer_head = head
         try:
-            if self.connection.emitter.heard:
+            if self.emitter.heard:
                 held = await self._hold_response(response)
                 if held is not response:
                     response = held
@@ -450,8 +450,8 @@ class HttpExchange(Exchange):
         body = response.body
         if type(body) is bytes:
             self.show_head(head)
-            if self.connection.emitter.taps and body and self.framing > 0:
-                self.connection.emitter.pass_on(self, body, sent=True)
+            if self.emitter.taps and body and self.framing > 0:
+                self.emitter.pass_on(self, body, sent=True)
             await self.carrier.send_whole(self, head, body if self.framing > 0 else b"")
         elif type(body) is FilePart:
             from .send_file import send_file
@@ -483,7 +483,7 @@ class HttpExchange(Exchange):
 
     def _response_sent(self) -> None:
         """The response has been sent to its end."""
-        if self.connection.emitter.heard:
+        if self.emitter.heard:
             self.tell_served()
         if self.connection.service.access is not None:
             self.connection.service.access(self)
@@ -515,26 +515,26 @@ class HttpExchange(Exchange):
         )
 
     def _tell_handler_finished(self, at: float) -> None:
-        self.connection.emitter.tell(
+        self.emitter.tell(
             ev.make_handler_finished(at=at, connection=self.connection.id, exchange=self.id, source=self)
         )
 
     def tell_deferred(self, at: float) -> None:
         """Emit the deferred HandlerStarted and HandlerFinished, if there are any; the handler returned ``at`` then."""
         if self.events_deferred:
-            self.connection.emitter.tell(self._handler_started())
+            self.emitter.tell(self._handler_started())
             self._tell_handler_finished(at)
 
     def tell_response_started(self) -> None:
         """The usual response is about to go out, and somebody wants to know at once."""
         self.tell_deferred(self.since)
-        emitter = self.connection.emitter
+        emitter = self.emitter
         if emitter.watched:
             emitter.tell(ev.ResponseStarted(**self.event_fields(), status=self.status))
 
     def tell_served(self) -> None:
         """The response has gone out whole."""
-        emitter = self.connection.emitter
+        emitter = self.emitter
         if self.events_deferred:
             emitter.tell_served(self, monotonic())
             self.events_deferred = False
@@ -547,7 +547,7 @@ class HttpExchange(Exchange):
 
     def tell_parked(self) -> None:
         """Its handler swallows every cancellation: it is given up, and so told as cancelled."""
-        emitter = self.connection.emitter
+        emitter = self.emitter
         if self.phase is RESPONSE:
             if emitter.heard:
                 emitter.tell(ev.ResponseCancelled(**self.event_fields()))

@@ -56,9 +56,9 @@ class HttpConnection(Connection):
     protocol = "http/1.1"
     current: HttpExchange | None
 
-    def __init__(self, service: Service, stream: ByteStream, peer: str) -> None:
+    def __init__(self, service: Service, stream: ByteStream, peer: Any) -> None:
         super().__init__(service, stream, peer)
-        self.reader = Http1Reader(service.parsers, service.limits.head)
+        self.reader = Http1Reader(service.parsers, service.head_limits)
         self.last_served = service.last_served  # the exchange after so many is the last one
 
     async def run(self) -> bool:

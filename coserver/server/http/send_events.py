@@ -108,8 +108,8 @@ class EventSender(Sender):
             if self.started:
                 data = HEARTBEAT
                 exchange.size += len(data)
-                if exchange.connection.emitter.taps:
-                    exchange.connection.emitter.pass_on(exchange, data, sent=True)
+                if exchange.emitter.taps:
+                    exchange.emitter.pass_on(exchange, data, sent=True)
             else:
                 prefix = self.begin()
         try:

@@ -68,8 +68,8 @@ class Sender:
             exchange.size += len(data)
             if 0 <= exchange.framing < exchange.size:
                 raise LocalProtocolError(f"Content-Length says {exchange.framing}, but the stream yields more")
-            if exchange.connection.emitter.taps:
-                exchange.connection.emitter.pass_on(exchange, data, sent=True)
+            if exchange.emitter.taps:
+                exchange.emitter.pass_on(exchange, data, sent=True)
             await self._write_out(data)
         # A client that takes everything must not keep other tasks from running.
         await anyio.lowlevel.checkpoint()
