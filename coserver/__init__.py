@@ -38,6 +38,7 @@ from .protocol.errors import LocalProtocolError, RemoteProtocolError
 from .protocol.fields import Headers
 from .protocol.sse import ServerSentEvent
 from .server.handler.errors import ClientLeft, HTTPException, SetupError
+from .server.handler.params import Params
 from .server.handler.request import Request, RequestStream
 from .server.handler.response import Response
 from .server.handler.uploads import Upload
@@ -94,6 +95,7 @@ __all__ = [
     "Limits",
     "LiveTable",
     "LocalProtocolError",
+    "Params",
     "RemoteProtocolError",
     "Request",
     "RequestCancelled",

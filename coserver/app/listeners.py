@@ -13,7 +13,7 @@ from ..server.http.http1 import HttpConnection
 from ..server.limits import Limits
 from ..server.router import Router
 from ..server.service import MakeConnection
-from ..server.tcp import tcp_story
+from ..server.tcp import tcp_connection_factory
 from ..transport.certificates import Certificates
 from .config.settings import ListenerSettings, Settings
 from .config.tls import Tls
@@ -30,7 +30,7 @@ class ListenerPlan:
 
     spec: ListenerSpec
     app: App
-    story: MakeConnection
+    make_connection: MakeConnection
     router: Router
     limits: Limits
     proxy_protocol: bool
@@ -106,8 +106,8 @@ def _tcp(route: TcpRoute, app: App, settings: Settings) -> ListenerPlan:
     spec = ListenerSpec(
         route.name, host, route.port, route.uds or "", "tcp", what, fd=route.fd, permissions=permissions
     )
-    story = tcp_story(endpoint, route.framing)
-    return ListenerPlan(spec, app, story, Router(), route.limits or settings.limits, _proxied(route, settings))
+    make = tcp_connection_factory(endpoint, route.framing)
+    return ListenerPlan(spec, app, make, Router(), route.limits or settings.limits, _proxied(route, settings))
 
 
 def _proxied(one: ListenerSettings | TcpRoute, settings: Settings) -> bool:

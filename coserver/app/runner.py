@@ -77,7 +77,7 @@ async def _accepting(
 ) -> AsyncIterator[None]:
     """Run all listeners during the block, and drain them at its end."""
     runs: list[Run] = [
-        partial(service.run, [(Listener(sock.dup(), service.loop), plan.story) for sock in sockets.sockets])
+        partial(service.run, [(Listener(sock.dup(), service.loop), plan.make_connection) for sock in sockets.sockets])
         for service, plan, sockets in zip(services, plans, bound, strict=True)
     ]
     failure: Exception | None = None

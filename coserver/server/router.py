@@ -35,6 +35,14 @@ Tables = tuple[ErrorHandlers, ...]
 _NO_PARAMS: dict[str, Any] = {}
 
 
+class RouteError(HTTPException):
+    """A look-up that failed: 404, 405, 501. ``tables`` are the error handlers that answer for this path, in order."""
+
+    def __init__(self, status: int, detail: str | None, headers: dict[str, str], tables: Tables) -> None:
+        super().__init__(status, detail, headers)
+        self.tables = tables
+
+
 class Node:
     """One segment of the tree. ``endpoints`` by method, each with the names of its parameters in order."""
 
@@ -53,18 +61,17 @@ class Router:
         self._root = Node()
         self._plain: dict[tuple[str, str], Found] = {}
         self._known = set(METHODS)
-        self._tables: dict[str, Tables] = {"": ()}  # by the prefix below which they answer, longest first
-        self._prefixes = [""]
+        self._tables: list[tuple[str, Tables]] = [("", ())]  # with the prefix that they answer below, longest first
 
     def become(self, other: Router) -> None:
         """Route as ``other`` does from now on. A look-up under way, in another thread, sees the old tree or the new."""
         self._root, self._plain, self._known = other._root, other._plain, other._known
-        self._tables, self._prefixes = other._tables, other._prefixes
+        self._tables = other._tables
 
     def answer_errors(self, prefix: str, tables: Tables) -> None:
-        """What is found nowhere below ``prefix``, "" for everywhere, is answered by these error handlers."""
-        self._tables[prefix] = tables
-        self._prefixes = sorted(self._tables, key=len, reverse=True)
+        """Answer a failed look-up below ``prefix``, "" for all, by these error handlers."""
+        others = [one for one in self._tables if one[0] != prefix]
+        self._tables = sorted([*others, (prefix, tables)], key=lambda one: len(one[0]), reverse=True)
 
     def add(self, path: str, methods: list[str], endpoint: Endpoint, types: dict[str, str]) -> None:
         """``types`` are the parameters' types by name, where the path leaves them out. Raises SetupError."""
@@ -88,7 +95,7 @@ class Router:
                 self._plain[method, path] = (endpoint, _NO_PARAMS)
 
     def find(self, method: str, path: str) -> Found:
-        """The endpoint for a percent-encoded path, and its parameters. Raises HTTPException (404, 405, 501)."""
+        """The endpoint for a percent-encoded path, and its parameters. Raises RouteError."""
         found = self._plain.get((method, path))
         if found is not None:
             return found
@@ -112,13 +119,9 @@ class Router:
             raise self._refusal(path, 501, f"Method {method} is not known here")
         raise self._refusal(path, 405, allow=", ".join(sorted(allowed)))
 
-    def _refusal(self, path: str, status: int, detail: str | None = None, **headers: str) -> HTTPException:
-        error = HTTPException(status, detail, headers)
-        for prefix in self._prefixes:
-            if not prefix or path == prefix or path.startswith(f"{prefix}/"):
-                error.tables = self._tables[prefix]
-                break
-        return error
+    def _refusal(self, path: str, status: int, detail: str | None = None, **headers: str) -> RouteError:
+        found = (tables for prefix, tables in self._tables if not prefix or f"{path}/".startswith(f"{prefix}/"))
+        return RouteError(status, detail, headers, next(found))
 
     def _search(
         self, node: Node, segments: list[str], at: int, method: str, values: list[str | Any], allowed: set[str]

@@ -82,8 +82,8 @@ class Service:
         self.waits = Waits(limits.cleanup_timeout)
         self.idle_workers = idle_workers()
         self.connections: dict[int, Connection] = {}
-        self.held = 0  # bytes of bodies that wait in memory for their rest
-        self.working = 0  # exchanges whose work after the response is under way
+        self.body_memory_used = 0  # bytes of bodies that wait in memory for their rest
+        self.pending_work = 0  # exchanges whose work after the response is under way
         self.last_resort: Endpoint | None = None  # answers what no error handler of the app does
         self.access: Callable[..., None] | None = None  # writes the access log, see ``http.access_log``
         self.heads: HeadLog | None = None  # logs each head
@@ -171,7 +171,7 @@ class Service:
 
         Beyond ``Limits.after_tasks`` tasks it is done here and now, which holds this client up and no other.
         """
-        if self.working < self.limits.after_tasks:
+        if self.pending_work < self.limits.after_tasks:
             self.run_after(exchange)
             return
         work, exchange.after = exchange.after, None
@@ -208,7 +208,7 @@ class Service:
     def start_work(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         """Do work after a response in a task of its own; a drain waits for it. It must not raise."""
         assert self._tasks is not None
-        self.working += 1
+        self.pending_work += 1
         # What it asks of upstreams is no child of whatever exchange its connection has next.
         context = copy_context()
         context.run(current_connection.set, None)
@@ -229,7 +229,7 @@ class Service:
 
     def work_done(self) -> None:
         """Some work that a drain waits for has ended."""
-        self.working -= 1
+        self.pending_work -= 1
         self._changed.set()
 
     def begin(self, make: MakeConnection, stream: ByteStream, peer: Any) -> Connection:
@@ -292,11 +292,11 @@ class Service:
         for connection in tuple(self.connections.values()):
             connection.drain()
         started = monotonic()
-        while (self.connections or self.working) and (left := started + self._grace - monotonic()) > 0:
+        while (self.connections or self.pending_work) and (left := started + self._grace - monotonic()) > 0:
             self._changed = anyio.Event()
             with anyio.move_on_after(left):
                 await self._changed.wait()
-        if self.connections or self.working:
+        if self.connections or self.pending_work:
             # An idle connection that had no time to notice the drain is no loss, and no news.
             if cut := sum(connection.busy for connection in self.connections.values()):
                 log.warning("the grace of %s s is over; requests still running, now cancelled: %d", self._grace, cut)
@@ -329,5 +329,5 @@ class Stuck:
         for connection in tuple(service.connections.values()):
             task = tasks.get(f"coserver connection {connection.id}")
             connection.abandon(where(task.coro) if task is not None else "an unknown place")
-        if service.working:
-            log.error("work after responses goes on where no cancellation reaches it: %d tasks", service.working)
+        if service.pending_work:
+            log.error("work after responses goes on where no cancellation reaches it: %d tasks", service.pending_work)

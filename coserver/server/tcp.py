@@ -378,7 +378,7 @@ class BlockingTcpConnection:
         await_unseen(self._connection.aclose())
 
 
-def tcp_story(endpoint: Endpoint, framing: Callable[[int], Framing]) -> Callable[..., TcpConnection]:
+def tcp_connection_factory(endpoint: Endpoint, framing: Callable[[int], Framing]) -> Callable[..., TcpConnection]:
     """The story of one listener: this handler, with a framing of its own for each connection. Raises SetupError."""
     if endpoint.kind is DIRECT or inspect.isgeneratorfunction(endpoint.handler):
         raise SetupError(f"{endpoint.name} is a generator; a TCP handler calls connection.send() instead of yield")

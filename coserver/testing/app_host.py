@@ -179,7 +179,7 @@ class Host:
         ours, theirs = stream_pair(service.loop)
         # In the server's context: a handler must not see the context variables of the test.
         peer = f"127.0.0.1:{next(_ports)}"
-        accepted = self._context.copy().run(service.begin, listening.story, theirs, peer)
+        accepted = self._context.copy().run(service.begin, listening.make_connection, theirs, peer)
         return Link(self, accepted, ours)
 
     async def wait(self) -> bool:

@@ -334,7 +334,7 @@ class Connection(Holdable):
 
     def hold_drain(self) -> Callable[[], None]:
         """Have a drain wait, within its grace, until what this returns is called."""
-        self.service.working += 1
+        self.service.pending_work += 1
         return self.service.work_done
 
     async def end_sending(self) -> None:

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from .error_handlers import ErrorHandlers
+from typing import Any, NamedTuple
 
 
 class HTTPException(Exception):
     """Raised by a handler: the answer is ``status`` with ``detail`` as text. ``headers`` go with it."""
 
-    #: The field of Limits that the request broke, if that is what it is: counted, and told in the log.
+    #: The field of Limits that the request broke, "" if none: it is counted and logged.
     limit = ""
-    #: Whose error handlers are asked, where no handler of a route raised it: the router knows.
-    tables: tuple[ErrorHandlers, ...] = ()
 
     def __init__(self, status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         if not 400 <= status <= 599:

@@ -13,7 +13,7 @@ from ...protocol.fields import Headers
 from ...protocol.values import parse_urlencoded
 from ..limits import Limits
 from .errors import HTTPException, too_much
-from .params import Given
+from .params import Params
 from .uploads import Upload
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 
 
-class Form(Given[str | Upload]):
+class Form(Params[str | Upload]):
     """What a form said: str for text, Upload for files, first value first and ``get_all`` for all of a name.
 
     A client may send a file where text is meant, or the other way round: ``text`` and ``upload`` answer 400 then.

@@ -27,7 +27,7 @@ class MissingValue(HTTPException, KeyError):
     __str__ = Exception.__str__  # a KeyError's would put the message in quotes
 
 
-class GivenHeaders(Headers):
+class RequestHeaders(Headers):
     """A request's fields. ``headers[name]`` raises MissingValue: a KeyError, and a 400."""
 
     __slots__ = ()
@@ -47,7 +47,7 @@ class GivenHeaders(Headers):
         return ", ".join(values) if (values := self.get_all(name)) else default
 
 
-class Given(Values[T]):
+class Params(Values[T]):
     """A mapping of what a client gave; of a repeated name the first counts, ``get_all`` has them all.
 
     ``given[name]`` raises MissingValue, which is both a KeyError and an HTTPException (400).

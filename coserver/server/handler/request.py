@@ -17,7 +17,7 @@ from ...transport.peer import host_of
 from ...transport.tls_info import TlsInfo
 from ..limits import Limits
 from .errors import HTTPException, too_much
-from .params import Given, GivenHeaders
+from .params import Params, RequestHeaders
 
 if TYPE_CHECKING:
     from ..connection.base import Connection
@@ -51,8 +51,8 @@ class Request:
     _body: bytes | None = b""
     _file: IO[bytes] | None = None
     _headers: Headers | None = None
-    _query: Given[str] | None = None
-    _cookies: Given[str] | None = None
+    _query: Params[str] | None = None
+    _cookies: Params[str] | None = None
     _form: Form | None = None
     spool: Spool | None = None  # where ``body_file`` lies, if not in memory
     _pieces: Callable[[], Awaitable[bytes]] | None = None
@@ -105,7 +105,7 @@ class Request:
         return self.head.query
 
     @property
-    def query(self) -> Given[str]:
+    def query(self) -> Params[str]:
         """The query's parameters, decoded (WHATWG URL §5.1). Raises HTTPException (400) beyond ``Limits.form_fields``.
 
         ``query["page"]`` is the first value, a 400 for the client if there is none; ``query.get("page", 1, type=int)``
@@ -116,17 +116,17 @@ class Request:
                 pairs = parse_urlencoded(self.head.query.encode(), self._limits.form_fields)
             except RemoteProtocolError as error:
                 raise too_much(f"The query is too long: {error.reason}", "form_fields", 400) from error
-            self._query = Given("query parameter", pairs)
+            self._query = Params("query parameter", pairs)
         return self._query
 
     @property
-    def cookies(self) -> Given[str]:
+    def cookies(self) -> Params[str]:
         """The cookies that the client sent (RFC 6265 §5.4), of equal names the first; what is none is passed over."""
         if self._cookies is None:
             from ...protocol.cookies import parse_cookies
 
             fields = [value for name, value in self.head.fields if name == b"cookie"]
-            self._cookies = Given("cookie", parse_cookies(fields))
+            self._cookies = Params("cookie", parse_cookies(fields))
         return self._cookies
 
     @property
@@ -204,7 +204,7 @@ class Request:
     def headers(self) -> Headers:
         """Its fields. ``headers[name]`` raises MissingValue (400) if the client left it out."""
         if self._headers is None:
-            self._headers = GivenHeaders(self.head.fields)
+            self._headers = RequestHeaders(self.head.fields)
         return self._headers
 
     @property

@@ -35,6 +35,7 @@ from ..handler.errors import ClientLeft, HandlerFailure, HTTPException
 from ..handler.request import Request
 from ..handler.response import TEXT, Response, error_response, to_response
 from ..limits import Limits, limits_of
+from ..router import RouteError
 from .carrier import NONE, PART
 from .request_body import read_body
 from .send_stream import BrokenOff, NothingSent, close_body, send_stream
@@ -73,7 +74,7 @@ class HttpExchange(Exchange):
     after: list[Callable[[], Any]] | None = None  # what ``request.after`` asked for
     answer_head = b""  # the response's bytes from its head on, kept for the access log where they are at hand
     logged = False  # it stands in the access log
-    endless: anyio.CancelScope | None = None  # around a stream that only its client or a drain ends
+    drain_scope: anyio.CancelScope | None = None  # around a stream that only its client or a drain ends
     answer: Response | None = None  # what is about to be sent, while somebody observes
     failed = False  # an error handler of the app has been asked
 
@@ -128,7 +129,7 @@ class HttpExchange(Exchange):
         return self._request.content if self._request is not None else b""
 
     @property
-    def marks(self) -> dict[str, Any]:
+    def log_extra(self) -> dict[str, Any]:
         """The attributes of a log record about it, as ``extra=``."""
         return {"request_id": self.request.request_id, "exchange": self.id, "connection": self.connection.id}
 
@@ -329,8 +330,8 @@ class HttpExchange(Exchange):
         if self.failed or not isinstance(error, Exception):
             return None, False
         tables: tuple[ErrorHandlers, ...] = self.endpoint.errors if self.endpoint else ()
-        if isinstance(error, HTTPException):
-            tables = error.tables or tables
+        if isinstance(error, RouteError):
+            tables = error.tables
         endpoint, expected = find_handler(error, tables)
         if endpoint is None and not isinstance(error, HTTPException | UpstreamError):
             return self.connection.service.last_resort, False
@@ -341,11 +342,11 @@ class HttpExchange(Exchange):
         if isinstance(error, UpstreamError):  # where it went wrong stands in its words, not in a traceback
             if not expected:
                 log.warning("handler %s, %r, request id %s: %s", self.endpoint_name, self, self.request.request_id,
-                            error, extra=self.marks)  # fmt: skip
+                            error, extra=self.log_extra)  # fmt: skip
         elif not expected and not isinstance(error, HTTPException):
             failure = HandlerFailure(self.endpoint_name, self, error)
             log.error("handler %s failed on %r, request id %s", self.endpoint_name, self, self.request.request_id,
-                      exc_info=error, extra={**self.marks, **failure.extra})  # fmt: skip
+                      exc_info=error, extra={**self.log_extra, **failure.extra})  # fmt: skip
         if isinstance(error, HTTPException) and error.limit:
             connection = self.connection
             note = connection.service.breaches.note
@@ -490,7 +491,7 @@ class HttpExchange(Exchange):
 
     async def _cannot_be_sent(self, response: Response, error: Exception) -> Response:
         log.error("handler %s: a response that cannot be sent: %r, request id %s", self.endpoint_name, error,
-                  self.request.request_id, extra=self.marks)  # fmt: skip
+                  self.request.request_id, extra=self.log_extra)  # fmt: skip
         await self._close_body(response.body)
         return error_response(HTTPException(500))
 

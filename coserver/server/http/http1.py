@@ -233,8 +233,8 @@ class HttpConnection(Connection):
         super().give_way()
 
     def drain(self) -> None:
-        if self.current is not None and self.current.endless is not None:
-            self.current.endless.cancel()  # clients of such a stream come again by themselves
+        if self.current is not None and self.current.drain_scope is not None:
+            self.current.drain_scope.cancel()  # clients of such a stream come again by themselves
         super().drain()
 
     # The carrier: the request's body.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .exchange import HttpExchange
 
 
-class _Held:
+class _BodyMemory:
     """Counts the bytes of one body that wait in memory for its rest, and those of all bodies of a listener."""
 
     __slots__ = ("_service", "_size")
@@ -24,18 +24,18 @@ class _Held:
         self._service = service
         self._size = 0
 
-    def hold(self, size: int) -> None:
+    def add(self, size: int) -> None:
         self._size += size
-        self._service.held += size
+        self._service.body_memory_used += size
 
     def release(self) -> None:
-        self._service.held -= self._size
+        self._service.body_memory_used -= self._size
         self._size = 0
 
     @property
-    def too_much(self) -> bool:
+    def full(self) -> bool:
         """Whether all bodies together hold more than ``Limits.body_memory``: what can go to the disk must."""
-        return self._service.held > self._service.limits.body_memory
+        return self._service.body_memory_used > self._service.limits.body_memory
 
 
 async def read_body(exchange: HttpExchange) -> None:
@@ -47,36 +47,36 @@ async def read_body(exchange: HttpExchange) -> None:
     if exchange.body_done:
         exchange.request.set_body(pieces[0])
         return
-    held = _Held(exchange.connection.service)
+    memory = _BodyMemory(exchange.connection.service)
     try:
-        await _read_long(exchange, pieces, held)
+        await _read_long(exchange, pieces, memory)
     finally:
-        held.release()
+        memory.release()
 
 
-async def _read_long(exchange: HttpExchange, pieces: list[bytes], held: _Held) -> None:
+async def _read_long(exchange: HttpExchange, pieces: list[bytes], memory: _BodyMemory) -> None:
     """Spool a long body. ``pieces`` is emptied after each write, so that a slow upload holds no memory."""
     size, buffer = len(pieces[0]), exchange.limits.body_buffer
-    held.hold(size)
-    while size <= buffer and not held.too_much:
+    memory.add(size)
+    while size <= buffer and not memory.full:
         pieces.append(await exchange.next_piece())
         if not pieces[-1]:
             exchange.request.set_body(b"".join(pieces))
             return
         size += len(pieces[-1])
-        held.hold(len(pieces[-1]))
+        memory.add(len(pieces[-1]))
     while pieces and pieces[-1]:
         await _spool(exchange, pieces, exchange.limits)
-        held.release()
+        memory.release()
         pieces.clear()
         size = 0
         # 1 MiB a trip: a thread's 100 µs are then nothing beside the writing.
-        while size < 1 << 20 and not (size and held.too_much):
+        while size < 1 << 20 and not (size and memory.full):
             pieces.append(await exchange.next_piece())
             if not pieces[-1]:
                 break
             size += len(pieces[-1])
-            held.hold(len(pieces[-1]))
+            memory.add(len(pieces[-1]))
     if size:
         pieces.pop()  # the empty one, which is the end
         await _spool(exchange, pieces, exchange.limits)

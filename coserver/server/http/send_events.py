@@ -74,15 +74,15 @@ class EventSender(Sender):
         """Raises BrokenOff if the server's stop came in the middle of an event."""
         service = self.exchange.connection.service
         sweeper = service.loop.sweeper
-        with anyio.CancelScope() as self.exchange.endless:
+        with anyio.CancelScope() as self.exchange.drain_scope:
             if service.draining:
-                self.exchange.endless.cancel()
+                self.exchange.drain_scope.cancel()
             sweeper.add(self)
             try:
                 await super().pump(pieces)
             finally:
                 sweeper.discard(self)
-                self.exchange.endless = None
+                self.exchange.drain_scope = None
         if self._writing:
             raise BrokenOff("the server stopped in the middle of an event, which the client did not read")
 

@@ -148,7 +148,7 @@ def _failed(exchange: HttpExchange, sender: Sender, error: BaseException) -> Exc
         return NothingSent(error)
     failure = HandlerFailure(exchange.endpoint_name, exchange, error)
     log.error("handler %s broke off its response to %r, request id %s", exchange.endpoint_name, exchange,
-              exchange.request.request_id, exc_info=error, extra={**exchange.marks, **failure.extra})  # fmt: skip
+              exchange.request.request_id, exc_info=error, extra={**exchange.log_extra, **failure.extra})  # fmt: skip
     return BrokenOff(f"the handler broke off its response: {error!r:.80}")
 
 

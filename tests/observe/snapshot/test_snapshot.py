@@ -17,7 +17,7 @@ import pytest
 
 from coserver import App, testing
 from coserver.observe.filters import FilterError
-from coserver.observe.snapshot import capture as taking
+from coserver.observe.snapshot import capture
 from coserver.observe.snapshot.rows import (
     ConnectionState,
     ExchangeState,
@@ -275,8 +275,8 @@ def test_a_stuck_loop_is_seen_from_outside(backend: str) -> None:
 async def test_many_rows_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     app, _ = shop()
     breaths: list[float] = []
-    monkeypatch.setattr(taking, "CHUNK", 2)
-    monkeypatch.setattr(taking, "sleep", breaths.append)
+    monkeypatch.setattr(capture, "CHUNK", 2)
+    monkeypatch.setattr(capture, "sleep", breaths.append)
     async with testing.serving(app) as server, AsyncExitStack() as stack:
         for _ in range(3):
             client = await stack.enter_async_context(connect(server.port))

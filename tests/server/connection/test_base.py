@@ -17,7 +17,7 @@ from coserver.protocol.framing import FRAMINGS
 from coserver.server.connection.base import Connection
 from coserver.server.handler.endpoint import Endpoint
 from coserver.server.http.http1 import HttpConnection
-from coserver.server.tcp import tcp_story
+from coserver.server.tcp import tcp_connection_factory
 
 from ..clients import answers, connect, get, post, talking, until
 from ..pipes import Pipe
@@ -48,11 +48,11 @@ def app() -> App:
 
 @asynccontextmanager
 async def piped(
-    app: App, pipe: Pipe, story: Any = HttpConnection, **options: Any
+    app: App, pipe: Pipe, make: Any = HttpConnection, **options: Any
 ) -> AsyncIterator[tuple[Server, Connection]]:
     async with testing.serving(app, **options) as server:
         await until(lambda: server._services[0]._tasks)
-        yield server, server._services[0].begin(story, pipe, "memory")
+        yield server, server._services[0].begin(make, pipe, "memory")
         await until(lambda: not server.connections)
     pipe.let_go()
 
@@ -111,9 +111,9 @@ async def test_tcp_over_any_byte_stream(app: App) -> None:
         except anyio.BrokenResourceError as error:
             seen.append(error)
 
-    story = tcp_story(Endpoint(handler, "connection", ()), FRAMINGS["lines"])
+    make = tcp_connection_factory(Endpoint(handler, "connection", ()), FRAMINGS["lines"])
     pipe = Pipe(room=2)
-    async with piped(app, pipe, story) as (server, _):
+    async with piped(app, pipe, make) as (server, _):
         pipe.say(b"hello\n")
         pipe.leave()
         await until(lambda: not server.connections)
@@ -152,7 +152,7 @@ async def test_a_stream_that_breaks_is_no_error(app: App, error: Exception, capl
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-def test_a_story_must_be_told() -> None:
+def test_a_protocol_must_define_run() -> None:
     async def main() -> None:
         async with App().serving() as server:
             pipe = Pipe()

@@ -13,7 +13,7 @@ import pytest
 
 from coserver import App, Limits, await_, testing
 from coserver.server.connection.base import Connection
-from coserver.transport import loop as transport_loop
+from coserver.transport import loop
 from coserver.transport.loop import Loop
 from coserver.transport.poller import PeekPoller
 
@@ -58,7 +58,7 @@ class Waiting:
 def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The platform's poller, and the fallback of those that have none."""
     if request.param == "peek":
-        monkeypatch.setattr(transport_loop, "has_epoll", lambda: False)
+        monkeypatch.setattr(loop, "has_epoll", lambda: False)
     return str(request.param)
 
 

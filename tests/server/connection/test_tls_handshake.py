@@ -21,7 +21,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 from coserver import App, Limits, Request, SetupError, Tls, testing
 from coserver.lifecycle.events import ConnectionClosed
 from coserver.protocol.framing import FRAMINGS
-from coserver.server.connection import tls_handshake as handshake
+from coserver.server.connection import tls_handshake
 from coserver.transport.tls_engine import TlsEngine
 
 from ...certificates import client_context, issue, write, write_authority
@@ -455,7 +455,7 @@ async def test_reload_under_load(tmp_path: Path) -> None:
 
 
 async def test_noticed_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handshake, "_LOOK", 0.02)
+    monkeypatch.setattr(tls_handshake, "_LOOK", 0.02)
     certificate, key = write(tmp_path)
     async with testing.serving(make(), tls=Tls(certfile=certificate, keyfile=key)) as server:
         before = server._services[0].certificates.loaded  # type: ignore[union-attr]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from coserver import App, HTTPException, Limits, Request
 from coserver.protocol.head import RequestHead
-from coserver.server.handler.params import Given, MissingValue
+from coserver.server.handler.params import MissingValue, Params
 
 from ..clients import get, talking
 
@@ -87,7 +87,7 @@ def test_a_missing_one() -> None:
     assert str(caught.value) == "400 The query parameter 'page' is missing; there are 'a', 'b'"
     with pytest.raises(MissingValue, match="there is none at all"):
         request("").query["page"]
-    many = Given("field", [(f"{number}" * 200, "") for number in range(30)])
+    many = Params("field", [(f"{number}" * 200, "") for number in range(30)])
     with pytest.raises(MissingValue, match=r"and 20 more$") as missing:
         many["x" * 1000]
     assert len(missing.value.detail) < 800

@@ -572,11 +572,11 @@ async def test_unfinished_bodies_share_their_memory(app: App, codec: str) -> Non
             exchanges = [each.current for each in service.connections.values()]
             await until(lambda: all(each.body_size == 180_000 for each in exchanges))
             assert all(each.spooled is not None for each in exchanges)
-            assert service.held <= 100_000 + 2 * 65536
+            assert service.body_memory_used <= 100_000 + 2 * 65536
             for client in (first, second):
                 await client.send(b"x" * 20_000)
                 assert '"size":200000' in (await client.answer()).text
-        assert service.held == 0
+        assert service.body_memory_used == 0
 
 
 async def test_a_body_that_is_cut_short_holds_nothing(app: App) -> None:
@@ -584,6 +584,6 @@ async def test_a_body_that_is_cut_short_holds_nothing(app: App) -> None:
         service = server._services[0]
         async with connect(server.port) as client:
             await client.send(get("/size", "Content-Length: 200000", method="POST") + b"x" * 1000)
-            await until(lambda: service.held == 1000)
+            await until(lambda: service.body_memory_used == 1000)
         await until(lambda: not server.connections)
-        assert service.held == 0
+        assert service.body_memory_used == 0

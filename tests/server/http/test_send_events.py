@@ -557,7 +557,7 @@ async def test_over_any_byte_stream_a_drain_while_a_heartbeat_waits() -> None:
     pipe = Pipe(room=1)
     async with piped(events.app, pipe) as server:
         pipe.say(get())
-        await until(lambda: server._services[0].working)
+        await until(lambda: server._services[0].pending_work)
         server.stop(grace=0.3)
         await until(lambda: events.closed)
 
