@@ -51,7 +51,7 @@ def public() -> dict[str, Any]:
 @cache
 def hidden() -> dict[str, list[str]]:
     """By public path, the patterns of the reference that say which attributes are the house's own."""
-    page = (ROOT / "docs/reference/api.md").read_text()
+    page = "\n".join(one.read_text() for one in (ROOT / "docs/reference/api").glob("*.md"))
     blocks = re.findall(r"^::: (\S+)\n(?:    options:\n      (\w+): (\[.*\])\n)?", page, re.MULTILINE)
     return {name: [option, *re.findall(r"[^\s\",]+", values[1:-1])] for name, option, values in blocks}
 

@@ -43,7 +43,10 @@ class LiveServer(Protocol):
 
 
 class LiveTable(Panel):
-    """``server.live()``: it shows itself as a cell's last line. ``filter`` is an expression of the filter language."""
+    """A live table, made by ``server.live()``. It shows itself as a cell's last line.
+
+    ``filter`` is an expression of the filter language.
+    """
 
     kind = "live"
 

@@ -12,8 +12,9 @@ from .tls_engine import NamedObject
 
 @dataclass(frozen=True, slots=True)
 class TlsInfo:
-    """``version`` is "TLSv1.3"; ``cipher`` is OpenSSL's name; ``alpn`` and ``server_name`` (SNI) are "" if there was
-    none.
+    """The outcome of a TLS handshake.
+
+    ``version`` is "TLSv1.3"; ``cipher`` is OpenSSL's name; ``alpn`` and ``server_name`` (SNI) are "" if there was none.
 
     ``certificate`` is the peer's verified certificate as ``ssl.SSLSocket.getpeercert`` returns it, None if it showed
     none. ``certificate_der`` is the same in bytes.

@@ -22,8 +22,9 @@ SCHEMES: dict[str, int | None] = {"http": 80, "https": 443, "tcp": None}
 
 @dataclass(frozen=True, slots=True)
 class UpstreamMember:
-    """``address`` is a URL without a path, "http://10.0.0.1:8080". A member of ``weight`` 2 gets twice the requests of
-    1.
+    """One server of an upstream. ``address`` is a URL without a path, "http://10.0.0.1:8080".
+
+    A member of ``weight`` 2 gets twice the requests of 1.
 
     "http+unix:/run/users.sock" is a UNIX socket; "tcp://..." and "tcp+unix:..." are for an upstream with a framing.
     Raises ValueError.

@@ -5,12 +5,15 @@ mkdocs calls this file while it builds the site. So no page repeats what the cod
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import typer
+from public import MODULES, names
 
 from coserver.lifecycle import events as ev
 from coserver.lifecycle.order import FIRST, FOLLOWS, HOLDABLE, OPENING, TRACKS
@@ -87,6 +90,21 @@ def phases() -> str:
     return "\n".join(lines)
 
 
+def public_names() -> str:
+    """A table for each public package: every name, and the first sentence of its docstring."""
+    return "\n".join(_public_names())
+
+
+def _public_names() -> Iterator[str]:
+    for package in MODULES:
+        yield f"## {package}\n\n| name | what it is |\n|---|---|"
+        module = import_module(package)
+        for name in sorted((name for path, name in names() if path == package), key=str.lower):
+            first = re.split(r"(?<=\.)\s", inspect.getdoc(getattr(module, name)) or "", maxsplit=1)[0]
+            yield f"| [`{name}`][{package}.{name}] | {_cell(first).replace('``', '`').rstrip(':')} |"
+        yield ""
+
+
 def commands() -> str:
     """Every command with its flags, as ``--help`` prints them."""
     group = typer.main.get_command(cli)
@@ -142,5 +160,6 @@ MADE: dict[str, Callable[[], str]] = {
     "events": events,
     "phases": phases,
     "commands": commands,
+    "public_names": public_names,
     "changes": changes,
 }

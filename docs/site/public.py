@@ -43,10 +43,18 @@ def names() -> list[tuple[str, str]]:
     return list(found.values())
 
 
+def pages(docs: Path) -> str:
+    """The pages of the reference, one text."""
+    return "\n".join(page.read_text(encoding="utf-8") for page in sorted((docs / "reference/api").glob("*.md")))
+
+
 def wrong(page: str) -> Iterator[str]:
-    """The faults of the reference: public names that it lacks, names that are not public, missing docstrings."""
+    """The faults of the reference: public names that it lacks or has twice, names that are not public, missing
+    docstrings.
+    """
     there = [line.removeprefix("::: ").strip() for line in page.splitlines() if line.startswith("::: ")]
     wanted = [f"{module}.{name}" for module, name in names()]
+    yield from (f"{name} is in the reference twice" for name in sorted(set(there)) if there.count(name) > 1)
     yield from (f"{name} is public, and not in the reference" for name in wanted if name not in there)
     yield from (f"{name} is in the reference, and not public" for name in there if name not in wanted)
     for module, name in names():
@@ -76,6 +84,6 @@ def _says(value: Any) -> bool:
 
 def on_pre_build(config: Any) -> None:
     """mkdocs calls it before the build. Raises PluginError with one line for each fault."""
-    page = Path(config.docs_dir) / "reference/api.md"
-    if page.exists() and (faults := list(wrong(page.read_text(encoding="utf-8")))):
+    text = pages(Path(config.docs_dir))
+    if text and (faults := list(wrong(text))):
         raise PluginError("\n".join(faults))

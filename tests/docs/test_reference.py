@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/reference/api.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +24,18 @@ def public() -> Any:
 
 
 def test_each_stands_there_and_says_what_it_is(public: Any) -> None:
-    assert list(public.wrong(PAGE)) == []
+    assert list(public.wrong(public.pages(ROOT / "docs"))) == []
 
 
 def test_what_is_missing_is_told(public: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = PAGE.replace("::: coserver.App\n", "::: coserver.Nobody\n")
+    text = public.pages(ROOT / "docs")
+    page = text.replace("::: coserver.App\n", "::: coserver.Nobody\n")
     assert list(public.wrong(page)) == [
         "coserver.App is public, and not in the reference", "coserver.Nobody is in the reference, and not public",
     ]  # fmt: skip
+    assert list(public.wrong(f"{text}\n::: coserver.App\n")) == ["coserver.App is in the reference twice"]
     monkeypatch.setattr("coserver.App.mount.__doc__", None)
-    assert list(public.wrong(PAGE)) == ["App.mount has no docstring"]
+    assert list(public.wrong(text)) == ["App.mount has no docstring"]
 
 
 def test_what_is_the_house_s_own_is_still_there(public: Any) -> None:

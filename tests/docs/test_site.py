@@ -54,7 +54,7 @@ def test_every_mark_was_filled(site: Path) -> None:
 
 def test_a_function_with_the_name_of_a_module(site: Path) -> None:
     """``coserver.hooks.install`` is a function, and a module that nobody should see."""
-    reference = (site / "reference/api/index.html").read_text()
+    reference = "".join(page.read_text() for page in (site / "reference/api").rglob("*.html"))
     for name in ("install", "offload"):
         assert f'id="coserver.hooks.{name}"' in reference
         assert f'id="coserver.hooks.{name}.' not in reference
@@ -65,7 +65,7 @@ WRONG = {
     "[nowhere](no-such-page.md)": "index.md",
     "[nowhere](index.md#no-such-anchor)": "index.md",
     "::: coserver.Nobody": "index.md",
-    "::: coserver.App": "reference/api.md",
+    "::: coserver.App": "reference/api/app.md",
 }
 
 
@@ -75,7 +75,7 @@ def test_what_is_wrong_fails_the_build(wrong: str, tmp_path: Path) -> None:
     text = (ROOT / "mkdocs.yml").read_text()
     head, nav = text.split("nav:\n")
     assert nav
-    (tmp_path / "docs/reference").mkdir(parents=True)
+    (tmp_path / "docs/reference/api").mkdir(parents=True)
     (tmp_path / "docs/index.md").write_text("# Here\n")
     (tmp_path / "docs" / WRONG[wrong]).write_text(f"# Here\n\n{wrong}\n")
     head = head.replace("docs/site/", f"{ROOT}/docs/site/").replace("extra_css: [style.css]\n", "")
@@ -107,8 +107,9 @@ def browser() -> Iterator[Any]:
 
 
 #: One of each kind, and those with drawings, pictures or wide tables.
-PAGES = ("/", "/tour/", "/tutorials/01_first_server/", "/guide/stepping/", "/reference/api/", "/reference/events/",
-         "/explanation/life/", "/explanation/comparison/")  # fmt: skip
+PAGES = ("/", "/tour/", "/tutorials/01_first_server/", "/guide/stepping/", "/reference/api/",
+         "/reference/api/app/", "/reference/api/upstream/", "/reference/api/observe/", "/reference/api/testing/",
+         "/reference/events/", "/explanation/life/", "/explanation/comparison/")  # fmt: skip
 #: Of these, whatever has colours of its own.
 DRAWN = ("/", "/tutorials/01_first_server/", "/explanation/life/")
 

@@ -13,7 +13,9 @@ from ...transport.certificates import REQUIREMENTS, VERSIONS, CertificateError, 
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
-    """``Tls(certfile="site.pem", keyfile="site.key")``; several: ``certfile=["a.pem", "b.pem"]``. Raises SetupError.
+    """The certificates of a listener, and its rules for those of clients. Raises SetupError.
+
+    ``Tls(certfile="site.pem", keyfile="site.key")``; several certificates: ``certfile=["a.pem", "b.pem"]``.
 
     The files are read when the server starts, and again when they change or by ``Server.reload_certificates``.
     """

@@ -32,7 +32,10 @@ _here = str(Path(__file__).parents[2])
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """``at`` is in seconds since 1970. ``where`` is the request or connection, ``error`` the exception in a line."""
+    """One failure of a handler. ``at`` is in seconds since 1970.
+
+    ``where`` is the request or connection, ``error`` the exception in a line.
+    """
 
     at: float
     handler: str
