@@ -408,7 +408,8 @@ class HttpConnection(Connection):
         exchange.abort(reason)
 
     def hand_over(self, exchange: HttpExchange) -> tuple[ByteStream, bytes]:
-        exchange.keep_alive = False
+        exchange.head.keep_alive = False  # no request follows: the bytes are another's now
+        exchange.broken = True
         buffered, self.reader.buffer = bytes(self.reader.buffer), b""
         return self.stream, buffered
 
