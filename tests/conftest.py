@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 import sys
+import tempfile
 from importlib.util import find_spec
 from typing import Any
 
-import anyio
-import pytest
-from hypothesis import settings
 
-from coserver.protocol.codecs import CODECS
+def _own_runtime_folder() -> None:
+    """Give this process of tests, and all that it starts, a folder of control sockets of its own.
+
+    Other servers of the machine are not seen from there. The path is short, since a socket's has 103 bytes at most.
+    """
+    here = "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else None  # TMPDIR may be long
+    folder, pid = tempfile.mkdtemp(prefix="cs-", dir=here), os.getpid()
+    os.environ["XDG_RUNTIME_DIR"] = folder
+
+    def remove() -> None:
+        if os.getpid() == pid:  # not in a forked child
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+
+
+_own_runtime_folder()  # before the first import that could look there
+
+import anyio  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from coserver.protocol.codecs import CODECS  # noqa: E402
 
 # hypothesis' own deadline is 0.2 s an example, which a busy machine misses; a test that hangs has pytest's.
 settings.register_profile("patient", deadline=None)
