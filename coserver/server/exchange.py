@@ -118,13 +118,17 @@ class Exchange(Holdable):
         else:
             self._reason = self.reason or reason
 
+    def drain(self) -> None:
+        """The server stops: what a gate holds goes on."""
+        self.release_hold()
+
     def outlive(self, now: float) -> None:
         if not self.scope.cancel_called:
             self.connection.watch_hang_up(now - self.since, self.limits)
 
     def close(self) -> None:
         """Cancel what it still asks of upstreams; no sweep looks at it any more."""
-        self.connection.running.discard(self)
+        self.connection.service.loop.sweeper.discard(self)
         if self.children is not None:
             end_children(self)
 

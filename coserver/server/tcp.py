@@ -161,8 +161,12 @@ class TcpConnection(Connection):
                   extra=failure.extra)  # fmt: skip
 
     def parked(self, where: str) -> None:
-        if self.current is not None and self.current.watched:
-            self.emitter.tell(ev.HandlerCancelled(**self.current.event_fields()))
+        exchange = self.current
+        if exchange is not None:
+            exchange.close()
+            if exchange.watched:
+                self.emitter.tell(ev.HandlerCancelled(**exchange.event_fields()))
+            exchange.phase = phases.CLOSED
         super().parked(where)
 
     # What a handler uses.

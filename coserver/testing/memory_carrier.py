@@ -6,6 +6,8 @@ from the others. Router, limits, gates and observers are the server's own.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -37,6 +39,8 @@ from ..server.service import Service
 from ..transport.cancellation import parkable
 from ..upstream.parent import current_exchange
 from .memory import stream_pair
+
+log = logging.getLogger("coserver.testing")
 
 #: Bytes of a response that wait to be read; then its handler waits. Small, so that a test meets back-pressure early.
 WINDOW = 64 * 1024
@@ -85,8 +89,9 @@ class Stream:
         return self._carrier.was_reset
 
     def send(self, piece: bytes) -> None:
-        """Send a piece of the body."""
-        self._carrier.pieces.append(piece)
+        """Send a piece of the body; an empty one is none."""
+        if piece:
+            self._carrier.pieces.append(piece)
         self._carrier.change()
 
     def end(self) -> None:
@@ -133,6 +138,7 @@ class MemoryConnection(Connection):
 
     def __init__(self, service: Service, stream: ByteStream, peer: Any) -> None:
         super().__init__(service, stream, peer)
+        self.deadline = math.inf  # a test takes its time; each exchange has a deadline of its own
         self._carriers: dict[int, MemoryCarrier] = {}
         self._closing = anyio.Event()
         self.closed = anyio.Event()
@@ -181,6 +187,7 @@ class MemoryConnection(Connection):
         self._closing.set()
 
     def close(self) -> None:
+        self._closing.set()
         super().close()
         self.closed.set()
 
@@ -238,9 +245,12 @@ class MemoryCarrier:
     async def serve(self) -> None:
         """Run the exchange's story; end it apart from the others of its connection."""
         exchange, service = self.exchange, self.connection.service
-        await parkable(
-            self._live, exchange.scope, lambda: exchange.scope.cancel_called or service.cancelled, self._parked
-        )
+        scopes = exchange.scope, self.connection.scope
+
+        def cancelled() -> bool:
+            return service.cancelled or any(scope.cancel_called for scope in scopes)
+
+        await parkable(self._live, exchange.scope, cancelled, self._parked)
 
     async def _live(self) -> None:
         exchange = self.exchange
@@ -250,7 +260,10 @@ class MemoryCarrier:
             if exchange.late_status and not exchange.status and not self.gone:
                 with anyio.move_on_after(exchange.limits.linger_timeout):
                     await exchange.answer_deadline()
+        except (ClientLeft, BrokenOff, anyio.BrokenResourceError) as error:
+            self.reset(exchange, str(error) or "the client left")
         except Exception as error:
+            log.exception("%r: internal error, it is reset", exchange)
             self.reset(exchange, f"internal error: {error!r}")
         finally:
             self._finish()
@@ -261,9 +274,9 @@ class MemoryCarrier:
             if exchange.after:
                 await self.connection.service.run_after_in_turn(exchange)
         except RemoteProtocolError as error:
+            note, told = self.connection.service.breaches.note, "%r: refused with %d: %s"
+            note(error.limit or "protocol", self.connection.peer, told, exchange, error.status, error.reason)
             await exchange.refuse(error)
-        except (ClientLeft, BrokenOff, anyio.BrokenResourceError) as error:
-            self.reset(exchange, str(error) or "the client left")
 
     def _parked(self, where: str) -> None:
         self.exchange.tell_parked()
@@ -299,7 +312,9 @@ class MemoryCarrier:
     async def read_piece(self, exchange: HttpExchange) -> bytes:
         if exchange.body_done:
             return b""
-        if not self.pieces and not self.sent_all:
+        if exchange.broken:
+            raise ClientLeft("the rest of this body cannot be read")
+        while not self.pieces and not self.sent_all:
             await exchange.await_body(self._more_of_the_body)
         data = self.pieces.popleft() if self.pieces else b""
         if self._size_max is not None and exchange.body_size + len(data) > self._size_max:
@@ -337,11 +352,12 @@ class MemoryCarrier:
     async def send_data(self, exchange: HttpExchange, data: bytes, prefix: bytes = b"") -> None:
         if prefix:
             self.head = prefix
+            self.change()
         for at in range(0, len(data), WINDOW):
             while len(self.body) >= WINDOW:
                 await self._await_reader(exchange)
             self.body += data[at : at + WINDOW]
-        self.change()
+            self.change()
 
     async def _await_reader(self, exchange: HttpExchange) -> None:
         """Wait until the client reads; one that does not is cut at ``Limits.write_timeout``."""

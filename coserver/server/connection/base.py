@@ -464,7 +464,7 @@ class Connection(Holdable):
         self.release_hold()
         exchanges = self.exchanges
         for exchange in exchanges:
-            exchange.release_hold()
+            exchange.drain()
         if exchanges or self.own_phase not in (phases.ACCEPT, phases.HANDSHAKE, phases.RECYCLE):
             return
         first_word = self.own_since + _FIRST_WORD

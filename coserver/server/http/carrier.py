@@ -88,7 +88,10 @@ class Carrier(Protocol):
         ...
 
     async def send_end(self, exchange: HttpExchange, trailers: Any = None, prefix: bytes = b"") -> None:
-        """Send what marks the body's end, with its trailers where there are any. Raises LocalProtocolError."""
+        """Send what marks the response's end, with its trailers where there are any; also where no body follows.
+
+        Raises LocalProtocolError.
+        """
         ...
 
     # Other ends.

@@ -557,6 +557,12 @@ class HttpExchange(Exchange):
                 emitter.tell(self._handler_started())
             emitter.tell(ev.HandlerCancelled(**self.event_fields()))
 
+    def drain(self) -> None:
+        """The server stops: a stream without an end ends, and what a gate holds goes on."""
+        if self.endless is not None:
+            self.endless.cancel()  # clients of such a stream come again by themselves
+        super().drain()
+
     # For the one who holds it at a gate; see ``edit``.
 
     def edit(self, phase: str, given: Mapping[str, Any]) -> None:

@@ -167,7 +167,7 @@ async def send_file(exchange: HttpExchange, part: FilePart, head: bytes) -> None
     carrier = exchange.carrier
     try:
         if exchange.framing == NO_BODY:
-            await carrier.send_data(exchange, b"", head)
+            await carrier.send_end(exchange, prefix=head)
             return
         data = b""  # of a multipart body, what frames the next span
         for piece in part.pieces:
@@ -179,6 +179,7 @@ async def send_file(exchange: HttpExchange, part: FilePart, head: bytes) -> None
             data = head = b""
             await _send_span(exchange, part.file, piece)
         await carrier.send_data(exchange, data, head)
+        await carrier.send_end(exchange)
     except OSError as error:
         log.error("%r: the response is broken off: %s", exchange, error)
         raise BrokenOff(f"a file could not be read to its end: {error!s:.120}") from error

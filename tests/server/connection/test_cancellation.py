@@ -39,8 +39,11 @@ class Stubborn:
         self.app.get("/scope")(self.scope)
         self.app.get("/after")(self.after)
         self.app.post("/body", stream=True)(self.body)
+        self.app.post("/reads", stream=True)(self.reads)
         self.app.tcp(name="tcp")(self.tcp)
         self.app.tcp(name="tcp-def")(self.tcp_def)
+        self.app.tcp(name="tcp-reads")(self.tcp_reads)
+        self.app.tcp(name="tcp-def-reads")(self.tcp_def_reads)
 
     async def index(self) -> str:
         return "ok"
@@ -97,10 +100,27 @@ class Stubborn:
             except BaseException:
                 self.caught += 1
 
+    async def reads(self, request: Request) -> str:
+        self.begun.append("begun")
+        while True:
+            try:
+                async for _ in request.stream():
+                    pass
+            except BaseException:
+                self.caught += 1
+
     async def tcp(self, connection: Any) -> None:
         await self.wait()
 
     def tcp_def(self, connection: Any) -> None:
+        self.swallow_def()
+
+    async def tcp_reads(self, connection: Any) -> None:
+        await connection.receive()
+        await self.wait()
+
+    def tcp_def_reads(self, connection: Any) -> None:
+        connection.receive()
         self.swallow_def()
 
 
@@ -137,6 +157,30 @@ async def test_a_client_that_leaves_it_keeps_no_core_busy(path: str, caplog: pyt
             await anyio.sleep(0.1)
         assert time.process_time() - began < 0.1
         assert stubborn.caught == caught
+
+
+@pytest.mark.parametrize("path", ["/async", "/def", "/stream", "/stream-def", "/reads", "tcp-reads", "tcp-def-reads"])
+async def test_no_sweep_looks_at_it_any_more(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    stubborn = Stubborn()
+    limits = Limits(body_timeout=0.3, handler_timeout=0.3)
+    async with testing.serving(stubborn.app, limits=limits) as server:
+        port = server.port_of(path) if path.startswith("tcp") else server.port
+        async with connect(port) as client:
+            request = post(path, b"12345")[:-1] if path == "/reads" else get(path)
+            await client.send(b"hello\n" if path.startswith("tcp") else request)
+            await until(lambda: stubborn.begun)
+            (connection,) = [one for service in server._services for one in service.connections.values()]
+            await anyio.sleep(0.02)
+            connection.abort("enough")
+            await client.gone()
+        await until(lambda: not server.connections)
+        assert GIVEN_UP.search(caplog.text)
+        sweeper = server._services[0].loop.sweeper
+        assert sweeper.running == set()
+        assert sweeper.subjects == set()
+        await anyio.sleep(0.5)
+        assert server.breaches == {}
+    assert "at its deadline" not in caplog.text
 
 
 @pytest.mark.parametrize("path", ["/async", "/def"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -312,3 +313,107 @@ async def test_contextvars_of_one_are_not_seen_by_another(app: App) -> None:
         both = [client.request("GET", f"/set/{value}") for value in "ab"]
         assert [(await one.answer())[2] for one in both] == [b"none a", b"none b"]
         assert (await client.request("GET", "/set/c").answer())[2] == b"none c"
+
+
+# Each kind of response and of end, apart from its connection's.
+
+
+async def test_responses_of_each_kind_come_whole(app: App, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 1200
+    (tmp_path / "large.bin").write_bytes(content)
+
+    @app.get("/file")
+    async def file() -> Response:
+        return Response.file(tmp_path / "large.bin")
+
+    @app.get("/none")
+    async def none() -> Response:
+        return Response(iter(["never sent"]), 204)
+
+    @app.get("/one-piece")
+    async def one_piece() -> AsyncIterator[bytes]:
+        yield content
+
+    async with connected(app) as (_, client):
+        with anyio.fail_after(5):
+            assert (await client.request("GET", "/file").answer())[2] == content
+            assert (await client.request("GET", "/one-piece").answer())[2] == content
+            parts = {"Range": "bytes=0-99999,200000-299999"}
+            status, _, body = await client.request("GET", "/file", parts).answer()
+            assert (status, content[:100_000] in body, content[200_000:300_000] in body) == (206, True, True)
+            assert (await client.request("GET", "/file", {"Range": "bytes=1-99999"}).answer())[2] == content[1:100_000]
+            status, headers, body = await client.request("HEAD", "/file").answer()
+            assert (status, headers["content-length"], body) == (200, str(len(content)), b"")
+            assert (await client.request("HEAD", "/large").answer())[2] == b""
+            status, _, body = await client.request("GET", "/none").answer()
+            assert (status, body) == (204, b"")
+
+
+async def test_a_connection_has_no_deadline_of_its_own(app: App) -> None:
+    async with connected(app, limits=Limits(head_timeout=0.1, idle_timeout=0.1)) as (server, client):
+        sleeps = client.request("GET", "/sleeps")
+        assert (await sleeps.answer())[2] == b"slept"
+        await anyio.sleep(0.3)
+        assert (await client.request("GET", "/page/1").answer())[2] == b"page 1"
+        assert server.breaches == {}
+
+
+async def test_an_empty_piece_does_not_end_a_body(app: App) -> None:
+    async with connected(app) as (_, client):
+        for path, answer in ("/echo", b"ab"), ("/stream", b"AB"):
+            one = client.request("POST", path, body=None)
+            for piece in b"a", b"", b"b":
+                one.send(piece)
+                await anyio.sleep(0.01)
+            one.end()
+            assert (await one.answer())[2] == answer
+
+
+async def test_a_body_that_is_too_long_is_refused_once(app: App) -> None:
+    @app.post("/streamed", stream=True)
+    async def streamed(request: Request) -> bytes:
+        return b"".join([piece async for piece in request.stream()])
+
+    @app.error(413)
+    async def large(request: Request, error: Exception) -> Response:
+        return Response(b"".join([piece async for piece in request.stream()]), 413)  # there is no more to read
+
+    async with connected(app, limits=Limits(body_size=10)) as (server, client):
+        for path in "/echo", "/streamed":
+            one = client.request("POST", path, body=None)
+            one.send(b"12345678")
+            one.send(b"12345678")
+            with anyio.fail_after(5):
+                status, _, body = await one.answer()
+            assert (status, body[:4], body[-10:]) == (413, b"413 ", b" 10 bytes\n")
+        assert server.breaches == {"body_size": 2}
+
+
+async def test_a_drain_ends_a_stream_that_has_no_end(app: App) -> None:
+    async def source() -> AsyncIterator[str]:
+        while True:
+            yield "tick"
+            await anyio.sleep(60)
+
+    @app.get("/events")
+    async def events() -> Response:
+        return Response.events(source())
+
+    async with testing.serving(app) as server, testing.streams(server) as client:
+        one = client.request("GET", "/events")
+        assert await one.receive() == b"data: tick\n\n"
+        server.stop()
+        with anyio.fail_after(5):
+            assert await one.receive() == b""
+
+
+async def test_a_connection_that_has_closed_takes_no_request(app: App) -> None:
+    async with connected(app) as (_, client):
+        waits = client.request("GET", "/waits/a")
+        await until(lambda: waits.exchange.phase == "handler")
+        client.connection.abort("it must go")
+        await client.connection.closed.wait()
+        assert (waits.was_reset, app.state.ended) == ("it must go", ["a"])
+        with pytest.raises(RuntimeError, match="is closed"):
+            client.request("GET", "/page/1")
+        assert client.connection.exchanges == []
