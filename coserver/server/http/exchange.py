@@ -559,8 +559,8 @@ class HttpExchange(Exchange):
 
     def drain(self) -> None:
         """The server stops: a stream without an end ends, and what a gate holds goes on."""
-        if self.endless is not None:
-            self.endless.cancel()  # clients of such a stream come again by themselves
+        if self.drain_scope is not None:
+            self.drain_scope.cancel()  # clients of such a stream come again by themselves
         super().drain()
 
     # For the one who holds it at a gate; see ``edit``.

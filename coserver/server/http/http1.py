@@ -99,6 +99,7 @@ class HttpConnection(Connection):
                     self.running.discard(exchange)
                     self.served += 1
                     self.spent += exchange.since - exchange.started
+                    exchange.phase = RECYCLE
                     if self.emitter.watched:
                         self.emitter.tell(ev.ConnectionRecycled(**exchange.event_fields()))
                     self._make_ready(exchange.since)
@@ -201,6 +202,7 @@ class HttpConnection(Connection):
         """The exchange that can only be answered and ended; a new one if the request had no sound head."""
         exchange = self.current
         if exchange is None:
+            self.deadline = _NEVER  # the exchange has its own
             exchange = self.current = HttpExchange(
                 next_exchange_id(), self, None, self.service.limits, self.reader.body_done
             )
@@ -231,11 +233,6 @@ class HttpConnection(Connection):
     def give_way(self) -> None:
         self.last_served = 0  # a request that has just arrived is answered, with close
         super().give_way()
-
-    def drain(self) -> None:
-        if self.current is not None and self.current.drain_scope is not None:
-            self.current.drain_scope.cancel()  # clients of such a stream come again by themselves
-        super().drain()
 
     # The carrier: the request's body.
 
@@ -338,10 +335,12 @@ class HttpConnection(Connection):
         return encode_head(exchange, response, date)
 
     async def send_interim(self, exchange: HttpExchange, status: int, fields: Iterable[tuple[str, str]] = ()) -> None:
-        if not exchange.head.minor or exchange.status:
+        if not exchange.head.minor:
             return
         if status == 100:
             exchange.continued = True
+        elif exchange.status:
+            return  # the response may have begun
         data = responses.encode_interim(status, fields)
         exchange.show_head(data)
         await self.send(data)

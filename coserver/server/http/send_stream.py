@@ -19,7 +19,7 @@ from ...protocol.errors import LocalProtocolError, RemoteProtocolError
 from ...transport.cancellation import is_cancellation
 from ..handler.errors import ClientLeft, HandlerFailure
 from ..handler.response import Response, encode_piece
-from .carrier import NO_BODY, UNTIL_CLOSE
+from .carrier import MARKED, NO_BODY, UNTIL_CLOSE
 
 if TYPE_CHECKING:
     from .exchange import HttpExchange
@@ -79,7 +79,7 @@ class Sender:
         size, framing = self.exchange.size, self.exchange.framing
         if 0 <= framing != size:
             raise LocalProtocolError(f"Content-Length says {framing}, but the stream yielded {size} bytes")
-        if trailers:
+        if trailers and framing == MARKED:
             responses.encode_last_chunk(trailers.items())  # raises before the head has gone out
         await self._write_out(b"", trailers, end=True)
 
@@ -122,7 +122,7 @@ async def send_by(sender: Sender, pieces: Any, trailers: Any = None) -> None:
     if exchange.framing == NO_BODY:
         await close_body(exchange, pieces)
         exchange.show_head(sender.head)
-        await exchange.carrier.send_data(exchange, b"", sender.head)
+        await exchange.carrier.send_end(exchange, prefix=sender.head)
         return
     try:
         exchange.until_close = exchange.framing == UNTIL_CLOSE

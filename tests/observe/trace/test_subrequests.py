@@ -56,6 +56,29 @@ async def test_a_trace_shows_them_on_its_axis() -> None:
                 assert abs(span.children[-1].end - span.end) < 0.05
 
 
+async def test_a_detached_one_that_ends_later_begins_no_other_trace() -> None:
+    users_app, go_on = upstream()
+    app = App(name="shop")
+    ended: list[int] = []
+    async with testing.serving(users_app) as behind:
+        users = app.upstream("users", behind.url)
+
+        @app.get("/")
+        async def index() -> str:
+            users.get("/slow", detach=True, on_done=lambda sub: ended.append(sub.status))
+            return "ok"
+
+        async with app.serving(record=True) as server, connect(server.port) as client:
+            assert (await client.ask(get("/"))).text == "ok"
+            go_on.set()
+            await until(lambda: ended == [200])
+            assert len(server.traces) == 1
+            recorder = server.traces._recorder
+            assert recorder._drafts == {}
+            server.traces.clear()
+            assert recorder.size == 0
+
+
 async def test_one_that_fails_and_one_that_is_cancelled() -> None:
     users_app, go_on = upstream()
     app = App()

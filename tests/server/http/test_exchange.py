@@ -220,6 +220,23 @@ async def test_one_that_leaves_while_the_handler_runs() -> None:
     assert patient.stories() == []
 
 
+async def test_when_it_is_recycled_it_says_so() -> None:
+    """The usual answer's exchange as any other."""
+    app, found = shop(), []
+
+    def look(event: ev.Event) -> None:
+        if type(event) is ev.ConnectionRecycled:
+            found.append((event.source.phase, event.source.connection.phase, event.source.over))
+
+    app.emitter.add_observer(look)
+    async with app.serving() as server, connect(server.port) as client:
+        for _ in range(2):
+            assert (await client.ask(get("/"))).status == 200
+        assert (await client.ask(get("/", method="HEAD"))).status == 200
+        await until(lambda: len(found) == 3)
+    assert found == [("recycle", "recycle", True)] * 3
+
+
 async def test_a_client_that_reads_nothing_while_the_answer_goes_out() -> None:
     app, patient = App(), Patient()
 

@@ -293,6 +293,22 @@ async def test_no_continue_in_the_middle_of_a_response(app: App, codec: str) -> 
         assert (answer.body, answer.interim) == (b"first,hello", [])
 
 
+async def test_continue_for_a_response_that_reads_before_it_begins(app: App, codec: str) -> None:
+    """The head waits for the first piece, and that for the body: the client must be told to send it."""
+
+    @app.post("/echoes", stream=True)
+    async def echoes(request: Request) -> Any:
+        async for piece in request.stream():
+            yield piece
+
+    async with talking(app, codec=codec) as (_, client):
+        await client.send(post("/echoes", b"hello", EXPECT)[:-5])
+        with anyio.fail_after(5):
+            assert await client.stream.receive() == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await client.send(b"hello")
+        assert (await client.answer("POST")).body == b"hello"
+
+
 async def test_unknown_expectation_is_ignored(app: App, codec: str) -> None:
     async with talking(app, codec=codec) as (_, client):
         assert (await client.ask(post("/echo", b"x", "Expect: 200-maybe"))).body == b"x"
@@ -405,6 +421,18 @@ async def test_a_refusal_says_why_and_closes(app: App, codec: str, caplog: pytes
 # Contextvars.
 
 VAR: contextvars.ContextVar[str] = contextvars.ContextVar("VAR", default="unset")
+
+
+async def test_a_refusal_is_under_no_deadline_of_a_head(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    """The client is given its time to read the answer; the head, which will never come, breaks no limit."""
+    async with talking(app, limits=Limits(head_timeout=0.2, idle_timeout=0.2, linger_timeout=0.6)) as (server, client):
+        await client.send(b"BAD\r\n\r\n")
+        began = time.monotonic()
+        assert (await client.gone()).startswith(b"HTTP/1.1 400 ")
+        await until(lambda: not server.connections)
+        assert time.monotonic() - began > 0.5
+        assert list(server.breaches) == ["protocol"]
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 async def test_contextvars_of_one_request_are_not_seen_by_the_next(app: App, codec: str) -> None:

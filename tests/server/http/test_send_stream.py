@@ -566,6 +566,20 @@ async def test_trailers_that_may_not_be_sent(app: App, caplog: pytest.LogCapture
     assert "control characters" in caplog.text
 
 
+async def test_wrong_trailers_that_have_no_place_break_nothing(app: App, codec: str) -> None:
+    @app.get("/trailers")
+    async def handler() -> Response:
+        return Response(iter(["abc"]), trailers={"bad name": "x"})
+
+    @app.get("/length")
+    async def length() -> Response:
+        return Response(iter(["abc"]), headers={"Content-Length": "3"}, trailers={"bad name": "x"})
+
+    async with talking(app, codec=codec) as (_, client):
+        assert (await client.ask(get("/length"))).body == b"abc"
+        assert (await client.ask(get("/trailers", minor=0))).body == b"abc"
+
+
 # The client's pace.
 
 
