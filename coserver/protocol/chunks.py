@@ -1,7 +1,8 @@
 """A guard before the parsers: only sound and complete chunked framing reaches them (RFC 9112 §7.1).
 
 The guard measures and checks; the codec decodes. Both parsers accept framing that smuggles requests (bare LF, NUL, lone
-CR, blanks around sizes). So they get only lines that are checked here, and never a byte of the next request.
+CR, blanks around sizes). So they get only lines that are checked here, and never a byte of the next request. Extensions
+are checked and cut out: no parser reads them.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from .errors import RemoteProtocolError
 from .syntax import TOKEN, check_field, show
 
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]++|\\[\t\x20-\x7e\x80-\xff])*"'  # RFC 9110 §5.6.4
-_EXTENSION = rb";" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + _QUOTED + rb"))?"
-# 16 hexadecimal digits are 64 bits. No blanks around size, names and values, although RFC 9112 would allow them: no
-# client sends them, llhttp refuses them, and parsers disagree about the contents of extensions.
+_BWS = rb"[\t\x20]*+"  # "bad white space": a recipient must parse and remove it (RFC 9110 §5.6.3)
+_EXTENSION = _BWS + rb";" + _BWS + TOKEN + rb"(?:" + _BWS + rb"=" + _BWS + rb"(?:" + TOKEN + rb"|" + _QUOTED + rb"))?"
+# 16 hexadecimal digits are 64 bits. Blanks stand only where RFC 9112 §7.1.1 has them: around ";" and "=", never before
+# the size nor at the end of the line.
 _match_size = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)\r\n").match
 _match_plain_size = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n").match
 # The beginning of a size line, while it is unfinished.
-_may_become_size = re.compile(rb"(?:[0-9A-Fa-f]{1,16}(?:;.*|\r)?)?", re.DOTALL).fullmatch
+_may_become_size = re.compile(rb"(?:[0-9A-Fa-f]{1,16}(?:\r|" + _BWS + rb"(?:;.*)?))?", re.DOTALL).fullmatch
 
 # Fields that might make one parser find another end of the body (RFC 9110 §6.5.1). llhttp refuses them too.
 _FRAMING = {b"content-length", b"transfer-encoding"}
@@ -30,10 +32,14 @@ _SIZE, _DATA, _DATA_END, _TRAILER, _DONE = range(5)
 
 
 class ChunkGuard:
-    """Follows one chunked body. ``size`` counts the bytes of data announced so far."""
+    """Follows one chunked body. ``size`` counts the bytes of data announced so far.
+
+    ``extensions`` says where the last call of ``approve`` found extensions: (start, end) in its bytes.
+    """
 
     __slots__ = (
-        "_extension_max", "_extensions", "_left", "_refused", "_size_max", "_state", "_trailer", "_trailer_max", "size",
+        "_extension_max", "_extension_size", "_left", "_refused", "_size_max", "_state", "_trailer", "_trailer_max",
+        "extensions", "size",
     )  # fmt: skip
 
     def __init__(self, size_max: int, trailer_max: int, extension_max: int) -> None:
@@ -42,8 +48,9 @@ class ChunkGuard:
         self._size_max = size_max
         self._trailer_max = trailer_max
         self._extension_max = extension_max
-        self._extensions = self._trailer = 0
+        self._extension_size = self._trailer = 0
         self._refused: tuple[str, int, str] | None = None
+        self.extensions: list[tuple[int, int]] = []
         self.size = 0
 
     @property
@@ -64,6 +71,8 @@ class ChunkGuard:
         """
         if self._refused:
             raise RemoteProtocolError(*self._refused)
+        if self.extensions:
+            self.extensions = []
         at, end = 0, len(data)
         try:
             while at < end and self._state != _DONE:
@@ -80,6 +89,15 @@ class ChunkGuard:
             self._refused = error.reason, error.status, error.limit
             raise
         return at
+
+    def cut_extensions(self, data: bytes) -> bytes:
+        """``data``, which ``approve`` has just approved, without its extensions."""
+        pieces, at = [], 0
+        for start, end in self.extensions:
+            pieces.append(data[at:start])
+            at = end
+        pieces.append(data[at:])
+        return b"".join(pieces)
 
     def _approve_whole(self, data: bytes, at: int, chunks: int) -> tuple[int, int]:
         """Check chunks that are there as a whole and have no extensions, so that a flood of tiny ones costs little.
@@ -132,8 +150,10 @@ class ChunkGuard:
         line = _match_size(data, at)
         if not line:
             raise _no_size(data[at:end])
-        self._extensions += len(line[2])
-        if self._extensions > self._extension_max or end - at > LINE_MAX:
+        if line[2]:
+            self._extension_size += len(line[2])
+            self.extensions.append(line.span(2))
+        if self._extension_size > self._extension_max or end - at > LINE_MAX:
             raise self._long_extensions()
         self._left = int(line[1], 16)
         self.size += self._left

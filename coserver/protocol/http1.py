@@ -136,14 +136,14 @@ class Http1Reader:
         buffer, codec = self.buffer, self._codec
         if codec is None or not buffer:
             return b""
-        size = self._guard.approve(buffer, _CHUNKS) if self._guard else min(self._left, len(buffer))
+        guard = self._guard
+        size = guard.approve(buffer, _CHUNKS) if guard else min(self._left, len(buffer))
         if not size:
             return b""
-        whole = size == len(buffer)
-        self.buffer = b"" if whole else buffer[size:]
-        data = codec.body(buffer if whole else buffer[:size])
-        if self._guard:
-            self.body_done = self._guard.done
+        raw, self.buffer = (buffer, b"") if size == len(buffer) else (buffer[:size], buffer[size:])
+        data = codec.body(guard.cut_extensions(raw) if guard and guard.extensions else raw)
+        if guard:
+            self.body_done = guard.done
         else:
             self._left -= size
             self.body_done = not self._left

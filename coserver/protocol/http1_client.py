@@ -236,7 +236,8 @@ class ResponseReader:
         approved = guard.approve(data)
         self._buffer = data[approved:]
         if approved:
-            piece = codec.body(data[:approved])
+            raw = data[:approved]
+            piece = codec.body(guard.cut_extensions(raw) if guard.extensions else raw)
             if piece:
                 self.size += len(piece)
                 self.pieces.append(piece)

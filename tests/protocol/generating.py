@@ -33,7 +33,10 @@ QUOTABLE = "\t !#$%&'()*+,-./0129:;<=>?@AZ[]^_`az{|}~\x80\xff"
 quoted = st.text(QUOTABLE, max_size=6).map(lambda text: f'"{text}"') | st.sampled_from(
     ['"\\""', '"a\\\\"', '""', '"\\\t\\\xff"']
 )
-extensions = st.lists(st.tuples(tokens, st.one_of(st.none(), tokens, quoted)), max_size=2)
+blanks = st.sampled_from(["", "", "", " ", "\t", " \t "])
+extensions = st.lists(
+    st.tuples(blanks, blanks, tokens, st.none() | st.tuples(blanks, blanks, tokens | quoted)), max_size=2
+)
 
 
 @dataclass
@@ -53,8 +56,13 @@ def _pair(field: tuple[str, str, str, str]) -> tuple[bytes, bytes]:
     return field[0].lower().encode(), field[2].encode("latin-1")
 
 
-def _extend(pairs: list[tuple[str, str | None]]) -> str:
-    return "".join(f";{name}" if value is None else f";{name}={value}" for name, value in pairs)
+def _extend(pairs: list[tuple[str, str, str, tuple[str, str, str] | None]]) -> str:
+    text = ""
+    for before, after, name, value in pairs:
+        text += f"{before};{after}{name}"
+        if value is not None:
+            text += f"{value[0]}={value[1]}{value[2]}"
+    return text
 
 
 @st.composite

@@ -47,6 +47,9 @@ def refusal(data: bytes, each: ChunkGuard | None = None) -> RemoteProtocolError:
         b"5;a\r\nhello\r\n0\r\n\r\n",
         b'5;a=b;c="d;e";f="";g="\\"\\\\\t \xff"\r\nhello\r\n0;z\r\n\r\n',
         b"0\r\nX: y\r\nX:\r\nZ:\tv \r\n\r\n",
+        b"5; a=b\r\nhello\r\n0 ;z\r\n\r\n",
+        b"5 ;a\r\nhello\r\n0\t;\t z\r\n\r\n",
+        b'5 ; a = b ;c\t=\t"d ; e" ; f\r\nhello\r\n0\r\n\r\n',
     ],
 )
 def test_approves_what_is_sound_and_no_byte_more(data: bytes) -> None:
@@ -79,8 +82,12 @@ def test_cuts_do_not_matter(body: tuple[bytes, bytes, object], places: list[int]
         b"5\x0b", b"5\x0c",
         b"5\r", b"\r5", b"5\x85", b"5\xa0", b"\xef\xbc\x95", b"\xd9\xa5", b"00000000000000005", b"ffffffffffffffff5",
         b"5,a", b"5=a",
-        b"5;", b"5;;a", b"5;=a", b"5;a=", b"5; a", b"5 ;a", b"5;a =b", b"5;a= b", b"5;a ", b"5;a\r", b"5;a\x00",
+        b"5;", b"5;;a", b"5;=a", b"5;a=",
+        b"5;a ", b"5; ", b"5 ;", b"5 ;;a", b"5 a", b"5 =a", b" 5;a", b"5 ; a=", b"5 ; a= ", b"5;a b",
+        b"5;a=b c",
+        b"5;a=b ", b'5;a="b" ', b"5 \r;a", b"5;\ra", b"5;\x0ba", b"5;a\xa0=b", b"5;a\r", b"5;a\x00",
         b"5;a\x7f", b"5;a\x0bb",
+        b'5; a = "', b'5; a = "b',
         b'5;a="', b'5;a="b', b'5;a="b\\"', b'5;a="b"c', b'5;a="\x00"', b'5;a="\r"', b"5;a\xe9", b"5;a=\xe9", b"5;a/b",
         b"5;a=b=c", b"5;\xe9",
     ],
@@ -91,7 +98,10 @@ def test_refuses_sizes_that_parsers_read_differently(line: bytes) -> None:
     assert "hexadecimal" in str(error)
 
 
-@pytest.mark.parametrize("line", [b"5\n", b"5;a\n", b"5;\n", b'5;a="b"\n', b"0\n"])
+@pytest.mark.parametrize(
+    "line",
+    [b"5\n", b"5;a\n", b"5;\n", b'5;a="b"\n', b"0\n", b"5 ;a\n", b"5; a\n", b"5 \n;a", b"5 ; a = \nb"],
+)
 def test_refuses_a_bare_line_feed_after_a_size(line: bytes) -> None:
     """Read as a line's end by one parser and as part of the extension by another, it hides a whole request."""
     assert refusal(line + b"hello\r\n0\r\n\r\n").status == 400

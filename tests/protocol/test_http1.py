@@ -154,6 +154,16 @@ def test_other_trailers_mean_nothing(codec: str, name: str) -> None:
 # How much body.
 
 
+def test_blanks_around_chunk_extensions(codec: str) -> None:
+    """RFC 9112 §7.1.1, RFC 9110 §5.6.3: a recipient must parse and remove them."""
+    coded = b'5; a=b\r\nhello\r\n1 ;a\r\n \r\n5\t;\ta = "b ; c" ; d\r\nworld\r\n0 ; z\r\nX: y\r\n\r\n'
+    raw = chunked(coded) + request()
+    for pieces in ([raw], [raw[at : at + 1] for at in range(len(raw))]):
+        reading = read(codec, pieces)
+        assert reading.error is None
+        assert [message.body for message in reading.messages] == [b"hello world", b""]
+
+
 def test_a_length_beyond_the_limit_is_refused_before_the_body(codec: str) -> None:
     reader = Http1Reader(codec)
     reader.receive(request("Content-Length: 6"))
