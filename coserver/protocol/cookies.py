@@ -32,6 +32,7 @@ class Attributes(TypedDict, total=False):
     secure: bool
     httponly: bool
     samesite: str | None
+    partitioned: bool
 
 
 def parse_cookies(fields: Iterable[bytes]) -> list[tuple[str, str]]:
@@ -86,6 +87,10 @@ def encode_cookie(name: str, value: str, attributes: Attributes) -> str:
         parts.append("HttpOnly")
     if samesite is not None:
         parts.append(f"SameSite={_same_site(samesite, secure)}")
+    if attributes.get("partitioned"):
+        if not secure:
+            raise ValueError("browsers accept partitioned=True only with secure=True")
+        parts.append("Partitioned")
     return "; ".join(parts)
 
 

@@ -65,6 +65,9 @@ def test_writing() -> None:
         "SameSite=None"
     )
     assert encode_cookie("__Host-a", "b", {"secure": True, "path": "/"}) == "__Host-a=b; Path=/; Secure"
+    apart = encode_cookie("a", "b", {"secure": True, "samesite": "none", "partitioned": True})
+    assert apart == "a=b; Secure; SameSite=None; Partitioned"
+    assert encode_cookie("a", "b", {"partitioned": False}) == "a=b"
 
 
 @pytest.mark.parametrize(
@@ -91,6 +94,7 @@ def test_writing() -> None:
         ("a", "", {"max_age": True}, "whole number of seconds"),
         ("a", "", {"expires": datetime(2030, 1, 1)}, "time zone"),
         ("a", "", {"samesite": "none"}, "secure=True"),
+        ("a", "", {"partitioned": True}, "partitioned=True only with secure=True"),
         ("a", "", {"samesite": "yes"}, "'lax', 'strict', 'none'"),
         ("__Secure-a", "", {}, "secure=True"),
         ("__Host-a", "", {"secure": True}, "path='/'"),

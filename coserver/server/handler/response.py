@@ -138,12 +138,14 @@ class Response:
         secure: bool = False,
         httponly: bool = False,
         samesite: str | None = "lax",
+        partitioned: bool = False,
     ) -> None:
         """Have the client keep a cookie (RFC 6265 §4.1); any text is a value, and comes back in ``request.cookies``.
 
         ``max_age`` in seconds; ``expires`` a datetime with a time zone, or seconds from now; without either it lasts as
-        long as the browser runs. ``samesite`` is "lax", "strict", "none" or None (not said). Browsers drop, without a
-        word, a cookie of more than 4,096 bytes. Raises ValueError for what they would not take as it is meant.
+        long as the browser runs. ``samesite`` is "lax", "strict", "none" or None (not said). ``partitioned`` keeps a
+        jar of its own for each site that embeds this one (CHIPS). Browsers drop, without a word, a cookie of more than
+        4,096 bytes. Raises ValueError for what they would not take as it is meant.
         """
         from ...protocol.cookies import Attributes, encode_cookie
 
@@ -155,14 +157,39 @@ class Response:
             "secure": secure,
             "httponly": httponly,
             "samesite": samesite,
+            "partitioned": partitioned,
         }
         self.fields = [*self.fields, ("set-cookie", encode_cookie(name, value, attributes))]
 
-    def delete_cookie(self, name: str, *, path: str | None = "/", domain: str | None = None) -> None:
-        """Have the client forget a cookie, which was set with this path and domain. Raises ValueError."""
-        prefixed = name.lower().startswith(("__secure-", "__host-"))
-        # A day ago, not now: some clients know no Max-Age, and clocks differ.
-        self.set_cookie(name, "", max_age=0, expires=-86_400, path=path, domain=domain, secure=prefixed)
+    def delete_cookie(
+        self,
+        name: str,
+        *,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: str | None = "lax",
+        partitioned: bool = False,
+    ) -> None:
+        """Have the client forget a cookie: give what it was set with, all but its age.
+
+        Another path, domain or ``partitioned`` names another cookie. On a page of another site a browser takes no
+        deletion that is not ``samesite="none"``. A name that begins with ``__Secure-`` or ``__Host-`` implies
+        ``secure``. Raises ValueError as ``set_cookie`` does.
+        """
+        self.set_cookie(
+            name,
+            "",
+            max_age=0,
+            expires=-86_400,  # a day ago, not now: some clients know no Max-Age, and clocks differ
+            path=path,
+            domain=domain,
+            secure=secure or name.lower().startswith(("__secure-", "__host-")),
+            httponly=httponly,
+            samesite=samesite,
+            partitioned=partitioned,
+        )
 
     def _take_content_type(self, given: str | None) -> str | None:
         for field in self.fields:

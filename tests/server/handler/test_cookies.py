@@ -91,6 +91,42 @@ def test_delete_cookie() -> None:
     assert "Domain=t.example; Path=/x; SameSite=Lax" in response.fields[1][1]
 
 
+EMBEDDED: dict[str, Any] = {
+    "path": "/x", "domain": "t.example", "secure": True, "httponly": True, "samesite": "none", "partitioned": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        EMBEDDED,
+        {**EMBEDDED, "partitioned": False},
+        {"samesite": "none", "secure": True},
+        {"samesite": "strict"},
+        {"samesite": None, "path": None},
+        {"secure": True},
+    ],
+)
+def test_a_deletion_says_what_the_cookie_said(attributes: dict[str, Any]) -> None:
+    """Chromium takes no SameSite=Lax, nor one without Partitioned, from an embedded page: the cookie would stay."""
+    response = Response()
+    response.set_cookie("a", "1", **attributes)
+    response.delete_cookie("a", **attributes)
+    kept, deleted = (value.split("; ") for _, value in response.fields)
+    assert deleted[:2] == ["a=", "Max-Age=0"]
+    assert deleted[2].startswith("Expires=")
+    assert deleted[3:] == kept[1:]
+
+
+def test_a_deletion_that_browsers_would_not_take() -> None:
+    for wrong in ({"samesite": "none"}, {"partitioned": True}, {"domain": "é"}, {"path": "x"}):
+        with pytest.raises(ValueError, match=r"secure=True|domain|path"):
+            Response().delete_cookie("a", **wrong)  # type: ignore[arg-type]
+    prefixed = Response()
+    prefixed.delete_cookie("__Secure-a", samesite="none", partitioned=True)
+    assert prefixed.fields[0][1].endswith("; Path=/; Secure; SameSite=None; Partitioned")
+
+
 async def test_on_the_wire(caplog: pytest.LogCaptureFixture) -> None:
     async with talking(make()) as (_, client):
         await client.send(get("/set", "Connection: close"))
