@@ -107,6 +107,7 @@ class Service:
         self._stuck: Stuck | None = None
         self._date = self.head_end = b""  # the Date field, and with it the end of a usual response's head
         self.date_until = 0.0
+        self.date_seconds = 0  # the Date field's value, in seconds since 1970
 
     def __repr__(self) -> str:
         return f"<Service {len(self.connections)} connections{', draining' if self.draining else ''}>"
@@ -252,8 +253,10 @@ class Service:
     def date(self, now: float) -> bytes:
         """The Date field's value (RFC 9110 §6.6.1) at ``now``, monotonic seconds; made once a second."""
         if now >= self.date_until:
-            self._date = format_date(int(time())).encode()
-            self.date_until = now + 1
+            moment = time()
+            self.date_seconds = int(moment)
+            self._date = format_date(self.date_seconds).encode()
+            self.date_until = now + 1 - moment % 1  # until the next second begins
             self.head_end = b"date: %b\r\n\r\n" % self._date
         return self._date
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from copy import copy
-from time import time_ns
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING
 
 from ...protocol import responses
@@ -62,7 +63,9 @@ def usual_file(exchange: HttpExchange, response: Response) -> tuple[int, bytes, 
         return None
     finally:
         file.close()
-    etag, date = file.etag.encode(), format_date(file.modified).encode()
+    exchange.connection.service.date(monotonic())
+    modified = min(file.modified, exchange.connection.service.date_seconds)
+    etag, date = file.etag.encode(), format_date(modified).encode()
     return 200, b"%betag: %b\r\nlast-modified: %b\r\naccept-ranges: bytes\r\n" % (start, etag, date), content
 
 
@@ -94,11 +97,18 @@ def settle(exchange: HttpExchange, response: Response) -> Response:
 def _settle(exchange: HttpExchange, answer: Response, file: OpenFile) -> Response:
     """Raises HTTPException, OSError."""
     method, spans = exchange.head.method, None
+    given = {name.lower(): value for name, value in answer.fields}
+    latest = _origination(exchange, given)
+    modified: int | None = min(file.modified, latest)
+    if "last-modified" in given:
+        modified = parse_date(given["last-modified"])
+        if modified is not None and modified > latest:
+            modified = latest
+            date = ("last-modified", format_date(latest))
+            answer.fields = [date if name.lower() == date[0] else (name, value) for name, value in answer.fields]
     if answer.status == 200:
-        given = {name.lower(): value for name, value in answer.fields}
         etag = given.get("etag", file.etag)
-        modified = parse_date(given["last-modified"]) if "last-modified" in given else file.modified
-        own = {"etag": file.etag, "last-modified": format_date(file.modified), "accept-ranges": "bytes"}
+        own = {"etag": file.etag, "last-modified": format_date(modified or 0), "accept-ranges": "bytes"}
         answer.fields = [*answer.fields, *(field for field in own.items() if field[0] not in given)]
         asked = conditional_fields(exchange.head.fields) if method in ("GET", "HEAD") else {}
         if asked:
@@ -115,6 +125,14 @@ def _settle(exchange: HttpExchange, answer: Response, file: OpenFile) -> Respons
     part = FilePart(file, [(0, file.size)], file.size) if spans is None else _partial(answer, file, spans)
     answer.body = _in_memory(part) if part.size <= ONE_WRITE and method != "HEAD" else part
     return answer
+
+
+def _origination(exchange: HttpExchange, given: Mapping[str, str]) -> int:
+    """The answer's Date in seconds since 1970: no Last-Modified may be later (RFC 9110 §8.8.2.1)."""
+    service = exchange.connection.service
+    service.date(monotonic())
+    date = parse_date(given["date"]) if "date" in given else None
+    return service.date_seconds if date is None else date
 
 
 def _not_modified(answer: Response) -> Response:

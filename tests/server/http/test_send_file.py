@@ -255,6 +255,50 @@ async def test_errors_are_the_handlers_to_catch(folder: Path) -> None:
 # Conditions and ranges.
 
 
+async def test_a_file_from_the_future(folder: Path) -> None:
+    """RFC 9110 §8.8.2.1: Last-Modified is never later than Date."""
+    app = App()
+    app.static("/static", folder)
+    future = int(time.time()) + 90_000
+    for name in ("small.txt", "large.bin"):
+        os.utime(folder / name, (future, future))
+
+    @app.get("/own/{name}")
+    async def own(name: str, request: Request) -> Response:
+        return Response.file(folder / name, headers=dict(request.query.pairs()), status=200)
+
+    @app.get("/odd/{name}")
+    async def odd(name: str) -> Response:
+        return Response.file(folder / name, headers={"Last-Modified": format_date(future)}, status=203)
+
+    async with asking(app) as client:
+        for name in ("small.txt", "large.bin"):
+            for path, fields in (
+                (f"/static/{name}", ()),
+                (f"/own/{name}", ()),
+                (f"/own/{name}", ("Range: bytes=0-1",)),
+                (f"/own/{name}", ("If-None-Match: x",)),
+                (f"/own/{name}?Last-Modified={format_date(future).replace(' ', '+')}", ()),
+                (f"/odd/{name}", ()),
+            ):
+                answer = await client.ask(get(path, *fields))
+                assert answer.status in (200, 203, 206)
+                assert answer.headers["last-modified"] == answer.headers["date"]
+            asked = get(f"/own/{name}", f"If-Modified-Since: {format_date(future)}")
+            assert (await client.ask(asked)).status == 304
+            answer = await client.ask(get(f"/own/{name}?date={format_date(8).replace(' ', '+')}"))
+            assert (answer.headers["date"], answer.headers["last-modified"]) == (format_date(8), format_date(8))
+
+
+async def test_the_date_changes_with_the_second(app: App) -> None:
+    """Made once a second, it must not lag behind the clock: Last-Modified of a file written just now would be later."""
+    async with talking(app) as (server, client):
+        await client.ask(get("/f/empty.txt"))
+        service = server._services[0]
+        until_next = 1 - time.time() % 1
+        assert service.date_until - time.monotonic() <= until_next + 0.05
+
+
 async def test_revalidation(app: App, folder: Path) -> None:
     async with asking(app) as client:
         for name in ("small.txt", "large.bin"):
