@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import atexit
 import errno
+import os
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from ..transport.listener import bind_tcp, bind_unix
+from ..transport.listener import bind_tcp
+from ..transport.unix_socket import bind_unix
 from .server import Server
 from .sockets import BoundListener, CannotListen, ListenerSpec, SystemdSocket, assign_sockets, bound_by_descriptor
 
@@ -54,9 +56,10 @@ def bind(name: str, specs: list[ListenerSpec]) -> list[BoundListener]:
             bound.append(one)
     except BaseException:
         for one in bound:
-            one.close()
-        for one in made:
-            one.remove_file()
+            if one in made:
+                one.close_and_remove()
+            else:
+                one.close()
         raise
     return bound
 
@@ -64,7 +67,8 @@ def bind(name: str, specs: list[ListenerSpec]) -> list[BoundListener]:
 def _take_over(spec: ListenerSpec, held: list[BoundListener]) -> BoundListener | None:
     """Duplicates of the predecessor's sockets: the backlog goes over with them, and no client notices the change."""
     for one in held:
-        if spec.name == one.name and (spec.same_address(one) or (not spec.port and spec.same_host(one))):
+        same = spec.same_address(one) or (not spec.port and spec.same_host(one))
+        if spec.name == one.name and same and one.reachable:
             return spec.on_duplicates(one)
     return None
 
@@ -77,21 +81,23 @@ def _inherit(name: str, spec: ListenerSpec) -> BoundListener | None:
     for owner, listeners in inherited.items():
         for one in listeners:
             by_name = owner == name and spec.name == one.name and not spec.port and spec.same_host(one)
-            if by_name or spec.same_address(one):
+            if (by_name or spec.same_address(one)) and one.reachable:
                 return spec.on_duplicates(one)
     return None
 
 
 def _bind(spec: ListenerSpec) -> BoundListener:
     try:
-        sockets = [bind_unix(spec.path, spec.permissions)] if spec.path else bind_tcp(spec.host, spec.port)
+        if spec.path:
+            sock, file = bind_unix(spec.path, spec.permissions)
+            return spec.on([sock], file=file)
+        return spec.on(bind_tcp(spec.host, spec.port))
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CannotListen(error.errno, _in_use(spec)) from error
         where = spec.path or f"{spec.host}:{spec.port}"
         why = f"{error.strerror or error}{_way_out(spec, error)}"  # Python's error for a long path has no strerror
         raise CannotListen(error.errno, f"cannot listen on {where} for {spec.name!r}: {why}") from error
-    return spec.on(sockets)
 
 
 def _way_out(spec: ListenerSpec, error: OSError) -> str:
@@ -123,12 +129,18 @@ def closed_on_error(name: str, bound: list[BoundListener]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        held = {one.path for one in _bound.get(name, [])}  # the predecessor still listens there
-        for one in bound:
-            one.close()
-            if one.path not in held and not one.kept:
-                one.remove_file()
+        _close(bound, _bound.get(name, []))  # the predecessor still listens there
         raise
+
+
+def _close(bound: list[BoundListener], others: list[BoundListener]) -> None:
+    """Close these listeners. Remove the files of their UNIX sockets, but for those that ``others`` listen on too."""
+    used = {one.file for one in others}
+    for one in bound:
+        if one.file in used:
+            one.close()
+        else:
+            one.close_and_remove()
 
 
 def add(server: Server, bound: list[BoundListener]) -> None:
@@ -150,13 +162,9 @@ def stop_listening(server: Server, bound: list[BoundListener]) -> None:
     """Close the server's listeners: new clients are refused at once, instead of waiting for a reset. Twice is fine."""
     server.accepting = False
     with lock:
-        last = _bound.get(server.name) is bound
-        if last:
+        if _bound.get(server.name) is bound:
             del _bound[server.name]
-        for one in bound:
-            one.close()
-            if last and not one.kept:
-                one.remove_file()
+        _close(bound, _bound.get(server.name, []))
 
 
 def remove(server: Server, bound: list[BoundListener]) -> None:
@@ -165,6 +173,26 @@ def remove(server: Server, bound: list[BoundListener]) -> None:
         stop_listening(server, bound)
         if _servers.get(server.name) is server:
             del _servers[server.name]
+
+
+def _after_fork() -> None:
+    """Leave the parent's servers to the parent: a forked child closes its copies of their sockets, and has no server.
+
+    The threads of the servers are not in the child.
+    """
+    global lock
+    lock = threading.RLock()  # another thread of the parent may have held it
+    for bound in (*_bound.values(), *inherited.values()):
+        for one in bound:
+            one.forget()
+    for server in _servers.values():
+        server.forget()
+    for table in (_servers, _bound, inherited):
+        table.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @atexit.register

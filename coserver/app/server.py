@@ -332,6 +332,14 @@ class Server(Addressed):
         if self._failures is not None:
             self._failures.close()
 
+    def forget(self) -> None:
+        """Take this server for ended, in a forked child: it runs in the parent."""
+        self._running = self.accepting = False
+        self._draining = []
+        self._ended = threading.Event()  # a new one: a thread of the parent may have held the lock of the old one
+        self._ended.set()
+        self._post = _no_loop
+
     async def replace(self, predecessor: Server) -> None:
         """Take the place of ``predecessor``; this server accepts from its listening sockets already.
 
@@ -361,3 +369,7 @@ class Server(Addressed):
         show(self)
         if self._running and kernel_shell() is not None:
             self.live().show()
+
+
+def _no_loop(*_: object) -> None:
+    raise RuntimeError("the server's loop runs in the parent process")

@@ -6,6 +6,7 @@ owner's: the server listens on a duplicate and never removes the file of a UNIX 
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import errno
 import os
@@ -15,6 +16,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 
 from ..server.handler.errors import SetupError
+from ..transport.unix_socket import SocketFile
 from .address import Address
 
 #: systemd's first descriptor (sd_listen_fds(3)).
@@ -53,18 +55,23 @@ class ListenerSpec:
             return self.path == bound.path
         return self.same_host(bound) and self.port == bound.address.port
 
-    def on(self, sockets: list[socket.socket], kept: bool = False) -> BoundListener:
+    def on(
+        self, sockets: list[socket.socket], kept: bool = False, file: SocketFile | None = None
+    ) -> BoundListener:
         """This listener, on these sockets."""
-        return BoundListener(self.name, self.host, self.path, sockets, kept, self.protocol, self.serves, self.tls)
+        return BoundListener(self.name, self.host, self.path, sockets, kept, self.protocol, self.serves, self.tls, file)
 
     def on_duplicates(self, bound: BoundListener) -> BoundListener:
         """This listener, on duplicates of another one's sockets."""
-        return self.on([sock.dup() for sock in bound.sockets], bound.kept)
+        return self.on([sock.dup() for sock in bound.sockets], bound.kept, bound.file)
 
 
 @dataclass
 class BoundListener:
-    """The listening sockets of one listener. ``kept``: another process holds them too, and removes the file."""
+    """The listening sockets of one listener, and the file of a UNIX socket, if the server made it.
+
+    ``kept``: another process holds them too, and removes the file.
+    """
 
     name: str
     host: str
@@ -74,23 +81,33 @@ class BoundListener:
     protocol: str = "http"
     serves: str = ""
     tls: bool = False
+    file: SocketFile | None = None
     address: Address = field(init=False)
 
     def __post_init__(self) -> None:
         port = 0 if self.path else self.sockets[0].getsockname()[1]
         self.address = Address(self.name, self.protocol, self.host, port, self.path, self.serves, self.tls)
 
+    @property
+    def reachable(self) -> bool:
+        """False for a UNIX socket whose file was removed, renamed or replaced: no client can connect any more."""
+        return self.file is None or self.file.in_place
+
+    def forget(self) -> None:
+        """Close this process's descriptors alone, in a forked child."""
+        for sock in self.sockets:
+            _socket.socket.close(sock)  # not the socket's own, which may be hooked
+
     def close(self) -> None:
+        """Close the sockets; the file of a UNIX socket stays."""
         for sock in self.sockets:
             sock.close()
 
-    def remove_file(self) -> None:
-        """Remove the file that a UNIX socket leaves behind."""
-        if self.path and not self.path.startswith("@"):
-            try:
-                os.unlink(self.path)
-            except FileNotFoundError:
-                pass
+    def close_and_remove(self) -> None:
+        """Remove the file of a UNIX socket, if it is still this socket's own, and close the sockets."""
+        if self.file is not None and not self.kept:
+            self.file.remove()  # before the close, see SocketFile.remove
+        self.close()
 
 
 def bound_by_descriptor(spec: ListenerSpec) -> BoundListener | None:

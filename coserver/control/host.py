@@ -5,7 +5,9 @@ The server's own loop is never asked to serve it: a server whose loop is stuck c
 
 from __future__ import annotations
 
+import _socket
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from ..server.router import Router
 from ..server.service import MakeConnection, Service
 from ..transport.listener import Listener, bind_tcp
 from ..transport.loop import poster
+from ..transport.unix_socket import SocketFile
 from . import socket_path as place
 from .api import Api
 from .auth import check_token, guard
@@ -49,6 +52,7 @@ class Answering:
         """``ends`` is called on the loop when the end begins."""
         self.name = name
         self._sockets = sockets
+        self._file: SocketFile | None = None
         self._router = router
         self._ends = ends
         self._post = _nothing
@@ -62,6 +66,7 @@ class Answering:
         return tcp[0].getsockname()[1] if tcp else None
 
     def start(self) -> None:
+        _open.add(self)
         self._thread.start()
         self._started.wait()
 
@@ -99,12 +104,19 @@ class Answering:
         await service.run(listeners, lambda: None)
 
     def close(self) -> None:
-        """Its sockets."""
+        """Close the sockets, and remove the file of the UNIX socket."""
+        _open.discard(self)
+        if self._file is not None:
+            self._file.remove()
         for sock in self._sockets:
-            if sock.family == socket.AF_UNIX:
-                place.remove(sock)
-            else:
-                sock.close()
+            sock.close()
+
+
+    def forget(self) -> None:
+        """Close this process's descriptors alone, in a forked child."""
+        self._file = None
+        for sock in self._sockets:
+            _socket.socket.close(sock)  # not the socket's own, which may be hooked
 
 
 class Control(Answering):
@@ -119,7 +131,9 @@ class Control(Answering):
         super().__init__(f"control {server.name}", [], api.router(), api.close)
         try:
             if where.path:
-                bound = place.bind_default(server.name) if where.path == "auto" else place.bind(where.path)
+                bound, self._file = (
+                    place.bind_default(server.name) if where.path == "auto" else place.bind(where.path)
+                )
                 self._sockets.append(bound)
             if where.port is not None:
                 self._sockets += bind_tcp(where.host, where.port)
@@ -134,3 +148,18 @@ class Control(Answering):
 
 def _nothing() -> None:
     """Not started yet, or never."""
+
+
+#: What answers in this process.
+_open: set[Answering] = set()
+
+
+def _after_fork() -> None:
+    """Close the sockets in a forked child; the parent's go on."""
+    for one in tuple(_open):
+        one.forget()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -7,23 +7,20 @@ the process's number is in the file's name, and a second one in a process gets a
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import socket
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, sleep
+
+from ..transport.unix_socket import SocketFile, answers, bind_unix
 
 #: Bytes that a UNIX socket's path may have: 108 on Linux, 104 elsewhere, with the zero at its end.
 PATH_MAX = 103
 #: Characters of a server's name that go into its file's.
 _NAME_MAX = 40
-#: Seconds to wait for who binds in the same folder; that takes microseconds, a stuck listener there a second.
-_TURN = 3.0
 
 _file = re.compile(r"(?P<name>.+?)-(?P<pid>[0-9]+)(?:-[0-9]+)?\.sock")
 
@@ -73,8 +70,8 @@ def make_folder() -> Path:
     return path
 
 
-def bind_default(name: str) -> socket.socket:
-    """A listening socket for the server of this name, in the usual folder. Raises OSError."""
+def bind_default(name: str) -> tuple[socket.socket, SocketFile | None]:
+    """A listening socket for the server of this name, in the usual folder, and its file. Raises OSError."""
     place = make_folder()
     short = re.sub(r"[^A-Za-z0-9._]+", "-", name)[:_NAME_MAX].strip("-.") or "server"
     number = 1
@@ -88,82 +85,23 @@ def bind_default(name: str) -> socket.socket:
             number += 1
 
 
-def bind(path: str) -> socket.socket:
-    """A listening socket that is its owner's alone, mode 0600; a stale one is removed first.
+def bind(path: str) -> tuple[socket.socket, SocketFile | None]:
+    """A listening socket that is its owner's alone, mode 0600, and its file. A stale file is removed first.
 
-    Raises OSError: EADDRINUSE if somebody listens there, EEXIST if the file is no socket.
+    Raises OSError: EADDRINUSE if a server listens there, EEXIST if the file is no socket.
     """
     if len(os.fsencode(path)) > PATH_MAX:
         raise NoPlace(errno.ENAMETOOLONG, f"a socket's path has {PATH_MAX} bytes at most; {path} has more")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if os.path.islink(path):
+        raise FileExistsError(errno.EEXIST, f"{path} is no socket; move it away or take another path")
     try:
-        os.fchmod(sock.fileno(), 0o600)  # before the bind: the file is never there with another mode (Linux)
-        with _alone(os.path.dirname(path) or "."):
-            _remove_stale(path)
-            sock.bind(path)
-            os.chmod(path, 0o600)
-            sock.listen(64)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
+        return bind_unix(f"./{path}" if path.startswith("@") else path, "600")  # an abstract socket has no mode
+    except FileExistsError as error:
+        raise FileExistsError(errno.EEXIST, f"{path} is no socket; move it away or take another path") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise OSError(errno.EADDRINUSE, f"another server controls by {path}; take another path") from error
         raise
-    return sock
-
-
-@contextmanager
-def _alone(folder: str) -> Iterator[None]:
-    """Of several who come at once, one after the other: what one has bound and does not listen on yet looks stale."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        until = monotonic() + _TURN
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if monotonic() > until:
-                    break  # not one of us: a lock on /tmp is anybody's to take
-                sleep(0.005)
-            except OSError:
-                break  # a file system without locks
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _remove_stale(path: str) -> None:
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise FileExistsError(errno.EEXIST, f"{path} is no socket; move it away or take another path")
-        if answers(path):
-            raise OSError(errno.EADDRINUSE, f"another server controls by {path}; take another path")
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-
-
-def answers(path: str) -> bool:
-    """Whether somebody listens on this socket."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)  # a local connect is immediate, unless the listener is stuck: then it is alive
-        try:
-            probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-        except OSError:
-            return True
-    return True
-
-
-def remove(sock: socket.socket) -> None:
-    """Close a socket that ``bind`` made, and remove its file, unless another has taken its place."""
-    path = sock.getsockname()
-    sock.close()
-    try:
-        if not answers(path):
-            os.unlink(path)
-    except OSError:
-        pass
 
 
 def running() -> Iterator[tuple[str, int, Path]]:
@@ -178,10 +116,11 @@ def running() -> Iterator[tuple[str, int, Path]]:
         match = _file.fullmatch(path.name)
         if match is None:
             continue
+        file = SocketFile.at(str(path))
         if answers(str(path)):
             yield match["name"], int(match["pid"]), path
-        elif not _alive(int(match["pid"])):
-            path.unlink(missing_ok=True)
+        elif file is not None and not _alive(int(match["pid"])):
+            file.remove()
 
 
 def _alive(pid: int) -> bool:

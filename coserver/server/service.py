@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
@@ -97,6 +98,7 @@ class Service:
         self.accepted = 0
         self.gone = Totals()
         self._tasks: TaskGroup | None = None
+        self._listeners: list[tuple[Listener, MakeConnection]] = []
         self._accepting: list[anyio.CancelScope] = []
         self._changed = anyio.Event()
         self._stop = anyio.Event()
@@ -118,6 +120,8 @@ class Service:
         ``closed`` is called when the drain begins and the listeners are closed.
         """
         loop_tasks = anyio.CancelScope()
+        self._listeners = listeners
+        _running.add(self)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._run_loop, loop_tasks)
@@ -135,6 +139,7 @@ class Service:
                         raise
                 loop_tasks.cancel()
         finally:
+            _running.discard(self)
             self.draining = self.closing = True
             if self._stuck is not None:
                 self.loop.sweeper.discard(self._stuck)
@@ -290,6 +295,14 @@ class Service:
             listener.accept_waiting(self._accepted_by(make))
             listener.close()
 
+    def forget(self) -> None:
+        """Close the sockets that a forked child has inherited; the parent's go on."""
+        for listener, _ in self._listeners:
+            listener.forget()
+        for connection in tuple(self.connections.values()):
+            if isinstance(connection.stream, SocketStream):
+                connection.stream.forget()
+
     async def _drain(self) -> None:
         """Let what runs end within the grace, then cancel it."""
         for connection in tuple(self.connections.values()):
@@ -306,6 +319,24 @@ class Service:
             self.cancel()
             self._stuck = Stuck(self)
             self.loop.sweeper.add(self._stuck)
+
+
+#: The services that run in this process.
+_running: set[Service] = set()
+
+
+def _after_fork() -> None:
+    """Close the sockets of the parent's servers in a forked child.
+
+    Otherwise the port stays taken, and clients see no end of their connections, for as long as the child lives.
+    """
+    for service in tuple(_running):
+        service.forget()
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _tell_parked(name: str, where: str) -> None:

@@ -6,6 +6,7 @@
 | deadlines | the sweeper: one task for every deadline |
 | poller | one epoll set for descriptors without a task of their own |
 | listener | listening sockets: binding, accepting |
+| unix_socket | listening UNIX sockets, and their files |
 | stream | a connected socket as an anyio ByteStream |
 | tls | the same under TLS |
 | tls_engine | TLS without I/O |

@@ -1,4 +1,4 @@
-"""Listening sockets, TCP over IPv4 and IPv6 and UNIX: binding them, and the loop that accepts.
+"""Listening sockets: TCP ones over IPv4 and IPv6 are bound here, and the loop that accepts.
 
 A server that is full, or out of descriptors, stops polling its listening socket. Clients then wait in the backlog,
 unharmed.
@@ -10,7 +10,6 @@ import _socket
 import errno
 import os
 import socket
-import stat
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -80,43 +79,18 @@ def _bind_one(family: int, address: tuple[Any, ...]) -> socket.socket:
     return _listen(family, address, options)
 
 
-def _listen(family: int, address: Any, options: list[tuple[int, int, int]], permissions: str = "") -> socket.socket:
+def _listen(family: int, address: Any, options: list[tuple[int, int, int]]) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         for option in options:
             sock.setsockopt(*option)
         sock.bind(address)
-        if permissions:  # before any client can connect
-            os.chmod(address, int(permissions, 8))
         sock.listen(BACKLOG)
         sock.setblocking(False)
     except BaseException:
         sock.close()
         raise
     return sock
-
-
-def bind_unix(path: str, permissions: str = "") -> socket.socket:
-    """A listening UNIX socket. A socket file without a listener is removed first; any other file stays.
-
-    ``permissions`` are the octal mode of the file ("660"); without them the umask decides. A path that begins with "@"
-    is an abstract name (Linux), which has no file. Raises OSError: EADDRINUSE if a server listens there, EEXIST if the
-    file is no socket.
-    """
-    if path.startswith("@"):
-        return _listen(socket.AF_UNIX, "\0" + path[1:], [])
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise FileExistsError(errno.EEXIST, "this file is no socket; move it away or take another path", path)
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(1)  # a local connect is immediate, unless the listener is stuck; then it is alive
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)
-    except FileNotFoundError:
-        pass
-    return _listen(socket.AF_UNIX, path, [], permissions)
 
 
 class Admission(Protocol):
@@ -185,11 +159,15 @@ class Listener:
             pass  # clients that cannot be accepted now are reset by the close
 
     def close(self) -> None:
-        """Stop listening. The file of a UNIX socket is removed, unless another has taken its place."""
+        """Stop listening. The file of a UNIX socket stays: whoever bound it removes it."""
         if self._socket.fileno() < 0:
             return
         anyio.notify_closing(self._socket)
         self._socket.close()
+
+    def forget(self) -> None:
+        """Close this process's descriptor alone, in a forked child: the parent goes on listening."""
+        _socket.socket.close(self._socket)  # not the socket's own, which may be hooked
 
     async def _accept_or_wait(self, accepted: Callable[[Socket, Any], None], admission: Admission) -> bool:
         try:

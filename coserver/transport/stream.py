@@ -64,6 +64,10 @@ class SocketStream(ByteStream):
         """The descriptor; -1 once closed."""
         return self._socket.fileno()
 
+    def forget(self) -> None:
+        """Close this process's descriptor alone, in a forked child: the parent's connection goes on."""
+        self._socket.close()
+
     async def receive(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
         """Receive at least one byte. Raises EndOfStream, BrokenResourceError, ClosedResourceError (anyio's)."""
         loop = self._loop

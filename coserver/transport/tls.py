@@ -70,6 +70,9 @@ class TlsStream(SocketStream):
     def fileno(self) -> int:
         return self._plain.fileno()
 
+    def forget(self) -> None:
+        self._plain.forget()
+
     async def handshake(self) -> None:
         """Do the handshake. Raises TlsError (NotTls for other first bytes); anyio's EndOfStream if nothing came."""
         engine, plain = self._engine, self._plain

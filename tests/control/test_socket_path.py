@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,7 +155,7 @@ def test_of_several_who_want_one_path_at_once_one_has_it(runtime: Path) -> None:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.bind(path)
         start = threading.Barrier(4)
-        bound: list[socket.socket] = []
+        bound: list[Any] = []
         refused: list[int | None] = []
         threads = [threading.Thread(target=_bind, args=(path, start, bound, refused)) for _ in range(4)]
         for thread in threads:
@@ -162,11 +163,14 @@ def test_of_several_who_want_one_path_at_once_one_has_it(runtime: Path) -> None:
         for thread in threads:
             thread.join()
         assert (len(bound), refused) == (1, [errno.EADDRINUSE] * 3)
-        place.remove(bound[0])
+        sock, file = bound[0]
+        assert file is not None
+        file.remove()
+        sock.close()
     assert not os.path.exists(path)
 
 
-def _bind(path: str, start: threading.Barrier, bound: list[socket.socket], refused: list[int | None]) -> None:
+def _bind(path: str, start: threading.Barrier, bound: list[Any], refused: list[int | None]) -> None:
     start.wait()
     try:
         bound.append(place.bind(path))

@@ -14,9 +14,10 @@ import anyio.lowlevel
 import pytest
 
 from coserver.transport import listener
-from coserver.transport.listener import Listener, bind_tcp, bind_unix
+from coserver.transport.listener import Listener, bind_tcp
 from coserver.transport.loop import Loop
 from coserver.transport.peer import show_address
+from coserver.transport.unix_socket import bind_unix
 from tests.ipv6 import needs_ipv6
 
 
@@ -96,13 +97,13 @@ def test_the_second_address_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unix(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
-    sock = bind_unix(path)
+    sock, _ = bind_unix(path)
     with pytest.raises(OSError, match="in use") as caught:
         bind_unix(path)
     assert caught.value.errno == errno.EADDRINUSE
     sock.close()
     # Nobody listens there any more: the file is a leftover.
-    bind_unix(path).close()
+    bind_unix(path)[0].close()
     (tmp_path / "file").write_text("precious")
     with pytest.raises(FileExistsError, match="no socket"):
         bind_unix(str(tmp_path / "file"))
@@ -284,7 +285,7 @@ async def test_a_real_fault_is_raised() -> None:
 
 async def test_unix_connections(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
-    sock = bind_unix(path)
+    sock, _ = bind_unix(path)
     door = Door(sock)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(door.run)

@@ -14,10 +14,12 @@ import socket
 import stat
 import threading
 import time
+from typing import Any
 
 from coserver import Server
 from coserver.app import registry
 from coserver.app.sockets import BoundListener
+from coserver.transport.unix_socket import SocketFile
 
 from .. import console
 
@@ -43,7 +45,9 @@ class Child:
         """The server listens: send its sockets to the parent. True if all of them came from the parent."""
         self._server = server
         bound = registry.keep(server)
-        listeners = [[server.name, b.name, b.host, b.path, b.address.scheme, len(b.sockets)] for b in bound]
+        listeners = [
+            [server.name, b.name, b.host, b.path, b.address.scheme, file_to_json(b.file), len(b.sockets)] for b in bound
+        ]
         self._say(
             {"listeners": listeners, "grace": server.settings.limits.grace},
             [sock.fileno() for one in bound for sock in one.sockets],
@@ -105,8 +109,9 @@ def join_parent() -> Child | None:
             return None
     except (ValueError, TypeError, KeyError, OSError):
         return None  # not set, or a leftover in the environment
-    for app, name, host, path, fds in given["listeners"]:
-        registry.inherited.setdefault(app, []).append(BoundListener(name, host, path, as_sockets(fds), kept=True))
+    for app, name, host, path, file, fds in given["listeners"]:
+        one = BoundListener(name, host, path, as_sockets(fds), kept=True, file=file_from_json(file))
+        registry.inherited.setdefault(app, []).append(one)
     channel = socket.socket(fileno=given["channel"])
     for fd in descriptors:
         os.set_inheritable(fd, False)
@@ -124,6 +129,16 @@ def _release_inherited() -> list[tuple[str, int, str]]:
 
 def _place(one: BoundListener) -> tuple[str, int, str]:
     return one.host, one.address.port, one.path
+
+
+def file_to_json(file: SocketFile | None) -> list[Any] | None:
+    """The file of a UNIX socket, for a message to the other process."""
+    return None if file is None else [file.path, file.device, file.inode]
+
+
+def file_from_json(given: list[Any] | None) -> SocketFile | None:
+    """The file that the other process named."""
+    return None if given is None else SocketFile(*given)
 
 
 def as_sockets(descriptors: list[int]) -> list[socket.socket]:

@@ -25,9 +25,10 @@ from typing import Any
 
 from coserver.app import registry
 from coserver.app.sockets import BoundListener
+from coserver.transport.unix_socket import SocketFile
 
 from .. import console
-from .child import AFTER_GRACE, GRACE, VARIABLE, as_sockets
+from .child import AFTER_GRACE, GRACE, VARIABLE, as_sockets, file_from_json, file_to_json
 from .standin import StandIn
 from .watch import INSTALL, MISSING, WatchedFolders, can_watch
 
@@ -46,8 +47,8 @@ class ChildProcess:
         self.cannot_listen = False
         self._terminal = _terminal_state()
         self._channel, theirs = socket.socketpair()
-        listeners: list[tuple[str, str, str, str, list[int]]] = [
-            (app, one.name, one.host, one.path, [sock.fileno() for sock in one.sockets])
+        listeners: list[tuple[str, str, str, str, list[Any] | None, list[int]]] = [
+            (app, one.name, one.host, one.path, file_to_json(one.file), [sock.fileno() for sock in one.sockets])
             for app, some in kept.items()
             for one in some
         ]
@@ -110,9 +111,10 @@ def _terminal_state() -> list[Any] | None:
 def _as_kept(listeners: list[list[Any]], fds: list[int]) -> Iterator[tuple[str, BoundListener]]:
     """Each listener with its app's name."""
     left = iter(fds)
-    for app, name, host, path, protocol, count in listeners:
+    for app, name, host, path, protocol, file, count in listeners:
         sockets = as_sockets([next(left) for _ in range(count)])
-        yield app, BoundListener(name, host, path, sockets, kept=True, protocol=protocol)
+        found = file_from_json(file)
+        yield app, BoundListener(name, host, path, sockets, kept=True, protocol=protocol, file=found)
 
 
 class Reloader:
@@ -194,16 +196,16 @@ class Reloader:
 
     def _keep(self, listeners: list[tuple[str, BoundListener]]) -> None:
         self._moved = False
-        self._let_go(but={one.path for _, one in listeners})
+        self._let_go(but={one.file for _, one in listeners})
         for app, one in listeners:
             self._kept.setdefault(app, []).append(one)
 
-    def _let_go(self, but: Iterable[str] = ()) -> None:
-        """Close the kept sockets; delete files of UNIX sockets, but for the paths in ``but``, which are in use."""
+    def _let_go(self, but: Iterable[SocketFile | None] = ()) -> None:
+        """Close the kept sockets. Remove the files of UNIX sockets, but for those in ``but``, which are in use."""
         for one in (one for some in self._kept.values() for one in some):
+            if one.file is not None and one.file not in but:
+                one.file.remove()
             one.close()
-            if one.path and one.path not in but:
-                Path(one.path).unlink(missing_ok=True)
         self._kept.clear()
 
     def _leave(self, child: ChildProcess, number: int) -> int:

@@ -7,6 +7,7 @@ reads from a pipe that is closed then.
 
 from __future__ import annotations
 
+import _socket
 import atexit
 import json
 import os
@@ -211,6 +212,16 @@ class IsolatedServer(Addressed):
                 sys.stderr.write(line.decode(errors="replace"))
                 sys.stderr.flush()
 
+    def forget(self) -> None:
+        """Close this process's descriptors alone, in a forked child."""
+        if self._listener is not None:
+            _socket.socket.close(self._listener)  # not the socket's own, which may be hooked
+        for file in (self._process.stdin, self._process.stdout):
+            if file is not None:
+                file.raw.close()  # type: ignore[attr-defined]  # a thread of the parent may hold the buffer's lock
+        self._process.returncode = 0  # only its parent may wait for it
+        self._folder = ""  # nor is the folder to be removed here
+
     def _close_listener(self) -> None:
         if self._listener is not None:
             self._listener.close()
@@ -306,6 +317,19 @@ def _read_report(reading: int) -> dict[str, Any]:
         json.loads(line) if line else {"kind": "EOFError", "error": "it ended; see what it printed"}
     )
     return report
+
+
+def _after_fork() -> None:
+    """Leave the processes to the parent: a forked child must not end them, nor keep their pipes and ports open."""
+    global _lock
+    _lock = threading.RLock()  # another thread of the parent may have held it
+    for server in _running.values():
+        server.forget()
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @atexit.register
