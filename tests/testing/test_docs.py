@@ -16,10 +16,12 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 async def test_an_example(number: int) -> None:
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(EXAMPLES[number], f"testing.md: {number}", "exec"), names)
-    if "test_item" in names:
-        names["test_item"]()
-        await names["test_item_async"]()
+    for name, test in names.items():
+        if name.startswith("test_"):
+            result = test()
+            if result is not None:
+                await result
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
