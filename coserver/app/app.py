@@ -303,19 +303,15 @@ class App:
 
         Keywords: host, port, uds, backend, codec, limits (see Settings). The server replaces a running one of the same
         name, and takes over its listening sockets. ``with app.start() as server:`` stops it at the end of the block.
-        With ``isolated`` a copy of the app runs in a process of its own, which ends with this one.
+        With ``isolated`` a copy of the app runs in a process of its own, which ends with this one. If the start fails,
+        the running server goes on.
         Raises SetupError, OSError.
         """
         settings = self.settings(options)
         if isolated:
             from .process.isolation import start
 
-            make_router(self)  # raises SetupError here, not in the other process
             return start(self, settings, dict(options))
-        if f"{__package__}.process.isolation" in sys.modules:
-            from .process.isolation import stop
-
-            stop(self.name)
         return runner.start(self, settings)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -10,11 +10,26 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Protocol
 
 from ..transport.listener import bind_tcp
 from ..transport.unix_socket import bind_unix
 from .server import Server
 from .sockets import BoundListener, CannotListen, ListenerSpec, SystemdSocket, assign_sockets, bound_by_descriptor
+
+
+class Isolated(Protocol):
+    """A server in a process of its own. This process has duplicates of its listening sockets, ``bound``."""
+
+    bound: list[BoundListener]
+
+    @property
+    def running(self) -> bool: ...
+
+    def give_way(self) -> None:
+        """Accept no client any more; blocks until then, at most a second. The drain goes on in a thread."""
+        ...
+
 
 #: Guards each change: two threads may start apps at once.
 lock = threading.RLock()
@@ -23,6 +38,10 @@ _bound: dict[str, list[BoundListener]] = {}
 #: Listening sockets, by app, that a reloading parent process keeps and passed to this one. ``bind`` takes duplicates,
 #: and the parent removes the files of UNIX sockets. Empty in all other processes.
 inherited: dict[str, list[BoundListener]] = {}
+#: Listening sockets, by listener, that the process of an isolated server was started with. The next server takes them.
+passed: dict[str, BoundListener] = {}
+#: Servers in processes of their own, by name.
+isolated: dict[str, Isolated] = {}
 #: Sockets that systemd passed to this process. The next server that starts takes them.
 systemd_sockets: list[SystemdSocket] = []
 
@@ -39,8 +58,8 @@ def all_running() -> list[Server]:
 
 
 def bind(name: str, specs: list[ListenerSpec]) -> list[BoundListener]:
-    """Bind all listeners of an app; take over the sockets of its running predecessor. Raises OSError."""
-    held = _bound.get(name, []) if running(name) else []
+    """Bind all listeners of an app; take over the sockets of its running predecessor. Raises OSError, SetupError."""
+    held = _listening(name)
     bound: list[BoundListener] = []
     made: list[BoundListener] = []
     try:
@@ -49,7 +68,7 @@ def bind(name: str, specs: list[ListenerSpec]) -> list[BoundListener]:
             specs = [replace(spec, fd=assigned.get(spec.name, spec.fd)) for spec in specs]
             systemd_sockets.clear()
         for spec in specs:
-            one = bound_by_descriptor(spec) or _take_over(spec, held) or _inherit(name, spec)
+            one = _passed(spec) or bound_by_descriptor(spec) or _take_over(spec, held) or _inherit(name, spec)
             if one is None:
                 one = _bind(spec)
                 made.append(one)
@@ -62,6 +81,18 @@ def bind(name: str, specs: list[ListenerSpec]) -> list[BoundListener]:
                 one.close()
         raise
     return bound
+
+
+def _listening(name: str) -> list[BoundListener]:
+    """The listeners of the servers that run under this name, here and in a process of its own."""
+    apart = isolated.get(name)
+    return [*(_bound.get(name, []) if running(name) else []), *(apart.bound if apart and apart.running else [])]
+
+
+def _passed(spec: ListenerSpec) -> BoundListener | None:
+    """The sockets that the parent process bound for this listener."""
+    one = passed.pop(spec.name, None)
+    return one and replace(one, protocol=spec.protocol, serves=spec.serves, tls=spec.tls)
 
 
 def _take_over(spec: ListenerSpec, held: list[BoundListener]) -> BoundListener | None:
@@ -129,13 +160,16 @@ def closed_on_error(name: str, bound: list[BoundListener]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        _close(bound, _bound.get(name, []))  # the predecessor still listens there
+        close(name, bound)
         raise
 
 
-def _close(bound: list[BoundListener], others: list[BoundListener]) -> None:
-    """Close these listeners. Remove the files of their UNIX sockets, but for those that ``others`` listen on too."""
-    used = {one.file for one in others}
+def close(name: str, bound: list[BoundListener]) -> None:
+    """Close these listeners of a server, and remove the files of their UNIX sockets.
+
+    The files that a predecessor or a successor of the same name listens on too stay.
+    """
+    used = {one.file for one in _listening(name)}
     for one in bound:
         if one.file in used:
             one.close()
@@ -164,7 +198,7 @@ def stop_listening(server: Server, bound: list[BoundListener]) -> None:
     with lock:
         if _bound.get(server.name) is bound:
             del _bound[server.name]
-        _close(bound, _bound.get(server.name, []))
+        close(server.name, bound)
 
 
 def remove(server: Server, bound: list[BoundListener]) -> None:
@@ -182,12 +216,12 @@ def _after_fork() -> None:
     """
     global lock
     lock = threading.RLock()  # another thread of the parent may have held it
-    for bound in (*_bound.values(), *inherited.values()):
+    for bound in (*_bound.values(), *inherited.values(), list(passed.values())):
         for one in bound:
             one.forget()
     for server in _servers.values():
         server.forget()
-    for table in (_servers, _bound, inherited):
+    for table in (_servers, _bound, inherited, passed, isolated):
         table.clear()
 
 

@@ -64,6 +64,8 @@ async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
             async with _controlled(server), _accepting(plans, services, server, bound):
                 if predecessor is not None:
                     await server.replace(predecessor)
+                if (apart := registry.isolated.get(app.name)) is not None:
+                    await anyio.to_thread.run_sync(apart.give_way)
                 with watching() if settings.debug or watchdog_asked() else nullcontext():
                     yield server
     finally:

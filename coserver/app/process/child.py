@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import socket
 import struct
 import sys
 import threading
@@ -18,6 +19,9 @@ from dataclasses import asdict
 from typing import Any, BinaryIO
 
 from ...hooks.install import install_for
+from ...transport.unix_socket import SocketFile
+from .. import registry
+from ..sockets import BoundListener
 
 #: Seconds for handlers' ``finally`` blocks when the parent is gone.
 _LAST = 1.0
@@ -43,11 +47,22 @@ def main() -> None:
 
 def _start(source: BinaryIO) -> Any:
     before = pickle.loads(_part(source))
+    _take_sockets(before["sockets"])
     sys.path[:] = before["path"]
     sys.argv[:] = before["argv"]
     install_for(before["hooks"])  # before the app's own modules are imported
     app, options = pickle.loads(_part(source))
     return app.start(**options)
+
+
+def _take_sockets(given: list[tuple[str, str, str, SocketFile | None, list[int]]]) -> None:
+    """Have the server listen on the sockets that the parent bound: its own, or those of the server it replaces."""
+    for name, host, path, file, fds in given:
+        sockets = [socket.socket(fileno=fd) for fd in fds]
+        for sock in sockets:
+            sock.setblocking(False)  # a new socket object does not know that it is, and its dup() would make it block
+            sock.set_inheritable(False)
+        registry.passed[name] = BoundListener(name, host, path, sockets, kept=True, file=file)
 
 
 def _part(source: BinaryIO) -> bytes:

@@ -1,20 +1,19 @@
 """A server in a process of its own: a cell's computation does not slow its handlers, and the reverse.
 
-IsolatedServer asks the process over its control socket. This process makes the listening socket and keeps it when the
-server is started again, so that no client is refused. The other process ends with this one, however this one ends: it
-reads from a pipe that is closed then.
+IsolatedServer asks the process over its control socket. This process binds the listening sockets and keeps them. The
+next server of the same name takes duplicates of them, in this process or in another, so that no client is refused. The
+other process ends with this one, however this one ends: it reads from a pipe that is closed then.
 """
 
 from __future__ import annotations
 
-import _socket
 import atexit
 import json
 import os
+import pickle
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,13 +26,13 @@ from ...control.client import Client, Refused, Unreachable
 from ...observe.filters import Filter
 from ...observe.snapshot.snapshot import Snapshot
 from ...server.handler.errors import SetupError
-from ...transport.listener import bind_tcp
 from .. import registry
 from ..address import Address, Addressed, proxy_pattern
 from ..config.settings import Settings
 from ..config.validate import seconds
 from ..inspect.display import show_snapshot
-from ..sockets import CannotListen
+from ..listeners import plan_listeners
+from ..sockets import BoundListener, CannotListen
 from .child import LENGTH
 from .pickler import pack
 from .remote import RemoteStepper, RemoteTraces
@@ -41,6 +40,7 @@ from .remote import RemoteStepper, RemoteTraces
 if TYPE_CHECKING:
     from ...notebook.live import LiveTable
     from ..app import App
+    from ..server import Server
 
 #: Seconds for the process to listen: enough to import a big library on a busy machine.
 _START_TIMEOUT = 120.0
@@ -49,7 +49,8 @@ _END_TIMEOUT = 3.0
 #: Seconds to wait for a replaced server's last accept; a stuck loop accepts nobody.
 _LAST_ACCEPT = 1.0
 
-_running: dict[str, IsolatedServer] = {}
+#: All whose process has not ended; ``registry.isolated`` has those that accept clients.
+_running: set[IsolatedServer] = set()
 _lock = threading.RLock()
 
 
@@ -60,41 +61,37 @@ class IsolatedServer(Addressed):
     """
 
     def __init__(self, app: App, settings: Settings, options: dict[str, Any]) -> None:
-        """Returns when the process listens. Raises SetupError, OSError."""
+        """Returns when the process listens. Raises SetupError, OSError; a server of this name goes on then."""
         self.name = app.name
         self.addresses = ()
+        self.bound: list[BoundListener] = []
         self._grace = settings.limits.grace
         self._cleanup = settings.limits.cleanup_timeout + _END_TIMEOUT
-        self._listener: socket.socket | None = None
-        self._folder = tempfile.mkdtemp(prefix="coserver-")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._replaced: Server | None = None
         self._stopping = False
-        predecessor = _running.get(self.name)
+        plans = plan_listeners(app, settings)
+        self._folder = tempfile.mkdtemp(prefix="coserver-")
         try:
-            self._start(app, settings, options, predecessor)
+            before, pickled = pack(app, {**options, "control": os.path.join(self._folder, "control")})
+            with registry.lock:
+                self.bound = registry.bind(app.name, [one.spec for one in plans])
+            self._start(before, pickled)
         except BaseException:
             self._clear()
             raise
         threading.Thread(target=self._wait, name=f"coserver {self.name}", daemon=True).start()
-        if predecessor is not None:
-            predecessor._give_way()
 
-    def _start(self, app: App, settings: Settings, options: dict[str, Any], predecessor: IsolatedServer | None) -> None:
-        only_http = not (app.tcp_routes or app.listeners or settings.listeners)
-        if predecessor is not None and not only_http:
-            predecessor.stop()  # it holds its other ports until then
-        given = {**options, "control": os.path.join(self._folder, "control")}
-        if settings.uds is None and settings.fd is None:
-            self._listener = _listener(settings, predecessor)
-            if self._listener is not None:
-                given |= {"fd": self._listener.fileno()}
-                for name in ("host", "port"):
-                    given.pop(name, None)
-        parts = pack(app, given)
-        self._process, reading = _spawn([] if self._listener is None else [self._listener.fileno()])
+    def _start(self, before: dict[str, Any], pickled: bytes) -> None:
+        """Start the process on the bound sockets. Raises SetupError, CannotListen."""
+        given = [
+            (one.name, one.host, one.path, one.file, [sock.fileno() for sock in one.sockets]) for one in self.bound
+        ]
+        self._process, reading = _spawn([fd for *_, fds in given for fd in fds])
         threading.Thread(target=self._copy_output, name=f"coserver output {self.name}", daemon=True).start()
         try:
             assert self._process.stdin is not None
-            for part in parts:
+            for part in (pickle.dumps({**before, "sockets": given}), pickled):
                 self._process.stdin.write(LENGTH.pack(len(part)) + part)
             self._process.stdin.flush()
         except BrokenPipeError:
@@ -107,6 +104,17 @@ class IsolatedServer(Addressed):
             )
         self.addresses = tuple(Address(**one) for one in report["addresses"])
         self._client = Client(report["control"])
+
+    def replace(self, here: Server | None, apart: registry.Isolated | None) -> None:
+        """Take the place of the servers of this name. When this returns, they accept no client any more."""
+        if apart is not None:
+            apart.give_way()
+        if here is not None:
+            self._replaced = here
+            here.begin_stop()
+            until = monotonic() + _LAST_ACCEPT
+            while here.accepting and not here.on_its_thread and monotonic() < until:
+                sleep(0.001)
 
     def __repr__(self) -> str:
         state = f"process {self.pid}" if self.running else "stopped"
@@ -121,12 +129,13 @@ class IsolatedServer(Addressed):
     @property
     def pid(self) -> int:
         """The process's number."""
+        assert self._process is not None
         return self._process.pid
 
     @property
     def running(self) -> bool:
         """False once its process has ended."""
-        return self._process.poll() is None
+        return self._process is not None and self._process.poll() is None
 
     @property
     def traces(self) -> RemoteTraces:
@@ -159,18 +168,20 @@ class IsolatedServer(Addressed):
         """
         grace = seconds(grace)
         self._stopping = True
-        self._close_listener()
-        if self.running:
+        self._close_listeners()
+        if self._process is not None and self.running:
             try:
                 self._client.drain(grace)
                 self._process.wait((self._grace if grace is None else grace) + self._cleanup)
             except (Unreachable, Refused, subprocess.TimeoutExpired):
                 pass
         self._end()
+        if self._replaced is not None and not self._replaced.on_its_thread:
+            self._replaced.stop(grace)
 
     # Its process.
 
-    def _give_way(self) -> None:
+    def give_way(self) -> None:
         """Stop accepting: the successor accepts instead. Returns then; the drain goes on in a thread."""
         self._stopping = True
         until = monotonic() + _LAST_ACCEPT
@@ -183,6 +194,7 @@ class IsolatedServer(Addressed):
         threading.Thread(target=self.stop, name=f"coserver end {self.name}", daemon=True).start()
 
     def _end(self) -> None:
+        assert self._process is not None
         if self._process.stdin is not None:
             try:
                 self._process.stdin.close()
@@ -197,6 +209,7 @@ class IsolatedServer(Addressed):
 
     def _wait(self) -> None:
         """Wait until the process has ended; tell people if it ended by itself."""
+        assert self._process is not None
         status = self._process.wait()
         if not self._stopping:
             how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
@@ -205,6 +218,7 @@ class IsolatedServer(Addressed):
 
     def _copy_output(self) -> None:
         """Copy the process's output, with its log and tracebacks, to stderr."""
+        assert self._process is not None
         out = self._process.stdout
         assert out is not None
         with out:
@@ -214,24 +228,29 @@ class IsolatedServer(Addressed):
 
     def forget(self) -> None:
         """Close this process's descriptors alone, in a forked child."""
-        if self._listener is not None:
-            _socket.socket.close(self._listener)  # not the socket's own, which may be hooked
-        for file in (self._process.stdin, self._process.stdout):
-            if file is not None:
-                file.raw.close()  # type: ignore[attr-defined]  # a thread of the parent may hold the buffer's lock
-        self._process.returncode = 0  # only its parent may wait for it
+        for one in self.bound:
+            one.forget()
+        if self._process is not None:
+            for file in (self._process.stdin, self._process.stdout):
+                if file is not None:
+                    file.raw.close()  # type: ignore[attr-defined]  # a thread of the parent may hold the buffer's lock
+            self._process.returncode = 0  # only its parent may wait for it
+        self.bound = []
+        self._replaced = None
         self._folder = ""  # nor is the folder to be removed here
 
-    def _close_listener(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
+    def _close_listeners(self) -> None:
+        """Close this process's sockets; remove the files of UNIX sockets that no successor listens on."""
+        with registry.lock:
+            if registry.isolated.get(self.name) is self:
+                del registry.isolated[self.name]
+            bound, self.bound = self.bound, []
+            registry.close(self.name, bound)
 
     def _clear(self) -> None:
-        self._close_listener()
+        self._close_listeners()
         shutil.rmtree(self._folder, ignore_errors=True)
-        with _lock:
-            if _running.get(self.name) is self:
-                del _running[self.name]
+        _running.discard(self)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from ...notebook.cell import server_bundle
@@ -247,43 +266,22 @@ class IsolatedServer(Addressed):
 
 
 def start(app: App, settings: Settings, options: dict[str, Any]) -> IsolatedServer:
-    """Start an isolated server in the place of the server of this name. Raises SetupError, OSError."""
+    """Start an isolated server in the place of the server of this name, which goes on if the start fails.
+
+    Raises SetupError, OSError.
+    """
     with _lock:
-        here = registry.running(app.name)
-        if here is not None:
-            here.stop()
         server = IsolatedServer(app, settings, options)
-        _running[app.name] = server
+        _running.add(server)
+        with registry.lock:
+            here, apart = registry.running(app.name), registry.isolated.get(app.name)
+            registry.isolated[app.name] = server
+        server.replace(here, apart)
     if "IPython" in sys.modules:
         from ...notebook.cell import show_at_end, show_links
 
         show_at_end(server, show_links)
     return server
-
-
-def stop(name: str) -> None:
-    """Stop the isolated server of this name: a server in this process takes its place."""
-    server = _running.get(name)
-    if server is not None:
-        server.stop()
-
-
-def _listener(settings: Settings, predecessor: IsolatedServer | None) -> socket.socket | None:
-    """The listening socket that the process inherits: a duplicate of the predecessor's, if that has the same address.
-
-    None if the host stands for several sockets.
-    """
-    held = None if predecessor is None else predecessor._listener
-    if held is not None and held.fileno() != -1:
-        host, port = held.getsockname()[:2]
-        if settings.host == host and settings.port in (0, port):
-            return held.dup()
-    sockets = bind_tcp(settings.host, settings.port)
-    if len(sockets) == 1:
-        return sockets[0]
-    for sock in sockets:
-        sock.close()
-    return None
 
 
 def _spawn(inherited: list[int]) -> tuple[subprocess.Popen[bytes], int]:
@@ -323,7 +321,7 @@ def _after_fork() -> None:
     """Leave the processes to the parent: a forked child must not end them, nor keep their pipes and ports open."""
     global _lock
     _lock = threading.RLock()  # another thread of the parent may have held it
-    for server in _running.values():
+    for server in _running:
         server.forget()
     _running.clear()
 
@@ -334,6 +332,6 @@ if hasattr(os, "register_at_fork"):
 
 @atexit.register
 def _stop_all() -> None:
-    for server in list(_running.values()):
+    for server in list(_running):
         server._stopping = True
         server._end()

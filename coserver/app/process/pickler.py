@@ -6,7 +6,6 @@ process makes its own.
 
 from __future__ import annotations
 
-import pickle
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 _TRIED = 200
 
 
-def pack(app: App, options: dict[str, Any]) -> tuple[bytes, bytes]:
-    """Two pickles: the state that the other process needs before it reads the app, and the app with its options.
+def pack(app: App, options: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """The state that the other process needs before it reads the app, and a pickle of the app with its options.
 
     Raises SetupError, which names the object that cannot be pickled.
     """
@@ -34,7 +33,7 @@ def pack(app: App, options: dict[str, Any]) -> tuple[bytes, bytes]:
 
     before = {"path": list(sys.path), "hooks": app.hooks, "argv": list(sys.argv[:1])}
     try:
-        return pickle.dumps(before), cloudpickle.dumps((app, options))
+        return before, cloudpickle.dumps((app, options))
     except Exception as error:
         raise SetupError(_message(app, options, error, cloudpickle.dumps)) from error
 

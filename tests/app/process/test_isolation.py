@@ -156,8 +156,14 @@ def test_started_again_it_takes_the_place_and_the_port() -> None:
         wait_until(lambda: gone(first.pid))
         assert get(second, "/items/7")[0] == 200
         with make_app("again").start() as here:  # in this process now: the other one ends
-            assert not second.running
+            assert here.port == first.port
             assert f'"pid":{os.getpid()}' in get(here, "/items/7")[1]
+            wait_until(lambda: not second.running)
+            third = make_app("again").start(isolated=True)  # and back
+            with third:
+                assert third.port == first.port
+                assert f'"pid":{third.pid}' in get(third, "/items/7")[1]
+            assert not here.running
     finally:
         second.stop()
 
@@ -228,5 +234,115 @@ def test_what_keeps_it_from_starting_is_told_here() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(OSError, match="is taken by another process"):
             make_app("taken").start(isolated=True, port=taken.getsockname()[1])
+
+
+def _unpicklable(app: App) -> None:
+    lock = threading.Lock()
+    app.get("/locked")(lambda: str(lock))
+
+
+def _bad_lifespan(app: App) -> None:
+    @app.lifespan
+    def life() -> Iterator[None]:
+        raise RuntimeError("no database")
+        yield
+
+
+def _bad_route(app: App) -> None:
+    app.get("/x/{a}")(lambda b: b)
+
+
+def _bad_place(app: App) -> None:
+    app.listen(name="more", uds="/nowhere/at/all/s")
+
+
+@pytest.mark.parametrize("isolated", [True, False], ids=["apart", "here"])
+@pytest.mark.parametrize("spoil", [_unpicklable, _bad_lifespan, _bad_route, _bad_place])
+def test_a_start_that_fails_leaves_the_running_server(spoil: Any, isolated: bool) -> None:
+    with make_app("stays").start(isolated=isolated) as server:
+        changed = make_app("stays")
+        spoil(changed)
+        for again in (True, False):
+            if spoil is _unpicklable and not again:
+                continue
+            with pytest.raises((SetupError, OSError, RuntimeError)):
+                changed.start(isolated=again)
+            assert server.running
+            assert get(server, "/items/7")[0] == 200
+    assert not listens(server.port)
+
+
+def test_every_kind_of_listener_goes_over(tmp_path: Path) -> None:
+    """A host of several addresses, a TCP handler and a UNIX socket: from here to a process, to another, and back."""
+    path = os.path.relpath(tmp_path / "s")
+
+    def make() -> App:
+        app = make_app("kinds")
+
+        @app.tcp(framing="lines")
+        async def echo(connection: Any) -> None:
+            async for line in connection:
+                await connection.send(line)
+
+        app.listen(name="unix", uds=path)
+        return app
+
+    places: list[list[tuple[int, str]]] = []
+    for isolated in (False, True, True, False):
+        server = make().start(isolated=isolated, host="localhost")
+        places.append([(one.port, one.path) for one in server.addresses])
+        assert get(server, "/items/7")[0] == 200
+        with socket.create_connection(("localhost", server.port_of("echo"))) as client:
+            client.sendall(b"hello\n")
+            assert client.recv(100) == b"hello\n"
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+    assert len(places[0]) == 3
+    assert all(one == places[0] for one in places)
+    server.stop()
+    assert not os.path.exists(path)
+    assert not listens(server.port)
+
+
+def test_no_client_notices_the_change() -> None:
+    server: Any = make_app("changes").start()
+    port, failures, over = server.port, [], threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            if (status := get(server, "/items/7")[0]) != 200:
+                failures.append(status)
+
+    client = threading.Thread(target=ask)
+    client.start()
+    for isolated in (True, False, True):
+        server = make_app("changes").start(isolated=isolated)
+        assert server.port == port
+    over.set()
+    client.join()
+    server.stop()
+    assert failures == []
+
+
+def test_a_request_under_way_ends_on_the_old_server() -> None:
+    app, go_on, begun = make_app("under way"), threading.Event(), threading.Event()
+
+    @app.get("/slow")
+    def slow() -> str:
+        begun.set()
+        go_on.wait(PATIENCE)
+        return "old"
+
+    old, answers = app.start(), []
+    client = threading.Thread(target=lambda: answers.append(get(old, "/slow")))
+    client.start()
+    begun.wait(PATIENCE)
+    new = make_app("under way").start(isolated=True)
+    assert get(new, "/items/7")[0] == 200
+    go_on.set()
+    client.join()
+    assert answers == [(200, "old")]
+    new.stop()
+    assert not old.running
