@@ -40,6 +40,8 @@ _bound: dict[str, list[BoundListener]] = {}
 inherited: dict[str, list[BoundListener]] = {}
 #: Listening sockets, by listener, that the process of an isolated server was started with. The next server takes them.
 passed: dict[str, BoundListener] = {}
+#: Whether another process accepts from the listeners of this one: it says so to an isolated server that it replaces.
+taken_over = False
 #: Servers in processes of their own, by name.
 isolated: dict[str, Isolated] = {}
 #: Sockets that systemd passed to this process. The next server that starts takes them.
@@ -169,7 +171,7 @@ def close(name: str, bound: list[BoundListener]) -> None:
 
     The files that a predecessor or a successor of the same name listens on too stay.
     """
-    used = {one.file for one in _listening(name)}
+    used = {one.file for one in _listening(name) if not any(one is each for each in bound)}
     for one in bound:
         if one.file in used:
             one.close()
@@ -192,19 +194,32 @@ def keep(server: Server) -> list[BoundListener]:
         return bound
 
 
-def stop_listening(server: Server, bound: list[BoundListener]) -> None:
-    """Close the server's listeners: new clients are refused at once, instead of waiting for a reset. Twice is fine."""
+def replaced(server: Server, bound: list[BoundListener]) -> bool:
+    """Whether another server of this name has taken the listeners over, here or in another process."""
+    return taken_over or _bound.get(server.name) is not bound or server.name in isolated
+
+
+def begin_drain(server: Server, bound: list[BoundListener]) -> None:
+    """The server drains: it counts as accepting until a successor alone accepts, if there is one."""
+    if not replaced(server, bound):
+        server.accepting = False
+
+
+def stop_listening(server: Server, bound: list[BoundListener], some: list[BoundListener]) -> None:
+    """Close ``some`` of the server's listeners, ``bound``: new clients are refused at once, instead of waiting for a
+    reset. Twice is fine.
+    """
     server.accepting = False
     with lock:
-        if _bound.get(server.name) is bound:
+        if _bound.get(server.name) is bound and all(one.closed for one in bound if one not in some):
             del _bound[server.name]
-        close(server.name, bound)
+        close(server.name, some)
 
 
 def remove(server: Server, bound: list[BoundListener]) -> None:
     """Unregister a server that has ended."""
     with lock:
-        stop_listening(server, bound)
+        stop_listening(server, bound, bound)
         if _servers.get(server.name) is server:
             del _servers[server.name]
 

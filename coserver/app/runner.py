@@ -78,12 +78,16 @@ async def _accepting(
     plans: list[ListenerPlan], services: list[Service], server: Server, bound: list[BoundListener]
 ) -> AsyncIterator[None]:
     """Run all listeners during the block, and drain them at its end."""
+    for service in services:
+        service.siblings = [one for one in services if one is not service]
+        service.replaced = partial(registry.replaced, server, bound)
     runs: list[Run] = [
         partial(service.run, [(Listener(sock.dup(), service.loop), plan.make_connection) for sock in sockets.sockets])
         for service, plan, sockets in zip(services, plans, bound, strict=True)
     ]
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
+        server.on_drain = partial(registry.begin_drain, server, bound)
         tasks.start_soon(_run, runs, server, bound)
         try:
             yield
@@ -93,8 +97,7 @@ async def _accepting(
         except BaseException:
             tasks.cancel_scope.cancel()
             raise
-        for service in services:
-            service.stop()
+        server.drain()
     if failure is not None:
         raise failure
 
@@ -102,14 +105,10 @@ async def _accepting(
 async def _run(runs: list[Run], server: Server, bound: list[BoundListener]) -> None:
     """Run all listeners until the last of them has ended."""
 
-    def closed() -> None:
-        registry.stop_listening(server, bound)
-        server.release()
-
     try:
         async with anyio.create_task_group() as tasks:
-            for run in runs:
-                tasks.start_soon(run, closed)
+            for run, one in zip(runs, bound, strict=True):
+                tasks.start_soon(run, partial(registry.stop_listening, server, bound, [one]))
     finally:
         registry.remove(server, bound)
         server.release()

@@ -59,7 +59,8 @@ class Server(Addressed):
         self.apps: list[App] = []  # the app, and all apps whose handlers answer here
         self.thread = threading.get_ident()
         self.started = monotonic()
-        self.accepting = True  # until its listening sockets are closed, at the beginning of the drain
+        self.accepting = True  # until the drain begins, and a successor alone accepts
+        self.on_drain: Callable[[], None] = _nothing
         #: Whether the block of ``serving`` ends with the server. Then ``stop`` waits for the block's end too, and so
         #: for the app's work after its last request. False in a caller's own block, which may go on.
         self.owns_block = False
@@ -298,11 +299,14 @@ class Server(Addressed):
     def begin_stop(self, grace: float | None = None) -> None:
         """Begin the drain and return."""
         if self.on_its_thread:
-            self._stop(grace)
+            self.drain(grace)
         else:
-            self.post(self._stop, grace)
+            self.post(self.drain, grace)
 
-    def _stop(self, grace: float | None) -> None:
+    def drain(self, grace: float | None = None) -> None:
+        """Begin the drain; on the loop."""
+        self.on_drain()
+        self.release()
         for service in self._services:
             service.stop(grace)
 
@@ -369,6 +373,10 @@ class Server(Addressed):
         show(self)
         if self._running and kernel_shell() is not None:
             self.live().show()
+
+
+def _nothing() -> None:
+    """Not listening yet."""
 
 
 def _no_loop(*_: object) -> None:

@@ -90,8 +90,13 @@ class BoundListener:
 
     @property
     def reachable(self) -> bool:
-        """False for a UNIX socket whose file was removed, renamed or replaced: no client can connect any more."""
-        return self.file is None or self.file.in_place
+        """False if it is closed, or if a UNIX socket's file was removed, renamed or replaced."""
+        return not self.closed and (self.file is None or self.file.in_place)
+
+    @property
+    def closed(self) -> bool:
+        """Whether its sockets are closed."""
+        return all(sock.fileno() < 0 for sock in self.sockets)
 
     def forget(self) -> None:
         """Close this process's descriptors alone, in a forked child."""

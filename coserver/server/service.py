@@ -48,6 +48,8 @@ log = logging.getLogger("coserver.server")
 
 #: Makes the connection of an accepted stream and its peer.
 MakeConnection = Callable[["Service", ByteStream, Any], Connection]
+#: Seconds between two looks, in a drain, whether another server has taken the listeners over.
+_LOOK = 0.1
 #: Functions without arguments.
 Work = list[Callable[[], Any]]
 
@@ -102,6 +104,10 @@ class Service:
         self._accepting: list[anyio.CancelScope] = []
         self._changed = anyio.Event()
         self._stop = anyio.Event()
+        #: The services of the server's other listeners. A handler of theirs may ask this listener in a drain.
+        self.siblings: list[Service] = []
+        self.replaced: Callable[[], bool] = _never  # whether another server accepts from the same sockets
+        self._owed: set[int] = set()  # in a drain: the connections that were there when it began
         #: The exchange after so many is the last of its connection.
         self.last_served = (limits.requests_per_connection or sys.maxsize) - 1
         self._grace = limits.grace
@@ -117,7 +123,8 @@ class Service:
     async def run(self, listeners: list[tuple[Listener, MakeConnection]], closed: Callable[[], None]) -> None:
         """Serve until ``stop`` or a cancellation; then drain, or with a cancellation end at once.
 
-        ``closed`` is called when the drain begins and the listeners are closed.
+        ``closed`` is called when the listeners are closed: when the drain begins, or, with ``siblings``, when none of
+        them has requests that began before the drain.
         """
         loop_tasks = anyio.CancelScope()
         self._listeners = listeners
@@ -130,6 +137,8 @@ class Service:
                         self._tasks.start_soon(self._accept, listener, make)
                     try:
                         await self._stop.wait()
+                        if self.siblings:
+                            await self._begin_drain(listeners)
                         self._close_listeners(listeners)
                         closed()
                         await self._drain()
@@ -156,7 +165,7 @@ class Service:
         self.ends_by = min(self.ends_by, monotonic() + self._grace)
         self.draining = self.closing = True
         self._stop.set()
-        self._changed.set()
+        self._tell_change()
 
     def cancel(self) -> None:
         """End all that runs: the grace is over. Blocking code is told so in its sleeps and waits too."""
@@ -236,7 +245,7 @@ class Service:
     def work_done(self) -> None:
         """Some work that a drain waits for has ended."""
         self.pending_work -= 1
-        self._changed.set()
+        self._tell_change()
 
     def begin(self, make: MakeConnection, stream: ByteStream, peer: Any) -> Connection:
         """Begin the story of a connection."""
@@ -253,7 +262,7 @@ class Service:
             self.gone.add(connection)
         self.capacity.connection_closed(connection)
         if self.draining:
-            self._changed.set()
+            self._tell_change()
 
     def date(self, now: float) -> bytes:
         """The Date field's value (RFC 9110 §6.6.1) at ``now``, monotonic seconds; made once a second."""
@@ -287,6 +296,31 @@ class Service:
 
         return accepted
 
+    def _tell_change(self) -> None:
+        self._changed.set()
+        for service in self.siblings:
+            service._changed.set()
+
+    @property
+    def _may_ask(self) -> bool:
+        """Whether a handler that ran when the drain began, or its work after the response, may still ask others."""
+        return bool(self.pending_work) or not self._owed.isdisjoint(self.connections)
+
+    async def _begin_drain(self, listeners: list[tuple[Listener, MakeConnection]]) -> None:
+        """Let idle connections end, and go on accepting while requests of the siblings may need this listener."""
+        for listener, make in listeners:
+            listener.accept_waiting(self._accepted_by(make))
+        self._owed = set(self.connections)
+        for connection in tuple(self.connections.values()):
+            connection.drain()
+        await self.loop.checkpoint()  # each sibling notes its own connections first
+        while not self.replaced() and any(one._may_ask for one in self.siblings):
+            if (left := self.ends_by - monotonic()) <= 0:
+                break
+            self._changed = anyio.Event()
+            with anyio.move_on_after(min(left, _LOOK)):
+                await self._changed.wait()
+
     def _close_listeners(self, listeners: list[tuple[Listener, MakeConnection]]) -> None:
         """Stop accepting; who waits in the backlog comes in first."""
         for scope in self._accepting:
@@ -307,8 +341,7 @@ class Service:
         """Let what runs end within the grace, then cancel it."""
         for connection in tuple(self.connections.values()):
             connection.drain()
-        started = monotonic()
-        while (self.connections or self.pending_work) and (left := started + self._grace - monotonic()) > 0:
+        while (self.connections or self.pending_work) and (left := self.ends_by - monotonic()) > 0:
             self._changed = anyio.Event()
             with anyio.move_on_after(left):
                 await self._changed.wait()
@@ -337,6 +370,10 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def _never() -> bool:
+    return False
 
 
 def _tell_parked(name: str, where: str) -> None:

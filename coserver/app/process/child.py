@@ -27,6 +27,8 @@ from ..sockets import BoundListener
 _LAST = 1.0
 #: The length before each part of the input.
 LENGTH = struct.Struct("!Q")
+#: What the parent says, after the app, when a successor accepts clients from the same sockets.
+REPLACED = b"r"
 
 
 def main() -> None:
@@ -76,9 +78,12 @@ def _report(fd: int, report: dict[str, Any]) -> None:
 
 
 def _end_with(source: BinaryIO, server: Any, control: str) -> None:
-    """Wait for the end of standard input, then end the process."""
+    """Drain when the parent says that another server listens now. Wait for the end of standard input, then end the
+    process.
+    """
     while os.read(source.fileno(), 1024):  # not through the buffer, whose lock would be held at the end
-        pass
+        registry.taken_over = True  # the parent has said REPLACED
+        server.begin_stop()
     server.begin_stop(0)
     threading.Event().wait(_LAST)
     _remove_folder(control)

@@ -33,7 +33,7 @@ from ..config.validate import seconds
 from ..inspect.display import show_snapshot
 from ..listeners import plan_listeners
 from ..sockets import BoundListener, CannotListen
-from .child import LENGTH
+from .child import LENGTH, REPLACED
 from .pickler import pack
 from .remote import RemoteStepper, RemoteTraces
 
@@ -186,10 +186,13 @@ class IsolatedServer(Addressed):
         self._stopping = True
         until = monotonic() + _LAST_ACCEPT
         try:
-            self._client.drain()
+            assert self._process is not None
+            assert self._process.stdin is not None
+            self._process.stdin.write(REPLACED)
+            self._process.stdin.flush()
             while self._client.ask_about()["state"] == "running" and monotonic() < until:
                 sleep(0.005)
-        except (Unreachable, Refused):
+        except (Unreachable, Refused, OSError, ValueError):
             pass  # the process has ended
         threading.Thread(target=self.stop, name=f"coserver end {self.name}", daemon=True).start()
 
