@@ -117,8 +117,9 @@ def _what(address: Address) -> str:
     # A TCP listener is named after its handler.
     name = f"{address.name}: " if address.protocol == "http" and not address.name.startswith("http") else ""
     # The URL can be opened, so it does not show a wildcard address.
-    everywhere = ", on all addresses" if address.host in ("", "0.0.0.0", "::") and not address.path else ""
-    return f"{name}{address.serves}{everywhere}"
+    everywhere = ", on all addresses" if {"", "0.0.0.0", "::"} & set(address.hosts) and not address.path else ""
+    others = "".join(f", and {url}" for url in address.urls[1:])
+    return f"{name}{address.serves}{everywhere}{others}"
 
 
 def _short(path: Path) -> str:

@@ -45,6 +45,8 @@ _USUAL = {
     "trusted_peers": ("unix", "*"),
     "host": ("127.0.0.1", "0.0.0.0", "::"),
 }
+#: Options whose flag may be given several times, though they are one text.
+_REPEATED = ("host",)
 #: Options that have a flag ``--no-…``, which sets this word.
 _OFF = {"control": "off"}
 _METAVARS = {
@@ -118,7 +120,8 @@ def _parameter(row: Option, hidden: bool, defaults: Mapping[str, Any]) -> inspec
         rich_help_panel=_UNDER.get(row.key, _SECTIONS[row.section]),
         autocompletion=None if row.switch else complete(row.of or _USUAL.get(row.key, ())),
     )
-    plain: Any = bool | None if row.switch else list[str] | None if row.kind.name == "list" else str | None
+    several = row.kind.name == "list" or row.key in _REPEATED
+    plain: Any = bool | None if row.switch else list[str] | None if several else str | None
     annotation: Any = Annotated[plain, option]
     return inspect.Parameter(row.parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

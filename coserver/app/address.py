@@ -44,7 +44,20 @@ class Address:
         """The URL for a client on this machine."""
         if self.path:
             return f"{self.scheme}+unix:{self.path}"
-        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return self._url_at(self.hosts[0])
+
+    @property
+    def hosts(self) -> list[str]:
+        """The addresses and names that ``host`` lists."""
+        return [one.strip() for one in self.host.split(",")]
+
+    @property
+    def urls(self) -> list[str]:
+        """The URL at each of ``hosts``."""
+        return [self.url] if self.path else [self._url_at(one) for one in self.hosts]
+
+    def _url_at(self, host: str) -> str:
+        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
         return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 

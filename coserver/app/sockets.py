@@ -86,7 +86,10 @@ class BoundListener:
 
     def __post_init__(self) -> None:
         port = 0 if self.path else self.sockets[0].getsockname()[1]
-        self.address = Address(self.name, self.protocol, self.host, port, self.path, self.serves, self.tls)
+        host = self.host
+        if host == "::" and not any(sock.family == socket.AF_INET6 for sock in self.sockets):
+            host = "0.0.0.0"  # this machine has no IPv6
+        self.address = Address(self.name, self.protocol, host, port, self.path, self.serves, self.tls)
 
     @property
     def reachable(self) -> bool:

@@ -22,6 +22,9 @@ from .stream import Socket
 #: Connections that may wait in the backlog. Linux caps it at net.core.somaxconn, 4096; trio and Go ask for the most
 #: too.
 BACKLOG = 4096
+#: Ports that are tried, if any free one will do and several addresses must have it.
+_PORT_TRIES = 20
+_WILDCARDS = ("0.0.0.0", "::")
 #: Connections accepted in one go before other tasks get a turn.
 _BATCH = 64
 #: Errors after which a listening socket is useless for ever. All other errors of accept(2) pass, such as a lack of
@@ -46,25 +49,62 @@ _accept = _socket.socket._accept  # type: ignore[attr-defined]  # not the socket
 
 
 def bind_tcp(host: str, port: int) -> list[socket.socket]:
-    """One listening socket for each address of ``host`` ("" for all), all on one port; port 0 takes a free one.
+    """One listening socket for each address of ``host``, all on one port; port 0 takes a port that is free on all.
 
-    Raises OSError if the name is unknown, the address is not of this machine, or the port is taken.
+    ``host`` is an address or a name, or several, separated by commas. "" and "::" are all addresses of IPv6 and of
+    IPv4, each family with a socket of its own, so that a client's address is never an IPv4 address inside an IPv6 one
+    (RFC 4291 §2.5.5.2). An address that a listed wildcard covers is left out.
+    Raises OSError if a name is unknown, its first address is not of this machine, or the port is taken.
     """
-    flags = socket.AI_PASSIVE
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+    resolved = [_resolve(name.strip(), port) for name in host.split(",")]
+    if len(resolved) > 1:
+        wild = {family for found in resolved for family, address in found if address[0] in _WILDCARDS}
+        resolved = [[one for one in found if one[1][0] in _WILDCARDS or one[0] not in wild] for found in resolved]
+    for left in range(_PORT_TRIES, -1, -1):
+        try:
+            return _bind_all(resolved, port)
+        except OSError as error:
+            # The free port of the first address may be taken on another.
+            if port or not left or error.errno != errno.EADDRINUSE:
+                raise
+    raise AssertionError
+
+
+def _resolve(name: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
+    """The family and the address of each socket that stands for one host. Raises OSError."""
+    found = [
+        row
+        for wanted in (("0.0.0.0", "::") if name in ("", "::") else (name,))
+        for row in socket.getaddrinfo(wanted, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    ]
+    return [
+        (family, address)
+        for family, _, _, _, address in dict.fromkeys(found)
+        if family in (socket.AF_INET, socket.AF_INET6)
+    ]
+
+
+def _bind_all(names: list[list[tuple[int, tuple[Any, ...]]]], port: int) -> list[socket.socket]:
+    """Sockets for all addresses of each name. The first address of each name must be of this machine."""
     sockets: list[socket.socket] = []
+    done: set[Any] = set()
     try:
-        for family, _, _, _, address in dict.fromkeys(found):
-            if family not in (socket.AF_INET, socket.AF_INET6):
-                continue
-            # With port 0 the first address chooses the port, and the others follow.
-            chosen = sockets[0].getsockname()[1] if sockets else port
-            try:
-                sockets.append(_bind_one(family, (address[0], chosen, *address[2:])))
-            except OSError as error:
-                # A host without IPv6 still resolves localhost to ::1.
-                if not sockets or error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    raise
+        for found in names:
+            here = False
+            for family, address in found:
+                if (family, address) in done:
+                    here = True
+                    continue
+                # With port 0 the first address chooses the port, and the others follow.
+                chosen = sockets[0].getsockname()[1] if sockets else port
+                try:
+                    sockets.append(_bind_one(family, (address[0], chosen, *address[2:])))
+                    done.add((family, address))
+                    here = True
+                except OSError as error:
+                    # A host without IPv6 still resolves localhost to ::1.
+                    if not here or error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                        raise
     except BaseException:
         for sock in sockets:
             sock.close()

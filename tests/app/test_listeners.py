@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coserver import App
+from coserver import App, SetupError
 from coserver.app.server import Address
 from tests.ipv6 import needs_ipv6
 
@@ -85,6 +85,26 @@ def test_every_address(app: App) -> None:
     with app.start(host="0.0.0.0") as server:
         assert server.url == f"http://127.0.0.1:{server.port}"
         assert get_from(server.port) == (200, "ok")
+
+
+@needs_ipv6
+@pytest.mark.parametrize("host", ["::", "127.0.0.1, ::1"])
+def test_both_families(app: App, host: str, backend: str) -> None:
+    with app.start(host=host, backend=backend) as server:
+        for place in ("127.0.0.1", "::1"):
+            assert get_from(server.port, host=place) == (200, "ok")
+        assert f":{server.port}" in server.url
+        with App(app.name).start(host=host) as again:
+            assert again.port == server.port
+
+
+def test_several_hosts_have_a_url_each(app: App) -> None:
+    address = Address("http", "http", "127.0.0.1, ::1", 80)
+    assert address.url == "http://127.0.0.1:80"
+    assert address.urls == ["http://127.0.0.1:80", "http://[::1]:80"]
+    assert Address("http", "http", "", 0, "/run/s").urls == ["http+unix:/run/s"]
+    with pytest.raises(SetupError, match="several with commas between them"):
+        app.start(host="127.0.0.1,")
 
 
 @pytest.mark.parametrize(

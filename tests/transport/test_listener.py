@@ -48,6 +48,73 @@ def test_every_address_on_one_port(host: str) -> None:
         close(sockets)
 
 
+@needs_ipv6
+@pytest.mark.parametrize("host", ["::", "", "0.0.0.0, ::", "::,0.0.0.0", "::,127.0.0.1", "::1, 0.0.0.0,::"])
+def test_all_addresses_are_those_of_both_families(host: str) -> None:
+    sockets = bind_tcp(host, 0)
+    try:
+        (port,) = {sock.getsockname()[1] for sock in sockets}
+        assert sorted(sock.getsockname()[0] for sock in sockets) == ["0.0.0.0", "::"]
+        for place in ("127.0.0.1", "::1"):
+            with socket.create_connection((place, port), 5) as client:
+                accepting = sockets[[sock.family for sock in sockets].index(client.family)]
+                accepting.setblocking(True)
+                accepted, address = accepting.accept()
+                accepted.close()
+                assert address[0] == place  # not ::ffff:127.0.0.1
+        with pytest.raises(OSError, match="in use"):
+            bind_tcp("127.0.0.1", port)
+    finally:
+        close(sockets)
+
+
+def test_several_hosts() -> None:
+    sockets = bind_tcp("127.0.0.1, 127.0.0.2,127.0.0.1", 0)
+    try:
+        assert [sock.getsockname()[0] for sock in sockets] == ["127.0.0.1", "127.0.0.2"]
+        assert len({sock.getsockname()[1] for sock in sockets}) == 1
+    finally:
+        close(sockets)
+    with pytest.raises(OSError, match=r"."):
+        bind_tcp("127.0.0.1,192.0.2.1", 0)  # each that is listed must be of this machine
+    with pytest.raises(OSError, match=r"."):
+        bind_tcp("127.0.0.1,no-such-host.invalid", 0)
+
+
+def test_all_addresses_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = listener._bind_one
+
+    def bind(family: int, address: tuple[Any, ...]) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "no IPv6 here")
+        return real(family, address)
+
+    monkeypatch.setattr(listener, "_bind_one", bind)
+    sockets = bind_tcp("::", 0)
+    try:
+        assert [sock.getsockname()[0] for sock in sockets] == ["0.0.0.0"]
+    finally:
+        close(sockets)
+
+
+def test_a_free_port_must_be_free_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, taken = listener._bind_one, [1, 2]
+
+    def bind(family: int, address: tuple[Any, ...]) -> socket.socket:
+        if address[0] == "127.0.0.2" and taken:
+            taken.pop()
+            raise OSError(errno.EADDRINUSE, "in use")
+        return real(family, address)
+
+    monkeypatch.setattr(listener, "_bind_one", bind)
+    sockets = bind_tcp("127.0.0.1,127.0.0.2", 0)
+    try:
+        assert len(sockets) == 2
+        assert not taken
+    finally:
+        close(sockets)
+
+
 def test_a_port_that_is_taken() -> None:
     sockets = bind_tcp("127.0.0.1", 0)
     try:

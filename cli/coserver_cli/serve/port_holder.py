@@ -52,7 +52,9 @@ def _same_file(psutil: Any, number: int, theirs: str, wanted: str) -> bool:
 
 
 def _meets(theirs: str, wanted: str) -> bool:
-    """Whether two listeners of one port collide. A host name may be any address."""
+    """Whether two listeners of one port collide. A host name may be any address; ``wanted`` may list several."""
+    if "," in wanted:
+        return any(_meets(theirs, one.strip()) for one in wanted.split(","))
     wild = ("0.0.0.0", "::", "")
     numeric = wanted.replace(".", "").isdecimal() or ":" in wanted
     return theirs == wanted or theirs in wild or wanted in wild or not numeric

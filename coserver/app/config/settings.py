@@ -126,7 +126,10 @@ class UpstreamSettings:
 class Settings:
     """``port`` 0 takes a free one; ``uds`` is a UNIX socket's path, instead of host and port. Raises SetupError."""
 
-    host: str = option("127.0.0.1", "the address to listen on; 0.0.0.0 or :: means all addresses")
+    host: str = option(
+        "127.0.0.1",
+        "the address to listen on, or several: a, b; may be repeated; 0.0.0.0 is all of IPv4, :: all addresses",
+    )
     port: int = option(0, "the port to listen on; 0 takes a free one")
     uds: str | None = option(None, "listen on this UNIX socket instead; @name is an abstract one")
     uds_permissions: str | None = option(

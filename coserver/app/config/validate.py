@@ -29,8 +29,12 @@ def check_place(host: Any, port: Any, uds: Any, what: str = "") -> None:
     """
     if host is not None and not isinstance(host, str):
         raise SetupError(f"{what}host must be a text, like '127.0.0.1'; got {host!r}")
-    if host == "":  # means all addresses to the system, but is often a variable that was left empty
-        raise SetupError(f"{what}host must be an address or a name; 0.0.0.0 or :: means all; got ''")
+    if host is not None and not all(one.strip() for one in host.split(",")):
+        # "" means all addresses to the system, but is often a variable that was left empty
+        raise SetupError(
+            f"{what}host must be an address or a name, or several with commas between them; 0.0.0.0 means all of IPv4, "
+            f":: all; got {host!r}"
+        )
     if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535):
         raise SetupError(f"{what}port must be from 0 (take a free one) to 65535; got {port!r}")
     if uds is not None and (not isinstance(uds, str) or not uds or "\0" in uds):

@@ -214,7 +214,7 @@ def test_ctrl_c_while_the_command_is_being_loaded(folder: Path, environment: dic
         (["app", "--grace", "soon"], "'--grace': grace must be a number of seconds, or a text like '30s'"),
         (["app", "--head-size", "0"], "'--head-size': head_size must be at least 1; got 0"),
         (["app", "--debug", "tcp"], "'--debug': debug may hold http, hooks; got 'tcp'"),
-        (["app", "--host", ""], "'--host': host must be an address or a name; 0.0.0.0 or :: means all; got ''"),
+        (["app", "--host", ""], "'--host': host must be an address or a name, or several with commas"),
         (["app", "--access-format", "combnied"], "'combnied' holds no word like %h; did you mean combined?"),
     ],
 )

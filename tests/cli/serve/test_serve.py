@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from coserver import __version__
+from tests.ipv6 import needs_ipv6
 
 from ..conftest import TIMEOUT, Running
 
@@ -130,6 +131,17 @@ def test_every_address(serve: Callable[..., Running]) -> None:
     running = serve("app", "--host", "0.0.0.0")
     assert get(running.port) == "ok"
     running.wait_for(r"http://127\.0\.0\.1:\d+\s+HTTP, 2 routes, on all addresses$")
+
+
+@needs_ipv6
+def test_several_hosts(serve: Callable[..., Running]) -> None:
+    running = serve("app", "--host", "127.0.0.1", "--host", "::1")
+    port = running.port
+    running.wait_for(rf"http://127\.0\.0\.1:{port}\s+HTTP, 2 routes, and http://\[::1\]:{port}$")
+    for place in ("127.0.0.1", "::1"):
+        with socket.create_connection((place, port), TIMEOUT) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(1000).endswith(b"ok")
 
 
 def test_a_handlers_error_is_logged_and_it_goes_on(serve: Callable[..., Running], folder: Path) -> None:
