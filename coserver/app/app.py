@@ -351,11 +351,18 @@ class App:
         """Serve until SIGINT or SIGTERM, then drain; a second signal stops at once. The default port is 8000.
 
         Returns the number of the first signal, or None after ``server.stop()``. ``on_start(server)`` is called when the
-        server listens, ``on_signal(server, count)`` at each signal, before it takes effect; ``count`` begins at 1.
-        Keywords: see Settings.
+        server listens; without it, the addresses are printed to stderr. ``on_signal(server, count)`` is called at each
+        signal, before it takes effect; ``count`` begins at 1. The server has a control socket, for ``coserver top``,
+        unless ``control="off"``. Keywords: see Settings.
+
+        While ``coserver serve`` imports the app's module, ``run`` does nothing but warn.
         """
+        if runner.ignore_run is not None:
+            runner.ignore_run(self)
+            return None
         if not options.get("uds") and options.get("fd") is None:
             options.setdefault("port", 8000)
+        options.setdefault("control", "auto")
         return runner.run(self, self.settings(options), on_start, on_signal)
 
     # For the running server.

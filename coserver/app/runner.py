@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,9 @@ from .sockets import BoundListener, CannotListen
 if TYPE_CHECKING:
     from ..control.host import Control
     from .app import App
+
+#: While a command imports an app's module: called by ``App.run`` instead of serving.
+ignore_run: Callable[[App], None] | None = None
 
 control_log = logging.getLogger("coserver.control")
 
@@ -252,6 +255,26 @@ def start(app: App, settings: Settings) -> Server:
     return result[0]
 
 
+def _print_addresses(server: Server) -> None:
+    """Say on stderr where the server listens."""
+    where = ", ".join(address.url for address in server.addresses)
+    try:
+        print(f"{server.name} listens on {where} (Ctrl+C stops it)", file=sys.stderr, flush=True)
+    except (OSError, ValueError):  # the terminal is gone, or stderr is closed
+        pass
+
+
+@contextmanager
+def runs_ignored(warn: Callable[[App], None]) -> Iterator[None]:
+    """During the block, ``App.run`` calls ``warn`` and returns. For a command that imports a module to serve its app."""
+    global ignore_run
+    before, ignore_run = ignore_run, warn
+    try:
+        yield
+    finally:
+        ignore_run = before
+
+
 def run(app: App, settings: Settings, on_start: OnStart | None, on_signal: OnSignal | None) -> int | None:
     """Serve in the foreground until a signal or ``stop``. Returns the number of the first signal, if there was one."""
     ended_by: list[int] = []
@@ -262,8 +285,7 @@ def run(app: App, settings: Settings, on_start: OnStart | None, on_signal: OnSig
             if threading.current_thread() is threading.main_thread():
                 # Before on_start: a person who reads that the server has started may send a signal at once.
                 await tasks.start(handle_signals, server, ended_by, on_signal)
-            if on_start is not None:
-                on_start(server)
+            (on_start or _print_addresses)(server)
             await server.wait()
             tasks.cancel_scope.cancel()
 

@@ -9,11 +9,13 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 
 import anyio
 import pytest
 
 from coserver import App, Server
+from coserver.app import registry
 
 from .get import get
 
@@ -139,3 +141,39 @@ def test_an_error_in_on_start_ends_it(app: App) -> None:
 def test_importing_loads_no_screen_and_no_backend() -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", LOADED], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_says_where_it_listens(app: App, capfd: pytest.CaptureFixture[str]) -> None:
+    """A script that ends with ``app.run()`` shows a person where to look, and ``coserver top`` finds it."""
+    seen: list[tuple[str, bool]] = []
+
+    @app.get("/stop")
+    async def stop() -> str:
+        (server,) = registry.all_running()
+        seen.append((server.url, server.control is not None))
+        server.stop()
+        return "stopped"
+
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+
+    def ask() -> None:
+        for _ in range(500):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/stop", timeout=10).close()
+            except OSError:
+                threading.Event().wait(0.01)
+            else:
+                return
+
+    client = threading.Thread(target=ask)
+    client.start()
+    app.run(port=port)
+    client.join()
+    assert seen == [(f"http://127.0.0.1:{port}", True)]
+    assert f"{app.name} listens on http://127.0.0.1:{port} (Ctrl+C stops it)" in capfd.readouterr().err
+
+
+def test_on_start_speaks_in_its_place(app: App, capfd: pytest.CaptureFixture[str]) -> None:
+    app.run(port=0, control="off", on_start=lambda server: server.stop())
+    assert capfd.readouterr().err == ""

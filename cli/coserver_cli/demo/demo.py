@@ -66,6 +66,10 @@ def _tell(server: Server) -> None:
 The shop is open, with {CUSTOMERS} customers; each sends one request a second.
 Try, in another terminal:
 
+  coserver top                      the requests that are under way; q quits
+  coserver step '~u /orders'        hold an order, look into it; "next" lets it go on
+  coserver trace --waterfall        each request when it has ended; Ctrl+C quits
+
   curl {url}/items/1
   curl -d '{{"item": 1, "count": 2}}' {url}/orders
   curl -N {url}/ticker

@@ -11,7 +11,11 @@ from types import ModuleType
 from typing import Any
 
 from coserver import App
+from coserver.app.runner import runs_ignored
 
+from .. import console
+
+_IF_MAIN = 'if __name__ == "__main__":'
 #: Folders that were added at the front of sys.path.
 _looked_in: list[str] = []
 
@@ -88,7 +92,8 @@ def _made(module: ModuleType, attribute: str, make: Any) -> App:
     if isinstance(make, App) or not callable(make):
         raise TargetError(f"{name} is not a factory; its type is {type(make).__name__}", "leave out --factory")
     try:
-        app = make()
+        with runs_ignored(_warn_of_run):
+            app = make()
     except (Exception, SystemExit) as error:
         message = f"{name}() failed: {type(error).__name__}: {error}"
         raise TargetError(message, "fix it; the traceback shows the line", error) from None
@@ -105,7 +110,8 @@ def _import(name: str) -> ModuleType:
     if not _looked_in:
         look_in(None)
     try:
-        return importlib.import_module(name)
+        with runs_ignored(_warn_of_run):
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         # The module itself, or a package above it. Any other missing module is an import inside it: show its traceback.
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
@@ -113,6 +119,11 @@ def _import(name: str) -> ModuleType:
         raise _failed(name, error, f"install {error.name}, or correct the import") from None
     except (Exception, SystemExit) as error:
         raise _failed(name, error, "fix it; the traceback shows the line") from None
+
+
+def _warn_of_run(app: App) -> None:
+    """A module that is served calls ``app.run()`` at its top level."""
+    console.warning(f"app.run() of {app.name!r} is ignored: this command runs the app; put it below {_IF_MAIN}")
 
 
 def _failed(name: str, error: BaseException, way_out: str) -> TargetError:

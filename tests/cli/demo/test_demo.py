@@ -50,7 +50,7 @@ def test_the_traffic_is_answered_and_ends(monkeypatch: pytest.MonkeyPatch) -> No
     assert {method for method, _, _ in ERRANDS} == {"GET", "POST"}
 
 
-def watch(process: subprocess.Popen[str]) -> tuple[str, int]:
+def watch(process: subprocess.Popen[str], environment: dict[str, str] | None = None) -> tuple[str, int]:
     """Try the demo's hints, then press Ctrl+C. Its output and its exit code."""
     running = Running(process, process.stdout)
     try:
@@ -58,6 +58,11 @@ def watch(process: subprocess.Popen[str]) -> tuple[str, int]:
         running.wait_for("Press Ctrl")
         with urllib.request.urlopen(f"{url}/items/1", timeout=TIMEOUT) as response:
             assert b"lamp" in response.read()
+        if environment is not None:  # the commands that it suggests find it
+            top = [*COMMAND, "top", str(process.pid), "--once"]
+            assert "recycle" in subprocess.run(
+                top, env=environment, capture_output=True, text=True, check=True, timeout=TIMEOUT
+            ).stdout
         running.signal(signal.SIGINT)
         code = running.ended()
     finally:
@@ -77,8 +82,9 @@ def start(command: list[str], folder: Path, environment: dict[str, str]) -> subp
 
 def test_the_whole_demo(tmp_path: Path, environment: dict[str, str]) -> None:
     """Its ports may be taken; then it says so, and uses others."""
-    said, code = watch(start([*COMMAND, "demo"], tmp_path, environment))
+    said, code = watch(start([*COMMAND, "demo"], tmp_path, environment), environment)
     assert code == 130
+    assert all(f"coserver {command}" in said for command in ("top", "step", "trace"))
     assert re.search(r"nc 127\.0\.0\.1 \d+", said)
     assert re.search(r"stopped; the customers got \d+ answers$", said)
     code_is_in = re.search(r"Its code is in (\S+)\.$", said, re.MULTILINE)

@@ -260,3 +260,19 @@ def test_help_can_be_read(coserver: Coserver) -> None:
     for command in ("routes", "demo"):
         assert not re.search(r"<\w+>|<=x<=", coserver(command, "--help").stdout), "typer's own notation"
     assert "Usage:" in (done := coserver()).stdout + done.stderr
+
+
+def test_a_module_that_runs_its_app(coserver: Coserver, folder: Path) -> None:
+    """``app.run()`` at a module's top level does not serve a second time while the command imports the module."""
+    (folder / "runs.py").write_text("from coserver import App\napp = App('runs')\napp.get('/')(lambda: '')\napp.run()\n")
+    done = coserver("routes", "runs:app")
+    assert done.returncode == 0
+    assert "warning: app.run() of 'runs' is ignored: this command runs the app" in done.stderr
+    assert 'if __name__ == "__main__":' in done.stderr
+    assert "GET" in done.stdout
+
+
+def test_python_m_coserver(folder: Path, environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "coserver", "--version"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == f"coserver {__version__}\n"
