@@ -31,6 +31,7 @@ SHIMS: dict[str, str] = {
     "drivers": "shims.drivers",
     "loops": "shims.loops",
     "locals": "shims.locals",
+    "idents": "shims.idents",
 }
 
 _patches: dict[str, list[Patch]] = {}

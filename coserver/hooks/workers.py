@@ -87,12 +87,13 @@ class Worker(greenlet):
     """
 
     __slots__ = ("call", "cancellation", "credit", "failure", "kind", "locals", "on", "owned", "result", "since",
-                 "subject", "waits", "watch")  # fmt: skip
+                 "subject", "thread", "waits", "watch")  # fmt: skip
     call: str | None
     on: Any
     since: float
     kind: int
     locals: dict[int, Any] | None  # this call's values of thread-locals, if it uses any; see shims/locals
+    thread: Any  # this call's current_thread(), once it was asked for; see shims/idents
     owned: int  # RLocks that it holds. A worker whose call ends with one is not pooled: the next call would own it
     credit: int  # below 0: at its next call other tasks get a turn, and a cancellation is looked for
     cancellation: Cancellation | None
@@ -159,20 +160,26 @@ def _live() -> None:
 
 
 def _forget(worker: Worker) -> None:
-    """Drop the call's values of thread-locals. In the worker, as destructors may wait, and may use locals again."""
+    """Drop the call's values of thread-locals, then its number as a thread.
+
+    In the worker, as destructors may wait, and may use locals again.
+    """
     for _ in range(FORGET_MAX):
         entries, worker.locals = worker.locals, None
         if not entries:
-            return
+            break
         entries.clear()
         del entries
+    thread, worker.thread = worker.thread, None
+    if thread is not None:
+        thread.end()
 
 
 def _new() -> Worker:
     """A worker that waits for its first function. (A greenlet keeps the arguments of its start for all its life.)"""
     worker = Worker(_live)
     worker.switch()
-    worker.call = worker.on = worker.cancellation = worker.watch = worker.locals = None
+    worker.call = worker.on = worker.cancellation = worker.watch = worker.locals = worker.thread = None
     worker.since = 0.0
     worker.kind = IO
     worker.credit = CREDIT

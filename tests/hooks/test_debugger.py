@@ -136,7 +136,7 @@ def signalled() -> Iterator[Signalled]:
     ran = Signalled()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        ran.append((threading.current_thread() is threading.main_thread(), in_worker()))
+        ran.append((threading.get_native_id() == threading.main_thread().native_id, in_worker()))
         time.sleep(0.01)
         if in_worker():
             assert ran.go_on.wait(5)

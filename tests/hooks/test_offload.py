@@ -278,7 +278,7 @@ async def test_sqlite_whole(with_sqlite: None, tmp_path: Path) -> None:
         connection = sqlite3.connect(tmp_path / "shop", timeout=5, isolation_level="DEFERRED", factory=Own)
         assert type(connection) is Own
         connection.row_factory = sqlite3.Row
-        connection.create_function("seen", 1, lambda value: threads.add(threading.get_ident()) or value)
+        connection.create_function("seen", 1, lambda value: threads.add(threading.get_native_id()) or value)
         with connection:
             connection.execute("create table items(id)")
             connection.executemany("insert into items values (?)", [(1,), (2,), (3,)])
@@ -287,7 +287,7 @@ async def test_sqlite_whole(with_sqlite: None, tmp_path: Path) -> None:
         rows = [row["id"] for row in connection.execute("select seen(id) as id from items")]
         cursor = connection.execute("select id from items order by id")
         assert (cursor.fetchone()["id"], len(cursor.fetchmany(1)), len(cursor.fetchall())) == (1, 1, 1)
-        assert threading.get_ident() not in threads
+        assert threading.get_native_id() not in threads
         copy = sqlite3.connect(":memory:")
         connection.backup(copy)
         dumped = list(copy.iterdump())

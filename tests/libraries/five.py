@@ -36,7 +36,7 @@ class Run:
     threads: set[int] = field(default_factory=set)
 
     def call(self, function: Callable[[int], Any], number: int) -> None:
-        self.threads.add(threading.get_ident())
+        self.threads.add(threading.get_native_id())
         self.inside += 1
         self.peak = max(self.peak, self.inside)
         try:
@@ -74,7 +74,7 @@ async def side_by_side(function: Callable[[int], Any], count: int) -> Run:
                 calls.start_soon(run_blocking, run.call, function, number)
         run.took = monotonic() - begun
     assert run.peak == count, f"only {run.peak} of {count} waited at the same time"
-    assert run.threads == {threading.get_ident()}
+    assert run.threads == {threading.get_native_id()}
     return run
 
 

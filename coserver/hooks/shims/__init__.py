@@ -12,6 +12,7 @@
 - ``drivers``: libraries that need only be told: psycopg 3, Django
 - ``loops``: ``asyncio.run`` and similar functions
 - ``locals``: ``threading.local``
+- ``idents``: ``threading.get_ident``, ``threading.current_thread``
 
 The family "locks" has a folder of its own, ``coserver.hooks.locks``.
 """
