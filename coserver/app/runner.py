@@ -266,7 +266,7 @@ def _print_addresses(server: Server) -> None:
 
 @contextmanager
 def runs_ignored(warn: Callable[[App], None]) -> Iterator[None]:
-    """During the block, ``App.run`` calls ``warn`` and returns. For a command that imports a module to serve its app."""
+    """During the block, ``App.run`` calls ``warn`` and returns. For a command that imports a module for its app."""
     global ignore_run
     before, ignore_run = ignore_run, warn
     try:

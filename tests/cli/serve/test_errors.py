@@ -264,7 +264,7 @@ def test_help_can_be_read(coserver: Coserver) -> None:
 
 def test_a_module_that_runs_its_app(coserver: Coserver, folder: Path) -> None:
     """``app.run()`` at a module's top level does not serve a second time while the command imports the module."""
-    (folder / "runs.py").write_text("from coserver import App\napp = App('runs')\napp.get('/')(lambda: '')\napp.run()\n")
+    (folder / "runs.py").write_text("import coserver\napp = coserver.App('runs')\napp.get('/')(lambda: '')\napp.run()")
     done = coserver("routes", "runs:app")
     assert done.returncode == 0
     assert "warning: app.run() of 'runs' is ignored: this command runs the app" in done.stderr
