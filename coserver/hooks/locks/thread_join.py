@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import _thread
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Generator
 from threading import Thread
 from time import monotonic
 from typing import Any
 
+import anyio
 from greenlet import getcurrent
 
 from ..patch import Shim
-from ..suspension import WAIT, Sleep, suspend
+from ..suspension import WAIT, suspend
 from ..workers import Worker
 from .waiters import until_of
 
@@ -19,16 +21,26 @@ from .waiters import until_of
 _FIRST, _LAST = 0.001, 0.05
 
 
+class _Ended:
+    """An awaitable that ends when ``over()`` is true, or at ``until``, monotonic seconds. It may be awaited again."""
+
+    __slots__ = ("over", "until")
+
+    def __init__(self, over: Callable[[], bool], until: float | None) -> None:
+        self.over = over
+        self.until = math.inf if until is None else until
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        period = _FIRST
+        while not self.over() and (left := self.until - monotonic()) > 0:
+            yield from anyio.sleep(min(period, left)).__await__()
+            period = min(period * 2, _LAST)
+
+
 def _wait_until(worker: Worker, thread: Any, over: Callable[[], bool], until: float | None) -> None:
-    period = _FIRST
-    while not over():
-        limit = monotonic() + period
-        if until is not None:
-            if until <= monotonic():
-                return
-            limit = min(limit, until)
-        suspend(worker, WAIT, "join", thread, Sleep, limit)
-        period = min(period * 2, _LAST)
+    """Suspend once, until the end of the thread or the time."""
+    if not over() and (until is None or until > monotonic()):
+        suspend(worker, WAIT, "join", thread, _Ended(over, until))
 
 
 _wait_for_tstate_lock: Any = getattr(Thread, "_wait_for_tstate_lock", None)  # up to Python 3.12

@@ -7,11 +7,14 @@ import sys
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from typing import Any
 
 import anyio
 import pytest
 
 from coserver import run_blocking
+from coserver.hooks import suspension
+from coserver.hooks.locks import thread_join
 
 from ..side_by_side import both, ticking
 
@@ -45,6 +48,31 @@ async def test_a_thread_that_never_starts_is_not_waited_for() -> None:
 
     with anyio.fail_after(10):
         await run_blocking(joins)
+
+
+@pytest.mark.parametrize("seconds", [None, 0.1])
+async def test_a_join_is_one_suspension(seconds: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def suspend(worker: Any, kind: int, call: str, *rest: Any) -> Any:
+        calls.append(call)
+        return suspension.suspend(worker, kind, call, *rest)
+
+    monkeypatch.setattr(thread_join, "suspend", suspend)
+    go_on = threading.Event()
+
+    def joins() -> bool:
+        thread = threading.Thread(target=go_on.wait, args=(5,))
+        thread.start()
+        if seconds is None:
+            threading.Timer(0.1, go_on.set).start()
+        thread.join(seconds)
+        alive = thread.is_alive()
+        go_on.set()
+        return alive
+
+    assert await run_blocking(joins) is (seconds is not None)
+    assert calls == ["join"]
 
 
 async def test_join_goes_by_the_rules() -> None:
