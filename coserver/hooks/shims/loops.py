@@ -2,6 +2,9 @@
 
 A worker has its loop's thread, and a thread can keep only one running loop, with its task and its generators. So in a
 worker these functions run in a thread of their own, and the worker waits for it. Elsewhere nothing changes.
+
+``anyio.from_thread.run`` and ``run_sync``, and trio's, are for threads that the loop started. In a worker they suspend
+the worker, and run the function in its task.
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
+from anyio.lowlevel import current_token
 from greenlet import getcurrent
 
 from ..import_hook import ImportHook
 from ..install import install_late, installed
 from ..offload import in_thread_to_the_end
 from ..patch import Shim
+from ..suspension import await_
 from ..workers import Worker
 
 
@@ -108,6 +113,36 @@ def _without_library(function: Callable[..., None], *args: Any) -> None:
     function(*args)
 
 
+def _from_thread(awaits: bool, option: str) -> Callable[[tuple[Callable[..., Any]], str], Callable[..., Any]]:
+    """The maker of a shim of a function that calls back into the loop. ``option`` is the argument that names a loop."""
+
+    def make(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
+        def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if type(getcurrent()) is not Worker or not _is_own_loop(kwargs.get(option), option):
+                return original[0](function, *args, **kwargs)
+            return await_(_awaiting(function, args) if awaits else _calling(function, args))
+
+        return run
+
+    return make
+
+
+def _is_own_loop(token: Any, option: str) -> bool:
+    """Whether the token is that of the worker's loop, or None."""
+    own = current_token().native_token
+    if option == "trio_token":
+        return hasattr(own, "run_sync_soon") and (token is None or token is own)
+    return token is None or getattr(token, "native_token", None) is own
+
+
+async def _awaiting(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    return await function(*args)
+
+
+async def _calling(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    return function(*args)
+
+
 ROWS = (
     Shim("asyncio.runners", "run", _run, late=True),
     Shim("asyncio.runners:Runner", "run", _run, late=True),
@@ -120,6 +155,10 @@ ROWS = (
     Shim("trio._core._run", "run", _run, late=True),
     Shim("anyio._core._eventloop", "run", _run, late=True),
     Shim("asgiref.sync:AsyncToSync", "__call__", _run, late=True),
+    Shim("anyio.from_thread", "run", _from_thread(True, "token"), late=True),
+    Shim("anyio.from_thread", "run_sync", _from_thread(False, "token"), late=True),
+    Shim("trio._threads", "from_thread_run", _from_thread(True, "trio_token"), late=True),
+    Shim("trio._threads", "from_thread_run_sync", _from_thread(False, "trio_token"), late=True),
 )
 
 

@@ -12,12 +12,15 @@ from contextvars import ContextVar
 from typing import Any
 
 import anyio
+import anyio.from_thread
+import anyio.lowlevel
 import asgiref.sync
 import pytest
 import trio
 import uvloop
 
 from coserver import run_blocking
+from coserver.hooks.workers import in_worker
 
 from ...conftest import BACKENDS
 from ..side_by_side import both
@@ -172,3 +175,82 @@ assert "coserver" not in asyncio.Runner.run.__code__.co_filename
 
 def test_imported_later() -> None:
     subprocess.run([sys.executable, "-c", LATE], check=True, timeout=60)
+
+
+# From a worker back to its loop, by the functions for threads.
+
+
+@pytest.mark.usefixtures("hooked")
+async def test_anyios_way_back_from_a_thread() -> None:
+    task, here = anyio.get_current_task(), threading.get_native_id()
+    token = anyio.lowlevel.current_token()
+    inside: list[bool] = []
+
+    async def on_the_loop(number: int) -> tuple[int, bool]:
+        await anyio.sleep(0.005)
+        inside.append(in_worker())
+        return number, anyio.get_current_task() == task
+
+    def at_once(text: str) -> tuple[str, int, bool]:
+        inside.append(in_worker())
+        return text, threading.get_native_id(), anyio.get_current_task() == task
+
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    async def fails_on_the_loop() -> None:
+        fails()
+
+    def handler() -> None:
+        for keywords in ({}, {"token": token}):
+            assert anyio.from_thread.run(on_the_loop, 3, **keywords) == (3, True)
+            assert anyio.from_thread.run_sync(at_once, "a", **keywords) == ("a", here, True)
+        with pytest.raises(ZeroDivisionError):
+            anyio.from_thread.run_sync(fails)
+        with pytest.raises(ZeroDivisionError):
+            anyio.from_thread.run(fails_on_the_loop)
+
+    await run_blocking(handler)
+    assert inside == [False] * 4
+    with pytest.raises((RuntimeError, anyio.NoEventLoopError)):  # elsewhere nothing changes
+        anyio.from_thread.run(on_the_loop, 3)
+    assert await anyio.to_thread.run_sync(anyio.from_thread.run_sync, threading.get_native_id) == here
+
+
+@pytest.mark.usefixtures("hooked")
+async def test_anyios_way_to_another_loop() -> None:
+    def handler() -> None:
+        with anyio.from_thread.start_blocking_portal() as portal:
+            there = portal.call(threading.get_native_id)
+            token = portal.call(anyio.lowlevel.current_token)
+            assert anyio.from_thread.run_sync(threading.get_native_id, token=token) == there
+            assert there != threading.get_native_id()
+
+    await run_blocking(handler)
+
+
+@pytest.mark.usefixtures("hooked")
+async def test_trios_way_back_from_a_thread(anyio_backend_name: str) -> None:
+    async def on_the_loop(number: int) -> int:
+        await trio.sleep(0.005)
+        return number
+
+    def handler() -> None:
+        if anyio_backend_name == "trio":
+            assert trio.from_thread.run(on_the_loop, 3) == 3
+            assert trio.from_thread.run_sync(in_worker) is False
+        else:  # as in a thread that trio did not start
+            with pytest.raises(RuntimeError, match="wasn't created by Trio"):
+                trio.from_thread.run_sync(in_worker)
+
+    await run_blocking(handler)
+
+
+@pytest.mark.usefixtures("hooked")
+async def test_two_of_them_side_by_side() -> None:
+    def handler() -> None:
+        anyio.from_thread.run(anyio.sleep, 0.05)
+
+    begun = time.monotonic()
+    await both(*[handler] * 10)
+    assert time.monotonic() - begun < 0.45  # one after the other it takes 0.5
