@@ -25,6 +25,8 @@ _TRACED = "it traces all calls: a shim shows, as a Python function where there w
 _ASYNCGENS = "the thread's loop has its own hooks for asynchronous generators in place, and a worker is in its thread"
 _LOOP = "asyncio tells a worker on asyncio which loop its thread runs, where it tells a thread that there is none"
 _TASK = "from 3.12 on a log record names the asyncio task it was made in: a worker on asyncio is in one"
+_MAIN = "in a worker current_thread() is the call's own object, and never main_thread()"
+_IDENT = "in a worker get_ident() is the call's own number, and C knows the thread by its real one"
 _MARSHAL = "xmlrpc refuses a function of C, and takes the shim, a Python function, for an instance"
 _RACE = "a result is there a moment before its process counts as idle, and a worker is woken sooner than a thread"
 
@@ -48,6 +50,9 @@ SKIPS: dict[str, dict[str, str]] = {
     "test_threading": {
         "InterruptMainTests.test_interrupt_main_mainthread": _SIGINT,
         "InterruptMainTests.test_interrupt_main_subthread": _SIGINT,
+        "ThreadTests.test_main_thread": _MAIN,
+        "ThreadTests.test_PyThreadState_SetAsyncExc": _IDENT,
+        "ExceptHookTests.test_excepthook_thread_None": _IDENT,
     },
     "test_unittest": {
         "*test_break.*.testHandlerReplacedButCalled": _SIGINT,
@@ -71,6 +76,7 @@ SKIPS: dict[str, dict[str, str]] = {
     "test_asyncio": {  # its modules can be given too: test_asyncio.test_futures
         "test_runners.RunTests.test_asyncio_run_without_uncancel": _SIGINT,
         "test_runners.RunnerTests.test_interrupt_*": _SIGINT,
+        "test_runners.RunnerTests.test_signal_install_not_supported_ok": _MAIN,
         "test_events.*.test_get_event_loop_returns_running_loop*": _LOOP,
         "test_events.*.test_get_event_loop_new_process": _LOOP,
         "test_futures.*_use_global_loop": _LOOP,

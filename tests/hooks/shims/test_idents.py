@@ -300,6 +300,7 @@ async def test_c_keeps_the_real_number() -> None:
             assert time.clock_gettime(time.pthread_getcpuclockid(ident)) >= 0
 
     await run_blocking(handler)
+    connection.close()
     ident = await run_blocking(threading.get_ident)
     with pytest.raises(ProcessLookupError):
         signal.pthread_kill(ident, 0)
