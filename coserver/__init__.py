@@ -19,6 +19,7 @@ first asked for (PEP 562).
 | lifecycle/ | phases and events |
 | protocol/ | bytes to messages and back |
 | field | a setting's field, with its unit and reason |
+| whole_file | a file, written whole or not at all |
 | deprecated | old names, for one release |
 """
 

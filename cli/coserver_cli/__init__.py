@@ -8,6 +8,7 @@
 | options | flags, made from the table of options; the help's headings |
 | console | lines on stderr: started, stopping, warnings, errors |
 | tables | tables and JSON on stdout |
+| streams | stdout and stderr that cannot take a character, or anything at all |
 | log | the process's log: levels, text format, JSON format |
 | log_writer | the thread that writes log lines to stderr |
 | routes | ``coserver routes`` |
@@ -25,8 +26,14 @@ __all__ = ["main"]
 def main() -> None:
     """The entry point of the script ``coserver``."""
     try:
-        from .commands import run  # slow enough for a Ctrl+C
+        import sys
 
-        run()
+        from .streams import one_line_errors, prepare
+
+        prepare(as_json="--json" in sys.argv)
+        with one_line_errors():
+            from .commands import run  # slow enough for a Ctrl+C
+
+            run()
     except KeyboardInterrupt:  # before the server handles signals
         raise SystemExit(130) from None

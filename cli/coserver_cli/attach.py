@@ -5,7 +5,6 @@ Exit codes: 3 if no server can be reached, 2 for wrong usage, 130 after Ctrl+C, 
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Callable
@@ -79,9 +78,6 @@ def _with(server: str | None, run: Callable[[Client], Any]) -> int:
 def _exit_codes() -> Iterator[list[int]]:
     """Report errors on stderr; the exit code of one is appended to the list."""
     codes: list[int] = []
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a character that the locale lacks becomes a ?
     try:
         yield codes
     except Ended as error:
@@ -97,7 +93,9 @@ def _exit_codes() -> Iterator[list[int]]:
         console.error(str(error))
         codes.append(USAGE)
     except OSError as error:
-        console.error(str(error))
+        if error.filename is None:
+            raise  # stdout's: see ``streams``
+        console.error(f"{error.filename} cannot be written: {error.strerror}")
         codes.append(1)
     except KeyboardInterrupt:
         if sys.stdout.isatty():

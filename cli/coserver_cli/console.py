@@ -126,7 +126,7 @@ def _short(path: Path) -> str:
     """A path relative to the current folder, if it lies there."""
     try:
         return str(path.relative_to(Path.cwd())) if path != Path.cwd() else str(path)
-    except ValueError:
+    except (ValueError, OSError):  # the folder may be gone
         return str(path)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rich.text import Text
+
+from coserver.whole_file import whole_file
 
 from . import console
 
@@ -53,7 +54,6 @@ def run(names: Sequence[str], folder: Path, *, force: bool) -> int:
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """Write a new file with its mode set from the start, so that nobody can read a key before."""
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+    """Write a file whole, with its mode set from the start, so that nobody can read a key before."""
+    with whole_file(path, "wb", mode=mode) as file:
         file.write(content)

@@ -16,6 +16,7 @@ import anyio
 from ...hooks.suspension import await_unseen
 from ...hooks.workers import in_worker
 from ...protocol.fields import Headers
+from ...whole_file import whole_file
 
 if TYPE_CHECKING:
     from .multipart import MultipartReader
@@ -168,7 +169,7 @@ class Upload:
         return b"".join(self._pieces())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the content to ``path``, in pieces; a file that is there is overwritten. Raises OSError, ValueError.
+        """Write the content to ``path``, whole or not at all; a file there is replaced. Raises OSError, ValueError.
 
         In a ``def`` a large one suspends this handler only. In an ``async def`` it holds up all, a second for some
         hundred MB: ``await anyio.to_thread.run_sync(upload.save, path)`` does not.
@@ -179,14 +180,8 @@ class Upload:
             self._save(path)
 
     def _save(self, path: str | os.PathLike[str]) -> None:
-        with open(path, "wb") as target:
-            try:
-                target.writelines(self._pieces())
-                target.flush()
-            except BaseException:
-                if os.path.isfile(path):
-                    os.unlink(path)  # a part must not look like the whole
-                raise
+        with whole_file(path, "wb") as target:
+            target.writelines(self._pieces())
 
     def _pieces(self) -> Iterator[bytes]:
         if isinstance(self._source, bytes):

@@ -17,6 +17,7 @@ from ...control.wire_format import read_trace, trace_dict
 from ...observe.export.har import to_har
 from ...observe.export.replay import ReplayError, as_curl
 from ...observe.trace.trace import Trace
+from ...whole_file import whole_file
 from .. import waterfall
 from ..text import counted
 from ..traces import line_of
@@ -64,22 +65,37 @@ def _har_file(path: Path | None, note: TextIO) -> Iterator[Callable[[Trace], Non
         yield lambda trace: None
         return
     count = 0
+    failed = False
 
     def keep(trace: Trace) -> None:
-        nonlocal count
+        nonlocal count, failed
         for entry in to_har([trace])["log"]["entries"]:
             before = ",\n" if count else "\n"
-            file.write(before + json.dumps(entry, ensure_ascii=False))  # one write: Ctrl+C may come in between
+            try:
+                file.write(before + json.dumps(entry, ensure_ascii=False))  # one write: Ctrl+C may come in between
+                file.flush()
+            except OSError:
+                failed = True
+                raise
             count += 1
 
-    with path.open("w", encoding="utf-8") as file:
-        around = json.dumps(to_har([]))
-        file.write(around.removesuffix("]}}"))
-        try:
-            yield keep
-        finally:
+    try:
+        with whole_file(path, "w", encoding="utf-8") as file:
+            file.write(json.dumps(to_har([])).removesuffix("]}}"))
+            stopped: BaseException | None = None
+            try:
+                yield keep
+            except BaseException as error:
+                if failed:
+                    raise
+                stopped = error  # the end of the server, of the reader: what was recorded is whole
             file.write("\n]}}\n")
-            note.write(f"{counted(count, 'exchange')} written to {path}\n")
+            file.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    note.write(f"{counted(count, 'exchange')} written to {path}\n")
+    if stopped is not None:
+        raise stopped
 
 
 def _traces(client: Client, options: TraceOptions, note: TextIO) -> Iterable[Trace]:
