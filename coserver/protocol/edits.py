@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .fields import RawFields
+from .fields import RawFields, encode_value
 from .jsons import encode_json
 
 #: The phases in which each name can be changed, for an edit that comes too early or too late.
@@ -55,7 +55,7 @@ def merge(old: Iterable[tuple[bytes, bytes]], given: Any) -> RawFields:
     try:
         pairs = list(given.items() if isinstance(given, Mapping) else given)
         named = [(name.lower().encode("ascii"), value) for name, value in pairs]
-        added = [(name, str(value).encode("latin-1")) for name, value in named if value is not None]
+        added = [(name, encode_value(name, str(value))) for name, value in named if value is not None]
     except (AttributeError, TypeError, ValueError):
         raise ValueError(f"headers are a mapping or pairs of names and values, as text; got {given!r:.80}") from None
     if not isinstance(given, Mapping):

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from .values import decode_octets
+
 RawFields = list[tuple[bytes, bytes]]
+
+#: Fields whose specification says UTF-8: the HTML standard, §9.2.4. All others are ISO-8859-1 (RFC 9110 §5.5).
+_UTF8 = frozenset({b"last-event-id"})
+
+
+def decode_value(name: bytes, value: bytes) -> str:
+    """A value as text; ``name`` is in lower case. ``encode_value`` gives the same bytes, whatever they are."""
+    return value.decode("utf-8", "surrogateescape") if name in _UTF8 else value.decode("latin-1")
+
+
+def encode_value(name: bytes, value: str) -> bytes:
+    """Text as a value; ``name`` is in lower case. Raises UnicodeEncodeError for what ISO-8859-1 does not have."""
+    return value.encode("utf-8", "surrogateescape") if name in _UTF8 else value.encode("latin-1")
 
 
 class Headers(Mapping[str, str]):
@@ -17,7 +32,10 @@ class Headers(Mapping[str, str]):
 
     def __init__(self, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
         # ISO-8859-1 never fails and loses nothing: it can be turned back into the bytes (RFC 9110 §5.5).
-        self._pairs = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in fields)
+        self._pairs = tuple(
+            (name.decode("latin-1").lower(), value.decode("latin-1") if value.isascii() else _as_text(name, value))
+            for name, value in fields
+        )
 
     def __getitem__(self, name: str) -> str:
         values = self.get_all(name)
@@ -45,3 +63,7 @@ class Headers(Mapping[str, str]):
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """All fields in order, names in lower case, repeated ones apart."""
         return self._pairs
+
+
+def _as_text(name: bytes, value: bytes) -> str:
+    return decode_octets(value) if name.lower() in _UTF8 else value.decode("latin-1")

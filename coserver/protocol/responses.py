@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from .errors import LocalProtocolError
+from .fields import encode_value
 from .syntax import is_token, is_value
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # RFC 9110 §10.1.1
@@ -50,7 +51,8 @@ def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
     lines = []
     for name, value in fields:
         try:
-            raw_name, raw_value = name.encode("ascii"), value.encode("latin-1").strip(b" \t")
+            raw_name = name.encode("ascii")
+            raw_value = value.encode() if value.isascii() else encode_value(raw_name.lower(), value)
         except UnicodeEncodeError as error:
             raise LocalProtocolError(
                 f"field {name!r}: names are ASCII and values ISO-8859-1 (RFC 9110 §5.5); encode {value!r} first"
@@ -59,6 +61,7 @@ def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
             raise LocalProtocolError(f"field {name!r}: names and values are str; got {value!r}") from error
         if not is_token(raw_name):
             raise LocalProtocolError(f"a field's name must be a token (RFC 9110 §5.1); got {name!r}")
+        raw_value = raw_value.strip(b" \t")
         if not is_value(raw_value):
             raise LocalProtocolError(f"field {name!r}: a value must not hold control characters; got {value!r}")
         if name.lower() in _FRAMING:

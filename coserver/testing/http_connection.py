@@ -14,7 +14,7 @@ import anyio
 import h11
 from anyio.abc import TaskGroup
 
-from ..protocol.fields import Headers
+from ..protocol.fields import Headers, encode_value
 from .app_host import Link
 from .request import HOST, Outgoing
 from .response import Disconnected, Head
@@ -81,7 +81,8 @@ class Line:
 
     def _send(self, request: Outgoing) -> None:
         """Send the head, and the part of the body that the socket takes at once."""
-        fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in self._framed(request)]
+        framed = self._framed(request)
+        fields = [(raw := name.encode("ascii"), encode_value(raw.lower(), value)) for name, value in framed]
         data = self._h11.send(h11.Request(method=request.method, target=request.target, headers=fields)) or b""
         later = request.waits_for_go or not isinstance(request.body, bytes | None)
         if not later:

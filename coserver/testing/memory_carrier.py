@@ -23,7 +23,7 @@ from ..app.server import Server
 from ..lifecycle import events as ev
 from ..lifecycle.phases import RECYCLE
 from ..protocol.errors import RemoteProtocolError
-from ..protocol.fields import Headers
+from ..protocol.fields import Headers, encode_value
 from ..protocol.head import RequestHead
 from ..protocol.http1 import HeadLimits, Http1Reader
 from ..protocol.response_head import ResponseHead
@@ -419,8 +419,9 @@ def _head(method: str, target: str, headers: Mapping[str, str], body: bytes | No
         fields.setdefault("Transfer-Encoding", "chunked")
     elif body:
         fields.setdefault("Content-Length", str(len(body)))
-    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    raw = [(name.encode("ascii"), value) for name, value in fields.items()]
+    lines = b"".join(b"%b: %b\r\n" % (name, encode_value(name.lower(), value)) for name, value in raw)
     reader = Http1Reader("h11", HeadLimits(1 << 30, 1 << 20, 1 << 30))
-    head = reader.read_head(f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1"))
+    head = reader.read_head(b"%b HTTP/1.1\r\n%b\r\n" % (f"{method} {target}".encode("latin-1"), lines))
     assert head is not None
     return head

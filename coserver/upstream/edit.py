@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..protocol.edits import as_bytes, check_names, check_status, merge
 from ..protocol.errors import LocalProtocolError
+from ..protocol.fields import decode_value
 from ..protocol.requests import EXPECT_BODY, IDEMPOTENT, check_method, encode_request_fields, encode_target
 from .response import UpstreamResponse
 
@@ -45,7 +46,7 @@ def edit_subrequest(sub: Subrequest, given: Mapping[str, Any]) -> None:
         check_method(method)
         asked = encode_target(given["target"]) if "target" in given else sub.start.split(b" ")[1]  # with the parameters
         start = b"%b %b HTTP/1.1\r\n" % (method.encode(), asked)
-        encoded = encode_request_fields([(name.decode(), value.decode("latin-1")) for name, value in fields])
+        encoded = encode_request_fields([(name.decode(), decode_value(name, value)) for name, value in fields])
     except (LocalProtocolError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"this change cannot be sent: {error}") from None
     if (method == "HEAD") != (sub.method == "HEAD"):

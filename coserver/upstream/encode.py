@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 from urllib.parse import urlencode
 
 from ..protocol.errors import LocalProtocolError
-from ..protocol.fields import RawFields
+from ..protocol.fields import RawFields, decode_value
 from ..protocol.jsons import encode_json
 from ..protocol.requests import EXPECT_BODY, IDEMPOTENT, check_method, encode_request_fields, encode_target
 from .connection.request_body import StreamedBody
@@ -214,7 +214,7 @@ def forward_request(request: Forwardable, options: ForwardOptions) -> tuple[str,
     fields: list[tuple[str, str]] = []
     via = _VIA
     for name, value in end_to_end(head.fields):
-        text = value.decode("latin-1")
+        text = decode_value(name, value)
         if name == b"via":
             via = f"{text}, {via}"
         elif name not in _OURS:

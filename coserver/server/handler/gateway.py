@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from ...protocol.fields import decode_value
 from ...protocol.responses import has_body
 from ...transport.peer import host_of
 from ...upstream.encode import end_to_end
@@ -37,7 +38,7 @@ def fields_of(answer: UpstreamResponse | StreamedUpstreamResponse) -> list[tuple
     """What goes on to our client; the length too, where the body is still on its way or there is none."""
     whole = isinstance(answer, UpstreamResponse) and has_body(answer.status) and bool(answer.body)
     return [
-        (name.decode("ascii"), value.decode("latin-1"))
+        (name.decode("ascii"), decode_value(name, value))
         for name, value in end_to_end(answer.fields)
         if not (whole and name == b"content-length")
     ]

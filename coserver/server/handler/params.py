@@ -6,8 +6,10 @@ So a handler may ask for what it needs and go on: ``request.query["page"]``, ``r
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
+from uuid import UUID
 
 from ...protocol.fields import Headers
 from ...protocol.values import Values
@@ -71,9 +73,10 @@ class Params(Values[T]):
     def get(self, name: str, /, default: Any = None, *, type: Callable[[str], Any] | None = None) -> Any:
         """The first value of ``name``, or ``default``; with ``type`` made of its text.
 
-        ``type`` is int, float (a finite one), bool (true, yes, on, 1 and their opposites), or any function of a str
-        that raises ValueError, ArithmeticError or LookupError for what it cannot take: an enum, UUID, Decimal,
-        date.fromisoformat. The client then gets a 400 (HTTPException) that names the parameter and its value.
+        ``type`` is int ("-" and digits), float and Decimal (finite, as JSON writes them), UUID, bool (true, yes, on, 1
+        and their opposites), or any function of a str that raises ValueError, ArithmeticError or LookupError for what
+        it cannot take: an enum, date.fromisoformat. The client then gets a 400 (HTTPException) that names the parameter
+        and its value.
         """
         found = self._lists.get(name)
         if found is None:
@@ -84,7 +87,7 @@ class Params(Values[T]):
         if not isinstance(value, str):
             raise HTTPException(400, f"The {self.what} {name!r:.60} must be text; this is a file")
         try:
-            return _CONVERTERS.get(type, type)(value)
+            return _converter(type)(value)
         except (ValueError, ArithmeticError, LookupError) as error:
             called = getattr(type, "__name__", "value")
             raise HTTPException(400, f"The {self.what} {name!r:.60} is no {called}: {value!r:.60}") from error
@@ -96,11 +99,33 @@ class Params(Values[T]):
         return MissingValue(400, f"The {self.what} {name!r:.60} is missing; {there}")
 
 
+def _whole(text: str) -> int:
+    if not _is_whole(text):  # int() takes blanks, "+5", "1_000" and the digits of all scripts
+        raise ValueError("a whole number is '-' and digits")
+    return int(text)
+
+
 def _finite(text: str) -> float:
+    if not _is_number(text):
+        raise ValueError("a number is written as in JSON")
     number = float(text)
     if not math.isfinite(number):
         raise ValueError("JSON could not say it, nor does it compare")
     return number
+
+
+def _uuid(text: str) -> UUID:
+    if not _is_uuid(text):
+        raise ValueError("a UUID is 32 hexadecimal digits, with or without dashes")
+    return UUID(text)
+
+
+def _decimal(text: str) -> Any:
+    from decimal import Decimal
+
+    if not _is_number(text):
+        raise ValueError("a number is written as in JSON")
+    return Decimal(text)
 
 
 def _truth(text: str) -> bool:
@@ -112,4 +137,15 @@ _TRUTH = {
     **dict.fromkeys(("0", "false", "no", "off", ""), False),
 }
 #: Types whose own constructor takes what no handler means: bool("false") is true, float("nan") is no number.
-_CONVERTERS: dict[Callable[[str], Any], Callable[[str], Any]] = {bool: _truth, float: _finite}
+_CONVERTERS: dict[Callable[[str], Any], Callable[[str], Any]] = {bool: _truth, int: _whole, float: _finite, UUID: _uuid}
+# The same forms as a path's parameters have (RFC 8259 §6 for numbers, but for zeros at the beginning).
+_is_whole = re.compile(r"-?[0-9]+", re.ASCII).fullmatch
+_is_number = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII).fullmatch
+_is_uuid = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII).fullmatch
+
+
+def _converter(type: Callable[[str], Any]) -> Callable[[str], Any]:
+    found = _CONVERTERS.get(type)
+    if found is None and getattr(type, "__module__", "") == "decimal" and type.__name__ == "Decimal":
+        found = _CONVERTERS[type] = _decimal  # not at import: few need the module
+    return found or type

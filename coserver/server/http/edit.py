@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...lifecycle import phases
 from ...protocol.edits import as_bytes, check_names, check_status, merge
 from ...protocol.errors import LocalProtocolError, RemoteProtocolError
+from ...protocol.fields import decode_value, encode_value
 from ...protocol.head import RequestHead
 from ...protocol.http1 import HeadLimits, Http1Reader
 from ..handler.errors import HTTPException
@@ -137,11 +138,11 @@ def _edit_answer(exchange: HttpExchange, given: Mapping[str, Any]) -> None:
         check_status(given["status"])
         new.status = given["status"]
     if (headers := given.get("headers")) is not None:
-        fields = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in old.fields]
+        fields = [(raw := name.lower().encode("latin-1"), encode_value(raw, value)) for name, value in old.fields]
         if old.content_type:
             fields.insert(0, (b"content-type", old.content_type.encode("latin-1")))
         merged = merge(fields, headers)
-        new.fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in merged]
+        new.fields = [(name.decode("latin-1"), decode_value(name, value)) for name, value in merged]
         new.content_type = new._take_content_type(None) or ""
     if "body" in given:
         body = given["body"]

@@ -44,7 +44,9 @@ def test_values() -> None:
 @pytest.mark.parametrize(
     ("text", "type", "value"),
     [
-        ("5", int, 5), ("-1.5", float, -1.5), ("true", bool, True), ("OFF", bool, False), ("0", bool, False),
+        ("5", int, 5), ("-5", int, -5), ("007", int, 7), ("0" * 32, UUID, UUID(int=0)), ("1e3", float, 1000.0),
+        (".5", float, 0.5), ("1E-7", Decimal, Decimal("1E-7")),
+        ("-1.5", float, -1.5), ("true", bool, True), ("OFF", bool, False), ("0", bool, False),
         ("red", Color, Color.RED), ("RED", Color.__getitem__, Color.RED), ("1.10", Decimal, Decimal("1.10")),
         ("2026-01-02", date.fromisoformat, date(2026, 1, 2)), ("a,b", lambda text: text.split(","), ["a", "b"]),
         ("00000000-0000-0000-0000-000000000001", UUID, UUID(int=1)), ("x", str, "x"),
@@ -57,6 +59,10 @@ def test_typed(text: str, type: Any, value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "type"),
     [
+        ("1_000", int), ("٣", int), ("+5", int), (" 5", int), ("5\n", int), ("--5", int), ("0x5", int), ("५", int),
+        ("1_0.5", float), ("٣.٥", float), ("+1.5", float), (" 1", float), ("infinity", float), ("1e+", float),
+        ("1_0", Decimal), ("NaN", Decimal), ("Infinity", Decimal), ("٣", Decimal), ("+1", Decimal),
+        ("{00000000-0000-0000-0000-000000000001}", UUID), ("٣" * 32, UUID), ("0000_000" * 4, UUID),
         ("x", int), ("", int), ("1.5", int), ("9" * 5000, int), ("nan", float), ("-inf", float), ("1e999", float),
         ("maybe", bool), ("blue", Color), ("BLUE", Color.__getitem__), ("x", Decimal),
         ("2026-13-01", date.fromisoformat), ("x", UUID),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -191,6 +193,63 @@ async def test_the_last_id_that_a_client_saw() -> None:
     async with talking(app) as (_, client):
         assert (await client.ask(get())).text == "id: 1\ndata: 1\n\nid: 2\ndata: 2\n\n"
         assert (await client.ask(get("/", "Last-Event-ID: 7"))).text == "id: 8\ndata: 8\n\nid: 9\ndata: 9\n\n"
+
+
+IDS = ["é-1", "日本", "Ω \U0001f600", "plain", "Ã©", "a b"]
+
+
+async def test_an_id_comes_back_as_it_went() -> None:
+    """Browsers send Last-Event-ID in UTF-8 (HTML §9.2.4); other fields are ISO-8859-1 (RFC 9110 §5.5)."""
+    app = App()
+
+    @app.get("/")
+    async def index(request: Request) -> Response:
+        last = request.headers.get("last-event-id", "none")
+        assert ("last-event-id", last) in request.headers.pairs() or last == "none"
+        return Response.events([ServerSentEvent(last, id=request.query.get("id"))])
+
+    async with talking(app) as (_, client):
+        for id in IDS:
+            first = await client.ask(get(f"/?id={quote(id)}"))
+            sent = first.body.partition(b"id: ")[2].partition(b"\n")[0]
+            again = await client.ask(get("/", "Last-Event-ID: @", "X: @").replace(b"@", sent))
+            assert again.text == f"data: {id}\n\n"
+        broken = get("/", "Last-Event-ID: @").replace(b"@", b"\xe9\xff")
+        assert (await client.ask(broken)).text == "data: éÿ\n\n"  # what is no UTF-8 loses no byte
+
+
+async def test_an_id_of_a_clients() -> None:
+    """The same text through the testing client, a subrequest, a forward and back."""
+    behind, app = App(), App()
+
+    @behind.get("/")
+    async def raw(request: Request) -> dict[str, str]:
+        (sent,) = [value for name, value in request.head.fields if name == b"last-event-id"]
+        return {"text": request.headers["last-event-id"], "sent": sent.decode("latin-1")}
+
+    async with testing.serving(behind) as server:
+        upstream = app.upstream("behind", server.url)
+
+        @app.get("/ask")
+        async def ask(request: Request) -> Any:
+            return (await upstream.get("/", headers={"Last-Event-ID": request.headers["last-event-id"]})).json()
+
+        @app.get("/pass")
+        async def pass_on(request: Request) -> Any:
+            return (await upstream.get("/", headers=request.headers)).json()
+
+        @app.get("/forward")
+        async def forward(request: Request) -> Any:
+            return await upstream.forward(request, target="/")
+
+        async with testing.client(app, checks=False) as client:  # the other server has connections
+            for path in ("/ask", "/pass", "/forward"):
+                for id in IDS:
+                    answer = (await client.get(path, headers={"Last-Event-ID": id})).json()
+                    assert answer == {"text": id, "sent": id.encode().decode("latin-1")}
+        async with app.serving(port=0) as outer, connect(outer.port) as wire:
+            broken = get("/forward", "Last-Event-ID: @").replace(b"@", b"\xe9\xff")
+            assert json.loads((await wire.ask(broken)).body)["sent"] == "éÿ"  # byte for byte
 
 
 # Silence.
