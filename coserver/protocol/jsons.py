@@ -1,13 +1,17 @@
 """JSON both ways: by orjson if it is installed, else by json, under the same rules (RFC 8259).
 
-UTF-8 without a byte order mark, no NaN or Infinity, no lone surrogate, every digit of an integer, and no deeper than
-``DEPTH``. Every value that was read can be written again.
+Read: UTF-8, a byte order mark before it is ignored; no NaN or Infinity, no lone surrogate, every digit of an integer,
+and no deeper than ``DEPTH``. Every value that was read can be written again.
+
+Written: ``encode_json_slowly`` defines the text. orjson gets only values of which it writes the same.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from enum import Enum
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,6 +19,7 @@ from typing import Any
 #: Beyond some hundreds of levels Python's own repr, == and copy would fail.
 DEPTH = 254
 
+_BOM = b"\xef\xbb\xbf"
 _CONTAINERS = {list, dict}
 # Turns digits into zeros, so that a long run of digits is found by a search for zeros, at the speed of memory.
 _DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
@@ -33,11 +38,79 @@ def decode_json_slowly(text: bytes) -> Any:
 
 def encode_json_slowly(value: Any) -> bytes:
     """``encode_json`` by the standard library."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    try:
+        text = _encoder.encode(value)
+    except (TypeError, ValueError):  # NaN, a key that is no str, or an error that ``_normal`` raises again
+        text = _encoder.encode(_normal(value))
+    return text.encode()
+
+
+def _plain(value: Any) -> Any:
+    """A value of a type that JSON does not have, as one nearer to JSON. Raises TypeError."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, set | frozenset | tuple):
+        return list(value)
+    if isinstance(value, float):  # a subclass, which orjson does not take
+        return float(value)
+    kind = type(value)
+    if hasattr(kind, "__dataclass_fields__"):
+        from dataclasses import fields
+
+        return {field.name: getattr(value, field.name) for field in fields(value) if field.name[:1] != "_"}
+    for base in kind.__mro__:
+        if (text := _TEXTS.get((base.__module__, base.__name__))) is not None:
+            return text(value)
+    if kind.__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
+        if value.dtype.kind == "M":
+            value = value.astype("datetime64[us]")  # nanoseconds would become an int
+        plain = value.tolist()
+        return float(plain) if type(plain).__name__ == "longdouble" else plain
+    raise TypeError(f"JSON has no {kind.__qualname__}: {value!r:.60}")
+
+
+# By name: none of these modules is loaded for the sake of the table.
+_TEXTS: dict[tuple[str, str], Callable[[Any], str]] = {
+    ("datetime", "datetime"): lambda value: value.isoformat(),
+    ("datetime", "date"): lambda value: value.isoformat(),
+    ("datetime", "time"): lambda value: value.isoformat(),
+    ("decimal", "Decimal"): str,
+    ("uuid", "UUID"): str,
+}
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
+
+
+def _normal(value: Any) -> Any:
+    """``value`` of JSON's own types alone, keys of str. Raises TypeError, RecursionError."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Enum):
+        return _normal(value.value)
+    if isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {_key(key): _normal(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_normal(inner) for inner in value]
+    return _normal(_plain(value))
+
+
+def _key(key: Any) -> str:
+    plain = _normal(key)
+    if isinstance(plain, str):
+        return plain
+    if plain is None or isinstance(plain, bool | int | float):
+        return _encoder.encode(plain)
+    raise TypeError(f"JSON has no key {type(key).__qualname__}: {key!r:.60}")
 
 
 if find_spec("orjson"):
     import orjson
+
+    # orjson rounds an offset from UTC to minutes, and writes attributes of an instance that are no fields.
+    _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
     def _decode(text: bytes) -> Any:
         alike = text.translate(_DIGITS_ALIKE)
@@ -53,8 +126,8 @@ if find_spec("orjson"):
 
     def _encode(value: Any) -> bytes:
         try:
-            return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
-        except TypeError:  # orjson stops at 64-bit integers, JSON does not
+            return orjson.dumps(value, _plain, _OPTIONS)
+        except TypeError:  # an integer of more than 64 bits, a key that is no str, a text with a lone surrogate ...
             return encode_json_slowly(value)
 else:
     _decode, _encode = decode_json_slowly, encode_json_slowly
@@ -63,9 +136,16 @@ else:
 def encode_json(value: Any) -> bytes:
     """``value`` as JSON. Raises TypeError or ValueError for a value that JSON does not have.
 
-    Integers are unlimited. NaN and infinities become null with orjson, and raise ValueError without it.
+    Integers are unlimited; NaN and infinities become null. A datetime, date or time is its isoformat, a UUID and a
+    Decimal their str, an Enum its value, a set or tuple an array, a dataclass an object of its fields without those
+    that begin with "_", a value of numpy its ``tolist()``. The same holds for keys: null, true, false and numbers are
+    written as text. TypeError for bytes and any other type, ValueError for lone surrogates and for a value that holds
+    itself.
     """
-    return _encode(value)
+    try:
+        return _encode(value)
+    except RecursionError:
+        raise ValueError("it nests too deep, or holds itself") from None
 
 
 def decode_json(text: bytes) -> Any:
@@ -74,6 +154,8 @@ def decode_json(text: bytes) -> Any:
     Integers keep every digit, up to the 4,300 that Python converts; other numbers are floats. The search for integers
     of more than 64 bits, which take the slower way, costs 0.3 µs and 1 µs for each KB.
     """
+    if text.startswith(_BOM):
+        text = text[len(_BOM) :]  # RFC 8259 §8.1
     if not text:
         raise ValueError("it is empty")
     try:

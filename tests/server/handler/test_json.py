@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 import json
+import math
 import sys
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import time as clock
+from decimal import Decimal
+from functools import cached_property
 from importlib.util import find_spec
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 from hypothesis import example, given
@@ -19,6 +29,7 @@ from coserver.protocol.jsons import DEPTH, decode_json, decode_json_slowly, enco
 from ..clients import connect, get, post, talking
 
 Reader = Callable[[bytes], Any]
+Writer = Callable[[Any], bytes]
 
 
 def slowly(text: bytes) -> Any:
@@ -26,6 +37,13 @@ def slowly(text: bytes) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jsons, "_decode", decode_json_slowly)
         return decode_json(text)
+
+
+def encode_slowly(value: Any) -> bytes:
+    """As if orjson were not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jsons, "_encode", encode_json_slowly)
+        return encode_json(value)
 
 
 READERS = [pytest.param(decode_json, id="fast" if find_spec("orjson") else "same"), pytest.param(slowly, id="slow")]
@@ -43,7 +61,8 @@ values = st.recursive(
 )
 WRONG = [
     b"", b" ", b"{", b"[1,]", b"{'a': 1}", b"NaN", b"Infinity", b"[-Infinity]", b"1e400", b"-1e400", b"[1e999]",
-    b"\xff", b'"\xe9"', b"\xef\xbb\xbf1", b'"\xed\xa0\x80"', '"a"'.encode("utf-16"), b"1\x00", b'"\n"', b"01", b"1.",
+    b"\xff", b'"\xe9"', b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf1", b" \xef\xbb\xbf1",
+    b'"\xed\xa0\x80"', '"a"'.encode("utf-16"), b"1\x00", b'"\n"', b"01", b"1.",
     b".5", b"+1", b"True", b'"\\ud800"', b'"\\uDFFF"', b'{"\\ud83d": 1}', b'"\\udead\\ud83d"', b"1 2", b"[1]]",
     b"/**/1", b"1" * 5000, b"[" * 100_000, b'{"a":' * 100_000, b"\\ud800",
 ]  # fmt: skip
@@ -54,6 +73,166 @@ WRONG = [
 def test_what_is_no_json(text: bytes, read: Reader) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - each library has its own words
         read(text)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_byte_order_mark_is_ignored(read: Reader) -> None:
+    """RFC 8259 §8.1; Windows' editors and Excel write it."""
+    assert read(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+    assert read(b"\xef\xbb\xbf[12345678901234567890123]") == [12345678901234567890123]
+
+
+class Plain(enum.Enum):
+    A = "a"
+    PAIR = (1, 2)
+    AT = datetime(2026, 1, 2)
+
+
+class Word(enum.StrEnum):
+    A = "a"
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+class Tuple(NamedTuple):
+    x: int
+    y: object
+
+
+@dataclass
+class Point:
+    x: int
+    y: object
+    _hidden: int = 0
+
+    @cached_property
+    def far(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    a: object
+
+
+class Real(float):
+    pass
+
+
+class Scalar:
+    """As numpy's are, which is not installed everywhere."""
+
+    __module__ = "numpy"
+
+    def __init__(self, plain: object, kind: str = "i") -> None:
+        self.plain, self.dtype = plain, SimpleNamespace(kind=kind)
+
+    def tolist(self) -> object:
+        return self.plain
+
+    def astype(self, kind: str) -> Scalar:
+        assert kind == "datetime64[us]"
+        return Scalar(datetime(2026, 1, 2))
+
+    def __hash__(self) -> int:
+        return 1
+
+
+seen = Point(1, 2)
+assert seen.far  # an attribute of the instance now, and no field
+ODD = timezone(timedelta(minutes=19, seconds=32))
+WRITTEN: list[tuple[Any, Any]] = [
+    (datetime(2026, 1, 2, 3, 4, 5), "2026-01-02T03:04:05"),
+    (datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC), "2026-01-02T03:04:05.000006+00:00"),
+    (datetime(1, 1, 1, tzinfo=ODD), "0001-01-01T00:00:00+00:19:32"),
+    (date(2026, 1, 2), "2026-01-02"),
+    (clock(3, 4, 5, 6), "03:04:05.000006"),
+    (clock(3, 4, tzinfo=UTC), "03:04:00+00:00"),
+    (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+    (Decimal("1.10"), "1.10"),
+    (Decimal("NaN"), "NaN"),
+    (Plain.A, "a"),
+    (Plain.PAIR, [1, 2]),
+    (Plain.AT, "2026-01-02T00:00:00"),
+    (Word.A, "a"),
+    (Number.ONE, 1),
+    (Point(1, {"z": Decimal(2)}), {"x": 1, "y": {"z": "2"}}),
+    (seen, {"x": 1, "y": 2}),
+    (Slots(Point(1, math.nan)), {"a": {"x": 1, "y": None}}),
+    (Tuple(1, math.inf), [1, None]),
+    ({5}, [5]),
+    (frozenset("x"), ["x"]),
+    (math.nan, None),
+    ([math.inf, -math.inf, 1.5, Real(2.5), Real("nan")], [None, None, 1.5, 2.5, None]),
+    (1 << 70, 1 << 70),
+    ({"a": [-(1 << 64), math.nan, Decimal(1), {1}]}, {"a": [-(1 << 64), None, "1", [1]]}),
+    ({2: 1, -(1 << 70): 2, None: 3, True: 4}, {"2": 1, str(-(1 << 70)): 2, "null": 3, "true": 4}),
+    ({False: 0, 1.5: 1, 1e16: 2, math.nan: 3}, {"false": 0, "1.5": 1, "1e+16": 2, "null": 3}),
+    ({date(2026, 1, 2): 1, UUID(int=1): 2}, {"2026-01-02": 1, "00000000-0000-0000-0000-000000000001": 2}),
+    ({Plain.A: 1, Number.ONE: 2, Decimal("1.5"): 3}, {"a": 1, "1": 2, "1.5": 3}),
+    ({Word.A: {1: math.nan}}, {"a": {"1": None}}),
+    (OrderedDict(a=defaultdict(list, b=[1])), {"a": {"b": [1]}}),
+    ([Scalar(1), Scalar([1.5, math.nan]), Scalar(None, "M")], [1, [1.5, None], "2026-01-02T00:00:00"]),
+    ({Scalar(7): Scalar(True)}, {"7": True}),
+]
+WRITERS = [
+    pytest.param(encode_json, id="fast" if find_spec("orjson") else "same"),
+    pytest.param(encode_slowly, id="slow"),
+]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize(("value", "expected"), WRITTEN, ids=lambda value: repr(value)[:30])
+def test_one_contract_for_what_is_written(write: Writer, value: Any, expected: Any) -> None:
+    for wrapped, right in ((value, expected), ([value], [expected]), ({"a": value}, {"a": expected})):
+        assert json.loads(write(wrapped)) == right
+
+
+circle: list[Any] = []
+circle.append(circle)
+endless: dict[str, Any] = {}
+endless["a"] = [endless]
+deep: Any = 1
+for _ in range(100_000):
+    deep = [deep]
+REFUSED: list[tuple[Any, type[Exception]]] = [
+    (b"x", TypeError), (bytearray(b"x"), TypeError), (memoryview(b"x"), TypeError), (object(), TypeError),
+    (1j, TypeError), (timedelta(1), TypeError), (Point, TypeError), (iter([]), TypeError), ({(1, 2): 1}, TypeError),
+    ({b"a": 1}, TypeError), ({frozenset(): 1}, TypeError), (Point(1, b""), TypeError), ({b""}, TypeError),
+    (Scalar(b""), TypeError), ("\ud800", ValueError), ({"\udfff": 1}, ValueError), ([{"a": "\ud83d"}], ValueError),
+    (circle, ValueError), (endless, ValueError), (deep, ValueError), (10**5000, ValueError),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "error"), REFUSED, ids=lambda value: type(value).__name__)
+def test_what_is_refused_is_refused_alike(value: Any, error: type[Exception]) -> None:
+    said = set()
+    for write in (encode_json, encode_slowly):
+        for wrapped in (value, {"a": [value]}):
+            with pytest.raises(error) as caught:
+                write(wrapped)
+            said.add((type(caught.value), str(caught.value).partition("position")[0]))
+    assert len(said) == 1
+
+
+def test_numpy() -> None:
+    numpy = pytest.importorskip("numpy")
+    value = {
+        "a": numpy.int64(3), "b": numpy.float32(1.5), "c": numpy.bool_(True), "d": numpy.array([[1, 2], [3, 4]]),
+        "e": numpy.float64("nan"), "f": numpy.str_("x"),
+        numpy.int8(1): numpy.datetime64("2026-01-02T03:04:05.000000006"),
+        "g": numpy.longdouble(2), "h": numpy.uint64((1 << 64) - 1), "i": numpy.array([1.5])[::2],
+    }  # fmt: skip
+    expected = {
+        "a": 3, "b": 1.5, "c": True, "d": [[1, 2], [3, 4]], "e": None, "f": "x", "1": "2026-01-02T03:04:05", "g": 2.0,
+        "h": (1 << 64) - 1, "i": [1.5],
+    }  # fmt: skip
+    for write in (encode_json, encode_slowly):
+        assert json.loads(write(value)) == expected
+        with pytest.raises(TypeError):
+            write([numpy.bytes_(b"x")])
 
 
 @pytest.mark.parametrize("read", READERS)
