@@ -71,6 +71,7 @@ class Loop:
         try:
             async with self._turn, anyio.create_task_group() as tasks:
                 tasks.start_soon(self.sweeper.run)
+                tasks.start_soon(self.sweeper.run_near)
                 tasks.start_soon(self.poller.run, _attend())
         finally:
             self._servers -= 1

@@ -8,7 +8,7 @@ from time import monotonic
 import anyio
 import pytest
 
-from coserver.transport.deadlines import TICK, Sweeper
+from coserver.transport.deadlines import FINE, NEAR, TICK, Sweeper
 
 
 class Subject:
@@ -27,6 +27,18 @@ class Subject:
         self.outlived += 1
         if self.fails:
             raise ValueError("at the sweep")
+
+
+#: Generous: the machine may have other work.
+GRAIN = 0.04
+
+
+class Timed(Subject):
+    at = 0.0
+
+    def expire(self, now: float) -> None:
+        super().expire(now)
+        self.at = monotonic()
 
 
 def test_only_the_late_expire() -> None:
@@ -52,6 +64,31 @@ def test_those_that_run_are_looked_at_each_time() -> None:
     assert not sweeper.running
     sweeper.sweep(7.0)
     assert (runs.expired, rests.expired) == (1, 1)
+
+
+async def test_a_near_deadline_is_kept_to_ten_milliseconds() -> None:
+    sweeper = Sweeper()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sweeper.run_near)
+        await anyio.sleep(0.01)  # it sleeps: there is nothing near
+        for _ in range(2):  # awake, asleep and awake again
+            begun = monotonic()
+            soon, inside = Timed(begun + 0.02), Timed(begun + 0.03)
+            far, never = Subject(begun + NEAR + 1), Subject()
+            for subject in (inside, soon, far, never):
+                sweeper.add(subject)
+                sweeper.hasten(subject)
+            while not inside.at:  # noqa: ASYNC110
+                await anyio.sleep(0.001)
+            assert 0.02 <= soon.at - begun < 0.02 + GRAIN
+            assert 0.03 <= inside.at - begun < 0.03 + GRAIN
+            assert not far.expired
+            await anyio.sleep(2 * FINE)
+            assert not sweeper.near  # those whose deadline has moved away cost nothing
+        sweeper.hasten(soon)
+        sweeper.discard(soon)
+        assert not sweeper.near
+        tasks.cancel_scope.cancel()
 
 
 def test_one_that_raises_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:

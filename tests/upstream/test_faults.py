@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import threading
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -277,6 +278,28 @@ async def test_a_place_in_line() -> None:
         assert len(await gather(*subs[:3], subs[4], last)) == 5
         assert server.accepted == 1
         assert order == [0, 1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.05, 0.13])
+async def test_a_short_timeout_means_its_figure(seconds: float) -> None:
+    """Ten milliseconds more at most; the bound is generous, since the machine may have other work."""
+    limits = UpstreamLimits(max_connections=1, pool_timeout=seconds)
+    async with faulty(silent) as server:
+        async with Upstream(server.url, limits=limits) as users:
+            for queued in (False, True):  # on a connection, and in line for one
+                first = users.get("/") if queued else None
+                for options in ({"timeout": seconds}, {}) if queued else ({"timeout": seconds},):
+                    begun = monotonic()
+                    with pytest.raises((UpstreamTimeout, UpstreamBusy)):
+                        await users.get("/", **options)
+                    assert seconds <= monotonic() - begun < seconds + 0.04
+                if first is not None:
+                    first.cancel()
+        async with Upstream(server.url, limits=UpstreamLimits(first_byte_timeout=seconds, retries=0)) as users:
+            begun = monotonic()
+            with pytest.raises(UpstreamTimeout):
+                await users.get("/")
+            assert seconds <= monotonic() - begun < seconds + 0.05
 
 
 async def test_nobody_waits_in_line_for_ever() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ...protocol.errors import RemoteProtocolError
+from ...transport.deadlines import NEAR
 from ...transport.stream import RECEIVE_SIZE
 from ..errors import UpstreamConnectError, UpstreamError, UpstreamProtocolError, UpstreamTimeout
 from ..response import BodyStream, StreamedUpstreamResponse
@@ -74,6 +75,13 @@ class UpstreamConnection:
     def __repr__(self) -> str:
         return f"<UpstreamConnection {self.pool.address} {self.phase}, {self.uses} served>"
 
+    def _set_deadline(self, now: float, seconds: float, sub: Subrequest) -> None:
+        """Begin a phase that may last so long, and no longer than the whole of ``sub``."""
+        deadline = now + seconds
+        self.deadline = deadline = deadline if deadline < sub.until else sub.until
+        if deadline < now + NEAR:
+            self.client.sweeper.hasten(self)
+
     # Connecting.
 
     def connect(self, sub: Subrequest) -> None:
@@ -82,7 +90,7 @@ class UpstreamConnection:
         sub.via = self
         sub.placed = self.born
         sub.attempts += 1
-        self.deadline = min(self.born + self._limits.connect_timeout, sub.until)
+        self._set_deadline(self.born, self._limits.connect_timeout, sub)
         self.client.spawn(self._connect)
 
     async def _connect(self) -> None:
@@ -124,7 +132,7 @@ class UpstreamConnection:
         sub = self.sub
         if sub is not None:
             sub.connected = now = monotonic()
-            self.deadline = min(now + self._limits.tls_timeout, sub.until)
+            self._set_deadline(now, self._limits.tls_timeout, sub)
 
     def _ready(self, wire: Wire) -> None:
         """Take the finished wire and send the subrequest, unless that was given up in the same turn of the loop."""
@@ -176,13 +184,12 @@ class UpstreamConnection:
         if sent < len(data) or sub.body_source is not None:
             self._sending = True
             self.phase = SEND
-            self.deadline = min(now + self._limits.send_timeout, sub.until)
+            self._set_deadline(now, self._limits.send_timeout, sub)
             self.client.spawn(send_rest, self, sub, memoryview(data)[sent:])
             return
         sub.sent = now
         self.phase = FIRST_BYTE
-        deadline = now + self._limits.first_byte_timeout
-        self.deadline = deadline if deadline < sub.until else sub.until
+        self._set_deadline(now, self._limits.first_byte_timeout, sub)
 
     def sender_ended(self, sub: Subrequest) -> None:
         """Note the end of the sending task: it has sent the rest, or was told to stop."""
@@ -193,7 +200,7 @@ class UpstreamConnection:
         elif self.sub is sub and self.phase is SEND:
             sub.sent = now = monotonic()
             self.phase = FIRST_BYTE
-            self.deadline = min(now + self._limits.first_byte_timeout, sub.until)
+            self._set_deadline(now, self._limits.first_byte_timeout, sub)
 
     async def wait_writable(self) -> None:
         """Wait until the socket takes more."""
@@ -237,7 +244,7 @@ class UpstreamConnection:
             self._finish(sub, now)
         else:
             self.phase = BODY
-            self.deadline = min(now + self._limits.between_timeout, sub.until)
+            self._set_deadline(now, self._limits.between_timeout, sub)
 
     def _stream(self, sub: Subrequest, done: bool, now: float) -> None:
         """Pass on a part of a streamed response: its head settles the subrequest, its body goes on."""
@@ -247,12 +254,12 @@ class UpstreamConnection:
         if body is None:
             head = reader.head
             if head is None:
-                self.deadline = min(now + self._limits.between_timeout, sub.until)
+                self._set_deadline(now, self._limits.between_timeout, sub)
                 return
             sub.until = math.inf  # the reader of the body has all the time that it needs
             body = self._body = sub.body_stream = BodyStream(sub, self)
             sub.finish(StreamedUpstreamResponse(head, body), now)
-        self.deadline = now + self._limits.between_timeout
+        self._set_deadline(now, self._limits.between_timeout, sub)
         data = reader.take()
         if data:
             body.give(data)

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from ...transport.deadlines import NEAR
 from ..member import Addresses, UpstreamMember
 from .health import Health
 
@@ -50,6 +51,8 @@ class PoolQueue:
         sub.deadline = deadline
         self.waiting[sub] = None
         self._sweeper.add(sub)
+        if deadline < monotonic() + NEAR:
+            self._sweeper.hasten(sub)
 
     def join_first(self, sub: Subrequest, deadline: float) -> None:
         """Put ``sub`` at the head: it had a connection already and needs another."""

@@ -71,7 +71,9 @@ class Retries:
         sub.begin_again()
         if delay:
             sub.between = True
-            self._waiting.add(Later(self, sub, now + delay))
+            later = Later(self, sub, now + delay)
+            self._waiting.add(later)
+            self._client.sweeper.hasten(later)
         else:
             self._client.place(sub)
         return True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import SocketAttribute
 
 from coserver import App, Limits, Request, testing
 from coserver.server.connection.pace import Pace, patience
@@ -98,6 +100,17 @@ def test_a_reader_that_keeps_the_rate() -> None:
     reader = Reader(write_rate=0)
     reader.last(pace_of(reader), every=0.1, size=1)
     assert not reader.reasons
+
+
+@pytest.mark.parametrize("rate", [0, 240])
+def test_patience_counts_from_the_last_byte_and_not_from_the_look(rate: int) -> None:
+    """The buffers of the client's kernel take a burst at once, then nobody reads."""
+    for timeout in (5.0, 30.0):
+        reader = Reader(write_timeout=timeout, write_rate=rate)
+        pace = pace_of(reader)
+        reader.read += 2_000_000
+        assert reader.last(pace, every=0.1, size=0) == pytest.approx(timeout, abs=timeout / 50 + 0.3)
+        assert reader.reasons == ["write_timeout"]
 
 
 def test_many_short_writes_restore_nothing() -> None:
@@ -212,10 +225,22 @@ async def sip(client: Client, times: int = 1000) -> int:
     return size
 
 
+async def test_a_client_that_reads_nothing_is_cut_when_its_time_is_over(app: App) -> None:
+    """The buffers on the way take megabytes at first: the timeout counts from then, not from a look after it."""
+    async with talking(app, limits=Limits(write_timeout=0.6)) as (server, client):
+        begun = monotonic()
+        await client.send(get("/large"))
+        await until(lambda: server.breaches == {"write_timeout": 1})
+        assert 0.6 <= monotonic() - begun < 1.1
+
+
 @pytest.mark.parametrize("path", ["/large", "/pieces"])
 async def test_a_reader_that_sips_is_cut(app: App, path: str) -> None:
     """And in a reset: what it has is no whole answer, and the system need not keep the rest for it."""
     async with talking(app, limits=Limits(write_timeout=0.4, write_rate=50_000_000)) as (server, client):
+        # A large buffer makes room by the megabyte, and the server sees nothing move for longer than the timeout.
+        raw = client.stream.extra(SocketAttribute.raw_socket)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 * 1024)
         await client.send(get(path))
         await client.stream.receive(1)
         async with anyio.create_task_group() as tasks:

@@ -184,7 +184,7 @@ WRITERS = [
 
 
 @pytest.mark.parametrize("write", WRITERS)
-@pytest.mark.parametrize(("value", "expected"), WRITTEN, ids=lambda value: repr(value)[:30])
+@pytest.mark.parametrize(("value", "expected"), WRITTEN, ids=lambda value: type(value).__name__)
 def test_one_contract_for_what_is_written(write: Writer, value: Any, expected: Any) -> None:
     for wrapped, right in ((value, expected), ([value], [expected]), ({"a": value}, {"a": expected})):
         assert json.loads(write(wrapped)) == right
