@@ -46,7 +46,7 @@ PURPOSES = {
     "opentelemetry-sdk": "traces for OpenTelemetry",
 }
 #: Modules whose names differ from their distribution's.
-_MODULES = {"python-dotenv": "dotenv", "python-multipart": "python_multipart"}
+_MODULES = {"python-dotenv": "dotenv"}
 #: A requirement in a package's metadata: name, lowest version, extra.
 _requirement = re.compile(r"([\w.-]+)(?:\[.*?\])?\s*(?:>=\s*([\d.]+))?.*?(?:extra\s*==\s*[\"']([\w-]+)[\"'].*)?$").match
 #: Descriptors that a process needs besides its connections: listeners, log files, the app's files.

@@ -84,13 +84,14 @@ def read_form(request: Request, limits: Limits) -> Form:
     source = spool or request.body
     if isinstance(source, bytes):
         reader.feed(source)
+    parts, charset = reader.parts(), reader.charset()
     return Form(
         "form field",
         [
-            (part.name, part.decoded())
+            (part.name, part.decoded(charset))
             if part.filename is None
             else (part.name, Upload(part.filename, Headers(part.fields), source, part.offset, part.size))
-            for part in reader.parts()
+            for part in parts
         ],
     )
 

@@ -158,6 +158,104 @@ async def test_multipart(limits: Limits, path: str) -> None:
 
 
 HEAD = b'Content-Disposition: form-data; name="a"\r\n'
+FILE = b'Content-Disposition: form-data; name="f"; filename="x"\r\n'
+A, B = part("a", b"1"), part("b", b"2")
+END = b"--B--\r\n"
+LIKE = "\r\n--Bx\r\n--B-\r\n --B\r\n--B  y"
+#: As people send it: the body, and the names and values that are in it.
+SENT: dict[str, tuple[bytes, list[tuple[str, Any]]]] = {
+    "no blank line and no body": (b"--B\r\n" + HEAD + B + END, [("a", ""), ("b", "2")]),
+    "the same last": (B + b"--B\r\n" + HEAD + END, [("b", "2"), ("a", "")]),
+    "the same alone": (b"--B\r\n" + HEAD + b"--B--", [("a", "")]),
+    "the same, a file": (b"--B\r\n" + FILE + B + END, [("f", ["x", "", 0, ""]), ("b", "2")]),
+    "a blank line and no body": (b"--B\r\n" + HEAD + b"\r\n" + B + END, [("a", ""), ("b", "2")]),
+    "the same at the end": (b"--B\r\n" + FILE + b"\r\n" + END, [("f", ["x", "", 0, ""])]),
+    "an empty body": (part("a", b"") + B + END, [("a", ""), ("b", "2")]),
+    "a body of a line end": (part("a", b"\r\n") + B + END, [("a", "\r\n"), ("b", "2")]),
+    "a preamble": (b"This is a message\r\nin MIME format\r\n" + A + END, [("a", "1")]),
+    "a preamble like a boundary": (b"--Bx\r\n\r\n--By\r\n--B-\r\n" + A + END, [("a", "1")]),
+    "a preamble with the boundary inside": (b"x --B\r\ny\r\n" + A + END, [("a", "1")]),
+    "an empty line before": (b"\r\n" + A + END, [("a", "1")]),
+    "only a preamble and the end": (b"x\r\n--B--", []),
+    "an epilogue": (A + END + b"bye\r\n" + B + b"\r\n--B\r\n", [("a", "1")]),
+    "an epilogue without a line end": (A + b"--B--and so on", [("a", "1")]),
+    "blanks after the boundaries": (
+        (A + B).replace(b"--B\r\n", b"--B \t \r\n") + b"--B-- \t\r\n",
+        [("a", "1"), ("b", "2")],
+    ),
+    "blanks after the end": (A + b"--B--  ", [("a", "1")]),
+    "a folded field": (
+        b'--B\r\nContent-Disposition: form-data;\r\n name="f";\r\n\tfilename="x"\r\n'
+        b"Content-Type:\r\n  text/x\r\n\r\n1\r\n" + END,
+        [("f", ["x", "text/x", 1, "1"])],
+    ),
+    "content like a boundary": (
+        part("f", LIKE.encode(), "x") + B + END,
+        [("f", ["x", "", len(LIKE), LIKE]), ("b", "2")],
+    ),
+    "a charset for all": (
+        part("_charset_", b"ISO-8859-1") + part("a", b"\xe4") + END,
+        [("_charset_", "ISO-8859-1"), ("a", "ä")],
+    ),
+    "and one of its own": (
+        part("a", b"\xe4") + part("b", "é".encode(), None, "Content-Type: text/plain; charset=utf-8")
+        + part("_charset_", b"windows-1252") + part("c", b"\x80") + END,
+        [("a", "ä"), ("b", "é"), ("_charset_", "windows-1252"), ("c", "€")],
+    ),
+    "an empty charset": (part("_charset_", b"") + part("a", "é".encode()) + END, [("_charset_", ""), ("a", "é")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", SENT)
+def test_as_people_send_it(what: str) -> None:
+    """RFC 2046 §5.1.1, RFC 7578; cut at every byte too."""
+    body, expected = SENT[what]
+    assert [(name, describe(value)) for name, value in request(body).form().pairs()] == expected
+    for step in (1, 2, 3, 7):
+        reader, whole = MultipartReader(MULTIPART, Limits()), MultipartReader(MULTIPART, Limits())
+        whole.feed(body)
+        for at in range(0, len(body), step):
+            reader.feed(body[at : at + step])
+        assert [(p.name, p.filename, p.size, p.fields, b"".join(p.text)) for p in reader.parts()] == [
+            (p.name, p.filename, p.size, p.fields, b"".join(p.text)) for p in whole.parts()
+        ]
+        for one in reader.parts():
+            if one.filename is not None:
+                content = body[one.offset : one.offset + one.size].decode()
+                assert (one.name, content) in [(name, value[3]) for name, value in expected if type(value) is list]
+
+
+@BOTH
+async def test_as_people_send_it_to_a_server(limits: Limits) -> None:
+    async with talking(make(), limits=limits) as (_, client):
+        for body, expected in SENT.values():
+            status, text = await show(client, sized(body, limits), MULTIPART)
+            assert (status, json.loads(text)) == (200, [[name, value] for name, value in expected])
+
+
+@given(st.lists(st.sampled_from([b"\r\n", b"--B", b"--", b" ", b"\r", b"\n", b"x", HEAD, FILE, b"X: y\r\n", b":"])))
+def test_cuts_change_nothing(pieces: list[bytes]) -> None:
+    body = b"--B\r\n" + FILE + b"".join(pieces) + b"\r\n--B--"
+    seen = set()
+    for step in (1, 3, len(body)):
+        reader = MultipartReader(MULTIPART, Limits())
+        for at in range(0, len(body), step):
+            reader.feed(body[at : at + step])
+        try:
+            found = [(p.name, p.filename, p.offset * (p.size > 0), p.size, b"".join(p.text)) for p in reader.parts()]
+            seen.add(repr(found))
+        except HTTPException as error:
+            seen.add(str(error))
+    assert len(seen) == 1
+
+
+def test_a_long_preamble_and_many_pieces_cost_little() -> None:
+    reader = MultipartReader(MULTIPART, Limits())
+    for _ in range(20_000):
+        reader.feed(b"--Bx but no boundary" * 4)
+    assert len(reader._rest) < 10
+    reader.feed(b"\r\n" + A + END)
+    assert [part.name for part in reader.parts()] == ["a"]
 BROKEN = {
     "empty": b"",
     "no boundary anywhere": b"hello",
@@ -170,6 +268,12 @@ BROKEN = {
     "no name": b"--B\r\nContent-Disposition: form-data\r\n\r\n1\r\n--B--\r\n",
     "an attachment": b'--B\r\nContent-Disposition: attachment; name="a"\r\n\r\n1\r\n--B--\r\n',
     "no field": b"--B\r\nnonsense\r\n\r\n1\r\n--B--\r\n",
+    "a bare LF in a head": b"--B\r\n" + HEAD.replace(b'"a"', b'"a\n"') + b"\r\n1\r\n--B--\r\n",
+    "a bare CR in a head": b"--B\r\n" + HEAD.replace(b'"a"', b'"a\r"') + b"\r\n1\r\n--B--\r\n",
+    "a NUL in a head": b"--B\r\n" + HEAD.replace(b'"a"', b'"a\0"') + b"\r\n1\r\n--B--\r\n",
+    "folds without end": b"--B\r\n" + HEAD + b" x\r\n" * 5000 + b"\r\n1\r\n--B--\r\n",
+    "a fold without a field": b"--B\r\n x\r\n" + HEAD + b"\r\n1\r\n--B--\r\n",
+    "two boundaries": b"--B\r\n--B\r\n" + HEAD + b"\r\n1\r\n--B--\r\n",
     "bare LF": form(part("a", b"1")).replace(b"\r\n", b"\n"),
     "base64": form(part("a", b"MQ==", None, "Content-Transfer-Encoding: base64")),
     "no charset": form(part("a", b"1", None, "Content-Type: text/plain; charset=nonsense")),
@@ -234,6 +338,16 @@ def test_what_looks_like_boundaries_is_refused_before_it_costs() -> None:
         ("form-data; name=\"f\"; filename*=utf-8''%C3%A9%20x.txt", "é x.txt"),
         ('form-data; name="f"; filename="a"; filename*=utf-8\'\'b', "a"),
         ('form-data; name="f"; filename=""', ""),
+        ("form-data; name=\"f\"; filename*=ISO-8859-1''%E4.txt", "ä.txt"),
+        ("form-data; name=\"f\"; filename*=\"utf-8''%C3%A9.txt\"", "é.txt"),
+        ("form-data; name=\"f\"; filename*=\"UTF-8'en'a%20b;c.txt\"", "a b;c.txt"),
+        ("form-data; name=\"f\"; FileName*=windows-1252''%80.txt", "€.txt"),
+        ("form-data; name=\"f\"; filename*=nonsense''%C3%A9.txt", "é.txt"),
+        ("form-data; name=\"f\"; filename*=utf-8''%E4.txt", "ä.txt"),
+        ('form-data; name="f"; filename*=plain.txt', "plain.txt"),
+        ("form-data; name*=utf-8''f; filename*=''x", "x"),
+        ('form-data; name = "f" ; filename = "x y"', "x y"),
+        ('form-data; name="f"; filename="C:\\dir\\x.txt"', "C:\\dir\\x.txt"),
     ],
 )
 def test_filenames(disposition: str, filename: str) -> None:
@@ -453,17 +567,17 @@ async def test_large_ones_are_parsed_where_they_are_written(monkeypatch: pytest.
 
 @BOTH
 async def test_nothing_of_a_form_waits_for_the_collector(limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reader and parser hold one another while they work; an upload's text must not stay because of that."""
+    """An upload's text must not stay because parts of a reader hold one another."""
     alive: weakref.WeakSet[MultipartReader] = weakref.WeakSet()
     seen: list[int] = []
-    real = MultipartReader._open
+    real = MultipartReader.__init__
 
-    def open_(self: MultipartReader, content_type: str) -> None:
+    def make_reader(self: MultipartReader, content_type: str, limits: Limits) -> None:
         alive.add(self)
         seen.append(1)
-        real(self, content_type)
+        real(self, content_type, limits)
 
-    monkeypatch.setattr(MultipartReader, "_open", open_)
+    monkeypatch.setattr(MultipartReader, "__init__", make_reader)
     gc.collect()
     gc.disable()
     try:
