@@ -45,7 +45,7 @@ PURPOSES = {
     "prometheus-client": "metrics",
     "opentelemetry-sdk": "traces for OpenTelemetry",
 }
-#: Modules whose names differ from their distribution's.
+#: Modules whose names are not their distribution's, with "_" for "-".
 _MODULES = {"python-dotenv": "dotenv"}
 #: A requirement in a package's metadata: name, lowest version, extra.
 _requirement = re.compile(r"([\w.-]+)(?:\[.*?\])?\s*(?:>=\s*([\d.]+))?.*?(?:extra\s*==\s*[\"']([\w-]+)[\"'].*)?$").match
@@ -127,7 +127,7 @@ def _packages() -> Iterator[Finding]:
 
 def _version(name: str) -> str:
     try:
-        return metadata.version(name) if find_spec(_MODULES.get(name, name)) else ""
+        return metadata.version(name) if find_spec(_MODULES.get(name, name.replace("-", "_"))) else ""
     except metadata.PackageNotFoundError:
         return "of unknown version"
 
