@@ -55,7 +55,7 @@ def step(filter: str, at: str, server: str | None, limit: float | None, *, as_js
     _, phases = read_hold(f"@{at}")
 
     def run(client: Client) -> None:
-        with client.step(filter, phases, limit) as opened:
+        with client.step(filter, phases, limit, by="coserver step") as opened:
             LineStepper(opened, sys.stdout, options).run(LineInput(sys.stdin.fileno()))
 
     return _with(server, run)

@@ -242,13 +242,15 @@ class Api:
     # Stepping.
 
     async def steps(self, request: Request) -> Any:
-        """Every stepper that was opened here, and what it holds."""
-        return {"steps": self.steppers.as_list()}
+        """Every stepper that was opened here, by whom, and what it holds; ``?brief=1`` leaves out the requests."""
+        return {"steps": self.steppers.as_list(brief=request.query.get("brief", False, type=bool))}
 
     async def open_step(self, request: Request) -> Any:
         """Hold what matches for as long as this answer is read: a line for each change of what is held."""
-        given = _body_of(request, {"filter": (str,), "at": (str, list), "limit": (int, float, type(None))})
-        return self._stream(self.steppers.open(given.get("filter", ""), given.get("at", "handler"), given.get("limit")))
+        kinds = {"filter": (str,), "at": (str, list), "limit": (int, float, type(None)), "by": (str,)}
+        given = _body_of(request, kinds)
+        filter, at, by = given.get("filter", ""), given.get("at", "handler"), given.get("by", "")
+        return self._stream(self.steppers.open(filter, at, given.get("limit"), by))
 
     async def close_step(self, request: Request, id: int) -> Any:
         """Let everything go."""

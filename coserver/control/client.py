@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -159,9 +160,14 @@ class Client:
         """Each trace that ends from now on, as ``read_trace`` reads it. Raises Unreachable, Refused."""
         return Stream(self, "GET", _target("/v1/traces/follow", filter=filter, whole=int(whole)))
 
-    def step(self, filter: str = "", at: str | list[str] = "handler", limit: float | None = None) -> StepStream:
-        """Hold what matches until the stepper is closed, or this process is gone. Raises Unreachable, Refused."""
-        return StepStream(self, filter, at, limit)
+    def step(
+        self, filter: str = "", at: str | list[str] = "handler", limit: float | None = None, *, by: str = "a program"
+    ) -> StepStream:
+        """Hold what matches until the stepper is closed, or this process is gone. Raises Unreachable, Refused.
+
+        ``by`` is the program's name. The server logs it, and shows it to others, with this process's number.
+        """
+        return StepStream(self, filter, at, limit, f"{by}, process {os.getpid()}")
 
     # How it is asked.
 
@@ -176,6 +182,10 @@ class Client:
 
     def _ask(self, method: str, target: str, body: Mapping[str, Any] | None = None) -> Any:
         return json.loads(self._bytes(method, target, body))
+
+    def steps(self) -> list[dict[str, Any]]:
+        """Every stepper that was opened over the control: ``by``, ``filter``, ``at``, and what is held, in brief."""
+        return list(self._ask("GET", "/v1/steps?brief=1")["steps"])
 
     def ask(self, method: str, target: str, body: Mapping[str, Any] | None = None) -> Any:
         """Any request, its answer read as JSON. Raises Unreachable, Refused."""
@@ -268,8 +278,8 @@ class StepStream(StepperActions[Mapping[str, Any], dict[str, Any]]):
     What is held is plain values, as ``Held.as_dict`` gives them; ``which`` is one of those, or its id.
     """
 
-    def __init__(self, client: Client, filter: str, at: str | list[str], limit: float | None) -> None:
-        given: dict[str, Any] = {"filter": filter, "at": at, "limit": limit}
+    def __init__(self, client: Client, filter: str, at: str | list[str], limit: float | None, by: str) -> None:
+        given: dict[str, Any] = {"filter": filter, "at": at, "limit": limit, "by": by}
         self._client = client
         self._stream = Stream(client, "POST", "/v1/steps", given)
         #: What it held at the beginning, and how it was opened.

@@ -4,6 +4,7 @@ nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,14 @@ from ..observe.step.stepper import Stepper
 from ..server.handler.errors import HTTPException
 from .feed import HEARTBEAT, Feed
 
+log = logging.getLogger("coserver.control")
+
 if TYPE_CHECKING:
     from .server_handle import ServerHandle
 
 _ALWAYS = ("held",)
+#: Characters of a client's name that are kept.
+_BY_MAX = 100
 #: One request, however many there are: after each change of what is held, all that is held is told.
 _ALL = "resume_all"
 
@@ -28,6 +33,7 @@ class Steppers:
     def __init__(self, server: ServerHandle) -> None:
         self._server = server
         self._steps: dict[int, Stepper] = {}
+        self._by: dict[int, str] = {}
         self._last = 0
 
     @property
@@ -38,8 +44,13 @@ class Steppers:
         for step in tuple(self._steps.values()):
             step.close()
 
-    def as_list(self) -> list[dict[str, Any]]:
-        return [_state(number, step) for number, step in self._steps.items()]
+    def as_list(self, *, brief: bool = False) -> list[dict[str, Any]]:
+        """All steppers. ``brief``: of what is held only the ids and the titles."""
+        states = [self._state(number, step) for number, step in self._steps.items()]
+        if brief:
+            for state in states:
+                state["held"] = [{"id": one["id"], "title": one["title"]} for one in state["held"]]
+        return states
 
     def find(self, number: int) -> Stepper:
         """Raises HTTPException (404)."""
@@ -48,8 +59,11 @@ class Steppers:
             raise HTTPException(404, f"no stepper {number} is open; it ends when whoever opened it reads no more")
         return step
 
-    async def open(self, filter: str, at: Any, limit: float | None) -> AsyncIterator[dict[str, Any]]:
-        """A line with what is held after each change. Raises HTTPException (400, 409) before the first."""
+    async def open(self, filter: str, at: Any, limit: float | None, by: str) -> AsyncIterator[dict[str, Any]]:
+        """A line with what is held after each change. Raises HTTPException (400, 409) before the first.
+
+        ``by`` names the client: the log says who holds what, and so does the list of steppers.
+        """
         try:
             step = self._server.step(filter, at, limit=limit)
         except (FilterError, ValueError, TypeError) as error:
@@ -59,18 +73,22 @@ class Steppers:
         self._last += 1
         number, feed = self._last, Feed(1)
         self._steps[number] = step
+        self._by[number] = by = "".join(one if one.isprintable() else "?" for one in by[:_BY_MAX]) or "a client"
+        what = f"{step.filter!s} @{','.join(sorted(step.at))}" if filter else f"all @{','.join(sorted(step.at))}"
+        log.info("%s holds requests: %s; each for %g s at most", by, what, step.limit)
         step.watch(lambda: feed.put(None))
         try:
-            yield _state(number, step)
+            yield self._state(number, step)
             async for _ in feed.batches(HEARTBEAT):
-                yield _state(number, step)
+                yield self._state(number, step)
                 if step.closed:
                     break
             if step.error is not None:
                 yield {"error": str(step.error)}
         finally:
             step.close()
-            del self._steps[number]
+            del self._steps[number], self._by[number]
+            log.info("%s holds nothing more: %s", by, what)
 
     def do(self, number: int, what: str, given: Any) -> dict[str, Any]:
         """Raises HTTPException: 400 for what cannot be, 404, 409 for what is held no more."""
@@ -94,13 +112,13 @@ class Steppers:
             raise HTTPException(409, str(error)) from error
         return held.as_dict()
 
-
-def _state(number: int, step: Stepper) -> dict[str, Any]:
-    return {
-        "step": number,
-        "filter": str(step.filter),
-        "at": sorted(step.at),
-        "limit": step.limit,
-        "closed": step.closed,
-        "held": [one.as_dict() for one in step.waiting],
-    }
+    def _state(self, number: int, step: Stepper) -> dict[str, Any]:
+        return {
+            "step": number,
+            "by": self._by[number],
+            "filter": str(step.filter),
+            "at": sorted(step.at),
+            "limit": step.limit,
+            "closed": step.closed,
+            "held": [one.as_dict() for one in step.waiting],
+        }

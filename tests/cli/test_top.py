@@ -377,7 +377,10 @@ def test_the_server_goes_and_comes_back(serve: Callable[..., Running], screen: C
     second = serve("app:app")
     port = second.port
     top.until(f"pid {second.process.pid}  running")
-    # The new server is asked again for what the last one was asked.
+    # The new server holds nothing, since this top may be forgotten. A person is asked.
+    top.until("is new: press i, Enter to hold ~u /page @handler again")
+    assert Asking(port, "/page/free").done() == (200, "page free")
+    top.keys("i", "\r")
     top.until("‖ ~u /page @handler")
     asking = Asking(port, "/page/a")
     top.until("1 held")
@@ -387,6 +390,25 @@ def test_the_server_goes_and_comes_back(serve: Callable[..., Running], screen: C
     top.process.send_signal(signal.SIGTERM)
     assert top.ended() == 128 + signal.SIGTERM
     assert top.is_clean()
+
+
+def test_a_second_top_shows_the_holds_of_the_first(
+    serve: Callable[..., Running], screen: Callable[..., Screen]
+) -> None:
+    server = serve("app:app")
+    assert server.port
+    first, second = screen("top", "shop"), screen("top", "shop")
+    second.until("running")
+    first.until("running")
+    first.keys("i", "~u /page @handler", "\r")
+    first.until("holding ~u /page")
+    second.until(f"coserver top, process {first.process.pid} holds ~u /page @handler")
+    second.until("‖ ~u /page")
+    assert "coserver top, process" not in first.text
+    server.wait_for(r"coserver top, process \d+ holds requests: ~u /page @handler; each for 300 s at most")
+    first.process.send_signal(signal.SIGKILL)
+    server.wait_for(r"coserver top, process \d+ holds nothing more: ~u /page @handler")
+    second.until(lambda text: "‖" not in text)
 
 
 def test_none_is_reachable(

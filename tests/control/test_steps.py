@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -31,6 +32,9 @@ def test_stepping(controlled: Controlled, backend: str) -> None:
             client.ask("POST", f"/v1/steps/{step.number}/resume_all", {"held": 1})
         listed = client.ask("GET", "/v1/steps")["steps"]
         assert [one["held"][0]["title"] for one in listed] == ["GET /items/2"]
+        (brief,) = client.steps()
+        assert brief["by"] == listed[0]["by"] == f"a program, process {os.getpid()}"
+        assert [list(one) for one in brief["held"]] == [["id", "title"]]
         step.until("handler")
         held = first(changes, "handler")
         step.next(held)

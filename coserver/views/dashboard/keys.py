@@ -51,7 +51,7 @@ def _filter(board: Dashboard) -> None:
 
 def _hold(board: Dashboard) -> None:
     row = board.current()
-    text = board.hold
+    text = board.hold or board.hold_before
     if not text and isinstance(row, ExchangeState) and row.method:
         text = f"~u {row.target.partition('?')[0]} @handler"
     board.ask(Prompt("hold:", text, "~u /page @handler,response; . for all, empty for none"), board.set_hold)

@@ -57,6 +57,8 @@ class Dashboard:
         self._frozen: list[Trace] = []  # the traces shown while paused; new ones are kept too
         self.marked: set[int] = set()
         self.hold = ""  # the filter and phases of the hold, as typed
+        self.hold_before = ""  # the same of a hold that ended with its process
+        self.others: list[tuple[str, str]] = []  # what other clients of the control hold, and who they are
         self.held: dict[int, dict[str, Any]] = {}
         self.leaving: set[int] = set()  # released from here; other releases are reported
         self._held_exchanges: dict[int, dict[str, Any]] = {}  # by exchange id, the oldest hold of each

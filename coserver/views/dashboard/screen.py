@@ -109,6 +109,10 @@ def _tabs(board: Dashboard, width: int) -> Text:
         right.append(f" {plain(str(board.filter))}", "cyan")
     if board.hold:
         right.append(f" ‖ {plain(board.hold)}", "bold yellow")
+    elif board.hold_before:
+        right.append(f" i: {plain(board.hold_before)} again", "yellow")
+    for what, by in board.others:
+        right.append(f" ‖ {plain(what)} by {plain(by)}", "yellow")
     return _both(line, right, width)
 
 

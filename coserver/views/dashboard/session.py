@@ -46,6 +46,8 @@ class Session:
         self._step: StepStream | None = None
         #: Commands to repeat when a lost server runs again.
         self._again: list[Command] = []
+        #: The process that held, and the hold that ended with it.
+        self._before: tuple[int, Command] | None = None
         self._streams: list[Any] = []
         self._threads: list[threading.Thread] = []
 
@@ -85,6 +87,9 @@ class Session:
                 with self.lock:
                     self.board.show(snapshot)
                 self._ask_matches()
+                self._show_other_holds()
+                if self._before is not None and snapshot.state == "running":
+                    self._hold_again(snapshot.pid)
                 if self._again and snapshot.state == "running":
                     again, self._again = self._again, []
                     for command in again:
@@ -98,6 +103,32 @@ class Session:
             self._ended.wait(_LEAST)
             self._hurry.wait(max(REFRESH - (time.monotonic() - began), 0.0))
             self._hurry.clear()
+
+    def _show_other_holds(self) -> None:
+        """Show what other clients of the control hold."""
+        own = self._step.number if self._step is not None else 0
+        try:
+            found = [one for one in self.client.steps() if one["step"] != own and not one["closed"]]
+        except Refused:
+            return  # an older server
+        others = [(f"{one['filter'] or 'all'} @{','.join(one['at'])}", one["by"]) for one in found]
+        with self.lock:
+            new = [one for one in others if one not in self.board.others]
+            self.board.others = others
+        for what, by in new:
+            self._say(f"{by} holds {what}")
+
+    def _hold_again(self, pid: int) -> None:
+        """Hold the same again in the same process. In a new one only a person may: this dashboard may be forgotten."""
+        assert self._before is not None
+        (before, command), self._before = self._before, None
+        if pid == before:
+            self.commands.put(command)
+            return
+        filter, at = command.given["filter"], command.given["at"]
+        with self.lock:
+            self.board.hold_before = f"{filter} @{','.join(at)}".strip()
+        self._say(f"process {pid} is new: press i, Enter to hold {command.given['text']} again")
 
     def _ask_matches(self) -> None:
         """Ask the server for the matches of a filter by fields or bodies, which snapshots lack."""
@@ -146,15 +177,18 @@ class Session:
 
     def _hold(self, filter: str, at: list[str], text: str) -> None:
         self._close_step()
-        self._again = [one for one in self._again if one.what != "hold"]
-        step = self._step = self.client.step(filter, at)
+        self._before = None
+        pid = int(self.client.ask_about()["pid"])
+        step = self._step = self.client.step(filter, at, by="coserver top")
         with self.lock:
-            self.board.hold = text
-        self._thread(self._follow_held, step, Command("hold", {"filter": filter, "at": at, "text": text}))
+            self.board.hold, self.board.hold_before = text, ""
+        self._thread(self._follow_held, step, pid, Command("hold", {"filter": filter, "at": at, "text": text}))
         self._say(f"holding {text}")
 
     def _release(self) -> None:
-        self._again = [one for one in self._again if one.what != "hold"]
+        self._before = None
+        with self.lock:
+            self.board.hold_before = ""
         self._close_step()
         self._say("nothing is held now")
 
@@ -167,7 +201,7 @@ class Session:
             self.board.leaving.update(self.board.held)
             self.board.show_held([])
 
-    def _follow_held(self, step: StepStream, asked: Command) -> None:
+    def _follow_held(self, step: StepStream, pid: int, asked: Command) -> None:
         try:
             for held in step.changes():
                 with self.lock:
@@ -182,7 +216,7 @@ class Session:
             pass  # _watch reports it
         if step is self._step and not self._ended.is_set():
             self._close_step()
-            self._again.append(asked)
+            self._before = pid, asked
             self._wake()
 
     def _stepper(self) -> StepStream:
