@@ -27,6 +27,7 @@ _LOOP = "asyncio tells a worker on asyncio which loop its thread runs, where it 
 _TASK = "from 3.12 on a log record names the asyncio task it was made in: a worker on asyncio is in one"
 _MAIN = "in a worker current_thread() is the call's own object, and never main_thread()"
 _IDENT = "in a worker get_ident() is the call's own number, and C knows the thread by its real one"
+_HANDLER = "its signal handler runs in the loop, and the test compares get_ident() there with the worker's"
 _MARSHAL = "xmlrpc refuses a function of C, and takes the shim, a Python function, for an instance"
 _RACE = "a result is there a moment before its process counts as idle, and a worker is woken sooner than a thread"
 
@@ -69,7 +70,10 @@ SKIPS: dict[str, dict[str, str]] = {
     "test_logging": {"LogRecordTest.test_optional": _TASK},
     "test_sys": {"SizeofTest.test_asyncgen_hooks": _ASYNCGENS},
     "test_sys_settrace": {"*.test_async_for_backwards_jump_has_no_line": _ASYNCGENS},
-    "test_threadsignals": {"ThreadSignals.test_*lock_acquire_interruption": _RAISES},
+    "test_threadsignals": {
+        "ThreadSignals.test_*lock_acquire_interruption": _RAISES,
+        "ThreadSignals.test_signals": _HANDLER,
+    },
     "test_pdb": {"test_pdb_issue_20766": _SIGINT},
     "test_bdb": {"StateTestCase.test_skip": _TRACED},
     "test_generators": {"SignalAndYieldFromTest.test_raise_and_yield_from": _SIGINT},

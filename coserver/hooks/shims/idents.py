@@ -173,3 +173,11 @@ def _rows() -> tuple[Shim, ...]:
 
 
 ROWS = _rows()
+
+
+def settle() -> None:
+    """After the install, name the module ``signal`` as that of its Python function; the name of a C function is copied
+    from ``_signal``."""
+    for row in ROWS:
+        if row.where == "signal":
+            row.shim.__module__ = "signal"

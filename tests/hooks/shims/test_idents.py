@@ -451,3 +451,8 @@ def test_the_family_can_be_left_out() -> None:
     assert reprlib.get_ident is threading.get_ident is _thread.get_ident  # type: ignore[attr-defined]
     assert not hasattr(threading.get_ident, "__code__")
     hooks.install()
+
+
+def test_pthread_kill_belongs_to_its_module() -> None:
+    assert signal.pthread_kill.__module__ == "signal"
+    assert signal.pthread_kill.__name__ == "pthread_kill"
