@@ -263,6 +263,11 @@ class HttpExchange(Exchange):
             self.broken = True
             self.phase, self.since, self.deadline = phase, since, deadline  # the handler may go on
             raise ClientLeft("the client left in the middle of a body") from error
+        except BaseException:
+            if not self.scope.cancel_called:  # the handler itself waits no longer, and goes on
+                self.patience = left - (monotonic() - now)
+                self.phase, self.since, self.deadline = phase, since, deadline
+            raise
         finally:
             sweeper.subjects.discard(self)
         if self.scope.cancel_called:

@@ -537,6 +537,31 @@ async def test_a_slow_body_that_keeps_coming_is_no_stall(app: App) -> None:
         assert '"size":10' in (await client.answer()).text
 
 
+async def test_a_handler_that_waits_for_a_body_no_more_has_its_own_deadline(app: App, codec: str) -> None:
+    @app.post("/gives-up", stream=True)
+    async def gives_up(request: Request) -> str:
+        with anyio.move_on_after(0.05):
+            async for _ in request.stream():
+                pass
+        await anyio.sleep(0.5)
+        return "gave up"
+
+    @app.post("/again-and-again", stream=True)
+    async def again_and_again(request: Request) -> str:
+        while True:
+            with anyio.move_on_after(0.05):
+                async for _ in request.stream():
+                    pass
+
+    async with testing.serving(app, codec=codec, limits=Limits(body_timeout=0.2)) as server:
+        async with connect(server.port) as client:
+            await client.send(post("/gives-up", b"hello")[:-2])
+            assert (await client.answer("POST")).text == "gave up"
+        async with connect(server.port) as client:  # its patience is used up all the same
+            await client.send(post("/again-and-again", b"hello")[:-2])
+            assert (await client.answer("POST")).status == 408
+
+
 async def test_deadline_while_the_rest_is_drained(app: App) -> None:
     """The answer has been given: there is no second one."""
     async with talking(app, limits=Limits(body_timeout=0.1)) as (_, client):

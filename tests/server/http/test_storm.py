@@ -195,3 +195,43 @@ async def test_held_and_cut_off(codec: str, seed: int, caplog: pytest.LogCapture
             await anyio.sleep(dice.choice([0.01, 0.05]))
             server.stop(0.02)
     assert not unexpected(caplog)
+
+
+async def several(dice: random.Random, client: testing.Streams) -> None:
+    """One exchange of a connection with many, which its client leaves at any moment, or never."""
+    method = dice.choice(["GET", "GET", "HEAD", "POST", "POST"])
+    path = dice.choice(["/echo", "/stream", "/stream/def"] if method == "POST" else GETS)
+    await anyio.sleep(dice.random() * 0.02)
+    stream = client.request(method, path, body=None if method == "POST" else b"")
+    for _ in range(dice.randrange(4) if method == "POST" else 0):
+        stream.send(b"y" * dice.choice([0, 10, 70_000]))
+        await anyio.sleep(dice.random() * 0.01)
+    if dice.random() < 0.7:
+        stream.end()
+    with anyio.move_on_after(dice.random() * 0.05):
+        try:
+            await stream.answer()
+        except ConnectionResetError:
+            assert path in ("/fail", "/endless", "/stream", "/stream/def", "/echo")
+    if dice.random() < 0.7:
+        stream.leave()
+
+
+GETS = ["/", "/sleep", "/sleep/def", "/none", "/large", "/endless", "/fail"]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_exchanges_of_one_connection_end_at_any_moment(seed: int, caplog: pytest.LogCaptureFixture) -> None:
+    dice = random.Random(seed)
+    async with testing.serving(make()) as server:
+        server.traces.start()
+        sweeper = server._services[0].loop.sweeper
+        for _ in range(3):
+            async with testing.streams(server) as client, anyio.create_task_group() as tasks:
+                for _ in range(20):
+                    tasks.start_soon(several, random.Random(dice.random()), client)
+            assert client.connection.exchanges == []
+            assert sweeper.running == set()
+            assert [one for one in sweeper.subjects if hasattr(one, "limits") or hasattr(one, "exchange")] == []
+            assert server.traces._recorder._drafts == {}
+    assert not unexpected(caplog)
