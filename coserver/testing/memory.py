@@ -160,6 +160,9 @@ class MemoryStream(SocketStream):
             self._out.reset = True
             self.close()
 
+    def forget(self) -> None:
+        """Do nothing: a forked child has no descriptor of it to close."""
+
     def close(self) -> None:
         """Close at once; a task that waits in this stream gets ClosedResourceError. A second call does nothing.
 
