@@ -1,7 +1,8 @@
-"""What clients did that they must not: counted by reason, and told in the log without filling it.
+"""Breaches of limits and rules by clients: counted by reason, and logged without flooding the log.
 
-A reason is the field of Limits that was broken, or a row of OTHER_REASONS. Who breaks the same one again and again is
-told of a few times, then counted, and the count is told at the end of each window: nothing is lost, nothing floods.
+A reason is the field of Limits that was broken, or a row of OTHER_REASONS. For each reason and peer, the first breaches
+are logged one by one. The others are counted, and their number is logged at the end of each window. So no breach is
+lost, and none floods the log.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("coserver.server")
 
-#: Reasons that are no field of Limits.
+#: Reasons that are no field of Limits, each with its meaning.
 OTHER_REASONS = {
-    "protocol": "what came is not HTTP, or breaks a rule of it (400, 501, 505), or of a TCP framing",
-    "tls": "no TLS handshake: what came is none, nothing is shared, or either side refused the other's certificate",
+    "protocol": "the bytes are not HTTP, or break a rule of HTTP (400, 501, 505) or of a TCP framing",
+    "tls": "no TLS handshake: the bytes are no TLS, both sides share nothing, or one refused the other's certificate",
     "descriptors": "the system had no descriptor or memory left for a connection that waited",
     "disk": "a body was too large for memory, and its temporary file could not be written (507)",
-    "gave_way": "a connection ended, being idle or after its answer, for a client that waited; nobody's fault",
+    "gave_way": "a connection ended, idle or after its answer, to give its place to a client that waited; no breach",
 }
 
-#: Lines about one reason and one peer until the rest is counted only: enough to see what it is and whether it changes.
+#: Lines about one reason and one peer before the rest is only counted: enough to see the problem and its variants.
 BURST = 5
-#: Seconds until the count is told, and until a peer that has been quiet may be told of anew.
+#: Seconds until the count is logged, and until a peer that has been quiet gets single lines again.
 WINDOW = 10.0
-#: Pairs of reason and peer known at once, 200 bytes each. Beyond them peers share one place for each reason, so that an
-#: attack from everywhere writes a bounded log as well: 5 lines for each of these in 10 s.
+#: Pairs of reason and peer that are known at once, 200 bytes each. All further peers share one pair for each reason. So
+#: the log of an attack from everywhere is bounded too: 5 lines for each pair in 10 s.
 PAIRS_MAX = 256
 
 
 @dataclass(slots=True)
-class _Told:
-    """One reason and peer: how many lines in this window, and what was left out of them."""
+class _Window:
+    """The current window of one reason and peer: how many breaches were logged, and how many were only counted."""
 
     until: float
     level: int
@@ -48,65 +49,65 @@ class _Told:
 
 
 class Breaches:
-    """``counts`` by reason since the start: plain ints, which any thread may read. The rest is the loop's own."""
+    """``counts`` are by reason, since the start: any thread may read these ints. All else belongs to the loop."""
 
     def __init__(self, sweeper: Sweeper) -> None:
         self.counts: dict[str, int] = {}
         self.deadline = math.inf
         self._sweeper = sweeper
-        self._told: dict[tuple[str, str], _Told] = {}
+        self._windows: dict[tuple[str, str], _Window] = {}
 
     def __repr__(self) -> str:
         return f"<Breaches {self.counts}>"
 
     def note(self, reason: str, peer: str, message: str, *arguments: Any, level: int = logging.WARNING) -> None:
-        """Count one, and log ``message % arguments`` unless this peer has been told of often enough."""
+        """Count a breach, and log ``message % arguments`` unless the window has its lines already."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         if not log.isEnabledFor(level):
             return
-        told = self._told_of(reason, group_of(peer), level)
-        if told.lines < BURST:
-            told.lines += 1
+        window = self._window_of(reason, group_of(peer), level)
+        if window.lines < BURST:
+            window.lines += 1
             log.log(level, message, *arguments)
         else:
-            told.left_out += 1
+            window.left_out += 1
 
     def expire(self, now: float) -> None:
-        """A window has ended: say what was left out. Who goes on is told of in such lines only."""
-        for pair, told in list(self._told.items()):
-            if told.until > now:
+        """Log the counts of the windows that have ended. A peer that goes on gets further counts, no single lines."""
+        for pair, window in list(self._windows.items()):
+            if window.until > now:
                 continue
-            if not told.left_out:
-                del self._told[pair]
+            if not window.left_out:
+                del self._windows[pair]
                 continue
-            self._tell(pair, told)
-            told.left_out, told.until = 0, now + WINDOW
-        self.deadline = min((told.until for told in self._told.values()), default=math.inf)
-        if not self._told:
+            self._log_count(pair, window)
+            window.left_out, window.until = 0, now + WINDOW
+        self.deadline = min((window.until for window in self._windows.values()), default=math.inf)
+        if not self._windows:
             self._sweeper.discard(self)
 
     def close(self) -> None:
-        """The server ends: what was left out is told now."""
-        for pair, told in self._told.items():
-            if told.left_out:
-                self._tell(pair, told)
-        self._told.clear()
+        """Log all counts: the server ends."""
+        for pair, window in self._windows.items():
+            if window.left_out:
+                self._log_count(pair, window)
+        self._windows.clear()
         self._sweeper.discard(self)
 
-    def _told_of(self, reason: str, peer: str, level: int) -> _Told:
-        told = self._told.get((reason, peer))
-        if told is None and len(self._told) >= PAIRS_MAX:
+    def _window_of(self, reason: str, peer: str, level: int) -> _Window:
+        window = self._windows.get((reason, peer))
+        if window is None and len(self._windows) >= PAIRS_MAX:
             peer = "other peers"
-            told = self._told.get((reason, peer))
-        if told is None:
+            window = self._windows.get((reason, peer))
+        if window is None:
             until = monotonic() + WINDOW
-            told = self._told[reason, peer] = _Told(until, level)
+            window = self._windows[reason, peer] = _Window(until, level)
             if self.deadline == math.inf:
                 self.deadline = until
                 self._sweeper.add(self)
-        return told
+        return window
 
     @staticmethod
-    def _tell(pair: tuple[str, str], told: _Told) -> None:
+    def _log_count(pair: tuple[str, str], window: _Window) -> None:
         reason, peer = pair
-        log.log(told.level, "%s: %d more like this from %s within %g s", reason, told.left_out, peer, WINDOW)
+        log.log(window.level, "%s: %d more like this from %s within %g s", reason, window.left_out, peer, WINDOW)

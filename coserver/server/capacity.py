@@ -1,8 +1,8 @@
-"""Places for connections: while all are taken, or the system has no descriptor left, clients wait in the backlog.
+"""Places for connections. While all are taken, or the system has no descriptor left, clients wait in the backlog.
 
-A client that waits is known by its listening socket being readable. Then idle connections give way, the longest idle
-first; and where none is idle, as many exchanges as clients wait are the last of their connections, and say so. Nobody
-is reset, nobody gets a 503, and a connection that is being used is not taken from its client.
+A readable listening socket shows that a client waits. Then idle connections give way, the longest idle first. If too
+few are idle, as many exchanges as clients still wait become the last of their connections: their answers say
+Connection: close. No client is reset or gets a 503, and no connection is closed during an exchange.
 """
 
 from __future__ import annotations
@@ -21,26 +21,27 @@ if TYPE_CHECKING:
     from .connection.base import Connection
     from .service import Service
 
-#: Seconds between two looks for idle connections while clients wait; one that ends is noticed at once.
+#: Seconds between two looks for idle connections, while clients wait. The end of a connection is noticed at once.
 _LOOK = 0.1
 
 
 class Backlog(Protocol):
-    """Where clients wait: a Listener."""
+    """The queue of clients that wait to be accepted: a Listener."""
 
     async def wait(self) -> bool:
-        """Wait until a client waits; false if none ever will."""
+        """Wait until a client is in the queue; false if none can come any more."""
         ...
 
     def waiting(self) -> int:
-        """How many wait, as far as it is known; at least 1, and asked only while one does."""
+        """The number of clients in the queue, as far as it is known. Call it only while there is one; at least 1."""
         ...
 
 
 class Capacity:
-    """The places that one service has, for all its listening sockets.
+    """The places of one service, for all its listening sockets.
 
-    ``wanted`` exchanges are to be the last of their connections; while there are any, ``service.closing`` is true.
+    ``wanted`` is the number of exchanges that must be the last of their connections. While it is more than 0,
+    ``service.closing`` is true.
     """
 
     __slots__ = ("_changed", "_leaving", "_service", "_waiting", "wanted")
@@ -48,8 +49,8 @@ class Capacity:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._changed = anyio.Event()
-        self._leaving: set[int] = set()  # connections that have been told to end
-        self._waiting = 0  # listening sockets before which clients wait
+        self._leaving: set[int] = set()  # numbers of the connections that have been told to end
+        self._waiting = 0  # listening sockets with clients in their queue
         self.wanted = 0
 
     def __repr__(self) -> str:
@@ -61,11 +62,11 @@ class Capacity:
         return len(self._service.connections) >= self._service.limits.max_connections
 
     def check(self, backlog: Backlog) -> Awaitable[None] | None:
-        """None if there is a place, else what to await."""
+        """None if there is a place, else an awaitable that ends when there is one."""
         return self._wait(backlog) if self.full else None
 
     async def exhausted(self, backlog: Backlog, error: OSError, first: bool) -> None:
-        """The system has no descriptor, or no memory, for the next connection, or forbids it."""
+        """Make places after a failed accept: the system has no descriptor or memory for a connection, or forbids it."""
         if first:
             way_out = "trying again"
             if error.errno in (errno.EMFILE, errno.ENFILE):
@@ -76,15 +77,15 @@ class Capacity:
             await self._wait_for_change(backlog)
 
     def connection_closed(self, connection: Connection) -> None:
-        """A connection has ended."""
+        """Note that a connection has ended."""
         self._leaving.discard(connection.id)
         if self._waiting:
             self._changed.set()
 
     def claim_last_exchange(self, connection: Connection) -> bool:
-        """Have this connection end after its exchange, if one is wanted to; whether it is.
+        """Make the current exchange the last of this connection, if one is wanted; false if none is.
 
-        Uses up one of ``wanted``, so ask once an exchange.
+        Takes one from ``wanted``, so call it once for an exchange.
         """
         if not self.wanted:
             return False
@@ -94,7 +95,7 @@ class Capacity:
         return True
 
     async def _wait(self, backlog: Backlog) -> None:
-        # While nobody waits there is nothing to do; and who comes when a place is free again is let in.
+        # Without a client in the queue there is nothing to do, nor if a place has become free meanwhile.
         if not await backlog.wait() or not self.full:
             return
         most = self._service.limits.max_connections
@@ -105,8 +106,8 @@ class Capacity:
                 await self._wait_for_change(backlog)
 
     async def _wait_for_change(self, backlog: Backlog) -> None:
-        """Have as many connections end as clients wait, and wait until one has, or for a moment."""
-        if self._changed.is_set():  # one event for all that wait: each listening socket may be among them
+        """Have as many connections end as clients wait. Wait until one has ended, or for ``_LOOK`` seconds."""
+        if self._changed.is_set():  # all listening sockets wait for the same event
             self._changed = anyio.Event()
         self._make_places(backlog.waiting())
         with anyio.move_on_after(_LOOK):

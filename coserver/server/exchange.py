@@ -1,7 +1,7 @@
-"""An exchange of any protocol: what one request, or one TCP message, has while it is served.
+"""An exchange of any protocol: one request, or one TCP message, while the server works on it.
 
-It owns its phase, deadline, limits, holds and subrequests, so that a connection may carry several at once. HTTP's is
-``http.exchange``, TCP's is in ``tcp``; what both do alike stands here.
+An exchange owns its phase, deadline, limits, holds and subrequests, so a connection may carry several at once.
+``http.exchange`` and ``tcp`` have the subclasses.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("coserver.server")
 
-#: Of the process: a server that replaces another must not give its numbers again.
+#: One counter for the process: a server that replaces another must not repeat its numbers.
 next_exchange_id = itertools.count(1).__next__
 
 
 class Exchange(Holdable):
     """Base of HttpExchange and TcpExchange.
 
-    ``started`` is monotonic seconds. ``limits`` are those of its route, once the route is known. ``suspended`` is the
-    worker that waits for it in a blocking call.
+    ``started`` is monotonic seconds. ``limits`` are the listener's, and the route's once it is known. ``suspended`` is
+    the handler's worker while it waits in a blocking call.
     """
 
     # Defaults of the class, not set one by one: most exchanges never change them.
     deadline = math.inf
     suspended: Worker | None = None
     _pause: Pause | None = None
-    _scope: anyio.CancelScope | None = None  # its own, where it is not the only one of its connection
-    _reason = ""  # why it ends, where its connection goes on
-    late_status = 0  # what a deadline that ended it is answered with
-    watched = False  # an observer was told that the handler started, so it is told how the handler ends
-    answer: Any = None  # what is about to be sent, while somebody observes
-    children: list[Subrequest] | None = None  # what its handler asked of upstreams
-    waiting = 0  # tasks of its handler that wait for one of those
-    waited_from = ""  # the phase in which the first of them began to wait
-    handed_on = b""  # field lines for those, see ``upstream.parent``
-    #: Suspensions of its handler are told as events.
+    _scope: anyio.CancelScope | None = None  # its own, if its connection carries several exchanges
+    _reason = ""  # why it ends, if its connection goes on
+    late_status = 0  # the status that answers a deadline which ended the exchange
+    watched = False  # the handler's start was told, so its end must be told
+    answer: Any = None  # the answer that is about to be sent, while a gate may edit it
+    children: list[Subrequest] | None = None  # the subrequests of its handler
+    waiting = 0  # tasks of its handler that wait for a subrequest
+    waited_from = ""  # the phase in which the first of these tasks began to wait
+    handed_on = b""  # field lines for the subrequests, see ``upstream.parent``
+    #: Events tell the suspensions of its handler.
     tells_suspensions = True
 
     id: int
@@ -61,12 +61,12 @@ class Exchange(Holdable):
 
     @property
     def reason(self) -> str:  # type: ignore[override]
-        """Why it ends before its time; "" while nothing ends it."""
+        """Why the exchange ends early; "" if it does not."""
         return self._reason or self.connection.reason
 
     @property
     def scope(self) -> anyio.CancelScope:
-        """The cancel scope around its story."""
+        """The cancel scope around its steps: its own, or its connection's."""
         return self._scope or self.connection.scope
 
     @property
@@ -76,7 +76,7 @@ class Exchange(Holdable):
 
     @property
     def received(self) -> RawFields:
-        """The fields that the request came with; a TCP message has none."""
+        """The request's fields. A TCP message has none."""
         return []
 
     @property
@@ -86,40 +86,40 @@ class Exchange(Holdable):
 
     @property
     def route(self) -> str:
-        """The route's pattern; "" where there is none."""
+        """The route's pattern; "" if there is none."""
         return ""
 
     def event_fields(self) -> dict[str, Any]:
         return {"at": monotonic(), "connection": self.connection.id, "exchange": self.id, "source": self}
 
     def hold_drain(self) -> Callable[[], None]:
-        """Have a drain wait, within its grace, until what this returns is called."""
+        """Have a drain wait, within its grace, until the returned function is called."""
         return self.connection.hold_drain()
 
-    # How it is ended from outside. None of these waits.
+    # Called from outside, to end the exchange. None of these waits.
 
     def cancel(self, reason: str, status: int = 0) -> None:
-        """End it: note why, and cancel its story. ``status`` is what the client is still told, if that is possible."""
+        """Note why the exchange ends, and cancel its scope. The client still gets ``status``, if that is possible."""
         self.late_status = status
         self._note_end(reason)
         self.scope.cancel()
 
     def abort(self, reason: str) -> None:
-        """End it in a reset: of the connection if it is the only exchange there, else of its stream."""
+        """End the exchange in a reset: of the connection if it carries one exchange at a time, else of the stream."""
         self._note_end(reason)
         if self._scope is None:
             self.connection.aborted = True
         self.scope.cancel()
 
     def _note_end(self, reason: str) -> None:
-        """Note why it ends; only the first reason is kept. The only exchange of a connection takes that along."""
+        """Note why the exchange ends; the first reason is kept. Without a scope of its own, its connection ends too."""
         if self._scope is None:
             self.connection.end(reason)
         else:
             self._reason = self.reason or reason
 
     def drain(self) -> None:
-        """The server stops: what a gate holds goes on."""
+        """Release a gate's hold: the server stops."""
         self.release_hold()
 
     def outlive(self, now: float) -> None:
@@ -127,7 +127,7 @@ class Exchange(Holdable):
             self.connection.watch_hang_up(now - self.since, self.limits)
 
     def close(self) -> None:
-        """Cancel what it still asks of upstreams; no sweep looks at it any more."""
+        """Cancel the subrequests that still run, and leave the sweeper's tables."""
         self.connection.service.loop.sweeper.discard(self)
         if self.children is not None:
             end_children(self)
@@ -135,8 +135,8 @@ class Exchange(Holdable):
     def tell_broken(self, error: BaseException) -> None:
         """Tell that a response was broken off, by a failure or by a cancellation.
 
-        After a write that failed the close is a reset: where the system ran out of buffers the client is still there,
-        and some clients take a head that ends anywhere for a whole one.
+        After a failed write, the close is a reset. The client may still be there, if only the system ran out of
+        buffers. And some clients take a head that was cut anywhere for a whole head.
         """
         if isinstance(error, anyio.BrokenResourceError) and self._scope is None:
             self.connection.aborted = True
@@ -148,12 +148,12 @@ class Exchange(Holdable):
         else:
             emitter.tell(ev.ResponseCancelled(**self.event_fields()))
 
-    # For the one who holds it at a gate.
+    # For a gate that holds the exchange.
 
     def edit(self, phase: str, given: Mapping[str, Any]) -> None:
-        """Change what is known of it in this phase. Raises ValueError."""
+        """Change the request or the answer, as far as ``phase`` allows. Raises ValueError."""
         raise NotImplementedError
 
     def make_answer(self, status: int, body: Any, headers: Any) -> Any:
-        """Make what it is to be answered with instead. Raises ValueError."""
+        """Make an answer that replaces the handler's. Raises ValueError."""
         raise NotImplementedError

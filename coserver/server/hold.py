@@ -1,7 +1,7 @@
-"""What has a phase and a deadline, and can be held by a gate: a connection, an exchange.
+"""The base of connections and exchanges: each has a phase and a deadline, and a gate may hold it.
 
-While one is held, its own deadline does not run. Several holds may last at once, one for each subrequest of a handler.
-A client that leaves ends them.
+While a subject is held, its deadline does not run. Several holds may last at once, one for each subrequest of a
+handler. A client that leaves ends them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("coserver.server")
 
-#: By phase, what a deadline that passed means: the limit, the status that is still sent if any, and what happened.
+#: What a passed deadline means, by phase: the limit, the status that the client still gets (0: none), and the reason.
 LATE: dict[str, tuple[str, int, str]] = {
     phases.ACCEPT: ("head_timeout", 0, "nothing was sent for {} s"),
     phases.HANDSHAKE: ("handshake_timeout", 0, "the TLS handshake took longer than {} s"),
@@ -40,36 +40,36 @@ SLOW_BODY = ("body_rate", 408, "the body came slower than {} bytes a second")
 
 
 class Pause:
-    """The deadline of a subject, put off while anything of it is held. Made by the first hold."""
+    """The suspended deadline of a subject, and the number of its holds. The first hold makes it."""
 
     __slots__ = ("_left", "_since", "holds", "scope")
 
     def __init__(self) -> None:
         self.holds = 0
-        self.scope: anyio.CancelScope | None = None  # around the hold of the subject itself
+        self.scope: anyio.CancelScope | None = None  # around a hold of the subject itself, not of a subrequest
         self._left = math.inf
         self._since = 0.0
 
     def begin(self, subject: Holdable) -> None:
-        """Count one hold more; the first takes the deadline away."""
+        """Count one hold more. The first one takes the deadline away."""
         if not self.holds:
-            # Infinite, not far away: a deadline that has struck is not taken back by moving it.
+            # Infinite, not only later: moving a deadline that has passed does not undo it.
             self._left, subject.deadline = subject.deadline - monotonic(), math.inf
             self._since = subject.since
         self.holds += 1
 
     def end(self, subject: Holdable) -> None:
-        """Count one hold less; the last gives back what was left of the deadline."""
+        """Count one hold less. The last one sets the deadline to the time that was left."""
         self.holds -= 1
-        if not self.holds and subject.since == self._since:  # else a new phase has set another
+        if not self.holds and subject.since == self._since:  # else a new phase has set its own deadline
             subject.deadline = monotonic() + self._left
 
 
 class Holdable:
-    """Base of Connection and Exchange. ``phase``, ``since`` and ``held`` may be read from any thread.
+    """Base of Connection and Exchange. Any thread may read ``phase``, ``since`` and ``held``.
 
-    ``since`` and ``deadline`` are monotonic seconds: when the phase began, and when its patience ends. ``reason`` is
-    why it ends before its time; "" while nothing ends it.
+    ``since`` and ``deadline`` are monotonic seconds: the begin of the phase, and the end of its patience. ``reason``
+    says why the subject ends early; "" if it does not.
     """
 
     if not TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Holdable:
 
     @property
     def held(self) -> bool:
-        """Whether a gate holds it, or a subrequest of its handler. May be read from any thread."""
+        """Whether a gate holds the subject, or a subrequest of its handler. Any thread may read it."""
         return self._pause is not None and self._pause.holds > 0
 
     def pause(self) -> Pause:
@@ -105,14 +105,14 @@ class Holdable:
         self._pause.end(self)
 
     def release_hold(self) -> None:
-        """Let it go on from where a gate holds it; its subrequests stay held."""
+        """End a gate's hold of the subject itself. Its subrequests stay held."""
         if self._pause is not None and self._pause.scope is not None:
             self._pause.scope.cancel()
 
     async def tell_and_hold(self, event: Event) -> None:
-        """Tell ``event``, then wait while gates hold it. Only between steps of the story, never in a ``finally``.
+        """Tell ``event``, then wait while gates hold the subject.
 
-        Raises Answered, if who held it has answered it.
+        Call it only between two steps, never in a ``finally``. Raises Answered if a gate has answered the exchange.
         """
         emitter = self.emitter
         emitter.tell(event)
@@ -126,7 +126,7 @@ class Holdable:
                     break
 
     async def _be_held(self, hold: Awaitable[None], event: Event) -> None:
-        """Wait until the gate lets go, or the server drains. Whatever else the gate raises is logged."""
+        """Wait until the gate releases the subject, or the server drains. Logs an exception of the gate."""
         connection = self.connection
         running = connection.running
         was_running = self in running
@@ -146,35 +146,36 @@ class Holdable:
                 running.discard(self)
                 connection.unwatch()
 
-    # What ends it from outside, on its own loop. None of it waits.
+    # Called from outside, on the subject's loop, to end it. None of these waits.
 
     def cancel(self, reason: str, status: int = 0) -> None:
-        """Note why it ends, and cancel its scope. ``status`` is what the client is still told, where it can be."""
+        """Note why the subject ends, and cancel its scope. The client still gets ``status``, if that is possible."""
         raise NotImplementedError
 
     def abort(self, reason: str) -> None:
-        """End it in a reset."""
+        """End the subject in a reset."""
         raise NotImplementedError
 
     def cut(self, limit: str, reason: str) -> None:
-        """The client broke ``limit`` and reads nothing: end in a reset, lest it take what it has for the whole."""
+        """End in a reset: the client broke ``limit`` and reads nothing. It must not take a part for the whole."""
         connection = self.connection
         self.abort(reason)
         connection.service.breaches.note(limit, connection.peer, "%r: %s", connection, reason)
 
     def expire(self, now: float) -> None:
-        """The deadline of the current phase has passed."""
+        """End the subject: the deadline of its current phase has passed."""
         deadline, self.deadline = self.deadline, math.inf
         limit, status, what = LATE[self.phase]
-        # Not a hair less of patience, which is rounding, but a part: it came too slowly.
+        # A deadline clearly short of ``body_timeout``, beyond rounding: bytes came, but too slowly.
         if self.phase == phases.BODY and deadline - self.since < self.limits.body_timeout * 0.999:
             limit, status, what = SLOW_BODY
         connection = self.connection
         self.cancel(f"{what.format(round(getattr(self.limits, limit), 3))} ({limit})", status)
-        if limit != "idle_timeout":  # which is nobody's fault, as is a browser's connection made ahead of time
+        if limit != "idle_timeout":  # an idle connection breaks no rule
+            # INFO: a browser may have made the connection ahead of time.
             level = logging.WARNING if status else logging.INFO
             connection.service.breaches.note(limit, connection.peer, "%r: %s", connection, self.reason, level=level)
 
     def outlive(self, now: float) -> None:
-        """It has lasted until a look of the sweeper."""
+        """Called by the sweeper's look while the subject's handler runs."""
         raise NotImplementedError

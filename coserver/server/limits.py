@@ -1,7 +1,7 @@
-"""The limits of a server: what it takes from clients. Each has a unit, a default, a reason and a precedent.
+"""The limits of a server: sizes, rates and timeouts of its clients. Each has a unit, a default, a reason, a precedent.
 
-The command line's flags, the configuration's keys and the docs' table are made from these fields. A new limit is a new
-field here, and nothing else. A flag's help is the text up to its first semicolon.
+The flags of the command line, the keys of the configuration and the table in the docs are made from these fields. So a
+new limit needs a new field here, and nothing else. A flag's help is the text up to its first semicolon.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Limits:
     Raises ValueError for a number out of range, TypeError for a value that is no number.
     """
 
-    # least=1: a server that accepts no connection or no head is a mistake. To accept no body may be intended.
+    # least=1: a server that accepts no connection or no head is a mistake. One that accepts no body may be intended.
     head_size: int = limit(
         32 * KiB,
         "bytes",
@@ -182,7 +182,7 @@ class Limits:
 class RouteLimits:
     """The limits of one route: fields of Limits that concern one exchange. They replace the listener's.
 
-    Raises TypeError for another name, and the errors of Limits for a value.
+    Raises TypeError for any other name, and the errors of Limits for a value.
     """
 
     __slots__ = ("changes",)
@@ -190,8 +190,8 @@ class RouteLimits:
     def __init__(self, changes: Mapping[str, Any]) -> None:
         for name in changes:
             if name not in ROUTE_LIMITS:
-                what = "concerns a whole connection, so no route has its own" if name in _ALL else "is no limit"
-                raise TypeError(f"{name!r} {what}; a route may have {', '.join(ROUTE_LIMITS)}")
+                what = "concerns a whole connection" if name in _ALL else "is no limit"
+                raise TypeError(f"{name!r} {what}; a route may set {', '.join(ROUTE_LIMITS)}")
         Limits(**changes)
         self.changes = tuple(changes.items())
 
@@ -200,11 +200,11 @@ class RouteLimits:
 
 
 _ALL = tuple(each.name for each in fields(Limits))
-#: The limits that a route may have of its own.
+#: The limits that a route may set.
 ROUTE_LIMITS = tuple(each.name for each in fields(Limits) if each.metadata["route"])
 
 
-@lru_cache(maxsize=256)  # routes times listeners; bounded, since a notebook may define routes anew
+@lru_cache(maxsize=256)  # an entry for each route and listener; bounded, since a notebook may redefine routes
 def limits_of(route: RouteLimits, listener: Limits) -> Limits:
     """The limits of a route's exchanges on a listener."""
     return replace(listener, **dict(route.changes))

@@ -1,7 +1,7 @@
-"""Which handler a request goes to: a tree of path segments, literal ones before parameters.
+"""The router finds the handler of a request, in a tree of path segments. Literal segments go before parameters.
 
-A path without parameters costs one dictionary look-up. 404, 405 (with Allow) and the automatic HEAD and OPTIONS are
-decided here, before a byte of the body is read.
+A path without parameters costs one dictionary look-up. The router also decides on 404, 405 (with Allow), and the
+automatic HEAD and OPTIONS, before a byte of the body is read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .handler.error_handlers import ErrorHandlers
 from .handler.errors import HTTPException, SetupError
 from .handler.response import Response
 
-#: Path parameter types: what text fits, and what becomes of it. Text that does not fit is another path: 404.
+#: The types of path parameters: a test of the text, and its conversion. Text that fails the test is another path: 404.
 CONVERTERS: dict[str, tuple[Callable[[str], object], Callable[[str], Any]]] = {
     "str": (lambda text: text, str),
     "int": (re.compile(r"-?[0-9]{1,4000}", re.ASCII).fullmatch, int),  # CPython refuses longer integers
@@ -25,7 +25,7 @@ CONVERTERS: dict[str, tuple[Callable[[str], object], Callable[[str], Any]]] = {
     "uuid": (re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII).fullmatch, UUID),
     "path": (lambda text: True, str),
 }
-#: What RFC 9110 §9 and RFC 5789 name: 405 for these, 501 for words that no route knows.
+#: The methods of RFC 9110 §9 and RFC 5789: 405 if the path has another; 501 for any other method that no route knows.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 
 _parameter = re.compile(r"\{([A-Za-z_]\w*)(?::(\w+))?\}").fullmatch
@@ -36,7 +36,7 @@ _NO_PARAMS: dict[str, Any] = {}
 
 
 class RouteError(HTTPException):
-    """A look-up that failed: 404, 405, 501. ``tables`` are the error handlers that answer for this path, in order."""
+    """A failed look-up: 404, 405, 501. ``tables`` are the error handlers for this path, in the order to ask them."""
 
     def __init__(self, status: int, detail: str | None, headers: dict[str, str], tables: Tables) -> None:
         super().__init__(status, detail, headers)
@@ -44,18 +44,18 @@ class RouteError(HTTPException):
 
 
 class Node:
-    """One segment of the tree. ``endpoints`` by method, each with the names of its parameters in order."""
+    """One segment of the tree. ``endpoints`` are by method, each with the names of its parameters in order."""
 
     __slots__ = ("endpoints", "literal", "parameters")
 
     def __init__(self) -> None:
         self.literal: dict[str, Node] = {}
-        self.parameters: dict[str, Node] = {}  # by type, in the order they were added
+        self.parameters: dict[str, Node] = {}  # by type, in the order in which they were added
         self.endpoints: dict[str, tuple[Endpoint, tuple[str, ...]]] = {}
 
 
 class Router:
-    """All routes of one app. Adding one replaces the one of the same path and method; safe while others look up."""
+    """All routes of one app. A new route replaces that of the same path and method. Other threads may look up then."""
 
     def __init__(self) -> None:
         self._root = Node()
@@ -64,7 +64,7 @@ class Router:
         self._tables: list[tuple[str, Tables]] = [("", ())]  # with the prefix that they answer below, longest first
 
     def become(self, other: Router) -> None:
-        """Route as ``other`` does from now on. A look-up under way, in another thread, sees the old tree or the new."""
+        """Take over the routes of ``other``. A look-up of another thread sees either the old tree or the new one."""
         self._root, self._plain, self._known = other._root, other._plain, other._known
         self._tables = other._tables
 
@@ -74,7 +74,7 @@ class Router:
         self._tables = sorted([*others, (prefix, tables)], key=lambda one: len(one[0]), reverse=True)
 
     def add(self, path: str, methods: list[str], endpoint: Endpoint, types: dict[str, str]) -> None:
-        """``types`` are the parameters' types by name, where the path leaves them out. Raises SetupError."""
+        """Add a route. ``types`` by name are for parameters whose type the path does not give. Raises SetupError."""
         node, names = self._root, []
         segments = split_route(path)
         for at, (text, kind) in enumerate(segments):
@@ -83,7 +83,7 @@ class Router:
                 continue
             kind = kind or types.get(text, "str")
             if kind not in CONVERTERS:
-                raise SetupError(f"route {path!r}: unknown type {kind!r}; it may be {', '.join(sorted(CONVERTERS))}")
+                raise SetupError(f"route {path!r}: unknown type {kind!r}; use one of {', '.join(sorted(CONVERTERS))}")
             if kind == "path" and at < len(segments) - 1:
                 raise SetupError(f"route {path!r}: {{{text}:path}} takes the rest of the path, so it must come last")
             node = node.parameters.setdefault(kind, Node())
@@ -154,7 +154,7 @@ class Router:
 
 
 def split_route(path: str) -> list[tuple[str, str | None]]:
-    """A route's segments: (literal, None) or (parameter, type), "" for no type. Raises SetupError."""
+    """Split a route into segments: (literal, None) or (parameter, type), "" for no type. Raises SetupError."""
     if not path.startswith("/"):
         raise SetupError(f"a route must start with '/'; got {path!r}")
     segments: list[tuple[str, str | None]] = []
@@ -162,21 +162,21 @@ def split_route(path: str) -> list[tuple[str, str | None]]:
         match = _parameter(segment)
         if match:
             if any(match[1] == name for name, kind in segments if kind is not None):
-                raise SetupError(f"route {path!r} has two parameters named {match[1]!r}")
+                raise SetupError(f"route {path!r}: two parameters are named {match[1]!r}; rename one")
             segments.append((match[1], match[2] or ""))
         elif "{" in segment or "}" in segment:
             raise SetupError(
                 f"route {path!r}: a parameter is a whole segment, {{name}} or {{name:type}}; got {segment!r}"
             )
         elif "?" in segment or "#" in segment:
-            raise SetupError(f"route {path!r}: a route is a path only; the query is read from the request")
+            raise SetupError(f"route {path!r}: a route is a path alone; read the query from request.query")
         else:
             segments.append((segment, None))
     return segments
 
 
 def _options(allowed: set[str]) -> Endpoint:
-    """The automatic answer to OPTIONS (RFC 9110 §9.3.7)."""
+    """Make the endpoint of the automatic answer to OPTIONS (RFC 9110 §9.3.7)."""
 
     async def options() -> Response:
         return Response(b"", 204, {"allow": ", ".join(sorted(allowed))})

@@ -1,7 +1,7 @@
-"""One listener of a running server: what its connections share, which they are, and how it drains.
+"""One listener of a running server: its connections, the objects that they share, and its drain.
 
-A server is one Service for each listener. The service owns the tasks that a drain waits for: connections, and the work
-after responses that ``request.after`` asked for.
+A server has one Service for each listener. The service owns the tasks that a drain waits for: the connections, and the
+work after responses that ``request.after`` asked for.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("coserver.server")
 
-#: Makes the connection of an accepted stream and its peer.
+#: Makes the connection for an accepted stream and its peer's address.
 MakeConnection = Callable[["Service", ByteStream, Any], Connection]
-#: Seconds between two looks, in a drain, whether another server has taken the listeners over.
+#: Seconds between two checks, in a drain, whether another server has taken the listeners over.
 _LOOK = 0.1
-#: Functions without arguments.
+#: Functions without arguments, to be called in this order.
 Work = list[Callable[[], Any]]
 
 
 class Totals:
-    """What connections that are gone have served, how long that took, and how many bytes they brought and took."""
+    """Sums over the closed connections: exchanges served, seconds spent on them, bytes received and sent."""
 
     __slots__ = ("received", "sent", "served", "spent")
 
@@ -64,7 +64,7 @@ class Totals:
         self.spent = 0.0
 
     def add(self, connection: Connection) -> None:
-        """Count in a connection that is gone."""
+        """Add the figures of a closed connection."""
         self.served += connection.served
         self.spent += connection.spent
         self.received += connection.received
@@ -72,7 +72,7 @@ class Totals:
 
 
 class Service:
-    """Accepts on ``listeners``, each with the story that its connections follow, until told to stop."""
+    """Accepts on the listening sockets of one listener, and serves their connections until ``stop``."""
 
     def __init__(self, router: Router, limits: Limits, codec: str, emitter: Emitter) -> None:
         self.router = router
@@ -85,17 +85,17 @@ class Service:
         self.waits = Waits(limits.cleanup_timeout)
         self.idle_workers = idle_workers()
         self.connections: dict[int, Connection] = {}
-        self.body_memory_used = 0  # bytes of bodies that wait in memory for their rest
-        self.pending_work = 0  # exchanges whose work after the response is under way
-        self.last_resort: Endpoint | None = None  # answers what no error handler of the app does
+        self.body_memory_used = 0  # bytes in memory of bodies that have not come whole yet
+        self.pending_work = 0  # pieces of work after responses that have not ended
+        self.last_resort: Endpoint | None = None  # answers an error that no error handler of the app answers
         self.access: Callable[..., None] | None = None  # writes the access log, see ``http.access_log``
         self.heads: HeadLog | None = None  # logs each head
-        self.trust: Trust | None = None  # which proxies are believed about the client; None: none
-        self.certificates: Certificates | None = None  # each connection begins with a TLS handshake
+        self.trust: Trust | None = None  # the proxies that may name the client; None: none
+        self.certificates: Certificates | None = None  # if set, each connection begins with a TLS handshake
         self.proxy_protocol = False  # whether each connection begins with a PROXY header
         self.draining = False
-        self.cancelled = False  # everything is to end, now
-        self.closing = False  # answers may have to say close: it drains, or clients wait for a place
+        self.cancelled = False  # everything must end now
+        self.closing = False  # answers may have to say Connection: close, since it drains or clients wait for a place
         self.capacity = Capacity(self)
         self.accepted = 0
         self.gone = Totals()
@@ -108,12 +108,12 @@ class Service:
         self.siblings: list[Service] = []
         self.replaced: Callable[[], bool] = _never  # whether another server accepts from the same sockets
         self._owed: set[int] = set()  # in a drain: the connections that were there when it began
-        #: The exchange after so many is the last of its connection.
+        #: The number of exchanges of a connection before its last one.
         self.last_served = (limits.requests_per_connection or sys.maxsize) - 1
         self._grace = limits.grace
-        self.ends_by = math.inf  # monotonic: when the grace of a drain is over
+        self.ends_by = math.inf  # monotonic seconds: the end of a drain's grace
         self._stuck: Stuck | None = None
-        self._date = self.head_end = b""  # the Date field, and with it the end of a usual response's head
+        self._date = self.head_end = b""  # the Date field, and the end of a usual response's head, which has it
         self.date_until = 0.0
         self.date_seconds = 0  # the Date field's value, in seconds since 1970
 
@@ -121,7 +121,7 @@ class Service:
         return f"<Service {len(self.connections)} connections{', draining' if self.draining else ''}>"
 
     async def run(self, listeners: list[tuple[Listener, MakeConnection]], closed: Callable[[], None]) -> None:
-        """Serve until ``stop`` or a cancellation; then drain, or with a cancellation end at once.
+        """Serve until ``stop``, then drain. A cancellation ends all at once.
 
         ``closed`` is called when the listeners are closed: when the drain begins, or, with ``siblings``, when none of
         them has requests that began before the drain.
@@ -159,7 +159,7 @@ class Service:
             close_descriptors()
 
     def stop(self, grace: float | None = None) -> None:
-        """Begin to drain; on the loop's own thread. A second call may shorten the grace, in seconds."""
+        """Begin to drain. ``grace`` is in seconds; a second call may shorten it. Call it on the loop's own thread."""
         if grace is not None:
             self._grace = min(grace, self._grace) if self._stop.is_set() else grace
         self.ends_by = min(self.ends_by, monotonic() + self._grace)
@@ -168,23 +168,23 @@ class Service:
         self._tell_change()
 
     def cancel(self) -> None:
-        """End all that runs: the grace is over. Blocking code is told so in its sleeps and waits too."""
+        """Cancel all tasks: the grace is over. This also interrupts the sleeps and waits of blocking code."""
         assert self._tasks is not None
         self.cancelled = True
         self.waits.break_waits()
         self._tasks.cancel_scope.cancel()
 
     def start_task(self, connection: Connection) -> None:
-        """Give the connection a task."""
+        """Start a task for the connection."""
         assert self._tasks is not None
         self._tasks.start_soon(connection.main, name=f"coserver connection {connection.id}")
 
     # Work that a drain waits for.
 
     async def run_after_in_turn(self, exchange: HttpExchange) -> None:
-        """Begin the work that ``request.after`` asked for.
+        """Start the work that ``request.after`` asked for, in a task of its own.
 
-        Beyond ``Limits.after_tasks`` tasks it is done here and now, which holds this client up and no other.
+        If ``Limits.after_tasks`` tasks run already, do the work here and now: only this client waits for it.
         """
         if self.pending_work < self.limits.after_tasks:
             self.run_after(exchange)
@@ -194,7 +194,7 @@ class Service:
             await self._do(work, repr(exchange))
 
     def run_after(self, exchange: HttpExchange) -> None:
-        """Do the work after a response in a task of its own. Cannot wait."""
+        """Start the work after a response in a task of its own. Does not wait."""
         work, exchange.after = exchange.after, None
         if work:
             number = exchange.id
@@ -203,7 +203,7 @@ class Service:
             )
 
     async def _do(self, work: Work, whose: str) -> None:
-        """One after another, in the order they were asked for; one that fails is logged and does not stop the next."""
+        """Call the functions one after another. A failure is logged, and does not stop the next one."""
         for number, each in enumerate(work):
             function = each.func if isinstance(each, partial) else each
             try:
@@ -221,10 +221,10 @@ class Service:
                 log.exception("work after %s failed: %s", whose, describe(function))
 
     def start_work(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        """Do work after a response in a task of its own; a drain waits for it. It must not raise."""
+        """Start ``work`` in a task of its own, for which a drain waits. ``work`` must not raise."""
         assert self._tasks is not None
         self.pending_work += 1
-        # What it asks of upstreams is no child of whatever exchange its connection has next.
+        # Its subrequests must not become children of the connection's next exchange.
         context = copy_context()
         context.run(current_connection.set, None)
         start: Callable[..., Any] = self._tasks.start_soon
@@ -243,12 +243,12 @@ class Service:
             self.work_done()
 
     def work_done(self) -> None:
-        """Some work that a drain waits for has ended."""
+        """Note that a piece of work has ended."""
         self.pending_work -= 1
         self._tell_change()
 
     def begin(self, make: MakeConnection, stream: ByteStream, peer: Any) -> Connection:
-        """Begin the story of a connection."""
+        """Make a connection, and start its task."""
         connection = make(self, stream, peer)
         self.connections[connection.id] = connection
         self.loop.sweeper.add(connection)
@@ -257,7 +257,7 @@ class Service:
         return connection
 
     def connection_closed(self, connection: Connection) -> None:
-        """A connection has ended."""
+        """Note that a connection has ended."""
         if self.connections.pop(connection.id, None) is not None:
             self.gone.add(connection)
         self.capacity.connection_closed(connection)
@@ -322,7 +322,7 @@ class Service:
                 await self._changed.wait()
 
     def _close_listeners(self, listeners: list[tuple[Listener, MakeConnection]]) -> None:
-        """Stop accepting; who waits in the backlog comes in first."""
+        """Stop accepting. Accept the clients that wait in the backlog before."""
         for scope in self._accepting:
             scope.cancel()
         for listener, make in listeners:
@@ -338,7 +338,7 @@ class Service:
                 connection.stream.forget()
 
     async def _drain(self) -> None:
-        """Let what runs end within the grace, then cancel it."""
+        """Let exchanges and work end within the grace, then cancel them."""
         for connection in tuple(self.connections.values()):
             connection.drain()
         while (self.connections or self.pending_work) and (left := self.ends_by - monotonic()) > 0:
@@ -346,7 +346,7 @@ class Service:
             with anyio.move_on_after(left):
                 await self._changed.wait()
         if self.connections or self.pending_work:
-            # An idle connection that had no time to notice the drain is no loss, and no news.
+            # Idle connections that had no time to notice the drain lose nothing, and are not logged.
             if cut := sum(connection.busy for connection in self.connections.values()):
                 log.warning("the grace of %s s is over; requests still running, now cancelled: %d", self._grace, cut)
             self.cancel()
@@ -381,11 +381,11 @@ def _tell_parked(name: str, where: str) -> None:
 
 
 class Stuck:
-    """Tasks that outlive the cancellation at the end of a drain: each is told once, and its connection closed.
+    """Tasks that outlive the cancellation at the end of a drain. Each is logged once, and its connection is closed.
 
-    Nothing can end a handler that waits under a shield of its own, or that swallows cancellations. Its task stays until
-    it is done, and the loop with it; its client need not wait for that. In the sweeper's table from the cancellation
-    on, with ``Limits.cleanup_timeout`` as its deadline.
+    Nothing can end a handler that waits under its own shield, or that swallows cancellations. Its task and the loop go
+    on until it is done, but its client need not wait. The sweeper has this object from the cancellation on, with
+    ``Limits.cleanup_timeout`` as its deadline.
     """
 
     def __init__(self, service: Service) -> None:
@@ -393,7 +393,7 @@ class Stuck:
         self.deadline = monotonic() + service.limits.cleanup_timeout
 
     def expire(self, now: float) -> None:
-        """The time for ``finally`` blocks is over."""
+        """Abandon the connections that are left: the time for ``finally`` blocks is over."""
         self.deadline = math.inf
         service = self._service
         tasks = {task.name: task for task in anyio.get_running_tasks()}

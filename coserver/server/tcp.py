@@ -1,6 +1,7 @@
-"""The story of a TCP connection: receive a message, let the handler answer it, until either side has had enough.
+"""TCP: one handler runs for a whole connection, receives messages and sends messages.
 
-Each received message opens an exchange, and the next ``receive`` closes it. One handler runs for the whole connection.
+Each received message opens an exchange, and the next ``receive`` closes it. The connection ends when the handler
+returns, or when the client leaves.
 """
 
 from __future__ import annotations
@@ -38,17 +39,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("coserver.server")
 
-#: What can be changed of a held message, by phase.
+#: The parts of a held message that can be changed, by phase.
 _EDITABLE = dict.fromkeys((phases.BODY, phases.HANDLER, phases.RESPONSE), ("body",))
 _GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 class TcpExchange(Exchange):
-    """A message, and what the handler makes of it, until the handler asks for the next one."""
+    """A message and the handler's work on it, until the handler asks for the next message."""
 
     phase = phases.HANDLER
     connection: TcpConnection
-    answer: bytes | None = None  # what is about to be sent, while somebody observes
+    answer: bytes | None = None  # the message that is about to be sent, while a gate may edit it
 
     def __init__(self, number: int, connection: TcpConnection, message: bytes, started: float) -> None:
         self.id = number
@@ -67,7 +68,7 @@ class TcpExchange(Exchange):
         return self.connection.handler
 
     def edit(self, phase: str, given: Mapping[str, Any]) -> None:
-        """Change its bytes, or those of what answers it. Raises ValueError."""
+        """Change the message's bytes, or those of its answer. Raises ValueError."""
         check_names(phase, given, _EDITABLE.get(phase, ()))
         if "body" in given:
             body = self.make_answer(0, given["body"], None)
@@ -77,7 +78,7 @@ class TcpExchange(Exchange):
                 self.message = body
 
     def make_answer(self, status: int, body: Any, headers: Any) -> bytes:
-        """A message that its framing can carry. Raises ValueError."""
+        """Make a message of ``body`` that the framing can carry. Raises ValueError."""
         if headers:
             raise ValueError("a TCP message has no headers; give its body alone")
         message = as_bytes(body)
@@ -89,10 +90,10 @@ class TcpExchange(Exchange):
 
 
 class TcpConnection(Connection):
-    """One TCP connection, as the server sees it and as an ``async def`` handler does.
+    """One TCP connection, for the server and for an ``async def`` handler.
 
-    ``async for message in connection``, ``await connection.send(message)``; ``id``, ``peer`` and ``state``, a dict of
-    the handler's own, are there too.
+    A handler uses ``async for message in connection`` and ``await connection.send(message)``. It may also read ``id``
+    and ``peer``. ``state`` is a dict for its own use.
     """
 
     __slots__ = ("_broken", "_buffer", "_cut_short", "_endpoint", "_lost", "_patience", "_sending", "framing", "state")
@@ -101,15 +102,15 @@ class TcpConnection(Connection):
 
     def __init__(self, service: Service, stream: ByteStream, peer: Any, endpoint: Endpoint, framing: Framing) -> None:
         super().__init__(service, stream, peer)
-        self.deadline = math.inf  # a chat may be silent for hours; a message half sent may not
+        self.deadline = math.inf  # a chat may be silent for hours; a message that has begun has a deadline
         self.state: dict[str, Any] = {}
         self._endpoint = endpoint
         self.framing = framing
         self._buffer = bytearray()
         self._broken: RemoteProtocolError | None = None
         self._cut_short = False
-        self._lost = False  # receiving or sending has told that the client is gone
-        self._patience = service.limits.body_timeout  # left with a message that has begun to come
+        self._lost = False  # ``receive`` or ``send`` has raised that the client is gone
+        self._patience = service.limits.body_timeout  # seconds left for a message that has begun to come
         self._sending = anyio.Lock()
 
     @property
@@ -118,9 +119,9 @@ class TcpConnection(Connection):
         return self._endpoint.name
 
     async def run(self) -> bool:
-        """(receive → handle → send*)*, all of it inside the handler."""
+        """Run the handler, which receives and sends."""
         endpoint = self._endpoint
-        self.running.add(self)  # until it receives: a handler that never does must not outlive its client
+        self.running.add(self)  # until the first ``receive``: a handler that never receives must not outlive its client
         try:
             if endpoint.kind is WORKER:
                 value = await run_for(self, self.service.waits, endpoint.call, BlockingTcpConnection(self), {})
@@ -137,7 +138,7 @@ class TcpConnection(Connection):
         return False
 
     def _handler_raised(self, error: BaseException) -> None:
-        """Close the exchange by what the handler raised; the client's own faults are no news."""
+        """Close the exchange after an exception of the handler. Log it, unless the client is at fault."""
         exchange = self.current
         if exchange is not None:
             exchange.close()
@@ -152,7 +153,7 @@ class TcpConnection(Connection):
             raise error
         if isinstance(error, RemoteProtocolError) and error is self._broken:
             return
-        if isinstance(error, _GONE) and (self._lost or self.reason):  # else it is of another stream
+        if isinstance(error, _GONE) and (self._lost or self.reason):  # else another stream has raised it
             self.end("the client left")
             return
         self.end(f"handler {self._endpoint.name} failed: {error!r:.80}")
@@ -169,12 +170,12 @@ class TcpConnection(Connection):
             exchange.phase = phases.CLOSED
         super().parked(where)
 
-    # What a handler uses.
+    # The handler's methods.
 
     async def receive(self) -> bytes:
-        """The next whole message. Raises anyio.EndOfStream when the client has no more.
+        """Wait for the next whole message. Raises anyio.EndOfStream when the client sends no more.
 
-        A client that breaks the framing raises coserver's RemoteProtocolError here, and its connection ends.
+        Raises coserver's RemoteProtocolError if the client breaks the framing. Then the connection ends.
         """
         while True:
             await self._close_exchange()
@@ -191,16 +192,17 @@ class TcpConnection(Connection):
                 raise
             try:
                 return await self._open_exchange(message)
-            except Answered as given:  # by whoever held it: the handler never sees the message
+            except Answered as given:  # by a gate: the handler never sees the message
                 await self.send(given.answer)
 
     async def send(self, message: bytes | str) -> None:
-        """Send one message, framed. Several tasks may send at once: messages never mix.
+        """Send one message in its frame. Several tasks may send at once: messages never mix.
 
-        Raises anyio.BrokenResourceError when the client has left, LocalProtocolError for what the framing cannot carry.
+        Raises anyio.BrokenResourceError if the client has left, LocalProtocolError for a message that the framing
+        cannot carry.
         """
         data = self.framing.encode(message.encode() if isinstance(message, str) else message)
-        exchange = self.current  # the one it answers, though the next may have begun before all is sent
+        exchange = self.current  # the exchange that it answers: the next one may begin before all is sent
         async with self._sending:
             if exchange is None or not exchange.watched:
                 await self._send_whole(data)
@@ -217,7 +219,7 @@ class TcpConnection(Connection):
             self.emitter.tell(ev.ResponseFinished(**exchange.event_fields(), size=len(message)))
 
     async def _hold_answer(self, exchange: TcpExchange, message: bytes | str, data: bytes) -> bytes:
-        """Tell that a message is about to be sent, and wait where a gate holds it; what is to be sent then."""
+        """Tell that a message is about to be sent, wait while gates hold it, and return the bytes to send."""
         exchange.answer = before = message.encode() if isinstance(message, str) else message
         try:
             await exchange.tell_and_hold(ev.ResponseStarted(**exchange.event_fields(), status=0))
@@ -229,7 +231,7 @@ class TcpConnection(Connection):
         return data if after is before else self.framing.encode(after)
 
     async def _send_whole(self, data: bytes) -> None:
-        """After a message that was cut short no other may follow: it would be taken for the rest of the first."""
+        """Send ``data``. No message may follow one that was cut short: the client would take it for the rest."""
         if self._cut_short:
             self._lost = True
             raise anyio.BrokenResourceError("a message before this one was cut short")
@@ -242,7 +244,7 @@ class TcpConnection(Connection):
             raise
 
     def __aiter__(self) -> TcpConnection:
-        """Messages until the client has no more."""
+        """Iterate over the messages, until the client sends no more."""
         return self
 
     async def __anext__(self) -> bytes:
@@ -252,11 +254,11 @@ class TcpConnection(Connection):
             raise StopAsyncIteration from None
 
     async def aclose(self) -> None:
-        """End the conversation now; what was sent before still arrives."""
+        """Close the connection now. Messages that were sent before still arrive."""
         self.end("the handler closed it")
         await self.stream.aclose()
 
-    # The steps in between.
+    # Steps of ``receive``.
 
     async def _next_message(self) -> bytes:
         if self._buffer:
@@ -290,8 +292,8 @@ class TcpConnection(Connection):
         return message
 
     async def _open_exchange(self, message: bytes) -> bytes:
-        """The message as the handler is to see it: a gate may change it."""
-        self.deadline = math.inf  # the exchange has its own
+        """Open an exchange, and return its message for the handler: a gate may have changed it."""
+        self.deadline = math.inf  # the exchange has a deadline of its own
         exchange = self.current = TcpExchange(next_exchange_id(), self, message, monotonic())
         current_exchange.set(exchange.id)
         self.running.add(exchange)
@@ -315,7 +317,7 @@ class TcpConnection(Connection):
         exchange.since = self.since = now
         exchange.deadline = self.deadline = math.inf
         if exchange.watched:
-            exchange.watched = False  # its end is told once, even if the hold below is cancelled
+            exchange.watched = False  # tell its end once, even if the hold below is cancelled
             self.emitter.tell(ev.HandlerFinished(**exchange.event_fields()))
             if self.emitter.watched:
                 await exchange.tell_and_hold(ev.ConnectionRecycled(**exchange.event_fields()))
@@ -325,7 +327,7 @@ class TcpConnection(Connection):
 
 
 class BlockingTcpConnection:
-    """A TCP connection as a ``def`` handler sees it: the same methods, each of which suspends only this handler."""
+    """A TCP connection for a ``def`` handler. It has the same methods; each suspends only this handler."""
 
     __slots__ = ("_connection",)
 
@@ -337,7 +339,7 @@ class BlockingTcpConnection:
 
     @property
     def id(self) -> int:
-        """The connection's number, as snapshots and events have it."""
+        """The connection's number, as in snapshots and events."""
         return self._connection.id
 
     @property
@@ -347,16 +349,16 @@ class BlockingTcpConnection:
 
     @property
     def tls(self) -> TlsInfo | None:
-        """See TcpConnection.tls."""
+        """The agreed TLS version and cipher, and the client's certificate; None without TLS."""
         return self._connection.tls
 
     @property
     def state(self) -> dict[str, Any]:
-        """A dict of the handler's own."""
+        """A dict for the handler's own use."""
         return self._connection.state
 
     def receive(self) -> bytes:
-        """See TcpConnection.receive."""
+        """Wait for the next whole message. Raises the errors of TcpConnection.receive."""
         connection = self._connection
         try:
             return await_unseen(connection.receive())
@@ -364,11 +366,11 @@ class BlockingTcpConnection:
             work_for(connection.current or connection)
 
     def send(self, message: bytes | str) -> None:
-        """See TcpConnection.send."""
+        """Send one message. Raises the errors of TcpConnection.send."""
         await_unseen(self._connection.send(message))
 
     def __iter__(self) -> BlockingTcpConnection:
-        """Messages until the client has no more."""
+        """Iterate over the messages, until the client sends no more."""
         return self
 
     def __next__(self) -> bytes:
@@ -378,16 +380,16 @@ class BlockingTcpConnection:
             raise StopIteration from None
 
     def close(self) -> None:
-        """See TcpConnection.aclose."""
+        """Close the connection now. Messages that were sent before still arrive."""
         await_unseen(self._connection.aclose())
 
 
 def tcp_connection_factory(endpoint: Endpoint, framing: Callable[[int], Framing]) -> Callable[..., TcpConnection]:
-    """The story of one listener: this handler, with a framing of its own for each connection. Raises SetupError."""
+    """A function that makes the connections of a listener: with this handler, and a framing each. Raises SetupError."""
     if endpoint.kind is DIRECT or inspect.isgeneratorfunction(endpoint.handler):
         raise SetupError(f"{endpoint.name} is a generator; a TCP handler calls connection.send() instead of yield")
 
-    def story(service: Service, stream: ByteStream, peer: Any) -> TcpConnection:
+    def make(service: Service, stream: ByteStream, peer: Any) -> TcpConnection:
         return TcpConnection(service, stream, peer, endpoint, framing(service.limits.frame_size))
 
-    return story
+    return make

@@ -81,8 +81,8 @@ def test_two_methods_of_one_path(app: App) -> None:
         (lambda app: app.route("/", methods="GET"), r"methods=\['GET'\]"),
         (lambda app: app.get("no-slash"), "must start with '/'"),
         (lambda app: app.get("/a{b}"), "a parameter is a whole segment"),
-        (lambda app: app.get("/{a}/{a}"), "two parameters named 'a'"),
-        (lambda app: app.get("/?a=1"), "a route is a path only"),
+        (lambda app: app.get("/{a}/{a}"), "two parameters are named 'a'"),
+        (lambda app: app.get("/?a=1"), "a route is a path alone"),
         (lambda app: app.tcp(framing="morse"), "unknown framing 'morse'; it may be 'raw'"),
     ],
 )

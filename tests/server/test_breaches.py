@@ -45,7 +45,7 @@ def test_who_goes_on_is_told_of_once_a_window(breaches: Breaches, caplog: pytest
     assert len(caplog.messages) == BURST + 3
     assert caplog.messages[-1].startswith("protocol: 100 more")
     later(breaches, 4)  # quiet for a window: forgotten, and told of anew
-    assert not breaches._told
+    assert not breaches._windows
     breaches.note("protocol", "192.0.2.7:1", "again")
     assert caplog.messages[-1] == "again"
 
@@ -64,7 +64,7 @@ def test_an_attack_from_everywhere_is_bounded(breaches: Breaches, caplog: pytest
     for number in range(10_000):
         breaches.note("protocol", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:1", "refused")
     assert breaches.counts["protocol"] == 10_000
-    assert len(breaches._told) == PAIRS_MAX + 1
+    assert len(breaches._windows) == PAIRS_MAX + 1
     assert len(caplog.messages) == PAIRS_MAX + BURST
     breaches.close()
     left_out = 10_000 - PAIRS_MAX - BURST
@@ -76,7 +76,7 @@ def test_nothing_is_lost_at_the_end(breaches: Breaches, caplog: pytest.LogCaptur
         breaches.note("protocol", "unix", "refused")
     breaches.close()
     assert caplog.messages[-1] == "protocol: 2 more like this from unix within 10 s"
-    assert not breaches._told
+    assert not breaches._windows
     assert not breaches._sweeper.subjects
 
 
@@ -94,7 +94,7 @@ def test_it_is_swept_only_while_there_is_something(breaches: Breaches) -> None:
 def test_what_nobody_reads_is_counted_only(breaches: Breaches) -> None:
     breaches.note("idle", "192.0.2.7:1", "%s", object(), level=logging.NOTSET + 1)
     assert breaches.counts == {"idle": 1}
-    assert not breaches._told
+    assert not breaches._windows
 
 
 @pytest.mark.parametrize(

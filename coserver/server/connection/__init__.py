@@ -1,9 +1,9 @@
-"""One accepted connection, whatever it speaks.
+"""One accepted connection, of any protocol.
 
 | file | what it holds |
 |---|---|
 | base | ``Connection``: its life, its ends, its writes; base of the HTTP and the TCP connection |
-| pace | the patience with a client that does not read |
+| pace | ``Pace``: the patience with a client that reads slowly or not at all |
 | proxy_protocol | the PROXY header, by which a trusted proxy names its client |
-| tls_handshake | the TLS handshake, and what is said of one that fails |
+| tls_handshake | the TLS handshake, and the log lines of a failed one |
 """

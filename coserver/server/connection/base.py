@@ -1,8 +1,8 @@
-"""One accepted byte stream: who the client is, which exchanges are under way, and how the connection ends.
+"""One accepted connection: its client, its exchanges under way, its writes, and its end.
 
-A connection has one task and one cancel scope, none for a phase. To end it from outside (at a deadline, when the client
-leaves, in a drain) note why and cancel the scope; the protocol's ``run`` unwinds, and what the client is still owed is
-sent after the scope has ended. Both protocols stand on this class: ``http.http1`` and ``tcp``.
+A connection has one task and one cancel scope, but no scope for a phase. To end a connection from outside (at a
+deadline, when the client leaves, in a drain), note the reason and cancel the scope. Then the protocol's ``run``
+unwinds, and a last answer is sent after the scope has ended. ``http.http1`` and ``tcp`` have the subclasses.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from .tls_handshake import secure
 if TYPE_CHECKING:
     from ..service import Service
 
-#: Of the process: a server that replaces another must not give its numbers again.
+#: One counter for the process: a server that replaces another must not repeat its numbers.
 _ids = itertools.count(1)
 
 #: Seconds for the first byte of a client that connects as the server stops; a round trip around the world is 0.3.
 _FIRST_WORD = 0.5
-#: A client that owes nothing is given this part of ``Limits.linger_timeout``: it may be sending what it should not.
+#: The part of ``Limits.linger_timeout`` for a client that has no more to send: it may send something all the same.
 _NOT_OWED = 1 / 8
 
 log = logging.getLogger("coserver.server")
@@ -52,8 +52,8 @@ log = logging.getLogger("coserver.server")
 class Connection(Holdable):
     """Base of HttpConnection and TcpConnection.
 
-    ``current`` is the exchange under way where there is one at a time. ``phase``, ``since`` and ``held`` are then that
-    exchange's; else they are the connection's own. They and the counters may be read from any thread.
+    ``current`` is the exchange under way, if the protocol has one at a time. While there is one, ``phase``, ``since``
+    and ``limits`` are its own; else they are the connection's. Any thread may read them, ``held`` and the counters.
     """
 
     __slots__ = (
@@ -84,10 +84,10 @@ class Connection(Holdable):
         "stream",
     )
     protocol = ""
-    #: Whether it may have several exchanges at once; then ``current`` is None.
+    #: Whether the connection may have several exchanges at once; then ``current`` is None.
     multiplexed = False
     reason: str
-    #: A suspension outside of any exchange is shown, and told to nobody.
+    #: A suspension outside of any exchange is shown in snapshots, but no event tells it.
     tells_suspensions = False
     current: Exchange | None
 
@@ -100,12 +100,12 @@ class Connection(Holdable):
         self._peer = peer
         self.id = next(_ids)
         self._socket = stream if isinstance(stream, SocketStream) else None
-        #: Sends what can be sent at once, without waiting; how many bytes that were.
+        #: Sends as much as is possible without waiting, and returns the number of bytes.
         self.send_now: Callable[[bytes], int] = self._socket.send_now if self._socket else _send_nothing
         self._fd = self._socket.fileno() if self._socket else -1
         self.hang_up_watched = False
         self._context: Context | None = copy_context()
-        self._context.run(current_connection.set, self)  # a handler's subrequests find their exchange by it
+        self._context.run(current_connection.set, self)  # a handler's subrequests find their exchange by this
         self.scope = anyio.CancelScope()
         self.current = None
         self.own_phase = phases.ACCEPT
@@ -113,12 +113,12 @@ class Connection(Holdable):
         self.deadline = self.opened + service.limits.head_timeout
         self._pause: Pause | None = None  # made by the first hold
         self._suspended: Worker | None = None
-        self.aborted = False  # it must end in a reset
+        self.aborted = False  # whether the connection must end in a reset
         self.pace: Pace | None = None  # made by the first write that has to wait
         self.served = 0
-        self.spent = 0.0  # seconds, of all exchanges that were served, together
+        self.spent = 0.0  # seconds, the sum over all exchanges that were served
         self.reason = ""  # why it ends; the first reason counts
-        self.late_status = 0  # what a deadline is answered with that passed while no exchange was under way
+        self.late_status = 0  # the status that answers a deadline which passed while no exchange was under way
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.peer} {self.phase}, {self.served} served>"
@@ -138,7 +138,7 @@ class Connection(Holdable):
 
     @property
     def connection(self) -> Connection:  # type: ignore[override]
-        """Itself: a connection is a subject as its exchanges are."""
+        """The connection itself. So code for a subject works on connections and on exchanges."""
         return self
 
     @property
@@ -156,19 +156,19 @@ class Connection(Holdable):
         return self.exchanges[0] if self.exchanges else None
 
     def find_exchange(self, number: int) -> Exchange | None:
-        """The exchange under way with this number; for 0 the only one there is."""
+        """The exchange under way with this number; for 0 the current one. None if there is none."""
         exchange = self.current
         return exchange if exchange is not None and (exchange.id == number or not number) else None
 
     @property
     def limits(self) -> Limits:  # type: ignore[override]
-        """The limits that hold now: those of the current exchange's route, or the listener's."""
+        """The limits that apply now: those of the current exchange's route, or the listener's."""
         exchange = self.current
         return self.service.limits if exchange is None else exchange.limits
 
     @property
     def phase(self) -> str:
-        """The phase of the current exchange, or its own while there is none."""
+        """The phase of the current exchange; without one, the connection's own."""
         exchange = self.current
         return self.own_phase if exchange is None or self.own_phase is phases.CLOSED else exchange.phase
 
@@ -178,7 +178,7 @@ class Connection(Holdable):
 
     @property
     def since(self) -> float:
-        """When that phase began, in monotonic seconds."""
+        """When ``phase`` began, in monotonic seconds."""
         exchange = self.current
         return self.own_since if exchange is None else exchange.since
 
@@ -188,13 +188,13 @@ class Connection(Holdable):
 
     @property
     def held(self) -> bool:
-        """Whether a gate holds it, or any of its exchanges."""
+        """Whether a gate holds the connection or one of its exchanges."""
         pause = self._pause
         return (pause is not None and pause.holds > 0) or any(one.held for one in self.exchanges)
 
     @property
     def suspended(self) -> Worker | None:
-        """The worker that waits for it, or for its current exchange, in a blocking call."""
+        """The worker that waits in a blocking call, for the connection or for its current exchange."""
         exchange = self.current
         return self._suspended if exchange is None else exchange.suspended
 
@@ -209,12 +209,12 @@ class Connection(Holdable):
 
     @property
     def tls(self) -> TlsInfo | None:
-        """What was agreed on, and who the client is by its certificate; None without TLS."""
+        """The agreed TLS version and cipher, and the client's certificate; None without TLS."""
         return self.stream.info if isinstance(self.stream, TlsStream) else None
 
     @property
     def received(self) -> int:
-        """Bytes that came; 0 for a stream that is no socket. May be read from any thread, as ``sent``."""
+        """Bytes received; 0 for a stream that is no socket. Any thread may read this and ``sent``."""
         return self._socket.received if self._socket is not None else 0
 
     @property
@@ -223,7 +223,7 @@ class Connection(Holdable):
         return self._socket.sent if self._socket is not None else 0
 
     def event_fields(self) -> dict[str, Any]:
-        """The fields of an event: of the current exchange, while there is one."""
+        """The fields that every event has; those of the current exchange, while there is one."""
         exchange = self.current
         return {
             "at": monotonic(),
@@ -232,15 +232,15 @@ class Connection(Holdable):
             "source": self if exchange is None else exchange,
         }
 
-    # Its life, from the task's first turn to the close.
+    # The connection's life, from the task's first turn to the close.
 
     def begin(self) -> None:
-        """Take a task, in the connection's own context."""
+        """Start the connection's task, in the connection's own context."""
         assert self._context is not None
         self._context.run(self.service.start_task, self)
 
     def main(self) -> Coroutine[Any, Any, None]:
-        """The whole life, as a task of the server's group. Nothing but a cancellation from outside leaves it."""
+        """Run the whole life, as a task of the server's group. Raises nothing but a cancellation from outside."""
         return parkable(self._live, self.scope, self._cancelled, self.parked)
 
     def _cancelled(self) -> bool:
@@ -262,7 +262,7 @@ class Connection(Holdable):
             if is_cancellation(error):
                 raise
             if isinstance(error, anyio.get_cancelled_exc_class()):
-                # A handler has kept asyncio's own task, or cancelled it as it returned: that ends no other connection.
+                # A handler cancelled its own asyncio task, later or as it returned. No other connection ends by that.
                 self.end("its task was cancelled, by none of the server's scopes")
                 log.warning("%r: %s; the connection is closed", self, self.reason)
             else:
@@ -275,7 +275,7 @@ class Connection(Holdable):
                 self.close()
 
     async def _arrive(self) -> bool:
-        """Find out who the client is, then tell that the connection is open; false if it is to be closed."""
+        """Read the PROXY header, do the TLS handshake, tell that the connection is open; false to close it."""
         arrived = True
         try:
             if self.service.proxy_protocol:
@@ -294,22 +294,22 @@ class Connection(Holdable):
         return ev.ConnectionOpened(**self.event_fields(), peer=self.peer, protocol=self.protocol)
 
     async def run(self) -> bool:
-        """Do what this protocol does, from the first byte on; true if it goes on in a new task."""
+        """Speak the protocol, from the first byte on. True if the connection goes on in a new task."""
         raise NotImplementedError
 
     async def answer_deadline(self) -> None:
-        """Tell the client that a deadline has passed, once the scope has ended. Nothing, unless a protocol can."""
+        """Tell the client, after the scope has ended, that a deadline has passed. Does nothing if a protocol cannot."""
 
     def _hand_over(self) -> None:
-        """Go on in a new task with a fresh copy of the first one's context.
+        """Go on in a new task, with a fresh copy of the connection's context.
 
-        A handler that sets a contextvar must not hand it to the next request of the connection.
+        So a contextvar that a handler has set does not reach the next request of the connection.
         """
         self.scope = anyio.CancelScope()
         self.begin()
 
     def close(self) -> None:
-        """The end: close the socket, leave every table, tell it. Cannot wait, so no cancellation can strike in it."""
+        """Close the socket, leave every table, tell the end. This does not wait, so no cancellation interrupts it."""
         service = self.service
         self.unwatch()
         service.loop.sweeper.discard(self)
@@ -318,14 +318,14 @@ class Connection(Holdable):
                 self._socket.reset()
             self._socket.close()
         self.own_phase = phases.CLOSED
-        self._context = None  # it knows this connection: a cycle that only the collector would undo
+        self._context = None  # it refers to this connection: a cycle that only the garbage collector would free
         service.connection_closed(self)
         reason = self.reason or "cancelled by the server"
         log.debug("%r closed: %s", self, reason)
         if self.emitter.heard:
             self.emitter.tell(ev.ConnectionClosed(**self.event_fields(), reason=reason))
 
-    # What the protocols share.
+    # Used by both protocols.
 
     def replace_stream(self, stream: SocketStream) -> None:
         """Go on over ``stream``, which has the same descriptor."""
@@ -333,23 +333,23 @@ class Connection(Holdable):
         self.send_now = stream.send_now
 
     def hold_drain(self) -> Callable[[], None]:
-        """Have a drain wait, within its grace, until what this returns is called."""
+        """Have a drain wait, within its grace, until the returned function is called."""
         self.service.pending_work += 1
         return self.service.work_done
 
     async def end_sending(self) -> None:
-        """Half-close, where the stream can: the client reads the end of what was sent."""
+        """Half-close the stream, if it can do that: the client then reads the end of the data."""
         if self._socket is not None:
             await self._socket.send_eof()
 
     async def send(self, data: bytes) -> None:
-        """Send all; a client that does not read is cut at ``Limits.write_timeout`` without progress."""
+        """Send all of ``data``. A client that reads nothing is cut after ``Limits.write_timeout``."""
         taken = self.send_now(data)
         if taken < len(data):
             await self.send_rest(data, taken)
 
     async def send_rest(self, data: bytes, taken: int) -> None:
-        """Send what ``send_now`` left."""
+        """Send ``data`` without its first ``taken`` bytes, which ``send_now`` has sent."""
         pace = self.begin_pace()
         try:
             await self.stream.send(memoryview(data)[taken:])  # type: ignore[arg-type]
@@ -357,7 +357,7 @@ class Connection(Holdable):
             pace.end()
 
     def begin_pace(self) -> Pace:
-        """A write begins to wait for the client; call ``end`` of what this returns when it waits no more."""
+        """Start the patience of a write that waits for the client. Call ``end`` of the result after the wait."""
         if self.pace is None:
             self.pace = Pace(self, self._socket)
         self.pace.begin()
@@ -366,7 +366,7 @@ class Connection(Holdable):
     async def linger(self, limits: Limits, *, owed: bool) -> None:
         """Let the client read the answer before the close: unread bytes would make the close a reset (RFC 9112 §9.6).
 
-        ``owed``: the client has sent, or is still to send, what nobody will read.
+        ``owed``: the client has sent, or still has to send, bytes that the server will not use.
         """
         with anyio.move_on_after(limits.linger_timeout * (1 if owed else _NOT_OWED)):
             try:
@@ -377,7 +377,7 @@ class Connection(Holdable):
                 pass
 
     def tell_tasks(self, exchange: int) -> None:
-        """Note in the context that what is started from here on runs for the exchange with this number."""
+        """Note in the context the number of the exchange that subrequests from here on belong to."""
         current_exchange.set(exchange)
         self._context = copy_context()
 
@@ -385,29 +385,29 @@ class Connection(Holdable):
         """Whether a handler has set a contextvar in the connection's own context."""
         try:
             return copy_context() != self._context
-        except Exception:  # a value whose comparison raises, a NumPy array say
+        except Exception:  # a value whose comparison raises, for example a NumPy array
             return True
 
-    # What ends it from outside, on its own loop: the sweeper, the poller, the drain, the capacity. None of it waits.
+    # Called from outside, on the connection's loop: by the sweeper, the poller, the drain, the capacity. None waits.
 
     def end(self, reason: str) -> None:
-        """Note why the connection ends; only the first reason is kept."""
+        """Note why the connection ends. The first reason is kept."""
         self.reason = self.reason or reason
 
     def cancel(self, reason: str, status: int = 0) -> None:
-        """Note why it ends, and cancel its task. ``status`` is what the client is still told, where it can be."""
+        """Note why the connection ends, and cancel its task. The client still gets ``status``, if that is possible."""
         self.late_status = status
         self.end(reason)
         self.scope.cancel()
 
     def abort(self, reason: str) -> None:
-        """End it in a reset."""
+        """End the connection in a reset."""
         self.end(reason)
         self.aborted = True
         self.scope.cancel()
 
     def expire(self, now: float) -> None:
-        """The deadline of its own phase has passed."""
+        """End the connection: the deadline of its own phase has passed."""
         if self.service.draining and self.own_phase in (phases.ACCEPT, phases.HANDSHAKE):
             self.deadline = math.inf
             self.drain()
@@ -415,13 +415,13 @@ class Connection(Holdable):
             super().expire(now)
 
     def parked(self, where: str) -> None:
-        """Its handler swallows every cancellation: end without it."""
+        """Close the connection without its handler, which swallows every cancellation."""
         self.end("its handler goes on though it was cancelled")
         log.error("%r: %s; it is given up at %s", self, self.reason, where)
         self.close()
 
     def abandon(self, where: str) -> None:
-        """Nothing can end its task: the client at least is let go."""
+        """Reset the socket for the client's sake: no cancellation reaches the task."""
         log.error("%r goes on where no cancellation reaches it, at %s; its client is let go", self, where)
         self.end("the server stops")
         if self._socket is not None:
@@ -429,38 +429,35 @@ class Connection(Holdable):
             self._socket.reset()
 
     def outlive(self, now: float) -> None:
-        """It runs a handler, outside of any exchange, at a look of the sweeper."""
+        """Watch for a hang-up, if a handler outside of any exchange still runs at a look of the sweeper."""
         if not self.scope.cancel_called:
             self.watch_hang_up(now - self.own_since, self.limits)
 
     def watch_hang_up(self, lasted: float, limits: Limits) -> None:
-        """Have the poller tell when the client leaves, once a subject with these limits has lasted ``lasted`` seconds.
+        """Have the poller call ``hung_up`` when the client leaves. One watch serves all exchanges of the socket.
 
-        One watch serves all exchanges of the socket.
+        ``lasted`` is in seconds: how long the subject with these limits has run. A short one is not watched.
         """
-        # Once: the handler of a client that has left may take its time to end, and would be told again at each look.
+        # Only once: the handler of a client that has left may take long to end, and each look would report it again.
         if not self.hang_up_watched and self._fd >= 0 and lasted >= TICK:
             self.hang_up_watched = True
             half_close = limits.on_half_close == "cancel"
             self.service.loop.poller.watch(self._fd, self.hung_up, half_close=half_close)
 
     def hung_up(self) -> None:
-        """The poller saw the client leave."""
+        """End the connection: the poller saw the client leave."""
         self.hang_up_watched = False
         self.end("the client left")
         self.scope.cancel()
 
     def unwatch(self) -> None:
-        """Watch for a hang-up no more."""
+        """Stop the watch for a hang-up."""
         if self.hang_up_watched:
             self.hang_up_watched = False
             self.service.loop.poller.forget(self._fd)
 
     def drain(self) -> None:
-        """The server stops: an idle connection ends now, but what has arrived on it is still served.
-
-        What a gate holds goes on.
-        """
+        """Release every hold, and end the connection if it is idle. Bytes that have arrived are still served."""
         self.release_hold()
         exchanges = self.exchanges
         for exchange in exchanges:
@@ -469,22 +466,22 @@ class Connection(Holdable):
             return
         first_word = self.own_since + _FIRST_WORD
         if self.own_phase is not phases.RECYCLE and monotonic() < first_word:
-            self.deadline = first_word  # it has just come, and what it came for is on the way
+            self.deadline = first_word  # it has just connected, and its request may be on the way
             return
         self.end("the server stops")
         self.end_receiving()
 
     def idle(self, now: float) -> bool:
-        """Whether it may give way to a client that waits; false, unless a protocol says otherwise."""
+        """Whether the connection may close to give its place to a client that waits. A protocol may override this."""
         return False
 
     def give_way(self) -> None:
-        """An idle connection ends now, but what has arrived on it is still served."""
+        """End an idle connection now. Bytes that have arrived are still served."""
         self.end("it gave way to a client that waited")
         self.end_receiving()
 
     def end_receiving(self) -> None:
-        """Receive no more: what has arrived is still served, then the stream ends."""
+        """Receive no more. Bytes that have arrived are still served, then the stream ends."""
         if self._socket is not None:
             self._socket.end_receiving()
         else:

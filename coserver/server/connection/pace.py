@@ -1,7 +1,8 @@
-"""How long a client may keep us waiting, for its body or to read our answer: by patience, which bytes give back.
+"""Patience: how long a client may send its body, or read the answer. Waiting uses it up, bytes restore it.
 
-Patience begins at a timeout's seconds. Waiting uses it up, each ``rate`` bytes give a second back, and it never becomes
-more than it was: neither silence nor a trickle holds a connection, and a burst buys no trickle after it.
+Patience begins at a timeout's seconds. Each second of waiting takes one second, each ``rate`` bytes give one second
+back, and it never exceeds the timeout. So neither silence nor a trickle of bytes keeps a connection open, and a burst
+does not pay for a trickle after it.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ _LOOK_MIN = 0.1
 
 
 def patience(left: float, waited: float, came: int, timeout: float, rate: float) -> float:
-    """What is left of it, in seconds, after ``waited`` of them in which ``came`` bytes have come; below 0 it is over.
+    """The patience after a wait of ``waited`` seconds, in which ``came`` bytes came; it was ``left`` seconds before.
 
-    With ``rate`` 0 any byte restores it: then only silence counts.
+    It is over below 0. With ``rate`` 0, any byte restores all of it, so only silence counts.
     """
     if not came:
         return left - waited
@@ -32,9 +33,10 @@ def patience(left: float, waited: float, came: int, timeout: float, rate: float)
 
 
 class Pace:
-    """The patience with a client that does not read, over all writes of a connection; ``deadline`` while one waits.
+    """The patience with a client that does not read, over all writes of a connection.
 
-    Its own, beside the connection's: a TCP handler may be receiving at the same time.
+    ``deadline`` is finite while a write waits. It is apart from the connection's deadline: a TCP handler may be
+    receiving at the same time.
     """
 
     __slots__ = ("_connection", "_left", "_looked", "_moved", "_socket", "_taken", "deadline")
@@ -48,19 +50,19 @@ class Pace:
         self.deadline = math.inf
 
     def begin(self) -> None:
-        """A write waits for the client from now on; what it has read meanwhile counts."""
+        """Start the wait of a write. Bytes that the client has read since the last one count too."""
         self._looked = self._moved = now = monotonic()
         self._look(now)
         self._connection.service.loop.sweeper.add(self)
 
     def end(self) -> None:
-        """The write waits no more."""
+        """End the wait of a write."""
         self._connection.service.loop.sweeper.discard(self)
         self._look(monotonic())
         self.deadline = math.inf
 
     def expire(self, now: float) -> None:
-        """The client took too little since the last look, or the deadline starts anew."""
+        """Cut the connection if the client took too little since the last look, else set a new deadline."""
         if self._look(now) > 0:
             return
         connection, limits = self._connection, self._connection.limits
@@ -73,7 +75,7 @@ class Pace:
             connection.cut("write_rate", f"the client read less than {rate} bytes a second (write_rate)")
 
     def _look(self, now: float) -> float:
-        """What patience is left at ``now``, the deadline being set by it."""
+        """Work out the patience that is left at ``now``, and set the deadline by it."""
         limits, taken = self._connection.limits, self._count()
         came = max(taken - self._taken, 0)
         if came:
@@ -86,5 +88,5 @@ class Pace:
         return self._left
 
     def _count(self) -> int:
-        # What the client took, not what our system did: that may hold megabytes, and room is made by the megabyte.
+        # Bytes that the client took, not our system: its buffer holds megabytes, and frees them a megabyte at a time.
         return self._socket.taken() if self._socket is not None else 0

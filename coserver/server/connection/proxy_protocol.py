@@ -1,7 +1,7 @@
-"""Before a connection's story: the PROXY header, by which a proxy that is trusted says who its client is.
+"""The PROXY header, which comes before all else: by it a trusted proxy names its client.
 
-On a listener with ``proxy_protocol`` every connection begins with one. Nothing is guessed: a peer that is not trusted,
-or sends something else, is closed, or anybody could say whatever address he likes.
+On a listener with ``proxy_protocol`` every connection begins with such a header. The connection is closed if its peer
+is not trusted, or sends anything else: otherwise any client could claim any address.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 async def read_client(connection: Connection) -> bool:
-    """Read the header and take the client's address from it; false if the connection is to be closed.
+    """Read the header and take the client's address from it; false if the connection must be closed.
 
-    Raises anyio.BrokenResourceError. Whatever ends it, the connection's first event has not been told yet.
+    Raises anyio.BrokenResourceError. No event of the connection has been told before.
     """
     seconds, trust = connection.service.limits.head_timeout, connection.service.trust
     if not isinstance(connection.stream, SocketStream):
-        return True  # a test's connection in memory, made by nobody's proxy
+        return True  # a test's connection in memory, which has no proxy
     if trust is None or not trust.trusts(connection.peer):
         return _refuse(connection, "not one of trusted_peers, which alone may speak the PROXY protocol here")
-    deadline, connection.deadline = connection.deadline, math.inf  # its own, told in its own words
+    deadline, connection.deadline = connection.deadline, math.inf  # the scope below has its own
     try:
         with anyio.move_on_after(seconds):
             header = await _read(connection.stream)
@@ -54,7 +54,7 @@ def _refuse(connection: Connection, reason: str, limit: str = "protocol") -> boo
 
 
 async def _read(stream: SocketStream) -> ProxyHeader:
-    """Take the header's bytes and none behind them: what follows may be for TLS or for another's reader."""
+    """Take the header's bytes and none after them: TLS or another reader takes the bytes that follow."""
     taken = b""
     while True:
         seen = await stream.peek()

@@ -1,7 +1,7 @@
-"""Before a connection's story, on a TLS listener: the handshake, and what is said of one that fails.
+"""The TLS handshake of a TLS listener's connections, and the log lines of a failed one.
 
-Each failure is one line that names who made the mistake, at a bounded rate. Who speaks plain HTTP is told so in plain
-HTTP; everybody else gets the alert that TLS has for it.
+Each failure is one log line, at a bounded rate, that names the side at fault. A client that speaks plain HTTP gets its
+answer in plain HTTP. Other clients get the alert that TLS has for the failure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ...transport.tls_engine import TlsCut, TlsError
 if TYPE_CHECKING:
     from .base import Connection
 
-#: Seconds between two looks at the certificates' files; a look is a few system calls, in a thread.
+#: Seconds between two checks of the certificates' files. A check is a few system calls, in a thread.
 _LOOK = 10.0
 
 _is_http = re.compile(rb"[A-Z]{2,20} ").match
@@ -36,7 +36,7 @@ _ANSWER = (
 
 
 async def secure(connection: Connection, certificates: Certificates) -> bool:
-    """Put TLS between the connection and its socket; false if it is to be closed.
+    """Put TLS between the connection and its socket; false if the connection must be closed.
 
     Raises anyio.BrokenResourceError when the client leaves with a reset.
     """
@@ -51,7 +51,7 @@ async def secure(connection: Connection, certificates: Certificates) -> bool:
         connection.end("the client left before its TLS handshake")
         return False
     except TlsError as error:
-        connection.deadline = math.inf  # what follows has its own
+        connection.deadline = math.inf  # the linger has its own
         await _refuse(connection, error)
         return False
     finally:
@@ -64,7 +64,7 @@ async def secure(connection: Connection, certificates: Certificates) -> bool:
 async def _refuse(connection: Connection, error: TlsError) -> None:
     reason, level, answer = str(error), logging.WARNING, b""
     if isinstance(error, TlsCut):
-        level = logging.INFO  # it changed its mind, or does not like what it saw
+        level = logging.INFO  # the client broke off, or refused our certificate
     elif isinstance(error, NotTls):
         spoken = "plain HTTP" if _is_http(error.first) else f"something else: {show(error.first[:60])}"
         reason = f"this port speaks TLS, and the client spoke {spoken}"

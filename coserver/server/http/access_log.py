@@ -1,7 +1,7 @@
 """The access log: one record for each exchange, after its last byte, on the standard logger ``coserver.access``.
 
-A format in Apache's words is compiled once to a function of an Entry. Whatever a client may have sent is escaped as
-Apache does it: no request can write a line of its own, nor speak to a terminal. The records carry it all as attributes.
+A format in Apache's words is compiled once to a function of an Entry. Text from clients is escaped as Apache does it:
+no request can add a line, or send control characters to a terminal. The records have all values as attributes too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FORMATS = {
     "combined": '%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i"',
 }
 
-#: What is logged as the status of a request whose client left before the response began; nginx's word for it.
+#: The logged status of a request whose client left before the response began. nginx has introduced it.
 CLIENT_LEFT = 499
 
 log = logging.getLogger("coserver.access")
@@ -39,10 +39,10 @@ log = logging.getLogger("coserver.access")
 
 @dataclass(slots=True)
 class Entry:
-    """What can be said of one exchange. ``at`` is seconds since 1970, when its head had been read.
+    """The values that can be logged of one exchange. ``at`` is the time of its head, in seconds since 1970.
 
-    ``status`` 0: the server ended it unanswered. ``ended``: why it was broken off, "" if it was not. From ``method`` to
-    ``fields`` all is empty for a request without a sound head. ``answer`` is the response's bytes, its head first.
+    ``status`` 0: the server ended the exchange without an answer. ``ended``: why it was broken off, "" if it was not.
+    Without a sound head, ``method`` to ``fields`` are empty. ``answer`` is the response's bytes from its head on.
     """
 
     at: float
@@ -76,7 +76,7 @@ Line = Callable[[Entry], str]
 
 _word = re.compile(r"%[<>]?(?:\{([^{}]*)\})?([a-zA-Z%]?)")
 
-#: The words of a format: what each says of an exchange. "" is written as "-". Some take a {parameter}, see below.
+#: The words of a format, each with its value. "" is written as "-". Some also take a {parameter}, see below.
 WORDS: dict[str, Callable[[Entry], Any]] = {
     "a": lambda e: e.client,
     "h": lambda e: e.client,
@@ -105,7 +105,7 @@ _UNITS = {"s": 1, "ms": 1e3, "us": 1e6}
 
 def _in_unit(unit: str) -> Callable[[Entry], Any]:
     if unit not in _UNITS:
-        raise SetupError(f"access_format: %{{{unit}}}T has no such unit; it may be s, ms or us")
+        raise SetupError(f"access_format: the unit of %{{...}}T is s, ms or us; got %{{{unit}}}T")
     factor = _UNITS[unit]
     return lambda e: int(e.seconds * factor)
 
@@ -128,7 +128,7 @@ def _response_field(name: str) -> Callable[[Entry], Any]:
 
 def _address(which: str) -> Callable[[Entry], Any]:
     if which != "c":
-        raise SetupError(f"access_format: there is %a, the client, and %{{c}}a, the peer; got %{{{which}}}a")
+        raise SetupError(f"access_format: use %a for the client, or %{{c}}a for the peer; got %{{{which}}}a")
     return lambda e: host_of(e.peer)
 
 
@@ -151,9 +151,9 @@ WITH_PARAMETER: dict[str, Callable[[str], Callable[[Entry], Any]]] = {
 
 
 def compile_format(text: str) -> Line:
-    """A function that makes the line of an Entry, by "common", "combined" or a format in Apache's words.
+    """Make a function from an Entry to its line, by "common", "combined" or a format in Apache's words.
 
-    Raises SetupError, which names the known words.
+    Raises SetupError, which lists the known words.
     """
     text = FORMATS.get(text, text)
     getters: list[Callable[[Entry], Any]] = []
@@ -178,8 +178,8 @@ def _unknown(word: str) -> str:
     known = " ".join(f"%{each}" for each in WORDS)
     taking = " ".join(f"%{{...}}{each}" for each in WITH_PARAMETER)
     return (
-        f"access_format: {word!r} is no word that is known here; there are {known} {taking} and %%, "
-        f"or the whole formats {' and '.join(FORMATS)}"
+        f"access_format: unknown word {word!r}; use {known} {taking} and %%, "
+        f"or one of the formats {' and '.join(FORMATS)}"
     )
 
 
@@ -195,7 +195,7 @@ _ESCAPES |= {8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 13: "\\r", ord('"'): '\\"
 
 
 def escape(text: str) -> str:
-    """``text`` with nothing in it but printable ASCII, and neither quote nor backslash unescaped."""
+    """Escape all but printable ASCII in ``text``, and its quotes and backslashes."""
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
     text = text.translate(_ESCAPES)
@@ -212,7 +212,7 @@ _clock = (0, "")  # a second, and how it is written
 
 
 def _clf_time(at: float) -> str:
-    """[24/Nov/2026:03:55:17 +0000], in the machine's time zone; made once a second."""
+    """Format a time as [24/Nov/2026:03:55:17 +0000], in the machine's time zone. Made once a second."""
     global _clock
     second, text = _clock
     if second != int(at):
@@ -228,11 +228,12 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def access_writer(text: str) -> Callable[..., None]:
-    """What a Service calls for each exchange, as ``access(exchange, ended)``. Raises SetupError.
+    """Make the function that a Service calls for each exchange: ``access(exchange, ended)``. Raises SetupError.
 
-    ``ended`` says why it was broken off; "" is the usual end. Never raises: the log is no business of the client's.
+    ``ended`` says why the exchange was broken off; "" is the usual end. The function never raises: an error of the log
+    must not reach the client.
     """
-    # Apache's own two formats have no word for it, and a part must not look like the whole.
+    # Apache's two formats have no word for ``ended``, and a part must not look like the whole.
     mark = " (broken off: %s)" if text in FORMATS else ""
     return partial(_write, compile_format(text), mark)
 
@@ -246,7 +247,7 @@ def _write(line: Line, mark: str, exchange: HttpExchange, ended: str = "") -> No
         message = line(entry)
         if ended and mark:
             message += mark % escape(ended)
-        # Not log.info: it would look for its caller up the whole stack, which is always this one.
+        # Not log.info: that searches the whole stack for its caller, which is always this function.
         record = logging.getLogRecordFactory()(log.name, logging.INFO, __file__, 0, message, (), None)
         for name in ATTRIBUTES:
             setattr(record, name, getattr(entry, name))
@@ -256,7 +257,7 @@ def _write(line: Line, mark: str, exchange: HttpExchange, ended: str = "") -> No
             traceback.print_exc()
 
 
-#: Of an Entry, what each record has as attributes.
+#: The fields of an Entry that each record has as attributes.
 ATTRIBUTES = (
     "method", "target", "status", "size", "seconds", "peer", "client", "request_id", "connection", "exchange",
     "handler", "ended",
@@ -264,7 +265,7 @@ ATTRIBUTES = (
 
 
 def entry_of(exchange: HttpExchange, ended: str) -> Entry:
-    """What is to be said of ``exchange``, now that it is over."""
+    """Make the Entry of an exchange that is over."""
     seconds = max(monotonic() - exchange.started, 0.0)
     connection, head = exchange.connection, exchange.head
     peer = connection.peer

@@ -1,4 +1,4 @@
-"""What an HTTP listener speaks, by its name in ALPN (RFC 7301), the best first; who names none gets the last."""
+"""The protocols of an HTTP listener by their names in ALPN (RFC 7301), best first. Without ALPN the last one is used."""
 
 from __future__ import annotations
 

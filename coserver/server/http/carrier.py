@@ -1,4 +1,4 @@
-"""What an HTTP exchange needs of the protocol that carries it: HTTP/1's connection, a stream, a test's memory."""
+"""The carrier of an HTTP exchange reads and writes for it: an HTTP/1 connection, a stream, or a test's memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from ..handler.response import Response
     from .exchange import HttpExchange
 
-#: Values of ``HttpExchange.framing`` that are no length: no body follows; the protocol marks the end of the body (in
-#: HTTP/1 by chunks); only the close does.
+#: Values of ``HttpExchange.framing`` that are no length. NO_BODY: no body follows. MARKED: the protocol marks the end
+#: of the body, HTTP/1 by chunks. UNTIL_CLOSE: the close is the end of the body.
 NO_BODY, MARKED, UNTIL_CLOSE = -1, -2, -3
 #: How much of a usual answer ``respond_at_once`` has sent.
 NONE, PART, ALL = 0, 1, 2
@@ -21,9 +21,8 @@ NONE, PART, ALL = 0, 1, 2
 class Carrier(Protocol):
     """Reads the request's body and writes the response of an exchange.
 
-    What has waited for the client may raise anyio.BrokenResourceError or ClosedResourceError: the client left. A
-    ``prefix`` is what ``encode_head`` or ``send_data_now`` returned: it goes out before anything else, in one write
-    with what follows.
+    Each method that waits may raise anyio.BrokenResourceError or ClosedResourceError: the client left. A ``prefix`` is
+    the result of ``encode_head`` or ``send_data_now``. It is sent first, in one write with the bytes that follow.
     """
 
     # The request.
@@ -31,12 +30,12 @@ class Carrier(Protocol):
     async def read_piece(self, exchange: HttpExchange) -> bytes:
         """The body's next bytes, empty at its end. Reads from the client only when asked: this is the back-pressure.
 
-        Keeps ``exchange.body_done`` true to the fact. Raises ClientLeft, RemoteProtocolError.
+        Keeps ``exchange.body_done`` up to date. Raises ClientLeft, RemoteProtocolError.
         """
         ...
 
     def limit_body(self, size: int) -> None:
-        """Refuse a body of more bytes. Raises RemoteProtocolError, at once if the head announces more."""
+        """Refuse a body of more than ``size`` bytes. Raises RemoteProtocolError, at once if the head announces more."""
         ...
 
     @property
@@ -51,16 +50,16 @@ class Carrier(Protocol):
         ...
 
     def respond_at_once(self, exchange: HttpExchange, answer: Response | bytes) -> int:
-        """Write a usual answer, whole and small, without waiting: ALL of it, or a PART; NONE of any other answer.
+        """Write a usual answer, which is whole and small, without waiting. Returns ALL, PART, or NONE if it is another.
 
-        What was not taken of a part stands in ``exchange.unsent``.
+        After a PART, ``exchange.unsent`` holds the rest.
         """
         ...
 
     def encode_head(self, exchange: HttpExchange, response: Response, date: bytes) -> bytes:
         """The bytes of the response's head; sets ``exchange.framing``, may unset ``exchange.keep_alive``.
 
-        ``date`` is the Date field's value. Raises LocalProtocolError for what a handler must not say.
+        ``date`` is the Date field's value. Raises LocalProtocolError for a field that a handler must not set.
         """
         ...
 
@@ -69,7 +68,7 @@ class Carrier(Protocol):
         ...
 
     async def send_whole(self, exchange: HttpExchange, head: bytes, body: bytes) -> None:
-        """Send a head and the whole body behind it; ``exchange.size`` is what went out of it if that fails."""
+        """Send a head and the whole body. If this fails, ``exchange.size`` is the number of body bytes sent."""
         ...
 
     async def send_data(self, exchange: HttpExchange, data: bytes, prefix: bytes = b"") -> None:
@@ -77,18 +76,18 @@ class Carrier(Protocol):
         ...
 
     def send_data_now(self, exchange: HttpExchange, data: bytes, prefix: bytes = b"") -> bytes | None:
-        """The same without waiting: what was not taken, to be the next prefix; None if this carrier must wait."""
+        """Like ``send_data``, without waiting. Returns the rest, as the next prefix; None if this carrier must wait."""
         ...
 
     async def send_file(self, exchange: HttpExchange, file: int, start: int, stop: int) -> int:
-        """Have the kernel send a span of the file with descriptor ``file``; up to where it went.
+        """Have the kernel send a span of the file with descriptor ``file``. Returns the offset that it has reached.
 
-        That is ``start`` where this carrier or the file's system cannot.
+        Returns ``start`` if this carrier or the file's system cannot do this.
         """
         ...
 
     async def send_end(self, exchange: HttpExchange, trailers: Any = None, prefix: bytes = b"") -> None:
-        """Send what marks the response's end, with its trailers where there are any; also where no body follows.
+        """Send the mark of the response's end, and the trailers if there are any. Call it also if no body follows.
 
         Raises LocalProtocolError.
         """
@@ -101,8 +100,8 @@ class Carrier(Protocol):
         ...
 
     def hand_over(self, exchange: HttpExchange) -> tuple[ByteStream, bytes]:
-        """The stream, and the bytes that have come already, for another protocol after a 101 (RFC 9110 §7.8).
+        """Hand over the stream, and the bytes that have come already, to another protocol after a 101 (RFC 9110 §7.8).
 
-        Raises RuntimeError where there is no stream of its own to hand over.
+        Raises RuntimeError if the exchange has no stream of its own.
         """
         ...

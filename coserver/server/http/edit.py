@@ -1,7 +1,7 @@
-"""A held exchange changed by whoever holds it, and answered by him: its request until it is answered, then its answer.
+"""Change a held exchange, or answer it: until the handler returns, its request can be changed; then its answer.
 
-What is made here is held against the same rules as what comes from a client or a handler; lengths follow by themselves.
-Whatever cannot be is a ValueError for him, who can mend it: nothing of it reaches the story.
+A change must keep the same rules as a client's request or a handler's answer. The server sets the lengths. A change
+that breaks a rule raises ValueError for its maker, and the exchange stays as it was.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..handler.response import Response, as_body, to_response
 if TYPE_CHECKING:
     from .exchange import HttpExchange
 
-#: By phase, what may be changed there.
+#: The parts that can be changed, by phase.
 REQUEST, ANSWER = ("method", "target", "headers", "body"), ("status", "headers", "body")
 EDITABLE: dict[str, tuple[str, ...]] = {
     phases.HEAD: ("method", "target", "headers"),
@@ -30,15 +30,15 @@ EDITABLE: dict[str, tuple[str, ...]] = {
     phases.HANDLER: REQUEST,
     phases.RESPONSE: ANSWER,
 }
-# What frames the body on the wire is the bytes' own; a wish for 100 Continue has been heard or not.
+# Not to be changed: the bytes on the wire have their framing, and Expect has been obeyed already or not.
 _FRAMING = (b"content-length", b"transfer-encoding", b"expect", b"trailer")
 
 
 def edit_exchange(exchange: HttpExchange, phase: str, given: Mapping[str, Any]) -> None:
-    """Change what ``given`` names: method, target, headers, body; at the response status, headers, body.
+    """Change the parts that ``given`` names: method, target, headers, body; at the response status, headers, body.
 
-    ``headers``: a mapping sets those fields, None removing one; a list of pairs takes the place of all. Raises
-    ValueError.
+    ``headers`` as a mapping sets its fields, and None removes a field. As a list of pairs it replaces all fields.
+    Raises ValueError.
     """
     check_names(phase, given, EDITABLE.get(phase, ()))
     if phase == phases.RESPONSE:
@@ -48,7 +48,7 @@ def edit_exchange(exchange: HttpExchange, phase: str, given: Mapping[str, Any]) 
 
 
 def make_answer(status: int, body: Any, headers: Any) -> Response:
-    """What an exchange is answered with instead. Raises ValueError."""
+    """Make an answer that replaces the handler's. Raises ValueError."""
     check_status(status)
     try:
         return to_response((body, status, headers) if headers else (body, status))
@@ -59,7 +59,7 @@ def make_answer(status: int, body: Any, headers: Any) -> Response:
 def _edit_request(exchange: HttpExchange, phase: str, given: Mapping[str, Any]) -> None:
     body = as_bytes(given["body"]) if "body" in given else None
     if body is not None and exchange.endpoint is not None and exchange.endpoint.stream:
-        raise ValueError("this route has stream=True: its handler reads the body as it comes, and nobody can change it")
+        raise ValueError("the body cannot be changed: this route has stream=True, so its handler reads it as it comes")
     head = _new_head(exchange, given, body)
     found = None
     if phase != phases.HEAD and (head.method, head.path) != (exchange.head.method, exchange.head.path):
@@ -71,7 +71,7 @@ def _edit_request(exchange: HttpExchange, phase: str, given: Mapping[str, Any]) 
     if request is not None:
         request.head, request.params = head, exchange.params
         for name in ("_headers", "_query", "_cookies", "_form", "_client"):
-            request.__dict__.pop(name, None)  # worked out of the old one
+            request.__dict__.pop(name, None)  # made from the old head
     if body is not None:
         _set_body(exchange, body)
 
@@ -87,15 +87,15 @@ def _set_body(exchange: HttpExchange, body: bytes) -> None:
 
 
 def _new_head(exchange: HttpExchange, given: Mapping[str, Any], body: bytes | None) -> RequestHead:
-    """The head with the changes, read by the reader that reads every head. Raises ValueError."""
+    """Make the changed head. The usual reader of heads reads it, and so checks it. Raises ValueError."""
     old = exchange.head
     method, target = given.get("method", old.method), given.get("target", old.target)
     if any(not isinstance(one, str) for one in (method, target)):
-        raise ValueError(f"method and target are texts; got {method!r:.40} and {target!r:.40}")
+        raise ValueError(f"method and target must be str; got {method!r:.40} and {target!r:.40}")
     if (method == "HEAD") != (old.method == "HEAD"):
         raise ValueError(
-            f"the client asked with {old.method} and reads the answer's body by that (RFC 9112 §6.3): "
-            f"HEAD cannot be made of it, nor of HEAD another"
+            f"{old.method} cannot become {method}: an answer to HEAD has no body, and the client expects the answer to "
+            f"its own method (RFC 9112 §6.3)"
         )
     framing = [field for field in old.fields if field[0] in _FRAMING]
     fields = [field for field in merge(old.fields, given.get("headers")) if field[0] not in _FRAMING]
@@ -104,19 +104,19 @@ def _new_head(exchange: HttpExchange, given: Mapping[str, Any], body: bytes | No
     line = f"{method} {target} HTTP/1.{old.minor}\r\n".encode("utf-8", "surrogatepass")
     raw = line + b"".join(b"%b: %b\r\n" % field for field in [*fields, *framing]) + b"\r\n"
     try:
-        # Large ones are their maker's affair; smuggled line ends are not.
+        # No limit on the size; but no smuggled line ends.
         reader = Http1Reader("h11", HeadLimits(1 << 30, 1 << 20, 1 << 30))
         head = reader.read_head(raw)
     except RemoteProtocolError as error:
-        raise ValueError(f"no such request can be: {error.reason}") from None
+        raise ValueError(f"the changed request is not valid: {error.reason}") from None
     if head is None or reader.buffer or head.target != target or len(head.fields) != len(fields + framing):
-        raise ValueError("no such request can be: a method, a target and fields have no line ends")
+        raise ValueError("the changed request is not valid: a method, a target and fields must have no line ends")
     head.keep_alive = head.keep_alive and old.keep_alive
     return head
 
 
 def _same_route(exchange: HttpExchange, head: RequestHead) -> Mapping[str, Any]:
-    """The path's parameters of the changed target, which must lead to the same handler. Raises ValueError."""
+    """The path's parameters of the changed target. It must lead to the same handler, else ValueError."""
     try:
         endpoint, params = exchange.connection.service.router.find(head.method, head.path)
         if endpoint is exchange.endpoint:
@@ -125,8 +125,8 @@ def _same_route(exchange: HttpExchange, head: RequestHead) -> Mapping[str, Any]:
     except HTTPException as error:
         where = f"nowhere ({error.status})"
     raise ValueError(
-        f"{head.method} {head.target} leads {where}, and this request has its handler already, "
-        f"{exchange.endpoint_name}; hold it at 'head' to send it elsewhere"
+        f"{head.method} {head.target} leads {where}, but this request has its handler already, "
+        f"{exchange.endpoint_name}; hold it at 'head' to change its handler"
     )
 
 
@@ -154,7 +154,7 @@ def _edit_answer(exchange: HttpExchange, given: Mapping[str, Any]) -> None:
     try:
         exchange.carrier.encode_head(exchange, new, b"")
     except (LocalProtocolError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"no such answer can be sent: {error}") from None
+        raise ValueError(f"the changed answer cannot be sent: {error}") from None
     finally:
         exchange.keep_alive, exchange.framing = keep_alive, framing
     exchange.answer = new

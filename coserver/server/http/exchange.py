@@ -1,8 +1,8 @@
-"""One HTTP exchange, from its head to its end: route, read the body, run the handler, respond. Top to bottom.
+"""One HTTP exchange: route, read the body, run the handler, respond. The methods stand in this order.
 
-Each step ends by reaching a lifecycle phase; a gate may hold it there, and nothing else changes. What can go wrong is
-told where it happens: a refusal by the router, an error of the handler, a client that leaves, a deadline. The carrier
-(``carrier``) does the reading and writing.
+Each step enters a lifecycle phase, in which a gate may hold the exchange. Each failure is handled where it happens: a
+refusal by the router, an error of the handler, a client that leaves, a deadline. The carrier (``carrier``) reads and
+writes.
 """
 
 from __future__ import annotations
@@ -59,26 +59,26 @@ class HttpExchange(Exchange):
     _request: Request | None = None
     status = 0  # until the response begins
     body_size = 0  # bytes of the request's body read so far
-    patience: float | None = None  # left with the client and its body, in seconds; None: all of it
+    patience: float | None = None  # seconds left for sending the body; None: all of ``body_timeout``
     size = 0  # bytes of the response's body
-    framing = 0  # of the response's body: its length, or one of ``carrier.NO_BODY``, MARKED, UNTIL_CLOSE
+    framing = 0  # the length of the response's body, or one of ``carrier.NO_BODY``, MARKED, UNTIL_CLOSE
     keep_alive = False
-    last = False  # the connection gives way after it, to a client that waits
-    continued = False  # the client was told 100 Continue, or needs it no more
-    broken = False  # nothing more can be read: answer and end
+    last = False  # the connection closes after it, to give its place to a client that waits
+    continued = False  # 100 Continue was sent, or must not be sent any more
+    broken = False  # nothing more can be read from the client: answer, then close
     handler_started_at = 0.0  # monotonic seconds; set while somebody observes
-    events_deferred = False  # HandlerStarted and HandlerFinished are told when it is over, see ``Emitter``
-    unsent = b""  # of a usual answer
-    until_close = False  # a body that only the close ends is being sent: cut short, it must end in a reset
+    events_deferred = False  # HandlerStarted and HandlerFinished wait for the end of the exchange, see ``Emitter``
+    unsent = b""  # the rest of a usual answer, which the socket did not take
+    until_close = False  # the close ends the body that is being sent: if it is cut short, reset
     spooled: Spool | None = None  # the body's temporary file
-    after: list[Callable[[], Any]] | None = None  # what ``request.after`` asked for
-    answer_head = b""  # the response's bytes from its head on, kept for the access log where they are at hand
-    logged = False  # it stands in the access log
-    drain_scope: anyio.CancelScope | None = None  # around a stream that only its client or a drain ends
-    answer: Response | None = None  # what is about to be sent, while somebody observes
-    failed = False  # an error handler of the app has been asked
+    after: list[Callable[[], Any]] | None = None  # the calls that ``request.after`` asked for
+    answer_head = b""  # the response's bytes from its head on, if the access log or an observer reads them
+    logged = False  # the access log has its record
+    drain_scope: anyio.CancelScope | None = None  # around a stream of events: a drain cancels it
+    answer: Response | None = None  # the response that is about to be sent, while a gate may edit it
+    failed = False  # an error handler of the app has been called
 
-    _carrier: Carrier | None = None  # its own, where it is not the only one of its connection
+    _carrier: Carrier | None = None  # its own, if its connection carries several exchanges
 
     def __init__(
         self, number: int, connection: Connection, head: RequestHead | None, limits: Limits, body_done: bool
@@ -88,7 +88,7 @@ class HttpExchange(Exchange):
         self.emitter = connection.emitter
         self.head: RequestHead = head  # type: ignore[assignment]  # None only on the way to a refusal
         self.limits = limits
-        #: The request's body has been read to its end; kept by the carrier.
+        #: Whether the request's body has been read to its end. The carrier keeps it up to date.
         self.body_done = body_done
         self.started = self.since = monotonic()
 
@@ -98,7 +98,7 @@ class HttpExchange(Exchange):
 
     @property
     def carrier(self) -> Carrier:
-        """What reads its request and writes its response: an HTTP/1 connection does so itself."""
+        """The carrier that reads its request and writes its response: its own, or the HTTP/1 connection."""
         carrier: Any = self._carrier or self.connection
         return carrier  # type: ignore[no-any-return]
 
@@ -117,7 +117,7 @@ class HttpExchange(Exchange):
 
     @property
     def request(self) -> Request:
-        """What the handler sees; made when somebody asks for it."""
+        """The request as the handler sees it. It is made at its first use."""
         request = self._request
         if request is None:
             request = self._request = Request(self.head, self.id, None, self.params, self.connection)
@@ -125,24 +125,25 @@ class HttpExchange(Exchange):
 
     @property
     def content(self) -> bytes:
-        """The request's body as far as it lies in memory; from any thread."""
+        """The part of the request's body that is in memory. Any thread may read it."""
         return self._request.content if self._request is not None else b""
 
     @property
     def log_extra(self) -> dict[str, Any]:
-        """The attributes of a log record about it, as ``extra=``."""
+        """The attributes of a log record about this exchange, as ``extra=``."""
         return {"request_id": self.request.request_id, "exchange": self.id, "connection": self.connection.id}
 
     @property
     def received(self) -> RawFields:
         return self.head.fields if self.head else []
 
-    # The story.
+    # The steps, in their order.
 
     async def run(self) -> None:
         """Make the answer and send it.
 
-        Raises ClientLeft, BrokenOff, RemoteProtocolError, and what sending to a client that left raises.
+        Raises ClientLeft, BrokenOff, RemoteProtocolError, and anyio.BrokenResourceError or ClosedResourceError if the
+        client leaves.
         """
         try:
             answer = await self.handle()
@@ -155,10 +156,10 @@ class HttpExchange(Exchange):
             await self.send_unsent()
 
     async def handle(self, error: BaseException | None = None) -> Response | bytes:
-        """Route, read the body, run the handler, and make a response of what it returns.
+        """Route, read the body, run the handler, and make a response of the value that it returns.
 
-        With ``error`` the app's own handler for it is run, or the status is given in words. Of a plain str this returns
-        the bytes: the commonest answer needs no Response of its own. Raises Answered, if who holds it answers.
+        With ``error``, run the app's error handler for it, or make a plain answer. A str becomes bytes: the commonest
+        answer needs no Response object. Raises Answered if a gate answers the exchange.
         """
         connection = self.connection
         emitter = self.emitter
@@ -217,7 +218,7 @@ class HttpExchange(Exchange):
         return answer
 
     def _route(self) -> HTTPException | None:
-        """Find the handler, and refuse what needs none of the body: 404, 405, 413. None if all is well."""
+        """Find the handler. Returns an error if the request is refused before its body: 404, 405, 413, 501."""
         head, service = self.head, self.connection.service
         try:
             endpoint, self.params = service.router.find(head.method, head.path)
@@ -235,7 +236,7 @@ class HttpExchange(Exchange):
         return None
 
     async def _read_body(self) -> None:
-        """Read the body that the handler wants to have whole; a streaming one reads for itself."""
+        """Read the whole body, unless the handler reads it as a stream."""
         if self.endpoint.stream:
             self.request.set_pieces(self.next_piece)
         else:
@@ -271,25 +272,25 @@ class HttpExchange(Exchange):
         finally:
             sweeper.subjects.discard(self)
         if self.scope.cancel_called:
-            await anyio.lowlevel.checkpoint()  # data and a deadline in one tick: the deadline came first
+            await anyio.lowlevel.checkpoint()  # if data and a deadline come in one tick, the deadline counts
         self.patience = patience(left, monotonic() - now, len(data), limits.body_timeout, limits.body_rate)
         self.phase, self.since, self.deadline = phase, since, deadline
         return data
 
     async def take_piece(self, data: bytes) -> None:
-        """Count what the carrier has read of the body; tell its end, if a streaming handler reads it."""
+        """Count a piece of the body that the carrier has read. For a streaming handler, show it, and tell the end."""
         emitter = self.emitter
         self.body_size += len(data)
         if not emitter.heard and not emitter.taps:
             return
         streamed = self.endpoint is not None and self.endpoint.stream
         if streamed and data and emitter.taps:
-            emitter.pass_on(self, data, sent=False)  # nobody keeps it
+            emitter.pass_on(self, data, sent=False)  # it is kept nowhere else
         if streamed and self.body_done and emitter.heard:
             await self._tell_request_read()
 
     async def _tell_request_read(self) -> None:
-        """The request has been read to its end. It may have come with its head, or while its handler runs."""
+        """Tell that the request has been read to its end: together with its head, or while the handler runs."""
         phase, self.phase = self.phase, BODY
         await self.tell_and_hold(ev.RequestRead(**self.event_fields(), size=self.body_size))
         self.phase = phase
@@ -297,7 +298,7 @@ class HttpExchange(Exchange):
     # What goes wrong.
 
     async def _handler_raised(self, error: BaseException) -> Response | bytes:
-        """An answer for what a handler raised; a cancellation of the connection goes on its way."""
+        """Make an answer to an exception of the handler. Raises a cancellation, ClientLeft, RemoteProtocolError."""
         emitter = self.emitter
         if self.events_deferred:
             emitter.tell(self._handler_started())
@@ -316,7 +317,7 @@ class HttpExchange(Exchange):
         return await self.handle(error)
 
     def _take_error_handler(self, error: BaseException) -> bool:
-        """Let the app's own handler for ``error`` answer, if it has one; log what it did not expect."""
+        """Make the app's error handler for ``error`` the endpoint; false if there is none. Log an unexpected error."""
         self.after = None
         endpoint, expected = self._error_endpoint(error)
         self._log_error(error, expected)
@@ -328,9 +329,9 @@ class HttpExchange(Exchange):
         return True
 
     def _error_endpoint(self, error: BaseException) -> tuple[Endpoint | None, bool]:
-        """The app's own handler for ``error``, if it has one, and whether the app expects the error.
+        """Find the app's error handler for ``error``, and whether the app expects the error.
 
-        An error handler that fails itself has none.
+        There is none for the failure of an error handler.
         """
         if self.failed or not isinstance(error, Exception):
             return None, False
@@ -343,8 +344,8 @@ class HttpExchange(Exchange):
         return endpoint, expected
 
     def _log_error(self, error: BaseException, expected: bool) -> None:
-        """Log what the app did not expect; count the limit that the request broke."""
-        if isinstance(error, UpstreamError):  # where it went wrong stands in its words, not in a traceback
+        """Log an error that the app did not expect; count the limit that the request broke."""
+        if isinstance(error, UpstreamError):  # its message says where it failed; a traceback would not
             if not expected:
                 log.warning("handler %s, %r, request id %s: %s", self.endpoint_name, self, self.request.request_id,
                             error, extra=self.log_extra)  # fmt: skip
@@ -358,9 +359,9 @@ class HttpExchange(Exchange):
             note(error.limit, connection.peer, "%r: %s (%s)", connection, error.detail, error.limit)
 
     async def refuse(self, error: RemoteProtocolError) -> bool:
-        """The client broke the protocol: answer, and read nothing more of it; false if that broke the response off.
+        """Answer a client that broke the protocol, and read nothing more from it.
 
-        The app's own handler for errors answers, if the head was sound.
+        The app's error handler answers if the head was sound. Returns false if the response was broken off.
         """
         self.broken = True
         emitter = self.emitter
@@ -373,23 +374,23 @@ class HttpExchange(Exchange):
             if self.endpoint is not None and not self.failed:
                 await self.respond(await self.handle(refusal))
                 return True
-        except (ClientLeft, RemoteProtocolError, BrokenOff):  # it asked for the rest of the body, or its stream failed
+        except (ClientLeft, RemoteProtocolError, BrokenOff):  # it read the rest of the body, or its stream failed
             if self.status:
                 return False
         await self.respond(error_response(refusal))
         return True
 
     async def answer_deadline(self) -> None:
-        """A deadline ended it before its response began: 408 or 503."""
+        """Answer 408 or 503, after a deadline that passed before the response began."""
         self.broken = True
         await self.respond(error_response(HTTPException(self.late_status)))
 
     # The response.
 
     async def respond(self, answer: Response | bytes) -> None:
-        """Write any response, and be held at its start if a gate says so.
+        """Write a response of any kind. A gate may hold its start.
 
-        A stream that fails before its first piece is answered like a handler that does.
+        A stream that fails before its first piece is answered like a handler that fails.
         """
         while True:
             try:
@@ -399,7 +400,7 @@ class HttpExchange(Exchange):
                 answer = await self.handle(failure.error)
 
     async def _respond(self, answer: Response | bytes) -> None:
-        """Raises NothingSent when a stream failed before its first piece: another answer can still be given."""
+        """Write one response. Raises NothingSent if a stream fails before its first piece: another can be sent."""
         carrier, service = self.carrier, self.connection.service
         response = Response(answer, content_type=TEXT) if isinstance(answer, bytes) else answer
         if type(response.body) is FileBody:
@@ -411,7 +412,7 @@ class HttpExchange(Exchange):
         self.keep_alive = carrier.decide_keep_alive(self)
         try:
             head = carrier.encode_head(self, response, service.date(now))
-        except Exception as error:  # a handler's fields may be anything, numbers and None among them
+        except Exception as error:  # a handler may give any object as a field, a number or None too
             response = await self._cannot_be_sent(response, error)
             head = carrier.encode_head(self, response, service.date(now))
         self.phase = RESPONSE
@@ -432,9 +433,9 @@ class HttpExchange(Exchange):
         self._response_sent()
 
     async def _hold_response(self, response: Response) -> Response:
-        """Tell that the response starts, and wait where a gate holds it; what is to be sent then.
+        """Tell that the response starts, wait while gates hold it, and return the response to send.
 
-        A body that is then never sent is closed.
+        Closes a body that is not going to be sent.
         """
         self.answer = response
         try:
@@ -452,7 +453,7 @@ class HttpExchange(Exchange):
         return answer
 
     async def _send(self, response: Response, head: bytes) -> None:
-        """Send head and body, each kind of body its own way. What sends a body also closes it."""
+        """Send head and body, each kind of body by its sender. The sender also closes the body."""
         body = response.body
         if type(body) is bytes:
             self.show_head(head)
@@ -472,7 +473,7 @@ class HttpExchange(Exchange):
             await send_stream(self, response, head)
 
     async def send_unsent(self) -> None:
-        """Wait until the client takes the rest of a usual answer."""
+        """Send the rest of a usual answer."""
         unsent, self.unsent = self.unsent, b""
         try:
             await self.connection.send(unsent)
@@ -482,13 +483,13 @@ class HttpExchange(Exchange):
         self._response_sent()
 
     def show_head(self, head: bytes) -> None:
-        """Show the head that goes out, where somebody watches the heads."""
+        """Log the response's head, if heads are logged."""
         heads = self.connection.service.heads
         if heads is not None:
             heads(self, head)
 
     def _response_sent(self) -> None:
-        """The response has been sent to its end."""
+        """Tell and log that the whole response has been sent."""
         if self.emitter.heard:
             self.tell_served()
         if self.connection.service.access is not None:
@@ -501,16 +502,16 @@ class HttpExchange(Exchange):
         return error_response(HTTPException(500))
 
     async def _close_body(self, body: Any) -> None:
-        """Let go of a body that is not going to be sent."""
+        """Close a body that is not going to be sent."""
         if type(body) is FilePart:
             body.close()
         else:
             await close_body(self, body.pieces if isinstance(body, EventBody) else body)
 
-    # What observers are told of a handler and its usual response: at once, or when it is over (see ``Emitter``).
+    # Events of a handler and its usual response: told at once, or at the end of the exchange (see ``Emitter``).
 
     def _handler_started(self) -> ev.Event:
-        """The event that was deferred."""
+        """Make the deferred HandlerStarted."""
         self.events_deferred = False
         return ev.make_handler_started(
             at=self.handler_started_at,
@@ -526,20 +527,20 @@ class HttpExchange(Exchange):
         )
 
     def tell_deferred(self, at: float) -> None:
-        """Emit the deferred HandlerStarted and HandlerFinished, if there are any; the handler returned ``at`` then."""
+        """Emit the deferred HandlerStarted and HandlerFinished, if there are any. The handler returned at ``at``."""
         if self.events_deferred:
             self.emitter.tell(self._handler_started())
             self._tell_handler_finished(at)
 
     def tell_response_started(self) -> None:
-        """The usual response is about to go out, and somebody wants to know at once."""
+        """Tell that the usual response is about to be sent, for observers that want events at once."""
         self.tell_deferred(self.since)
         emitter = self.emitter
         if emitter.watched:
             emitter.tell(ev.ResponseStarted(**self.event_fields(), status=self.status))
 
     def tell_served(self) -> None:
-        """The response has gone out whole."""
+        """Tell that the whole response has been sent."""
         emitter = self.emitter
         if self.events_deferred:
             emitter.tell_served(self, monotonic())
@@ -552,7 +553,7 @@ class HttpExchange(Exchange):
             )
 
     def tell_parked(self) -> None:
-        """Its handler swallows every cancellation: it is given up, and so told as cancelled."""
+        """Tell that the handler was cancelled: it swallows every cancellation, so the server gives it up."""
         emitter = self.emitter
         if self.phase is RESPONSE:
             if emitter.heard:
@@ -563,12 +564,12 @@ class HttpExchange(Exchange):
             emitter.tell(ev.HandlerCancelled(**self.event_fields()))
 
     def drain(self) -> None:
-        """The server stops: a stream without an end ends, and what a gate holds goes on."""
+        """End a stream of events, and release a gate's hold: the server stops."""
         if self.drain_scope is not None:
-            self.drain_scope.cancel()  # clients of such a stream come again by themselves
+            self.drain_scope.cancel()  # clients of an event stream reconnect by themselves
         super().drain()
 
-    # For the one who holds it at a gate; see ``edit``.
+    # For a gate that holds the exchange; see ``edit``.
 
     def edit(self, phase: str, given: Mapping[str, Any]) -> None:
         from .edit import edit_exchange  # few are ever changed
@@ -581,17 +582,17 @@ class HttpExchange(Exchange):
         return make_answer(status, body, headers)
 
     def close(self) -> None:
-        """Cancel what it still asks of upstreams, and let go of the body's temporary file."""
+        """Cancel its running subrequests, and close the body's temporary file."""
         super().close()
         if self.spooled is not None:
             self.spooled.close()
 
     def cut_short(self, reason: str) -> None:
-        """It ends before its time: its work after the response is still done, and its line in the access log."""
+        """End before the response was sent whole. The work after the response is done, and the exchange is logged."""
         self.close()
         self.phase = CLOSED
         service = self.connection.service
-        if self.after and self.status:  # its handler did what it was asked, though the client left
+        if self.after and self.status:  # the handler has succeeded, though the client left
             service.run_after(self)
         if service.access is not None and not self.logged:
             service.access(self, reason or "cancelled by the server")

@@ -1,7 +1,7 @@
-"""A log of each head that passes, to find out what goes wrong: the logger ``coserver.http``, level DEBUG.
+"""The log of every head, for debugging: on the logger ``coserver.http``, at level DEBUG.
 
-It shows everything, and so every secret: cookies, tokens, passwords. Therefore a DEBUG set on ``coserver`` or on the
-root does not turn it on, only one set on ``coserver.http`` itself before the server starts (or ``--debug http``).
+The log shows every secret in the heads: cookies, tokens, passwords. So DEBUG on the logger ``coserver`` or on the root
+does not turn it on. Set DEBUG on ``coserver.http`` itself before the server starts, or use ``--debug http``.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("coserver.http")
 
-#: Bytes of a refused request that are shown; what is wrong with it stands mostly in its first lines.
+#: Bytes of a refused request that are shown. Its fault is mostly in the first lines.
 _REFUSED_MAX = 1024
 
-# A terminal obeys control characters, and 8-bit text may be anything. A tab is harmless, and part of a field's value.
+# A terminal obeys control characters, and 8-bit text has no known charset. A tab is harmless, and legal in a field.
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 256)) if code != 9}
 
 
 class HeadLog:
-    """Logs heads: ``>`` marks what the client sent, ``<`` what it was sent."""
+    """Logs heads. ``>`` marks the client's lines, ``<`` the server's."""
 
     def __call__(self, exchange: HttpExchange, sent: bytes = b"") -> None:
-        """Log the request's head, or the response's, whose bytes are ``sent`` from the head on."""
+        """Log the request's head; or, given ``sent``, the head at the begin of these bytes of the response."""
         connection = exchange.connection
         on = f"on connection {connection.id}"
         if sent:
@@ -41,7 +41,7 @@ class HeadLog:
         _log(connection, exchange.id, what, lines)
 
     def refused(self, connection: Connection, raw: bytes) -> None:
-        """Log the begin of what was no sound head."""
+        """Log the begin of a head that was refused."""
         lines = _lines(">", bytes(raw[:_REFUSED_MAX]))
         if len(raw) > _REFUSED_MAX:
             lines.append(f"  > ... and {len(raw) - _REFUSED_MAX} bytes more")
@@ -49,7 +49,7 @@ class HeadLog:
 
 
 def make_head_log() -> HeadLog | None:
-    """What a Service calls for each head; None if the level is off."""
+    """Make the log that a Service calls for each head; None if the level is off."""
     return HeadLog() if 0 < log.level <= logging.DEBUG else None
 
 

@@ -1,7 +1,7 @@
-"""An HTTP/1 connection: (read a head, serve its exchange, recycle)*, and the carrier of that exchange (RFC 9112).
+"""An HTTP/1 connection: it reads a head, serves the exchange as its carrier, and begins again (RFC 9112).
 
-What can go wrong between two exchanges is told here: a head that breaks the protocol, a deadline, a client that leaves.
-The story of a request stands in ``exchange``.
+Failures between two exchanges are handled here: a head that breaks the protocol, a deadline, a client that leaves.
+``exchange`` has the steps of one exchange.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from .send_stream import BrokenOff
 if TYPE_CHECKING:
     from ..service import Service
 
-#: Seconds in which a client that means to ask something has begun to; browsers also connect ahead of time.
+#: Seconds in which a client with a request begins to send it. Browsers also connect ahead of time, and send nothing.
 _SILENT = 1.0
 _NEVER = math.inf
-#: Bytes given to the kernel in one call; other clients come in between. nginx's sendfile_max_chunk is 2 MiB; 512 KiB
-#: are 0.1 ms on a loopback.
+#: Bytes that the kernel sends in one call. Other clients are served between two calls. nginx's sendfile_max_chunk is
+#: 2 MiB; 512 KiB take 0.1 ms on a loopback.
 SENDFILE_CHUNK = 512 * 1024
-#: What sendfile says where this file or system has none; on a stacked or network file system it may be any of them.
+#: Errors by which sendfile says that this file or system has none. Stacked and network file systems use any of them.
 _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 
 log = logging.getLogger("coserver.server")
@@ -59,10 +59,10 @@ class HttpConnection(Connection):
     def __init__(self, service: Service, stream: ByteStream, peer: Any) -> None:
         super().__init__(service, stream, peer)
         self.reader = Http1Reader(service.parsers, service.head_limits)
-        self.last_served = service.last_served  # the exchange after so many is the last one
+        self.last_served = service.last_served  # number of exchanges before the last one
 
     async def run(self) -> bool:
-        """accept → (read head → serve → recycle)*."""
+        """Read a head, serve the exchange, recycle; begin again."""
         reader, service, limits = self.reader, self.service, self.service.limits
         try:
             while True:
@@ -75,13 +75,13 @@ class HttpConnection(Connection):
                         self._await_head()
                     data = await self.stream.receive()
                     if self.scope.cancel_called:
-                        await anyio.lowlevel.checkpoint()  # data and a deadline in one tick: the deadline came first
+                        await anyio.lowlevel.checkpoint()  # data and a deadline in one tick: the deadline counts
                     head = reader.read_head(data)
-                data = None  # type: ignore[assignment]  # a body's beginning may be in it, 64 KB for as long as it takes
+                data = None  # type: ignore[assignment]  # a body's beginning may keep 64 KB in it
                 if self.served >= self.last_served:
                     head.keep_alive = False  # Limits.requests_per_connection
                 exchange = self.current = HttpExchange(next_exchange_id(), self, head, limits, reader.body_done)
-                self.deadline = _NEVER  # the exchange has its own
+                self.deadline = _NEVER  # the exchange has a deadline of its own
                 if parent.opened:
                     self.tell_tasks(exchange.id)
                 if service.heads is not None:
@@ -107,7 +107,7 @@ class HttpConnection(Connection):
                     return False
                 if self.context_changed():
                     return True
-                head = exchange = answer = None  # type: ignore[assignment]  # 1 KB less idle
+                head = exchange = answer = None  # type: ignore[assignment]  # an idle connection takes 1 KB less
         except anyio.EndOfStream:
             self.end("the client left in the middle of a head" if reader.buffer else "the client closed it")
         except RemoteProtocolError as error:
@@ -117,7 +117,7 @@ class HttpConnection(Connection):
         return False
 
     def _await_head(self) -> None:
-        """A head has begun to come: from now on it has ``Limits.head_timeout``, however it trickles."""
+        """Set the deadline of the whole head, ``Limits.head_timeout``, when its first bytes have come."""
         if self.own_phase is not HEAD:
             self.own_since = monotonic()
             self.deadline = self.own_since + self.service.limits.head_timeout
@@ -126,7 +126,7 @@ class HttpConnection(Connection):
     # The end of an exchange, and of the connection.
 
     async def _recycle(self, exchange: HttpExchange) -> bool:
-        """Make ready for the next request; false if there is to be none."""
+        """Make the connection ready for its next request; false if it ends."""
         service, reader = self.service, self.reader
         if exchange.after:
             await service.run_after_in_turn(exchange)
@@ -150,7 +150,7 @@ class HttpConnection(Connection):
         return True
 
     def _end_exchange(self, exchange: HttpExchange) -> None:
-        """Nothing is left to do for the exchange."""
+        """Count the exchange, and move it to the phase RECYCLE."""
         now = monotonic()
         self.served += 1
         self.spent += now - exchange.started
@@ -159,14 +159,14 @@ class HttpConnection(Connection):
         exchange.deadline = math.inf
 
     def _make_ready(self, now: float) -> None:
-        """The next request may come, within ``Limits.idle_timeout``."""
+        """Expect the next request, within ``Limits.idle_timeout``."""
         self.current = None
         self.own_phase = RECYCLE
         self.own_since = now
         self.deadline = now + self.service.limits.idle_timeout
 
     async def _discard_body(self, exchange: HttpExchange) -> bool:
-        """Read away what the handler left, up to ``Limits.drain_size``; false if there is more: then close instead."""
+        """Read and drop the rest of the body, up to ``Limits.drain_size``; false if there is more: close then."""
         left = exchange.limits.drain_size
         exchange.continued = True  # the final status has been sent: no 100 may follow it
         while left >= 0 and not self.reader.body_done:
@@ -174,10 +174,10 @@ class HttpConnection(Connection):
         return self.reader.body_done
 
     async def _refuse(self, error: RemoteProtocolError) -> None:
-        """The client broke the protocol: answer, and read no request from it again."""
+        """Answer a client that broke the protocol. The connection reads no further request."""
         self.end(f"refused: {error.reason}")
         reason, level = error.reason, logging.WARNING
-        if isinstance(error.__cause__, OSError):  # it was the server that could not: a full disk
+        if isinstance(error.__cause__, OSError):  # the server failed, not the client: its disk is full
             reason, level = f"{reason}: {error.__cause__}", logging.ERROR
         note = self.service.breaches.note
         note(error.limit or "protocol", self.peer, "%r: refused with %d: %s", self, error.status, reason, level=level)
@@ -188,9 +188,9 @@ class HttpConnection(Connection):
             await self.linger(exchange.limits, owed=True)
 
     async def answer_deadline(self) -> None:
-        """A deadline passed before a response began: 408 or 503, under a deadline of its own."""
+        """Answer 408 or 503 after a deadline that passed before a response began; within ``Limits.linger_timeout``."""
         exchange = self.current
-        # Its handler may have answered after all: a second answer would be taken for the next request's.
+        # The handler may have answered after all. The client would read a second answer as that to its next request.
         if not (self.late_status if exchange is None else exchange.late_status and not exchange.status):
             return
         exchange = self._exchange_to_refuse()
@@ -199,7 +199,7 @@ class HttpConnection(Connection):
             await self.linger(exchange.limits, owed=True)
 
     def _exchange_to_refuse(self) -> HttpExchange:
-        """The exchange that can only be answered and ended; a new one if the request had no sound head."""
+        """The exchange that gets the last answer: the current one, or a new one if the request had no sound head."""
         exchange = self.current
         if exchange is None:
             self.deadline = _NEVER  # the exchange has its own
@@ -224,14 +224,14 @@ class HttpConnection(Connection):
         super().parked(where)
 
     def idle(self, now: float) -> bool:
-        """Whether it waits for its next request, or has been silent from the first for longer than clients need."""
+        """Whether it waits for its next request, or has sent nothing for longer than ``_SILENT`` since its accept."""
         if self.current is not None or self.reason:
             return False
         phase = self.own_phase
         return phase is RECYCLE or (phase is ACCEPT and now - self.own_since > _SILENT)
 
     def give_way(self) -> None:
-        self.last_served = 0  # a request that has just arrived is answered, with close
+        self.last_served = 0  # a request that has just arrived is answered with Connection: close
         super().give_way()
 
     # The carrier: the request's body.
@@ -259,7 +259,7 @@ class HttpConnection(Connection):
                     exchange.request.trailers_raw = reader.trailers
             await exchange.take_piece(data)
             if data:
-                if reader.buffer and not reader.body_done:  # many small chunks: others have their turn first
+                if reader.buffer and not reader.body_done:  # many small chunks: other tasks run first
                     await self.service.loop.checkpoint()
                 return data
             if not reader.body_done:
@@ -267,7 +267,7 @@ class HttpConnection(Connection):
         return b""
 
     async def _receive_body(self, exchange: HttpExchange) -> None:
-        """Wait for more of the body; the 100 Continue goes out now, when it is certain that the body is wanted."""
+        """Wait for more of the body. Send the 100 Continue before, since the body is now certainly wanted."""
         if exchange.head.expect_continue and not exchange.continued:
             await self.send_interim(exchange, 100)
         self.reader.receive(await exchange.await_body(self.stream.receive))
@@ -275,7 +275,7 @@ class HttpConnection(Connection):
     # The carrier: the response.
 
     def decide_keep_alive(self, exchange: HttpExchange) -> bool:
-        """Whether both sides want it, and the unread rest of the body can be read away."""
+        """Whether both sides want it, and the unread rest of the body can be read and dropped."""
         head, service = exchange.head, self.service
         if exchange.broken or not head.keep_alive or service.draining:
             return False
@@ -286,7 +286,7 @@ class HttpConnection(Connection):
         if self.reader.body_done:
             return True
         if head.expect_continue and not exchange.continued:
-            return False  # the client may send the body now or not: nobody knows what comes next (RFC 9110 §10.1.1)
+            return False  # the client may send the body now or not: the next bytes are ambiguous (RFC 9110 §10.1.1)
         return head.length is None or head.length <= exchange.limits.drain_size
 
     def respond_at_once(self, exchange: HttpExchange, answer: Response | bytes) -> int:
@@ -319,7 +319,7 @@ class HttpConnection(Connection):
         if service.heads is not None:
             service.heads(exchange, data)
         if taken < len(data):
-            exchange.deadline = math.inf  # the write has its own
+            exchange.deadline = math.inf  # the write has a deadline of its own
             exchange.tell_deferred(now)
             exchange.answer_head = data
             exchange.unsent = data[taken:]
@@ -374,7 +374,7 @@ class HttpConnection(Connection):
 
     async def send_file(self, exchange: HttpExchange, file: int, start: int, stop: int) -> int:
         stream = self.stream
-        # One in memory has no descriptor; one under TLS reads and encrypts.
+        # A stream in memory has no descriptor; a TLS stream must read and encrypt.
         if not CAN_SENDFILE or not isinstance(stream, SocketStream) or stream.fileno() < 0:
             return start
         pace = self.begin_pace()
@@ -385,7 +385,7 @@ class HttpConnection(Connection):
                     break
                 start += sent
                 exchange.size += sent
-                # A client that takes everything must not keep other tasks from running.
+                # A client that reads fast must not keep other tasks from running.
                 await self.service.loop.checkpoint()
         except OSError as error:
             if error.errno not in _NO_SENDFILE:
@@ -425,7 +425,7 @@ def _usual_start(answer: Response | bytes) -> tuple[int, bytes, bytes] | None:
         return None
     try:
         start = responses.starts.get((status, content_type)) or responses.encode_start(status, content_type)
-    except Exception:  # it cannot be sent as it is; ``encode_head`` says why
+    except Exception:  # it cannot be sent; ``encode_head`` raises the reason
         return None
     return status, start, body
 
@@ -433,6 +433,6 @@ def _usual_start(answer: Response | bytes) -> tuple[int, bytes, bytes] | None:
 def _usual_file(exchange: HttpExchange, answer: Response | bytes) -> tuple[int, bytes, bytes] | None:
     if isinstance(answer, bytes) or type(answer.body) is not FileBody:
         return None
-    from .send_file import usual_file  # loaded with the first file that is served: many an API has none
+    from .send_file import usual_file  # loaded with the first file that is served: many APIs serve none
 
     return usual_file(exchange, answer)

@@ -1,4 +1,4 @@
-"""A request's body that is read whole before its handler: into memory, and beyond a size to disk."""
+"""Read a request's whole body before its handler runs: into memory, and beyond a size to disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _BodyMemory:
-    """Counts the bytes of one body that wait in memory for its rest, and those of all bodies of a listener."""
+    """Counts the bytes in memory of one unfinished body, and adds them to the sum of all bodies of the listener."""
 
     __slots__ = ("_service", "_size")
 
@@ -34,12 +34,12 @@ class _BodyMemory:
 
     @property
     def full(self) -> bool:
-        """Whether all bodies together hold more than ``Limits.body_memory``: what can go to the disk must."""
+        """Whether all bodies together take more than ``Limits.body_memory``. Then each must go to disk."""
         return self._service.body_memory_used > self._service.limits.body_memory
 
 
 async def read_body(exchange: HttpExchange) -> None:
-    """Read the whole body into the request: in memory, and beyond ``Limits.body_buffer`` on disk.
+    """Read the whole body into the request. A body of more than ``Limits.body_buffer`` bytes goes to disk.
 
     Raises ClientLeft, RemoteProtocolError.
     """
@@ -70,7 +70,7 @@ async def _read_long(exchange: HttpExchange, pieces: list[bytes], memory: _BodyM
         memory.release()
         pieces.clear()
         size = 0
-        # 1 MiB a trip: a thread's 100 µs are then nothing beside the writing.
+        # 1 MiB for each trip to a thread: its 100 µs are then little beside the time of the write.
         while size < 1 << 20 and not (size and memory.full):
             pieces.append(await exchange.next_piece())
             if not pieces[-1]:
@@ -78,7 +78,7 @@ async def _read_long(exchange: HttpExchange, pieces: list[bytes], memory: _BodyM
             size += len(pieces[-1])
             memory.add(len(pieces[-1]))
     if size:
-        pieces.pop()  # the empty one, which is the end
+        pieces.pop()  # the empty piece, which marks the end
         await _spool(exchange, pieces, exchange.limits)
     assert exchange.spooled is not None
     exchange.request.set_spool(exchange.spooled)
@@ -87,7 +87,7 @@ async def _read_long(exchange: HttpExchange, pieces: list[bytes], memory: _BodyM
 async def _spool(exchange: HttpExchange, pieces: list[bytes], limits: Limits) -> None:
     """Write to the temporary file, in a thread: a slow disk must not stop the loop.
 
-    Nor must the parsing of a large form, which is done on the same trip.
+    The thread also parses the form in the body: a large form must not stop the loop either.
     """
     from ..handler.forms import reader_for
 

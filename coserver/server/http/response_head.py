@@ -1,4 +1,4 @@
-"""A response's head as the bytes of HTTP/1, and what frames the body behind it (RFC 9112 §6)."""
+"""Encode a response's head for HTTP/1, and decide how its body is framed (RFC 9112 §6)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .carrier import MARKED, NO_BODY, UNTIL_CLOSE
 if TYPE_CHECKING:
     from .exchange import HttpExchange
 
-#: A body up to this many bytes is copied behind its head and sent in one write; a larger one goes without the copy.
+#: A body of up to this many bytes is copied behind its head and sent in one write. A larger one is not copied.
 ONE_WRITE = 64 * 1024
 
 
 def encode_head(exchange: HttpExchange, response: Response, date: bytes) -> bytes:
-    """The head's bytes. Sets ``exchange.framing``, and unsets ``keep_alive`` where the close ends the body.
+    """Encode the head. Sets ``exchange.framing``, and unsets ``keep_alive`` if the close ends the body.
 
-    Raises LocalProtocolError for what a handler must not say.
+    Raises LocalProtocolError for a field that a handler must not set.
     """
     head, status = exchange.head, response.status
     start = responses.encode_start(status, response.content_type)
@@ -65,7 +65,7 @@ def _streamed(exchange: HttpExchange, response: Response, given: int | None) -> 
 
 
 def _examine(exchange: HttpExchange, response: Response, date: bytes) -> tuple[bytes, int | None, bytes]:
-    """The handler's own fields without those of framing and of the connection, which are obeyed."""
+    """Encode the handler's fields. Those of framing and of the connection are left out, but obeyed."""
     length: int | None = None
     kept: list[tuple[str, str]] = []
     for name, value in response.fields:

@@ -1,7 +1,7 @@
-"""Sending server-sent events: each one whole, a heartbeat where the source is silent, an end when the server stops.
+"""Send server-sent events: whole events, heartbeats while the source is silent, and an end when the server stops.
 
-The heart is no task: the sweeper looks at the sender's deadline, and what is due is written at once, between two
-events. A stream that is no socket cannot be written to at once; its heartbeat borrows a task for one write.
+Heartbeats need no task: the sweeper looks at the sender's deadline, and writes a due heartbeat at once, between two
+events. A stream that is no socket cannot be written to at once. Its heartbeat gets a task for one write.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from .send_stream import BrokenOff, Sender, send_by
 if TYPE_CHECKING:
     from .exchange import HttpExchange
 
-#: Seconds that the head waits for the first event, so that a source that fails at once is still answered with an error;
-#: with the sweeper's 0.1 it goes out within 0.25, and a browser knows that it is connected.
+#: Seconds that the head waits for the first event. So a source that fails at once still gets an error answer. With the
+#: sweeper's 0.1 the head is sent within 0.25, and a browser knows that it is connected.
 HEAD_WAIT = 0.15
-#: Seconds until a heartbeat that a full socket took a part of is tried again.
+#: Seconds until the rest of a heartbeat is tried again, after a full socket took only a part.
 _TRY_AGAIN = 0.5
 
 
@@ -42,7 +42,7 @@ async def send_events(exchange: HttpExchange, body: EventBody, head: bytes) -> N
 
 
 def encode_any(piece: Any) -> bytes:
-    """What a source yields, as one event. Raises LocalProtocolError, or TypeError for what JSON cannot say."""
+    """Encode a value of the source as one event. Raises LocalProtocolError, or TypeError if JSON cannot express it."""
     if isinstance(piece, ServerSentEvent):
         return encode_event(_text(piece.data), piece.event, piece.id, piece.retry)
     if isinstance(piece, str | dict | list):
@@ -56,7 +56,7 @@ def _text(data: Any) -> str | None:
 
 
 class EventSender(Sender):
-    """A Sender that the sweeper looks at: ``deadline`` is when the head, or the next heartbeat, is due."""
+    """A Sender with a deadline for the sweeper: the time at which the head, or the next heartbeat, is due."""
 
     encode = staticmethod(encode_any)
 
@@ -64,14 +64,14 @@ class EventSender(Sender):
         super().__init__(exchange, head)
         self.deadline = monotonic() + HEAD_WAIT
         self._heartbeat = heartbeat
-        self._rest = b""  # of a heartbeat that the socket took a part of
+        self._rest = b""  # the rest of a heartbeat, after the socket took only a part
         self._stuck_since = math.inf
         self._writing = False
         self._beating: anyio.Event | None = None  # set when a heartbeat's own task is done
-        self._borrowed: anyio.CancelScope | None = None  # of that task
+        self._borrowed: anyio.CancelScope | None = None  # the scope of that task
 
     async def pump(self, pieces: Any) -> None:
-        """Raises BrokenOff if the server's stop came in the middle of an event."""
+        """Send the events, until a drain cancels. Raises BrokenOff if the drain came in the middle of an event."""
         service = self.exchange.connection.service
         sweeper = service.loop.sweeper
         with anyio.CancelScope() as self.exchange.drain_scope:
@@ -92,14 +92,14 @@ class EventSender(Sender):
         self._writing = True
         prefix, self._rest = self._rest + (b"" if self.started else self.begin()), b""
         await self._carry(data, trailers, end, prefix)
-        self._writing = False  # not if it was cancelled: nobody knows then where the client is
+        self._writing = False  # stays true if the write is cancelled: a part of the event may be on its way
         self._stuck_since = math.inf
         self.deadline = monotonic() + self._heartbeat
 
-    # What the sweeper does; it must not wait.
+    # Called by the sweeper. These must not wait.
 
     def expire(self, now: float) -> None:
-        """The head or a heartbeat is due, unless something is being written anyway."""
+        """Send the head or a heartbeat, which is due, unless a write is under way."""
         self.deadline = now + self._heartbeat
         if self._writing or self._beating is not None:
             return
@@ -129,7 +129,7 @@ class EventSender(Sender):
             self._wait_for_client(now)
 
     def _wait_for_client(self, now: float) -> None:
-        """It does not read: ``Limits.write_timeout`` holds for heartbeats as for all that is written."""
+        """Try again later. Cut a client that reads nothing for ``Limits.write_timeout``, as for all writes."""
         timeout = self.exchange.limits.write_timeout
         self._stuck_since = min(self._stuck_since, now)
         self.deadline = now + min(_TRY_AGAIN, timeout)
@@ -151,6 +151,6 @@ class EventSender(Sender):
         self.exchange.cancel(f"the client left ({error or type(error).__name__})")
 
     def close(self) -> None:
-        """Stop the write that is under way: nobody needs it any more."""
+        """Cancel the heartbeat's write that is under way."""
         if self._borrowed is not None:
             self._borrowed.cancel()

@@ -1,7 +1,7 @@
-"""Files as responses: what of a file this request gets (RFC 9110 §13, §14), and how its bytes reach the client.
+"""Send a file: decide which part of it the request gets (RFC 9110 §13, §14), and send the bytes.
 
-All of it happens on the loop, without a thread: a small file costs four system calls of 1 to 4 µs, a trip to a thread
-120; a large one is copied by the kernel, half a MiB at a time, from what is mostly in its cache.
+All this happens on the loop, without a thread. A small file costs four system calls of 1 to 4 µs; a trip to a thread
+costs 120 µs. The kernel copies a large file, half a MiB at a time, mostly from its cache.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from .send_stream import BrokenOff, NothingSent
 if TYPE_CHECKING:
     from .exchange import HttpExchange
 
-#: Bytes read at once where the kernel cannot do it alone.
+#: Bytes read at once if the kernel cannot copy the file.
 READ_CHUNK = 128 * 1024
-#: Nanoseconds after which a file's date tells it from any other: dates have whole seconds, clocks run apart a little.
+#: Nanoseconds after which a file's date identifies its content: dates have whole seconds, and clocks differ a little.
 _SETTLED = 2_000_000_000
-#: Fields of a 200 that a 304 must repeat are kept (RFC 9110 §15.4.5); these describe a body that does not come.
+#: Fields that a 304 leaves out: they describe the body, which is not sent. It must repeat others (RFC 9110 §15.4.5).
 _OF_A_BODY = frozenset({"content-disposition", "content-encoding", "content-language", "content-type"})
 
 log = logging.getLogger("coserver.server")
 
 
 def usual_file(exchange: HttpExchange, response: Response) -> tuple[int, bytes, bytes] | None:
-    """Status, start of the head and body of the usual answer with a FileBody: a small one, whole, asked for by GET.
+    """Make status, start of the head and body of a usual answer: a whole small file, asked for by GET.
 
-    None for any other, and for one that cannot be read: nothing has been done then, ``settle`` knows more.
+    None for any other, and for a file that cannot be read. Then nothing has been done; call ``settle``.
     """
     head, body = exchange.head, response.body
     assert isinstance(body, FileBody)
@@ -70,10 +70,10 @@ def usual_file(exchange: HttpExchange, response: Response) -> tuple[int, bytes, 
 
 
 def settle(exchange: HttpExchange, response: Response) -> Response:
-    """``response``, whose body is a FileBody, as it answers this very request; one that is shared stays as it was.
+    """Copy ``response``, whose body is a FileBody, and fit it to this request's conditions and ranges.
 
-    Conditions and ranges are for a GET or HEAD that would be answered with 200. Raises NothingSent with what is to be
-    answered instead: 412, 416, a field that cannot be said, or that the file cannot be read any more.
+    Those apply to a GET or HEAD that would be answered with 200. Raises NothingSent with the error to answer: 412, 416,
+    a field that cannot be sent, a file that cannot be read any more.
     """
     body = response.body
     assert isinstance(body, FileBody)
@@ -85,7 +85,7 @@ def settle(exchange: HttpExchange, response: Response) -> Response:
         answer = _settle(exchange, copy(response), file)
         if not isinstance(answer.body, FilePart):
             file.close()
-    except Exception as error:  # a handler's fields may be anything, numbers and None among them
+    except Exception as error:  # a handler may give any object as a field, a number or None too
         file.close()
         raise NothingSent(error) from error
     except BaseException:
@@ -150,7 +150,7 @@ def _partial(answer: Response, file: OpenFile, spans: list[Span]) -> FilePart:
         span = spans[0]
         answer.fields = [*answer.fields, ("content-range", content_range(span, file.size))]
         return FilePart(file, [span], span[1] - span[0])
-    boundary = os.urandom(16).hex()  # nobody can have put it into the file
+    boundary = os.urandom(16).hex()  # random, so that no file contains it
     pieces, size = frame_parts(spans, file.size, answer.content_type, boundary)
     answer.content_type = f"multipart/byteranges; boundary={boundary}"
     return FilePart(file, pieces, size)
@@ -180,14 +180,14 @@ def _truncated(file: OpenFile, at: int) -> OSError:
 async def send_file(exchange: HttpExchange, part: FilePart, head: bytes) -> None:
     """Send the head and, unless the framing is NO_BODY, the part. Closes the file.
 
-    Raises BrokenOff when the file cannot be read to the end that the head has announced.
+    Raises BrokenOff if the file cannot be read to the end that the head has announced.
     """
     carrier = exchange.carrier
     try:
         if exchange.framing == NO_BODY:
             await carrier.send_end(exchange, prefix=head)
             return
-        data = b""  # of a multipart body, what frames the next span
+        data = b""  # the bytes of a multipart body before the next span
         for piece in part.pieces:
             if isinstance(piece, bytes):
                 data += piece
@@ -209,7 +209,7 @@ async def _send_span(exchange: HttpExchange, file: OpenFile, span: Span) -> None
     start, stop = span
     connection, carrier = exchange.connection, exchange.carrier
     if connection.emitter.taps and (begin := os.pread(file.fd, min(stop - start, READ_CHUNK), start)):
-        connection.emitter.pass_on(exchange, begin, sent=True)  # the kernel sends it past us: its begin is shown
+        connection.emitter.pass_on(exchange, begin, sent=True)  # the kernel sends the span without us: show its begin
     start = await carrier.send_file(exchange, file.fd, start, stop)
     while start < stop:
         content = os.pread(file.fd, min(stop - start, READ_CHUNK), start)

@@ -1,7 +1,7 @@
-"""Streamed responses: an iterator's or async iterator's pieces, each written as it comes, the client setting the pace.
+"""Send a stream: the pieces of an iterator or async iterator, each at once, as fast as the client reads.
 
-The head waits for the first piece and goes out with it, so that a stream that fails at once can still be answered with
-an error. A stream that fails later is broken off, visibly: a part must never look like the whole.
+The head waits for the first piece and is sent with it. So a stream that fails at once can still get an error answer. A
+stream that fails later is broken off in a way that the client notices: a part must never look like the whole.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ log = logging.getLogger("coserver.server")
 
 
 class NothingSent(Exception):
-    """A stream failed before its first piece, with ``error``; the client can still be given another answer."""
+    """A stream failed before its first piece, with ``error``. Another answer can still be sent."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
 class BrokenOff(Exception):
-    """A stream failed after its first piece; it has been logged, and the connection must close."""
+    """A stream failed after its first piece. The failure has been logged, and the connection must close."""
 
 
 class Sender:
-    """Writes one streamed body: pieces in, framed bytes out; the exchange counts the body's bytes."""
+    """Frames and writes the pieces of one body. Counts its bytes in ``exchange.size``."""
 
     def __init__(self, exchange: HttpExchange, head: bytes) -> None:
         self.exchange = exchange
         self.head = head
         self.started = False
-        self.broken: BaseException | None = None  # what writing has raised: the client left
+        self.broken: BaseException | None = None  # the error of a write: the client left
 
     encode = staticmethod(encode_piece)
 
     async def pump(self, pieces: Any) -> None:
-        """Write all that an iterator yields, and close it."""
+        """Write all pieces of an iterator, and close it."""
         if isinstance(pieces, AsyncIterator):
             await _pump_async(self, pieces)
         elif isinstance(pieces, Iterator):
@@ -61,21 +61,23 @@ class Sender:
             )
 
     async def send(self, piece: Any) -> None:
-        """Write one piece, unless it is empty. Raises LocalProtocolError for what cannot be written."""
+        """Write one piece, unless it is empty. Raises LocalProtocolError if it cannot be written."""
         data = self.encode(piece)
         if data:
             exchange = self.exchange
             exchange.size += len(data)
             if 0 <= exchange.framing < exchange.size:
-                raise LocalProtocolError(f"Content-Length says {exchange.framing}, but the stream yields more")
+                raise LocalProtocolError(
+                    f"Content-Length says {exchange.framing}, but the stream yields more; leave the field out"
+                )
             if exchange.emitter.taps:
                 exchange.emitter.pass_on(exchange, data, sent=True)
             await self._write_out(data)
-        # A client that takes everything must not keep other tasks from running.
+        # A client that reads fast must not keep other tasks from running.
         await anyio.lowlevel.checkpoint()
 
     async def finish(self, trailers: Any) -> None:
-        """Write what ends the body. Raises LocalProtocolError if less came than Content-Length says."""
+        """Write the end of the body. Raises LocalProtocolError if it is shorter than Content-Length says."""
         size, framing = self.exchange.size, self.exchange.framing
         if 0 <= framing != size:
             raise LocalProtocolError(f"Content-Length says {framing}, but the stream yielded {size} bytes")
@@ -87,7 +89,7 @@ class Sender:
         try:
             await self._write(data, trailers, end)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-            self.broken = error  # a stream may raise such for a reason of its own
+            self.broken = error  # noted: the user's stream may raise the same kind of error for another reason
             raise
 
     async def _write(self, data: bytes, trailers: Any, end: bool) -> None:
@@ -101,7 +103,7 @@ class Sender:
             await carrier.send_data(self.exchange, data, prefix)
 
     def begin(self) -> bytes:
-        """The response begins now: its head, which goes out before everything else."""
+        """Begin the response. Returns its head, which must be sent first."""
         self.started = True
         self.exchange.continued = True  # no 100 may follow a final status, even if the handler reads on
         self.exchange.show_head(self.head)
@@ -109,7 +111,7 @@ class Sender:
 
 
 async def send_stream(exchange: HttpExchange, response: Response, head: bytes) -> None:
-    """Send the head and all that ``response.body`` yields. Closes the iterator.
+    """Send the head and all pieces of ``response.body``. Closes the iterator.
 
     Raises NothingSent, BrokenOff, ClientLeft, RemoteProtocolError.
     """
@@ -117,7 +119,7 @@ async def send_stream(exchange: HttpExchange, response: Response, head: bytes) -
 
 
 async def send_by(sender: Sender, pieces: Any, trailers: Any = None) -> None:
-    """Send all that ``pieces`` yields by means of ``sender``. Closes the iterator. Raises like ``send_stream``."""
+    """Send all of ``pieces`` by ``sender``. Closes the iterator. Raises the errors of ``send_stream``."""
     exchange = sender.exchange
     if exchange.framing == NO_BODY:
         await close_body(exchange, pieces)
@@ -134,7 +136,7 @@ async def send_by(sender: Sender, pieces: Any, trailers: Any = None) -> None:
     except BaseException as error:
         if error is sender.broken or is_cancellation(error):
             raise
-        if isinstance(error, ClientLeft | RemoteProtocolError):  # the stream reads the request's body as it goes
+        if isinstance(error, ClientLeft | RemoteProtocolError):  # the stream reads the request's body
             if not sender.started:
                 exchange.status = 0
             raise
@@ -153,7 +155,7 @@ def _failed(exchange: HttpExchange, sender: Sender, error: BaseException) -> Exc
 
 
 def _pump(sender: Sender, pieces: Iterator[Any]) -> None:
-    """In a worker, and in one from the first piece to the last: what the generator keeps for itself stays its own."""
+    """Iterate in one worker, from the first piece to the last: so the generator keeps its context and thread-locals."""
     try:
         for piece in pieces:
             await_unseen(sender.send(piece))
@@ -170,9 +172,9 @@ async def _pump_async(sender: Sender, pieces: AsyncIterator[Any]) -> None:
 
 
 async def close_body(exchange: HttpExchange, body: Any) -> None:
-    """Close an iterator that will not be iterated further, so that its ``finally`` blocks run now.
+    """Close an iterator, so that its ``finally`` blocks run now.
 
-    Cancelled or not, within ``Limits.cleanup_timeout``.
+    Even in a cancelled task they get ``Limits.cleanup_timeout``.
     """
     if isinstance(body, bytes):
         return
