@@ -190,7 +190,7 @@ class RouteLimits:
     def __init__(self, changes: Mapping[str, Any]) -> None:
         for name in changes:
             if name not in ROUTE_LIMITS:
-                what = "concerns a whole connection" if name in _ALL else "is no limit"
+                what = "concerns a whole connection, not one exchange" if name in _ALL else "is no limit"
                 raise TypeError(f"{name!r} {what}; a route may set {', '.join(ROUTE_LIMITS)}")
         Limits(**changes)
         self.changes = tuple(changes.items())

@@ -129,9 +129,9 @@ def test_mistakes_are_told_where_they_are_made() -> None:
         app.post("/a", limits={"body_size": -1})
     with pytest.raises(SetupError, match=r"route '/a': body_size must be a number of bytes; got '5MB'"):
         app.put("/a", limits={"body_size": "5MB"})
-    with pytest.raises(SetupError, match=r"route '/a': 'head_size' concerns a whole connection, so no route has"):
+    with pytest.raises(SetupError, match=r"route '/a': 'head_size' concerns a whole connection, not one exchange; a route"):
         app.get("/a", limits={"head_size": 1000})
-    with pytest.raises(SetupError, match=r"route '/a': 'body' is no limit; a route may have body_size, body_buffer"):
+    with pytest.raises(SetupError, match=r"route '/a': 'body' is no limit; a route may set body_size, body_buffer"):
         app.patch("/a", limits={"body": 1000})
     with pytest.raises(SetupError, match=r"limits is a dict of fields of Limits"):
         app.delete("/a", limits=Limits(body_size=1000))  # type: ignore[arg-type]
