@@ -1,7 +1,7 @@
-"""Bodies of a response that are no bytes: a file, a part of one, a source of server-sent events.
+"""Response bodies that are no bytes: a file, a part of a file, a source of server-sent events.
 
-A file is opened where the handler names it, so that an error is raised there. ``http.send_file`` decides which part of
-it a request gets, ``http.send_events`` how events are sent.
+A file is opened where the handler names it, so an error is raised there. ``http.send_file`` decides which part of the
+file a request gets. ``http.send_events`` sends events.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ...protocol.ranges import Span
 
-#: mimetypes calls these encodings of another type; here the file is what it is, and nobody is to unpack it on the way.
+#: For mimetypes these are encodings of another type. Here the file has a type of its own, so no client unpacks it.
 _COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz",
                "compress": "application/x-compress", "br": "application/x-brotli"}  # fmt: skip
 _types: dict[str, str] = {}
-# Suffixes may come from data: these are more than any site has.
+# Suffixes may come from data. No site has more than these.
 _TYPES_MAX = 512
 
 
 class OpenFile:
-    """A regular file, open to be read; ``size`` in bytes, ``modified`` in seconds since 1970. Closes itself at last."""
+    """A regular file, open for reading. ``size`` is in bytes, ``modified`` in seconds since 1970.
+
+    It closes itself when it is garbage-collected.
+    """
 
     __slots__ = ("etag", "fd", "modified", "modified_ns", "path", "size")
 
@@ -33,7 +36,7 @@ class OpenFile:
         """Raises OSError."""
         self.fd = -1
         self.path = path
-        # Not blocking: to open a pipe would wait for somebody to write into it. A regular file takes no notice.
+        # O_NONBLOCK: to open a pipe would wait for a writer. It has no effect on a regular file.
         self.fd = fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
@@ -44,21 +47,21 @@ class OpenFile:
         self.size = info.st_size
         self.modified_ns = info.st_mtime_ns
         self.modified = self.modified_ns // 1_000_000_000
-        #: Strong: whatever rewrites a file changes its time, and what replaces it is another file.
+        #: Strong: a rewrite of the file changes its time, and a file that replaces it has another inode.
         self.etag = f'"{self.modified_ns:x}-{self.size:x}-{info.st_ino:x}"'
 
     def __repr__(self) -> str:
         return f"<OpenFile {self.path!r} fd={self.fd} {self.size} bytes>"
 
     def real_path(self) -> str:
-        """Where the very file lies that has been opened, symbolic links followed. Raises OSError."""
+        """The path of the opened file, with symbolic links followed. Raises OSError."""
         try:
             return os.readlink(f"/proc/self/fd/{self.fd}")
         except OSError:  # no Linux, or no /proc
             return os.path.realpath(self.path, strict=True)
 
     def close(self) -> None:
-        """Twice is fine."""
+        """Close the descriptor. May be called twice."""
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             os.close(fd)
@@ -67,12 +70,12 @@ class OpenFile:
 
 
 class FileBody:
-    """The file at ``path``. Of a Response that is given more than once, each use after the first opens it anew."""
+    """The file at ``path``. If a Response is returned more than once, each use after the first opens the file again."""
 
     __slots__ = ("_file", "path", "what")
 
     def __init__(self, path: str) -> None:
-        """Raises OSError if it cannot be read or is no regular file."""
+        """Open the file. Raises OSError if it cannot be read or is no regular file."""
         self.path = path
         self.what = f"the file {path}"
         self._file: OpenFile | None = OpenFile(path)
@@ -85,32 +88,32 @@ class FileBody:
         return type_of(self.path)
 
     def open(self) -> OpenFile:
-        """The caller's to close. Raises OSError."""
+        """Open the file; the caller must close it. Raises OSError."""
         file, self._file = self._file, None
         return file or OpenFile(self.path)
 
     def real_path(self) -> str:
-        """Where it lies, symbolic links followed. Raises OSError."""
+        """The file's path, with symbolic links followed. Raises OSError."""
         file = self.open()
         self.give_back(file)
         return file.real_path()
 
     def give_back(self, file: OpenFile) -> None:
-        """Of use to the next who opens it."""
+        """Keep an opened file for the next call of ``open``."""
         if self._file is None:
             self._file = file
         else:
             file.close()
 
     def close(self) -> None:
-        """Let go of a file that nobody is going to be sent."""
+        """Close a file that is not going to be sent."""
         file, self._file = self._file, None
         if file is not None:
             file.close()
 
 
 class FilePart:
-    """What of an open file is sent: bytes and spans in turn, ``size`` bytes in all."""
+    """The part of an open file that is sent: ``pieces`` are bytes and spans in turn, ``size`` bytes in all."""
 
     __slots__ = ("file", "pieces", "size")
 
@@ -127,11 +130,11 @@ class FilePart:
 
 
 def type_of(path: str) -> str:
-    """The content type that a file's suffix stands for; text is taken to be UTF-8."""
+    """The content type for a file's suffix. Text is assumed to be UTF-8."""
     suffix = os.path.splitext(path)[1].lower()
     found = _types.get(suffix)
     if found is None:
-        import mimetypes  # it reads the system's tables
+        import mimetypes  # slow to load: it reads the system's tables
 
         guess, encoding = mimetypes.guess_type(f"x{suffix}")
         found = _COMPRESSED.get(encoding) if encoding else guess
@@ -151,20 +154,20 @@ def disposition(name: str) -> str:
         return f'attachment; filename="{safe}"'
     from urllib.parse import quote
 
-    # RFC 8187; the plain one is for who does not know it. Some decode percent signs there, hence none.
+    # RFC 8187. The plain name is for clients that do not know it. It has no percent signs, since some decode them.
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(safe, safe='', errors='replace')}"
 
 
 def check_fields(headers: Mapping[str, str] | Any) -> None:
-    """Raises ValueError for fields that the body's length goes into, which nobody knows yet."""
+    """Check the fields of a file or events. Raises ValueError for those of the body's length, not known yet."""
     names = headers if isinstance(headers, Mapping) else [name for name, _ in headers]
     for name in names:
         if name.lower() in ("content-length", "content-range"):
-            raise ValueError(f"{name} is the server's to say, which knows what the request asks for; leave it out")
+            raise ValueError(f"the server sets {name}, since it depends on the request; leave it out")
 
 
 class EventBody:
-    """``pieces`` are what the source yields; ``heartbeat`` is in seconds, infinity for none."""
+    """A source of server-sent events. ``pieces`` iterates over it; ``heartbeat`` is in seconds, infinity for none."""
 
     __slots__ = ("heartbeat", "pieces")
     content_type = "text/event-stream"
@@ -186,7 +189,7 @@ class EventBody:
 
 
 def iterator_of(source: Any) -> Iterator[Any] | AsyncIterator[Any]:
-    """Raises TypeError for what yields no events."""
+    """The iterator of a source of events. Raises TypeError for a source that yields none."""
     if not isinstance(source, str | bytes | bytearray | dict):
         if hasattr(source, "__aiter__"):
             found: AsyncIterator[Any] = aiter(source)
@@ -196,4 +199,4 @@ def iterator_of(source: Any) -> Iterator[Any] | AsyncIterator[Any]:
             return pieces
     if callable(source):
         raise TypeError(f"events come from an iterator; got the function {source!r:.60} itself: call it")
-    raise TypeError(f"events come from a generator, an async generator or another iterable of them; got {source!r:.60}")
+    raise TypeError(f"events come from a generator, an async generator or another iterable; got {source!r:.60}")

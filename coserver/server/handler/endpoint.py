@@ -1,6 +1,6 @@
-"""A handler made ready to be called: what it wants by name, what it is (``def``, ``async def``, generator).
+"""A handler, ready to be called: its parameters by name, and its kind (``def``, ``async def``, async generator).
 
-Whatever is wrong with a handler's signature is said when the app starts, never at the first request.
+A mistake in a handler's signature is an error when the app starts, never at the first request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..limits import RouteLimits
     from .error_handlers import ErrorHandlers
 
-#: A path parameter's type by annotation; ``{name:type}`` says it in the route instead.
+#: A path parameter's type by its annotation. The route may name the type instead: ``{name:type}``.
 ANNOTATIONS: dict[Any, str] = {str: "str", int: "int", float: "float", UUID: "uuid"}
 
 AWAIT, WORKER, DIRECT = "on the loop", "in a worker", "as an async generator"
@@ -35,14 +35,14 @@ class Endpoint:
     def __init__(
         self, handler: Callable[..., Any], offered: str, params: tuple[str, ...], *, stream: bool = False
     ) -> None:
-        """``offered`` is what every handler of this kind may ask for: "request" or "connection". Raises SetupError."""
+        """``offered`` is the parameter that every handler may take: "request" or "connection". Raises SetupError."""
         self.handler = handler
         self.name = describe(handler)
         self.stream = stream
-        self.limits: RouteLimits | None = None  # that its route has in the place of the listener's
-        self.route = ""  # the path that leads to it, with its parameters' names
-        self.app: Any = None  # whose handler it is
-        self.errors: tuple[ErrorHandlers, ...] = ()  # of its app, then of those that mount it
+        self.limits: RouteLimits | None = None  # its route's limits, which replace the listener's
+        self.route = ""  # the path of its route, with the names of the parameters
+        self.app: Any = None  # the app that it belongs to
+        self.errors: tuple[ErrorHandlers, ...] = ()  # of its app, then of the apps that mount it
         self.kind = kind_of(handler)
         self.call = _bind(handler, self.name, offered, params)
         self.takes_subject = offered in inspect.signature(handler).parameters
@@ -52,7 +52,7 @@ class Endpoint:
 
 
 def kind_of(handler: Callable[..., Any]) -> str:
-    """AWAIT, WORKER or DIRECT; a partial and an object with ``__call__`` are what they call."""
+    """AWAIT, WORKER or DIRECT. For a partial, or an object with ``__call__``, that of the function it calls."""
     while isinstance(handler, partial):
         handler = handler.func
     for each in (handler, getattr(handler, "__call__", None)):  # noqa: B004 - the method itself is wanted
@@ -64,14 +64,14 @@ def kind_of(handler: Callable[..., Any]) -> str:
 
 
 def describe(handler: Callable[..., Any]) -> str:
-    """A handler's name as people see it in tables and messages."""
+    """A handler's name for tables and messages."""
     while isinstance(handler, partial):
         handler = handler.func
     return getattr(handler, "__qualname__", None) or type(handler).__qualname__
 
 
 def annotated_types(handler: Callable[..., Any]) -> dict[str, str]:
-    """The path types that a handler's annotations name, by parameter. Unknown annotations count as none."""
+    """The types of path parameters by a handler's annotations. Unknown annotations are left out."""
     while isinstance(handler, partial):
         handler = handler.func
     function = inspect.unwrap(handler if inspect.isroutine(handler) else type(handler).__call__)
@@ -79,9 +79,9 @@ def annotated_types(handler: Callable[..., Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, hint in getattr(function, "__annotations__", {}).items():
         try:
-            # One by one: a name imported for type checkers only must not cost the others their types.
+            # One by one: the others keep their types if one annotation is imported for type checkers only.
             found[name] = ANNOTATIONS[eval(hint, namespace) if isinstance(hint, str) else hint]
-        except Exception:  # unknown, unresolved or unhashable: the route decides then
+        except Exception:  # unknown, unresolved or unhashable: the type in the route counts then
             continue
     return found
 
@@ -89,11 +89,11 @@ def annotated_types(handler: Callable[..., Any]) -> dict[str, str]:
 def _bind(
     handler: Callable[..., Any], name: str, offered: str, params: tuple[str, ...]
 ) -> Callable[[Any, Mapping[str, Any]], Any]:
-    """A function (subject, params) -> whatever the handler returns, doing only what this signature needs."""
+    """Make a function (subject, params) that calls the handler. It does only the work that this signature needs."""
     try:
         signature = inspect.signature(handler)
     except (TypeError, ValueError) as error:
-        raise SetupError(f"{name} has no signature to bind parameters by: wrap it in a def") from error
+        raise SetupError(f"{name} has no signature that can be inspected: wrap it in a def") from error
     wanted, positional, takes_any = _wanted(signature, name, {offered, *params})
     if not takes_any and (missing := set(params) - set(wanted)):
         raise SetupError(f"{name}: the route has {_list(missing)}, but the handler takes no such parameter; add it")
@@ -119,7 +119,7 @@ def _bind(
 
 
 def _wanted(signature: inspect.Signature, name: str, known: set[str]) -> tuple[list[str], list[str], bool]:
-    """The parameters to fill, those of them that are positional only, and whether ``**anything`` is taken."""
+    """The parameters to fill, the positional-only ones of these, and whether the handler takes ``**anything``."""
     wanted: list[str] = []
     positional: list[str] = []
     takes_any = False

@@ -1,7 +1,7 @@
-"""An app's own answers to errors: by status, or by the exception's class.
+"""An app's error handlers: by status, or by the exception's class.
 
-``@app.error(404)`` answers what has that status, found by the router or raised by a handler; ``@app.error(ValueError)``
-what a handler raised. The app that a route belongs to is asked first, then the apps that it is mounted in.
+``@app.error(404)`` answers errors with that status, of the router or raised by a handler. ``@app.error(ValueError)``
+answers exceptions of a handler. The app of the route is asked first, then the apps that it is mounted in.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .errors import HTTPException, SetupError
 from .params import MissingValue
 from .response import Response, error_response, to_response
 
-#: What a MissingValue is besides an HTTPException.
+#: The bases of MissingValue, besides HTTPException.
 _LOOKUPS = (KeyError, LookupError)
 
 
 class ErrorEndpoint(Endpoint):
-    """A handler for errors: it may ask for ``request`` and ``error``. Its request's body may not have been read."""
+    """A handler for errors. It may take ``request`` and ``error``. The request's body may not have been read."""
 
     __slots__ = ()
 
@@ -43,14 +43,14 @@ class ErrorEndpoint(Endpoint):
 
 
 class ErrorHandlers:
-    """The error handlers of one app. Adding one replaces the one for the same status or class."""
+    """The error handlers of one app. A new one replaces that for the same status or class."""
 
     def __init__(self) -> None:
         self._by_status: dict[int, ErrorEndpoint] = {}
         self._by_type: dict[type[Exception], ErrorEndpoint] = {}
 
     def add(self, what: int | type[Exception], endpoint: ErrorEndpoint) -> None:
-        """Answer this status, or exceptions of this class, by ``endpoint``."""
+        """Let ``endpoint`` answer this status, or exceptions of this class."""
         if isinstance(what, int):
             self._by_status[what] = endpoint
         else:
@@ -60,15 +60,15 @@ class ErrorHandlers:
         return iter((*self._by_status.values(), *self._by_type.values()))
 
     def __reduce__(self) -> Any:
-        """To another process: the handlers as they were declared."""
+        """Pickle the handlers, for another process, as they were declared."""
         given = [(what, one.handler) for what, one in (*self._by_status.items(), *self._by_type.items())]
         return _declared_again, (given,)
 
     def find(self, error: Exception) -> tuple[ErrorEndpoint | None, bool]:
-        """The handler for ``error``, and whether the app expects it: it names its status or a class of its own.
+        """Find the handler for ``error``, and whether the app expects the error: by its status, or by a class.
 
-        The nearest class counts. What no handler's class fits is a 500. What a client left out is
-        a KeyError to the handler that asked for it, but none of the app's.
+        The nearest class counts. An exception that fits no class is a 500. A MissingValue, for a value that the client
+        left out, is a KeyError for the request's handler only: ``@app.error(KeyError)`` does not answer it.
         """
         status = error.status if isinstance(error, HTTPException | UpstreamError) else 0
         if status in self._by_status:
@@ -88,7 +88,7 @@ def _declared_again(given: list[tuple[Any, Callable[..., Any]]]) -> ErrorHandler
 
 
 def check_error_key(what: Any) -> int | type[Exception]:
-    """What ``@app.error`` is for: a status from 400 to 599, or an exception class. Raises SetupError."""
+    """Check the argument of ``@app.error``: a status from 400 to 599, or an exception class. Raises SetupError."""
     if isinstance(what, int) and not isinstance(what, bool) and 400 <= what <= 599:
         return what
     if isinstance(what, type) and issubclass(what, Exception):
@@ -97,7 +97,7 @@ def check_error_key(what: Any) -> int | type[Exception]:
 
 
 def find_handler(error: Exception, tables: Iterable[ErrorHandlers]) -> tuple[ErrorEndpoint | None, bool]:
-    """The first of ``tables`` that has a handler for ``error`` decides."""
+    """Find the handler for ``error`` in the first of ``tables`` that has one, and whether the app expects the error."""
     for table in tables:
         endpoint, expected = table.find(error)
         if endpoint is not None:
@@ -106,9 +106,9 @@ def find_handler(error: Exception, tables: Iterable[ErrorHandlers]) -> tuple[Err
 
 
 def plain_answer(error: BaseException) -> Response:
-    """What a client reads where no handler answers: an HTTPException's own words, and of others nothing but a status.
+    """Make the answer to an error without a handler: the text of an HTTPException, else the status alone.
 
-    An upstream's failure is 502, 504 or 508; of anything else, 500.
+    An upstream's failure is 502, 504 or 508; any other error is 500.
     """
     if isinstance(error, HTTPException):
         return error_response(error)
@@ -116,7 +116,7 @@ def plain_answer(error: BaseException) -> Response:
 
 
 def _answer(value: Any, error: Exception) -> Any:
-    """What an error handler returned, with the error's status and fields unless it says its own; None: the usual."""
+    """Make a response of an error handler's value, with the error's status and fields as defaults. None: the usual."""
     if isinstance(value, CoroutineType):  # a lambda or a decorator that hides an async def
         return _answer_later(value, error)
     if value is None:
@@ -124,7 +124,7 @@ def _answer(value: Any, error: Exception) -> Any:
     response = copy(to_response(value))
     if not isinstance(value, Response | tuple):
         response.status = error.status if isinstance(error, HTTPException | UpstreamError) else 500
-    if isinstance(error, HTTPException):  # a 405 must say Allow, whoever words it (RFC 9110 §15.5.6)
+    if isinstance(error, HTTPException):  # every 405 must have Allow (RFC 9110 §15.5.6)
         given = {name.lower() for name, _ in response.fields}
         added = [(name, text) for name, text in error.headers.items() if name.lower() not in given]
         response.fields = [*response.fields, *added]

@@ -1,4 +1,4 @@
-"""What a handler may raise to answer with an error, and what is raised at a developer for a mistake in an app."""
+"""Errors: those that a handler raises as an answer, and those that tell a developer of a mistake in an app."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class HTTPException(Exception):
-    """Raised by a handler: the answer is ``status`` with ``detail`` as text. ``headers`` go with it."""
+    """Raise it in a handler to answer with ``status`` and ``detail`` as text. ``headers`` are added to the answer."""
 
     #: The field of Limits that the request broke, "" if none: it is counted and logged.
     limit = ""
@@ -16,7 +16,7 @@ class HTTPException(Exception):
     def __init__(self, status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         if not 400 <= status <= 599:
             raise ValueError(
-                f"an HTTPException's status is from 400 to 599; got {status}. Return a Response for others"
+                f"an HTTPException's status must be from 400 to 599; got {status}. Return a Response for another status"
             )
         self.status = status
         self.detail = phrase(status) if detail is None else detail
@@ -25,14 +25,14 @@ class HTTPException(Exception):
 
 
 def too_much(detail: str, limit: str, status: int = 413) -> HTTPException:
-    """The request went beyond ``limit``, a field of Limits."""
+    """Make the error of a request that exceeds ``limit``, a field of Limits."""
     error = HTTPException(status, detail)
     error.limit = limit
     return error
 
 
 class SetupError(Exception):
-    """An app is put together wrongly: a route, a parameter, a name. The message says where and the way out."""
+    """An app has a mistake in its setup: a route, a parameter, a name. The message names the place and the way out."""
 
 
 #: The attribute of a log record that holds its HandlerFailure.
@@ -53,11 +53,11 @@ class HandlerFailure(NamedTuple):
 
 
 class ClientLeft(Exception):
-    """The client left while its request's body was being read; nothing is owed to it any more."""
+    """The client left while the server was reading its request's body."""
 
 
 def phrase(status: int) -> str:
-    """The reason phrase of a status (RFC 9110 §15), or its class's for an unregistered one."""
+    """The reason phrase of a status (RFC 9110 §15); for an unregistered status, that of its class."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

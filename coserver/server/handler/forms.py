@@ -1,6 +1,6 @@
-"""A request's form: fields of text and uploads, from an urlencoded body or a multipart one (RFC 7578, WHATWG URL §5).
+"""A request's form: text fields and uploads, from an urlencoded or a multipart body (RFC 7578, WHATWG URL §5).
 
-Multipart bodies that went to disk were parsed on the way there; the rest is parsed here, when a handler asks.
+A multipart body on disk has been parsed on its way there. Other bodies are parsed here, when a handler asks.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ MULTIPART = "multipart/form-data"
 
 
 class Form(Params[str | Upload]):
-    """What a form said: str for text, Upload for files, first value first and ``get_all`` for all of a name.
+    """The fields of a form: str for text, Upload for a file. ``form[name]`` is the first value, ``get_all`` has all.
 
-    A client may send a file where text is meant, or the other way round: ``text`` and ``upload`` answer 400 then.
+    A client may send a file for a text field, or text for a file: ``text`` and ``upload`` then answer 400.
     """
 
     __slots__ = ()
@@ -47,7 +47,7 @@ class Form(Params[str | Upload]):
         return value
 
     def uploads(self, name: str | None = None) -> list[Upload]:
-        """All files, or those of one name; empty fields of a browser left out."""
+        """All files, or those of one name. Fields that a browser sent empty are left out."""
         values = [value for _, value in self.pairs()] if name is None else self.get_all(name)
         return [value for value in values if isinstance(value, Upload) and value]
 
@@ -58,7 +58,7 @@ def kind_of_form(headers: Headers) -> str:
 
 
 def reader_for(headers: Headers, limits: Limits) -> MultipartReader | None:
-    """What a body is to be fed to while it goes to disk; None if it is no multipart form."""
+    """Make the reader that parses a body on its way to disk; None if the body is no multipart form."""
     if kind_of_form(headers) != MULTIPART:
         return None
     from .multipart import MultipartReader
@@ -67,9 +67,9 @@ def reader_for(headers: Headers, limits: Limits) -> MultipartReader | None:
 
 
 def read_form(request: Request, limits: Limits) -> Form:
-    """The form in a request's body, which has been read.
+    """Parse the form in a request's body, which has been read.
 
-    Raises HTTPException: 400 for what is no form, 413 for one beyond the limits, 415 for another kind of body.
+    Raises HTTPException: 400 if the body is no form, 413 if it exceeds the limits, 415 for another kind of body.
     """
     kind, spool = kind_of_form(request.headers), request.spool
     if kind == URLENCODED:

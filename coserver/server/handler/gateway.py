@@ -1,6 +1,6 @@
-"""A gateway's part: what the next hop is told of the client, and how an upstream's answer becomes ours.
+"""A gateway's part: fields that tell the next hop of the client, and fields that an upstream's answer hands on.
 
-Whoever is trusted to say who the client is may be added to; what anybody else says of it goes no further.
+What a trusted peer says of the client is handed on, with this hop added. What any other peer says of it is dropped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def forwarded_fields(request: Request) -> list[tuple[str, str]]:
-    """X-Forwarded-For, -Proto and -Host for the next hop; Forwarded too, if a trusted peer writes that (RFC 7239)."""
+    """Make X-Forwarded-For, -Proto and -Host for the next hop; Forwarded too if a trusted peer sends it (RFC 7239)."""
     peer = host_of(request.peer)
     chain, elements = [peer], ""
     if request.trusts_peer:
@@ -35,7 +35,7 @@ def forwarded_fields(request: Request) -> list[tuple[str, str]]:
 
 
 def fields_of(answer: UpstreamResponse | StreamedUpstreamResponse) -> list[tuple[str, str]]:
-    """What goes on to our client; the length too, where the body is still on its way or there is none."""
+    """The answer's fields for our client. Content-Length is among them if the body is a stream, or there is none."""
     whole = isinstance(answer, UpstreamResponse) and has_body(answer.status) and bool(answer.body)
     return [
         (name.decode("ascii"), decode_value(name, value))
@@ -45,7 +45,7 @@ def fields_of(answer: UpstreamResponse | StreamedUpstreamResponse) -> list[tuple
 
 
 class LateTrailers(Mapping[str, str]):
-    """An upstream's trailer fields, to be looked at when its body has been read."""
+    """An upstream's trailer fields. Read them after its body has been read."""
 
     def __init__(self, answer: UpstreamResponse | StreamedUpstreamResponse) -> None:
         self._answer = answer

@@ -1,7 +1,7 @@
 """Finds the parts of a multipart/form-data body (RFC 7578, RFC 2046 §5.1.1) as it comes in.
 
-It keeps text and remembers of each file where in the body it lies. What is wrong is kept as well, and raised when a
-handler asks for the form: one that does not gets its body whatever it is.
+The reader keeps the text, and the position of each file in the body. It also keeps an error, and raises that when a
+handler asks for the form. A handler that reads only the body gets any body.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _CONTROLS = re.compile(rb"[\x00\r\n]").search
 
 
 class Part:
-    """One part: ``filename`` is None for text; ``offset`` and ``size``, in bytes, say where its content lies."""
+    """One part. ``filename`` is None for text. ``offset`` and ``size``, in bytes, are the place of its content."""
 
     __slots__ = ("fields", "filename", "name", "offset", "size", "text")
 
@@ -68,7 +68,7 @@ class Part:
 
 
 class MultipartReader:
-    """``feed`` it the whole body, then ask for ``parts``."""
+    """Call ``feed`` for the whole body, then ``parts``."""
 
     def __init__(self, content_type: str, limits: Limits) -> None:
         self._limits = limits
@@ -102,7 +102,7 @@ class MultipartReader:
         self._rest = data[at:]
 
     def parts(self) -> list[Part]:
-        """All parts in order. Raises HTTPException: 400 for what is no form, 413 for one beyond the limits."""
+        """All parts in order. Raises HTTPException: 400 if the body is no form, 413 if it exceeds the limits."""
         if self._error is not None:
             raise too_much(*self._error)
         if self._state != _DONE:

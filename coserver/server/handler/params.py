@@ -1,6 +1,6 @@
-"""What a client gave by name: fields, query, cookies, form fields. What it left out or got wrong is its fault: 400.
+"""The client's values by name: query, cookies, form, header fields. A missing or wrong value is a 400.
 
-So a handler may ask for what it needs and go on: ``request.query["page"]``, ``request.query.get("page", 1, type=int)``.
+So a handler needs no check of its own: ``request.query["page"]``, ``request.query.get("page", 1, type=int)``.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ T = TypeVar("T")
 D = TypeVar("D")
 R = TypeVar("R")
 
-#: Names listed to a client that left one out.
+#: The number of names that the message about a missing one lists.
 _LISTED = 10
 
 
 class MissingValue(HTTPException, KeyError):
-    """A client did not give what a handler asked for by name. Unanswered by the handler it is a 400."""
+    """The client left out a value that a handler asked for by name. A handler may catch it; else it is a 400."""
 
     __str__ = Exception.__str__  # a KeyError's would put the message in quotes
 
@@ -45,22 +45,23 @@ class RequestHeaders(Headers):
     @overload
     def get(self, name: str, /, default: str | D) -> str | D: ...
     def get(self, name: str, /, default: Any = None) -> Any:
-        """The value of ``name``, or ``default``; no message is made for nobody."""
+        """The value of ``name``, or ``default``. Makes no message about a missing name."""
         return ", ".join(values) if (values := self.get_all(name)) else default
 
 
 class Params(Values[T]):
-    """A mapping of what a client gave; of a repeated name the first counts, ``get_all`` has them all.
+    """The client's values by name, as a mapping: of a query, of cookies, of a form.
 
-    ``given[name]`` raises MissingValue, which is both a KeyError and an HTTPException (400).
+    For a repeated name, ``params[name]`` is the first value, and ``get_all(name)`` has all. A missing name raises a
+    KeyError that is also an HTTPException: the client gets a 400 if the handler does not catch it.
     """
 
-    __slots__ = ("what",)
+    __slots__ = ("kind",)
 
-    def __init__(self, what: str, pairs: Iterable[tuple[str, T]] = ()) -> None:
-        """``what`` one of them is called in messages."""
+    def __init__(self, kind: str, pairs: Iterable[tuple[str, T]] = ()) -> None:
+        """``kind`` is the name of a value in messages, for example "query parameter"."""
         super().__init__(pairs)
-        self.what = what
+        self.kind = kind
 
     @overload
     def get(self, name: str, /) -> T | None: ...
@@ -71,7 +72,7 @@ class Params(Values[T]):
     @overload
     def get(self, name: str, /, default: D, *, type: Callable[[str], R]) -> R | D: ...
     def get(self, name: str, /, default: Any = None, *, type: Callable[[str], Any] | None = None) -> Any:
-        """The first value of ``name``, or ``default``; with ``type`` made of its text.
+        """The first value of ``name``, or ``default``; with ``type``, the value converted by it.
 
         ``type`` is int ("-" and digits), float and Decimal (finite, as JSON writes them), UUID, bool (true, yes, on, 1
         and their opposites), or any function of a str that raises ValueError, ArithmeticError or LookupError for what
@@ -85,18 +86,18 @@ class Params(Values[T]):
 
     def _convert(self, name: str, value: Any, type: Callable[[str], Any]) -> Any:
         if not isinstance(value, str):
-            raise HTTPException(400, f"The {self.what} {name!r:.60} must be text; this is a file")
+            raise HTTPException(400, f"The {self.kind} {name!r:.60} must be text; this is a file")
         try:
             return _converter(type)(value)
         except (ValueError, ArithmeticError, LookupError) as error:
             called = getattr(type, "__name__", "value")
-            raise HTTPException(400, f"The {self.what} {name!r:.60} is no {called}: {value!r:.60}") from error
+            raise HTTPException(400, f"The {self.kind} {name!r:.60} is no {called}: {value!r:.60}") from error
 
     def _missing(self, name: str) -> Exception:
         names = [f"{each!r:.60}" for each in self]
         more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
         there = f"there are {', '.join(names[:_LISTED])}{more}" if names else "there is none at all"
-        return MissingValue(400, f"The {self.what} {name!r:.60} is missing; {there}")
+        return MissingValue(400, f"The {self.kind} {name!r:.60} is missing; {there}")
 
 
 def _whole(text: str) -> int:
@@ -110,7 +111,7 @@ def _finite(text: str) -> float:
         raise ValueError("a number is written as in JSON")
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError("JSON could not say it, nor does it compare")
+        raise ValueError("must be finite: JSON has neither infinity nor NaN, and NaN does not compare")
     return number
 
 

@@ -1,4 +1,4 @@
-"""The request as a handler sees it. Its body has been read before the handler starts, or is read by ``stream()``."""
+"""The request for a handler. Its body has been read before the handler starts, or ``stream()`` reads it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from .uploads import Spool
 
 
-_process = (0, "")  # pid, and what its request ids begin with
+_process = (0, "")  # the process id, and the begin of its request ids
 
 
 def make_request_id(number: int) -> str:
-    """An id for the exchange ``number``; no other process, on any machine, makes the same."""
+    """Make an id for the exchange ``number``. No other process on any machine makes the same id."""
     global _process
     pid = os.getpid()
-    if _process[0] != pid:  # the first, or the first after a fork
+    if _process[0] != pid:  # the first id of this process, perhaps after a fork
         _process = (pid, os.urandom(6).hex())
     return f"{_process[1]}-{number:x}"
 
@@ -43,8 +43,7 @@ def make_request_id(number: int) -> str:
 class Request:
     """One HTTP request.
 
-    ``params`` are the path's parameters, ``peer`` the client's address as text. Everything else is worked out when it
-    is asked for.
+    ``params`` are the path's parameters. Most other values are worked out at their first use.
     """
 
     # Defaults of the class, not set one by one: most requests never change them.
@@ -54,7 +53,7 @@ class Request:
     _query: Params[str] | None = None
     _cookies: Params[str] | None = None
     _form: Form | None = None
-    spool: Spool | None = None  # where ``body_file`` lies, if not in memory
+    spool: Spool | None = None  # the temporary file, if the body is not in memory
     _pieces: Callable[[], Awaitable[bytes]] | None = None
     _client: str | None = None
     _request_id: str | None = None
@@ -72,7 +71,7 @@ class Request:
         self.id = number
         self._peer = peer
         self.params = params
-        self._connection = connection  # not the exchange: that holds this request, and a cycle waits for the collector
+        self._connection = connection  # not the exchange: it refers to this request, so they would be a reference cycle
 
     @property
     def peer(self) -> str:
@@ -86,7 +85,7 @@ class Request:
 
     @property
     def method(self) -> str:
-        """As it was sent, in capitals: "GET" (RFC 9110 §9)."""
+        """The method as sent, in capitals: "GET" (RFC 9110 §9)."""
         return self.head.method
 
     @property
@@ -96,20 +95,20 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The target's path, percent-encoding undone."""
+        """The target's path, percent-decoded."""
         return self.head.plain_path
 
     @property
     def query_string(self) -> str:
-        """What follows the "?", as sent."""
+        """The target's text after the "?", as sent."""
         return self.head.query
 
     @property
     def query(self) -> Params[str]:
         """The query's parameters, decoded (WHATWG URL §5.1). Raises HTTPException (400) beyond ``Limits.form_fields``.
 
-        ``query["page"]`` is the first value, a 400 for the client if there is none; ``query.get("page", 1, type=int)``
-        a 400 for what is no number; ``query.get_all("tag")`` every value.
+        ``query["page"]`` is the first value; without one the client gets a 400. ``query.get("page", 1, type=int)`` is a
+        number; for any other text the client gets a 400. ``query.get_all("tag")`` has all values.
         """
         if self._query is None:
             try:
@@ -121,7 +120,7 @@ class Request:
 
     @property
     def cookies(self) -> Params[str]:
-        """The cookies that the client sent (RFC 6265 §5.4), of equal names the first; what is none is passed over."""
+        """The client's cookies (RFC 6265 §5.4). Of equal names the first one counts. Invalid ones are left out."""
         if self._cookies is None:
             from ...protocol.cookies import parse_cookies
 
@@ -146,7 +145,7 @@ class Request:
     def host(self) -> str:
         """The authority that the request is for: the target's, else the Host field's; "" if HTTP/1.0 sent none.
 
-        Behind trusted peers it is what their X-Forwarded-Host, or Forwarded, says.
+        Behind trusted peers it is the host in their X-Forwarded-Host, or Forwarded.
         """
         trust = self._trust
         said = trust.host(self.peer, self.head.fields) if trust is not None else ""
@@ -154,8 +153,8 @@ class Request:
 
     @property
     def client(self) -> str:
-        """The client's address without a port: the peer's, or behind trusted peers what their X-Forwarded-For, or
-        Forwarded, says.
+        """The client's address without a port: the peer's; behind trusted peers, that in their X-Forwarded-For, or
+        Forwarded.
 
         "unix" for a client on a UNIX socket. See ``Settings.trusted_peers``, ``forwarded_fields``.
         """
@@ -171,25 +170,25 @@ class Request:
         return trust is not None and trust.trusts(self.peer)
 
     def forwarded_fields(self) -> list[tuple[str, str]]:
-        """What an upstream is told of who asked, and how: X-Forwarded-For, -Proto, -Host. See ``Upstream.forward``."""
+        """The fields that tell an upstream of the client: X-Forwarded-For, -Proto, -Host. See ``Upstream.forward``."""
         from .gateway import forwarded_fields
 
         return forwarded_fields(self)
 
     @property
     def scheme(self) -> str:
-        """What a trusted peer's X-Forwarded-Proto, or Forwarded, says, "http" or "https"; else what is spoken here."""
+        """The scheme, "http" or "https": by a trusted peer's X-Forwarded-Proto, or Forwarded; else by the connection."""
         spoken, trust = "http" if self.tls is None else "https", self._trust
         return trust.scheme(self.peer, self.head.fields, spoken) if trust is not None else spoken
 
     @property
     def tls(self) -> TlsInfo | None:
-        """What was agreed on by TLS, and the client's certificate; None without TLS. A proxy's TLS is not seen here."""
+        """The TLS version and cipher, and the client's certificate; None without TLS. A proxy's TLS does not count."""
         return self._connection.tls if self._connection is not None else None
 
     @property
     def request_id(self) -> str:
-        """The X-Request-ID of a trusted peer, if it is 1 to 128 visible ASCII characters; else one that is made."""
+        """The X-Request-ID of a trusted peer, if it has 1 to 128 visible ASCII characters; else a new id."""
         if self._request_id is None:
             trust = self._trust
             given = trust.request_id(self.peer, self.head.fields) if trust is not None else None
@@ -202,19 +201,19 @@ class Request:
 
     @property
     def headers(self) -> Headers:
-        """Its fields. ``headers[name]`` raises MissingValue (400) if the client left it out."""
+        """The request's fields. ``headers[name]`` raises MissingValue, a 400, if the client left the field out."""
         if self._headers is None:
             self._headers = RequestHeaders(self.head.fields)
         return self._headers
 
     @property
     def trailers(self) -> Headers:
-        """The fields that came after a chunked body; empty until it has been read (RFC 9110 §6.5)."""
+        """The fields after a chunked body; empty until the body has been read (RFC 9110 §6.5)."""
         return Headers(self.trailers_raw)
 
     @property
     def body(self) -> bytes:
-        """The whole body. Raises RuntimeError in a route with ``stream=True``, which reads ``stream()``."""
+        """The whole body. Raises RuntimeError in a route with ``stream=True``: use ``stream()`` there."""
         if self._body is None:
             file = self.body_file
             self._body = file.read()
@@ -223,7 +222,7 @@ class Request:
 
     @property
     def body_file(self) -> IO[bytes]:
-        """The body as a binary file, at its start; on disk if it was longer than ``Limits.body_buffer``."""
+        """The body as a binary file, at its start. It is on disk if it is longer than ``Limits.body_buffer``."""
         if self._pieces is not None:
             raise RuntimeError(
                 "this route has stream=True: read 'async for piece in request.stream()' (in a def: 'for')"
@@ -236,7 +235,7 @@ class Request:
         return self._file
 
     def text(self) -> str:
-        """The body as text, in the charset that Content-Type names or UTF-8. Raises HTTPException (400)."""
+        """The body as text, decoded by the charset of Content-Type, or as UTF-8. Raises HTTPException (400)."""
         content_type = self.headers.get("content-type", "")
         _, _, charset = content_type.lower().partition("charset=")
         charset = charset.split(";")[0].strip(" \"'") or "utf-8"
@@ -246,9 +245,9 @@ class Request:
             raise HTTPException(400, f"The body is not text in {charset}: {error}") from error
 
     def json(self) -> Any:
-        """The body as JSON (RFC 8259): UTF-8, without NaN. Raises HTTPException (400) for what is none.
+        """The body decoded from JSON (RFC 8259): UTF-8, without NaN. Raises HTTPException (400) if it is not JSON.
 
-        Integers keep every digit. Whatever this returns may be returned again.
+        Integers keep every digit. A handler may return this value again.
         """
         try:
             return decode_json(self.body)
@@ -256,10 +255,10 @@ class Request:
             raise HTTPException(400, f"The body is not JSON: {error}") from error
 
     def form(self) -> Form:
-        """The body as a form, urlencoded or multipart (RFC 7578): str for text, Upload for a file; read once and kept.
+        """The body as a form, urlencoded or multipart (RFC 7578): str for text, Upload for a file. It is parsed once.
 
-        Raises HTTPException: 400 for what is none, 413 beyond ``Limits.form_fields`` or ``Limits.form_text``, 415 for
-        another Content-Type; RuntimeError in a route with ``stream=True``, which reads ``stream()``.
+        Raises HTTPException: 400 if the body is no form, 413 beyond ``Limits.form_fields`` or ``Limits.form_text``, 415
+        for another Content-Type. Raises RuntimeError in a route with ``stream=True``: use ``stream()`` there.
         """
         if self._form is None:
             from .forms import read_form
@@ -269,10 +268,11 @@ class Request:
         return self._form
 
     def stream(self) -> RequestStream:
-        """The body piece by piece as it comes, ``async for`` or, in a ``def``, ``for``.
+        """The body piece by piece as it comes: by ``async for``, or in a ``def`` by ``for``.
 
-        Nothing is read ahead: the client waits while the handler does. Works in every route; only with ``stream=True``
-        does the handler start before the body is there. Raises ClientLeft if the client leaves in the middle.
+        Nothing is read ahead: the client waits while the handler works. This works in every route, but only with
+        ``stream=True`` does the handler start before the whole body has come. Raises ClientLeft if the client leaves
+        before the end of the body.
         """
         return RequestStream(self._pieces or self._whole())
 
@@ -285,10 +285,10 @@ class Request:
         return read
 
     def after(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> None:
-        """Call ``function``, a ``def`` or an ``async def``, when the response has been sent.
+        """Call ``function``, a ``def`` or an ``async def``, after the response has been sent.
 
-        Several are called in turn. The client does not wait for them, a drain does. Nothing is called if the handler
-        fails or is cancelled. Raises RuntimeError once the response has been sent.
+        Several functions are called in turn. The client does not wait for them, but a drain does. None is called if the
+        handler fails or is cancelled. Raises RuntimeError once the response has been sent.
         """
         exchange = self._under_way("after()")
         if exchange.after is None:
@@ -297,18 +297,18 @@ class Request:
 
     @property
     def service(self) -> Service:
-        """The listener that the request came to, as its connections see it. Raises RuntimeError when all is over."""
+        """The listener's Service. Raises RuntimeError after the response has been sent."""
         service: Service = self._under_way("service").connection.service
         return service
 
     @property
     def app(self) -> Any:
-        """The App that the handler belongs to; under a mounted one, that. Raises RuntimeError when all is over."""
+        """The App of the handler; in a mounted app, that one. Raises RuntimeError after the response has been sent."""
         return self._under_way("app").endpoint.app
 
     @property
     def content(self) -> bytes:
-        """The body as far as it lies in memory: nothing of one that is streamed or on disk. Never raises."""
+        """The body if it is in memory; b"" if it is streamed or on disk. Never raises."""
         return self._body or b""
 
     def _under_way(self, what: str) -> HttpExchange:
@@ -318,7 +318,7 @@ class Request:
         found: HttpExchange = exchange
         return found
 
-    # The four below are the exchange's.
+    # Called by the exchange.
 
     def set_body(self, body: bytes) -> None:
         self._body = body
@@ -335,7 +335,7 @@ class Request:
 
 
 class RequestStream:
-    """A body piece by piece, read once: by ``async for``, or by ``for`` in a ``def`` handler."""
+    """A body piece by piece. Iterate once: by ``async for``, or by ``for`` in a ``def`` handler."""
 
     __slots__ = ("_next",)
 

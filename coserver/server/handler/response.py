@@ -1,4 +1,4 @@
-"""The answer a handler gives, and how what it returned becomes one."""
+"""The response of a handler, and the conversion of other values that a handler returns."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ Body = bytes | Iterator[Any] | AsyncIterator[Any] | FileBody | FilePart | EventB
 class Response:
     """A status, fields and a body: str, bytes, or an iterator or async iterator of either, which is streamed.
 
-    ``trailers`` is a mapping that is read when the stream has ended, so that the stream may fill it (RFC 9110 §6.5).
-    ``content_type`` defaults to text for str and to bytes for the rest; "" leaves it out.
+    ``trailers`` is a mapping that is read after the end of the stream, so the stream may fill it (RFC 9110 §6.5).
+    ``content_type`` defaults to text for a str or a stream, and to octet-stream for bytes; "" leaves the field out.
     """
 
-    # Defaults of the class: what a handler's plain str needs is then its body alone.
+    # Defaults of the class: the response of a plain str then sets its body alone.
     body: Body = b""
     status = 200
     content_type = TEXT
@@ -63,22 +63,22 @@ class Response:
 
     @classmethod
     def json(cls, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-        """``value`` as JSON. Raises TypeError or ValueError for what JSON cannot say."""
+        """``value`` as JSON. Raises TypeError or ValueError if JSON cannot express it."""
         return cls(encode_json(value), status, headers, content_type=JSON)
 
     @classmethod
     def redirect(cls, target: str, status: int = 302) -> Response:
-        """Send the client to ``target``, a URL or a path; what a URL cannot hold is percent-encoded.
+        """Send the client to ``target``, a URL or a path. Characters that a URL cannot have are percent-encoded.
 
-        301 and 308 are for good and may be cached; 303 turns any method into GET, 307 and 308 keep it. Raises
+        301 and 308 are permanent and may be cached. 303 turns any method into GET; 307 and 308 keep the method. Raises
         ValueError for another status.
         """
         if status not in (301, 302, 303, 307, 308):
             raise ValueError(f"a redirect's status is 301, 302, 303, 307 or 308; got {status!r}")
         if not isinstance(target, str) or not target:
             raise ValueError(f"a redirect needs a URL or a path; got {target!r}")
-        # Line ends, blanks, quotes and angle brackets are not among the safe ones: nothing leaves the field or, should
-        # a browser take the text for HTML, the text.
+        # Line ends, blanks, quotes and angle brackets are not safe. So the target cannot add a field; nor a tag, if a
+        # browser takes the text for HTML.
         location = quote(target, safe="%/:?#[]@!$&'()*+,;=~", errors="replace")
         return cls(f"{status} {phrase(status)}\n{location}\n", status, {"location": location})
 
@@ -94,9 +94,9 @@ class Response:
     ) -> Response:
         """The file at ``path``, whole or the part that the request asks for (RFC 9110 §13, §14).
 
-        Its type is what its suffix says unless given. ``download`` has a browser save it, under this name or its own.
-        An ETag or Last-Modified in ``headers`` takes the place of the file's own. Raises OSError if it cannot be read
-        (FileNotFoundError, IsADirectoryError, PermissionError), ValueError.
+        The default type is that of the file's suffix. With ``download``, a browser saves the file: under this name, or
+        with True under the file's own. An ETag or Last-Modified in ``headers`` replaces the file's own. Raises OSError
+        if the file cannot be read (FileNotFoundError, IsADirectoryError, PermissionError), ValueError.
         """
         path = fsdecode(path)
         if headers:
@@ -111,17 +111,17 @@ class Response:
     def events(
         cls, source: Any, *, heartbeat: float | None = 15.0, headers: Mapping[str, str] | None = None
     ) -> Response:
-        """Server-sent events from an iterable or an async one: str, dict (JSON) or ServerSentEvent.
+        """Server-sent events from an iterable or async iterable of str, dict or list (JSON) or ServerSentEvent.
 
-        After ``heartbeat`` silent seconds a comment tells all on the way that the connection is alive; None: never. A
-        browser that comes again names the last id that it saw in ``request.headers["last-event-id"]``. When the client
-        leaves or the server stops, the source is closed. Raises TypeError, ValueError.
+        After ``heartbeat`` seconds of silence a comment shows client and proxies that the connection is alive; None:
+        never. A browser that reconnects names the last id that it saw in ``request.headers["last-event-id"]``. When the
+        client leaves or the server stops, the source is closed. Raises TypeError, ValueError.
         """
         if headers:
             check_fields(headers)
         response = cls(EventBody(source, heartbeat), 200, headers)
         given = {name.lower() for name, _ in response.fields}
-        # nginx would else keep events until its buffer is full.
+        # X-Accel-Buffering: else nginx keeps events until its buffer is full.
         usual = (("cache-control", "no-store"), ("x-accel-buffering", "no"))
         response.fields = [*response.fields, *(field for field in usual if field[0] not in given)]
         return response
@@ -140,12 +140,12 @@ class Response:
         samesite: str | None = "lax",
         partitioned: bool = False,
     ) -> None:
-        """Have the client keep a cookie (RFC 6265 §4.1); any text is a value, and comes back in ``request.cookies``.
+        """Have the client keep a cookie (RFC 6265 §4.1). Any text may be its value; ``request.cookies`` returns it.
 
-        ``max_age`` in seconds; ``expires`` a datetime with a time zone, or seconds from now; without either it lasts as
-        long as the browser runs. ``samesite`` is "lax", "strict", "none" or None (not said). ``partitioned`` keeps a
-        jar of its own for each site that embeds this one (CHIPS). Browsers drop, without a word, a cookie of more than
-        4,096 bytes. Raises ValueError for what they would not take as it is meant.
+        ``max_age`` is in seconds. ``expires`` is a datetime with a time zone, or seconds from now. Without either the
+        cookie lasts as long as the browser runs. ``samesite`` is "lax", "strict", "none" or None (left out). With
+        ``partitioned`` the browser keeps a separate cookie for each site that embeds this one (CHIPS). Browsers
+        silently drop a cookie of more than 4,096 bytes. Raises ValueError for a cookie that browsers refuse or change.
         """
         from ...protocol.cookies import Attributes, encode_cookie
 
@@ -172,17 +172,17 @@ class Response:
         samesite: str | None = "lax",
         partitioned: bool = False,
     ) -> None:
-        """Have the client forget a cookie: give what it was set with, all but its age.
+        """Have the client delete a cookie. Give the values that it was set with, without its age.
 
-        Another path, domain or ``partitioned`` names another cookie. On a page of another site a browser takes no
-        deletion that is not ``samesite="none"``. A name that begins with ``__Secure-`` or ``__Host-`` implies
-        ``secure``. Raises ValueError as ``set_cookie`` does.
+        Another path, domain or ``partitioned`` names another cookie. On a page of another site, a browser deletes only
+        with ``samesite="none"``. A name that begins with ``__Secure-`` or ``__Host-`` implies ``secure``. Raises the
+        errors of ``set_cookie``.
         """
         self.set_cookie(
             name,
             "",
             max_age=0,
-            expires=-86_400,  # a day ago, not now: some clients know no Max-Age, and clocks differ
+            expires=-86_400,  # a day ago, not now: some clients do not know Max-Age, and clocks differ
             path=path,
             domain=domain,
             secure=secure or name.lower().startswith(("__secure-", "__host-")),
@@ -200,10 +200,10 @@ class Response:
 
 
 def as_body(body: Any) -> tuple[Body, str]:
-    """What can be sent of ``body``, and the content type natural to it. Raises TypeError."""
+    """Convert ``body`` to a kind that can be sent; also return its default content type. Raises TypeError."""
     if isinstance(body, str):
         return body.encode(), TEXT
-    if isinstance(body, bytes):  # a subclass's too: what is sent whole is bytes and nothing else
+    if isinstance(body, bytes):  # also a subclass, as plain bytes: senders test for this very type
         return bytes(body), BYTES if body else ""
     if isinstance(body, bytearray | memoryview):
         return bytes(body), BYTES
@@ -258,7 +258,7 @@ def _from_tuple(value: tuple[Any, ...]) -> Response:
 
 
 def _from_upstream(value: UpstreamResponse | StreamedUpstreamResponse) -> Response:
-    """What an upstream answered, as our own answer: without the fields of its hop."""
+    """Make our answer of an upstream's, without the fields that are only for its hop."""
     from .gateway import LateTrailers, fields_of
 
     response = Response(value.body, value.status, fields_of(value), content_type=None)
@@ -284,13 +284,13 @@ _BY_TYPE: dict[type, Callable[[Any], Response]] = {
 
 
 def to_response(value: Any) -> Response:
-    """What a handler returned, as a Response. Raises TypeError for any other kind, and for what JSON cannot say."""
+    """Convert a handler's value to a Response. Raises TypeError for a wrong type, or if JSON cannot express it."""
     if type(value) is str:
         return _from_text(value)
     convert = _BY_TYPE.get(type(value))
     if convert is not None:
         return convert(value)
-    for kind, convert in _BY_TYPE.items():  # a subclass: OrderedDict, a named tuple, a Response of one's own
+    for kind, convert in _BY_TYPE.items():  # a subclass: OrderedDict, a named tuple, a user's Response
         if isinstance(value, kind):
             return convert(value)
     if isinstance(value, AsyncIterator | Iterator):
@@ -302,7 +302,7 @@ def to_response(value: Any) -> Response:
 
 
 def encode_piece(piece: Any) -> bytes:
-    """One piece of a streamed body. Raises LocalProtocolError."""
+    """Convert a piece of a streamed body to bytes. Raises LocalProtocolError."""
     if isinstance(piece, bytes):
         return piece
     if isinstance(piece, str):
@@ -313,9 +313,9 @@ def encode_piece(piece: Any) -> bytes:
 
 
 def error_response(error: HTTPException) -> Response:
-    """What a client reads of an error: the status in words, and the detail if it says more."""
+    """Make the text answer to an error: the status in words, and the detail if it says more."""
     title = phrase(error.status)
     detail = "" if error.detail == title else f"{error.detail}\n"
-    # A detail may quote what UTF-8 cannot say, a file's name say: the error must be told all the same.
+    # A detail may quote text that UTF-8 cannot encode, for example a file's name. It must be sent all the same.
     text = f"{error.status} {title}\n{detail}".encode(errors="backslashreplace")
     return Response(text, error.status, error.headers, content_type=TEXT)

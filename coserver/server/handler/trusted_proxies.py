@@ -1,8 +1,8 @@
-"""Who asked, and for what host: the client's address, scheme, host and request id, as trusted proxies tell them.
+"""The client's address, scheme, host and request id, as trusted proxies tell them.
 
-Anybody can send Forwarded, X-Forwarded-For and X-Request-ID; they count only if the peer itself, the other end of the
-connection, is trusted. Of the two kinds one is believed, the one that the proxies write: the other one they may have
-passed on from the client as it came. Nothing is worked out before somebody asks for it.
+Any client can send Forwarded, X-Forwarded-For and X-Request-ID. They count only if the peer, the other end of the
+connection, is trusted. Only one of Forwarded and X-Forwarded-* counts, the one that the proxies write: they may pass
+on the other one as the client sent it. Each value is worked out only when it is asked for.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ...protocol.forwarded_field import elements_from_right
 from ...protocol.syntax import is_host
 from .errors import SetupError
 
-#: Proxies in a row that are walked through. CDN, balancer, ingress and sidecar are four; a longer list is an attack.
+#: The number of proxies in a row that are followed. CDN, balancer, ingress and sidecar are four; more are an attack.
 _HOPS_MAX = 32
-#: Addresses whose judgement is remembered.
+#: The number of addresses in the cache of judgements.
 _REMEMBERED = 4096
 
-# An address, an IPv6 one perhaps in brackets, and perhaps a port: what proxies write into X-Forwarded-For.
+# An entry that proxies write into X-Forwarded-For: an address, IPv6 perhaps in brackets, and perhaps a port.
 _ZONE = r"(?:%[0-9A-Za-z._~-]{1,32})?"
 _ENTRY = (
     rf"\[(?P<six>[0-9A-Fa-f:.]+{_ZONE})\](?::[0-9]{{1,5}})?"
@@ -35,10 +35,10 @@ _Network = IPv4Network | IPv6Network
 
 
 class Trust:
-    """Trusted peers: addresses, networks (10.0.0.0/8), "unix" for UNIX sockets, "*" for all. Raises SetupError."""
+    """The trusted peers: addresses, networks (10.0.0.0/8), "unix" for UNIX sockets, "*" for all. Raises SetupError."""
 
     def __init__(self, peers: Sequence[str], fields: str = "x-forwarded") -> None:
-        """``fields``: what they write, "x-forwarded" or "forwarded" (RFC 7239)."""
+        """``fields``: the kind of fields that the proxies write, "x-forwarded" or "forwarded" (RFC 7239)."""
         self.peers = tuple(peers)
         self._forwarded = fields == "forwarded"
         self._all = "*" in self.peers
@@ -50,28 +50,28 @@ class Trust:
         return f"<Trust in {', '.join(self.peers) or 'nobody'}>"
 
     def trusts(self, peer: str) -> bool:
-        """Whether ``peer`` (an address, or one with a port, or "unix") is believed."""
+        """Whether ``peer`` is trusted: an address, with or without a port, or "unix"."""
         return self._judge(peer)[1]
 
     def client(self, peer: str, fields: RawFields) -> str:
-        """The client's address, without a port: from ``peer`` on, the first that is not trusted.
+        """The client's address, without a port: the first address, from ``peer`` on, that is not trusted.
 
-        The list is walked from its right end, where the nearest proxy wrote; a malformed entry ends the walk.
+        The search goes from the list's right end, where the nearest proxy wrote. A malformed entry ends it.
         """
         return self._walk(peer, fields)[0] or peer
 
     def scheme(self, peer: str, fields: RawFields, spoken: str = "http") -> str:
-        """What the nearest proxy said, "http" or "https", if ``peer`` is trusted; else what is ``spoken``."""
+        """The nearest proxy's "http" or "https", if ``peer`` is trusted; else ``spoken``."""
         said = self._said(peer, fields, "proto", b"x-forwarded-proto").lower()
         return said if said in ("http", "https") else spoken
 
     def host(self, peer: str, fields: RawFields) -> str:
-        """The host that the client asked for, as a trusted ``peer`` said; "" if none said so, or what is no host."""
+        """The host that the client asked for, as a trusted ``peer`` tells it; "" if there is no valid one."""
         said = self._said(peer, fields, "host", b"x-forwarded-host")
         return said if said and is_host(said.encode("latin-1")) else ""
 
     def _said(self, peer: str, fields: RawFields, parameter: str, name: bytes) -> str:
-        """What was said beside the client's address; in X-Forwarded-* nobody knows which hop it is of: the nearest."""
+        """Another value beside the client's address. In X-Forwarded-*, its hop is unknown, so the nearest one counts."""
         if not self.trusts(peer):
             return ""
         if self._forwarded:
@@ -79,7 +79,7 @@ class Trust:
         return _joined(fields, name).rpartition(",")[2].strip(" \t")
 
     def _walk(self, peer: str, fields: RawFields) -> tuple[str, dict[str, str]]:
-        """The client's address, and the element of Forwarded that names it: its proxy was trusted to write that."""
+        """The client's address, and the element of Forwarded that names it, which a trusted proxy wrote."""
         client, trusted = self._judge(peer)
         said: dict[str, str] = {}
         for element in self._elements(fields) if trusted else ():
@@ -99,14 +99,14 @@ class Trust:
             yield {"for": entry.strip(" \t")}
 
     def request_id(self, peer: str, fields: RawFields) -> str | None:
-        """The X-Request-ID, if ``peer`` is trusted and sent one that is sane: 1 to 128 visible ASCII characters."""
+        """The X-Request-ID, if ``peer`` is trusted and sent a valid one: 1 to 128 visible ASCII characters."""
         given = [value for name, value in fields if name == b"x-request-id"]
         if len(given) == 1 and re.fullmatch(rb"[\x21-\x7e]{1,128}", given[0]) and self.trusts(peer):
             return given[0].decode("ascii")
         return None
 
     def _judge_anew(self, text: str) -> tuple[str, bool]:
-        """The address alone, "" if it is none; and whether it is trusted."""
+        """The address without its port, "" if ``text`` is no address; and whether it is trusted."""
         match = re.fullmatch(_ENTRY, text) if len(text) <= 100 else None
         if match is None:
             return "", self._all
@@ -125,13 +125,13 @@ def _joined(fields: RawFields, wanted: bytes) -> str:
 
 
 def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """An IPv4 address that comes as ::ffff:192.0.2.1, from a socket of both kinds, is that IPv4 address."""
+    """Turn ::ffff:192.0.2.1, an IPv4 address from a socket for both versions, into 192.0.2.1."""
     return (address.version == 6 and address.ipv4_mapped) or address
 
 
 def _network(text: str) -> _Network:
     if "%" in text:
-        raise SetupError(f"trusted_peers: a peer's address has no zone to compare with; leave it out of {text!r}")
+        raise SetupError(f"trusted_peers: an address must have no zone; leave the part from '%' on out of {text!r}")
     try:
         network = ip_network(text)
     except ValueError as error:
@@ -146,6 +146,6 @@ def _wrong(text: str, error: ValueError) -> str:
         return f"{text!r} names one address in a network; write the address alone, or {ip_network(text, strict=False)}"
     except ValueError:
         return (
-            f"{text!r} is none of them: an address (192.0.2.1, ::1), a network (10.0.0.0/8), 'unix', or '*' for "
-            f"everybody ({error})"
+            f"an entry is an address (192.0.2.1, ::1), a network (10.0.0.0/8), 'unix', or '*' for all; got {text!r} "
+            f"({error})"
         )

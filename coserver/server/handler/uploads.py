@@ -1,6 +1,6 @@
-"""Files that a form brought: each a window onto the request's body, in memory or in its temporary file; no copy.
+"""The files of a form. Each is a window onto the request's body, in memory or in its temporary file, without a copy.
 
-Windows do not disturb one another: any of them may be read at any place by any thread, until the exchange is over.
+Windows are independent: any thread may read any of them at any place, until the exchange is over.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ...whole_file import whole_file
 if TYPE_CHECKING:
     from .multipart import MultipartReader
 
-#: Bytes copied at once: enough that the calls cost nothing, and what a large file takes of memory.
+#: Bytes copied at once: so many that the calls cost little. A large file takes this much memory.
 _PIECE = 1 << 20
-#: Of a name in a folder, in bytes of UTF-8; that many all common file systems take.
+#: The longest name of a file, in bytes of UTF-8, on all common file systems.
 _NAME_MAX = 255
 
 
 class Spool:
-    """A body's temporary file. Written in threads, piece by piece, and the form in it found on the way."""
+    """A body's temporary file. Threads write it piece by piece, and parse the form in it at the same time."""
 
     __slots__ = ("_lock", "file", "reader")
 
@@ -40,16 +40,16 @@ class Spool:
         self._lock = threading.Lock()
 
     def write(self, pieces: list[bytes]) -> None:
-        """Raises OSError. What is wrong with the form is said when somebody asks for it."""
+        """Write the pieces, and parse them. Raises OSError; a mistake in the form is raised when it is asked for."""
         self.file.writelines(pieces)
-        self.file.flush()  # here, where a full disk has somebody to tell, and for those who read by descriptor
+        self.file.flush()  # so a full disk raises here, and ``read_at`` finds all by the descriptor
         if self.reader is not None:
             for piece in pieces:
                 self.reader.feed(piece)
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Raises ValueError once the file is closed."""
-        # Without the lock the descriptor could be closed and be another client's body by the time of the read.
+        """Read ``size`` bytes at ``offset``. Raises ValueError once the file is closed."""
+        # The lock: else the descriptor could be closed, and reused for another client's body, before the read.
         with self._lock:
             if self.file.closed:
                 raise ValueError(
@@ -58,7 +58,7 @@ class Spool:
             return os.pread(self.file.fileno(), size, offset)
 
     def close(self) -> None:
-        """Let go of the file; who reads it later gets a ValueError."""
+        """Close the file. A later read raises ValueError."""
         if self.reader is not None:
             self.reader.close()
         with self._lock:
@@ -66,7 +66,7 @@ class Spool:
 
 
 class Window(io.RawIOBase):
-    """A part of a spool as a file that is read only."""
+    """A part of a spool, as a read-only file."""
 
     def __init__(self, spool: Spool, offset: int, size: int) -> None:
         self._spool = spool
@@ -110,8 +110,8 @@ class Window(io.RawIOBase):
 class Upload:
     """One file of a form. ``filename`` is the name as sent, "" for a field left empty in a browser; ``size`` in bytes.
 
-    ``headers`` are its part's fields. It lives as long as its request: what is to stay must be saved in the handler.
-    False if there is neither a name nor a byte, which is what a browser sends for no file.
+    ``headers`` are the fields of its part. The file lasts as long as its request: to keep it, save it in the handler.
+    An upload is false if it has neither a name nor a byte: a browser sends this for an empty field.
     """
 
     __slots__ = ("_file", "_offset", "_source", "filename", "headers", "size")
@@ -132,18 +132,18 @@ class Upload:
 
     @property
     def content_type(self) -> str:
-        """As the client sent it, which nothing vouches for; "" if it sent none."""
+        """The content type as the client sent it, unchecked; "" if it sent none."""
         return self.headers.get("content-type", "")
 
     @property
     def safe_name(self) -> str:
-        """A name for a file in a folder of yours: of ``filename`` the last component, without leading dots and whatever
-        does not print, 255 bytes at most; "upload" if nothing is left. Two uploads may have the same.
+        """A safe name for a file in a folder: the last component of ``filename``, without leading dots and unprintable
+        characters, at most 255 bytes; "upload" if nothing is left. Two uploads may have the same name.
         """
         name = self.filename.replace("\\", "/").rpartition("/")[2]
         name = "".join(letter for letter in name if letter.isprintable()).lstrip(". ").rstrip()
         if len(name.encode()) > _NAME_MAX:
-            # The suffix says what the file is: the name before it gives way, unless the suffix is the longer one.
+            # The suffix tells the file's type, so the name before it is cut, unless the suffix is very long.
             stem, dot, suffix = name.rpartition(".")
             if len(suffix.encode()) > _NAME_MAX // 2:
                 stem, dot, suffix = name, "", ""
@@ -153,26 +153,26 @@ class Upload:
 
     @property
     def file(self) -> BinaryIO:
-        """The content as a binary file: at its start when first asked for, then wherever it was left."""
+        """The content as a binary file. It is always the same file, so its position stays between two uses."""
         if self._file is None:
             self._file = self.open()
         return self._file
 
     def open(self) -> BinaryIO:
-        """The content as a new binary file of its own, at its start: one for each thread that reads."""
+        """The content as a new binary file, at its start. Each thread that reads needs its own."""
         if isinstance(self._source, bytes):
             return io.BytesIO(self._source[self._offset : self._offset + self.size])
         return io.BufferedReader(Window(self._source, self._offset, self.size), 64 * 1024)
 
     def read(self) -> bytes:
-        """The whole content. Raises ValueError once the exchange is over and it lay on disk."""
+        """The whole content. Raises ValueError after the exchange, if the content was on disk."""
         return b"".join(self._pieces())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the content to ``path``, whole or not at all; a file there is replaced. Raises OSError, ValueError.
 
-        In a ``def`` a large one suspends this handler only. In an ``async def`` it holds up all, a second for some
-        hundred MB: ``await anyio.to_thread.run_sync(upload.save, path)`` does not.
+        In a ``def`` handler, a large file suspends this handler only. In an ``async def`` it blocks the loop, a second
+        for some hundred MB: use ``await anyio.to_thread.run_sync(upload.save, path)`` there.
         """
         if self.size > _PIECE and in_worker():
             await_unseen(anyio.to_thread.run_sync(self._save, path))

@@ -1,4 +1,4 @@
-"""The protocols of an HTTP listener by their names in ALPN (RFC 7301), best first. Without ALPN the last one is used."""
+"""The protocols of an HTTP listener by their names in ALPN (RFC 7301), best first. Without ALPN the last is used."""
 
 from __future__ import annotations
 

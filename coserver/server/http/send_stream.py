@@ -80,9 +80,11 @@ class Sender:
         """Write the end of the body. Raises LocalProtocolError if it is shorter than Content-Length says."""
         size, framing = self.exchange.size, self.exchange.framing
         if 0 <= framing != size:
-            raise LocalProtocolError(f"Content-Length says {framing}, but the stream yielded {size} bytes")
+            raise LocalProtocolError(
+                f"Content-Length says {framing}, but the stream yielded {size} bytes; leave the field out"
+            )
         if trailers and framing == MARKED:
-            responses.encode_last_chunk(trailers.items())  # raises before the head has gone out
+            responses.encode_last_chunk(trailers.items())  # raises before the head is sent
         await self._write_out(b"", trailers, end=True)
 
     async def _write_out(self, data: bytes, trailers: Any = None, *, end: bool = False) -> None:
