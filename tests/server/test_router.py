@@ -141,13 +141,13 @@ def test_the_last_of_a_path_wins() -> None:
     [
         ("a", "must start with '/'"),
         ("", "must start with '/'"),
-        ("/{a}/{a}", "two parameters named 'a'"),
+        ("/{a}/{a}", "two parameters are named 'a'"),
         ("/x{a}", "a parameter is a whole segment"),
         ("/{a", "a parameter is a whole segment"),
         ("/{}", "a parameter is a whole segment"),
         ("/{5}", "a parameter is a whole segment"),
-        ("/a?b=c", "a route is a path only"),
-        ("/a#b", "a route is a path only"),
+        ("/a?b=c", "a route is a path alone"),
+        ("/a#b", "a route is a path alone"),
     ],
 )
 def test_malformed_routes(route: str, message: str) -> None:

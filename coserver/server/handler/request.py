@@ -177,7 +177,7 @@ class Request:
 
     @property
     def scheme(self) -> str:
-        """The scheme, "http" or "https": by a trusted peer's X-Forwarded-Proto, or Forwarded; else by the connection."""
+        """The scheme, "http" or "https": by a trusted peer's X-Forwarded-Proto, or Forwarded; else the connection's."""
         spoken, trust = "http" if self.tls is None else "https", self._trust
         return trust.scheme(self.peer, self.head.fields, spoken) if trust is not None else spoken
 

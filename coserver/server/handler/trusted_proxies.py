@@ -71,7 +71,7 @@ class Trust:
         return said if said and is_host(said.encode("latin-1")) else ""
 
     def _said(self, peer: str, fields: RawFields, parameter: str, name: bytes) -> str:
-        """Another value beside the client's address. In X-Forwarded-*, its hop is unknown, so the nearest one counts."""
+        """A value beside the client's address. In X-Forwarded-*, its hop is unknown, so the nearest one counts."""
         if not self.trusts(peer):
             return ""
         if self._forwarded:

@@ -283,7 +283,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("head", {"target": "no-slash"}, "the changed request is not valid"),
     ("head", {"target": "/a b"}, "the changed request is not valid"),
     ("head", {"target": "/x HTTP/1.1\r\nA: b\r\n\r\nGET /y"}, "the changed request is not valid"),
-    ("head", {"target": 7}, "are texts"),
+    ("head", {"target": 7}, "method and target must be str"),
     ("head", {"method": "HEAD"}, "RFC 9112"),
     ("head", {"method": "CONNECT"}, "the changed request is not valid"),
     ("head", {"headers": {"x": "a\r\nb: c"}}, "the changed request is not valid"),

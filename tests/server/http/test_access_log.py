@@ -96,13 +96,13 @@ def test_what_is_not_there_is_a_dash() -> None:
         ("%h %z", r"unknown word '%z'; use %a %h .*%\{...\}i.* common and combined"),
         ("%", "unknown word '%'"),
         ("%h 100%", "unknown word '%'"),
-        ("%{User-Agent}", "no word"),
-        ("%{x}s", "no word"),
-        ("%i", "no word"),
+        ("%{User-Agent}", "unknown word"),
+        ("%{x}s", "unknown word"),
+        ("%i", "unknown word"),
         ("%{}i", "takes a field's name"),
         ("%{caf\xe9}o", "takes a field's name"),
         ("%{days}T", "is s, ms or us"),
-        ("%{x}a", "%{c}a, the peer"),
+        ("%{x}a", "%{c}a for the peer"),
     ],
 )
 def test_a_wrong_format_is_told_at_start(form: str, message: str) -> None:
