@@ -37,6 +37,8 @@ def test_the_house_has_the_floors_that_are_enforced() -> None:
         name, number = re.split(r"\W", line)[0], re.findall(r"floor (\d+)", line)
         assert number == [str(numbers[name])], line
     for name, number in numbers.items():
+        if name == "__main__":
+            continue  # a file
         told = re.match(r'"""Floor (\d+):', (ROOT / f"coserver/{name}/__init__.py").read_text())
         assert told is None or int(told[1]) == number, name
     table = re.findall(r"^\| (\d+) \| (.+?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
