@@ -80,7 +80,7 @@ def wrong(tmp_path: Path) -> Path:
     (tmp_path / "docs/site").mkdir(parents=True)
     (tmp_path / "docs/index.md").write_text("# Here\n")
     (tmp_path / "mkdocs.yml").write_text("site_name: wrong\nhooks: [docs/site/lessons.py]\nexclude_docs: site/\n")
-    for name in ("lesson_runs.py", "lessons.py", "pages.py"):
+    for name in ("lesson_runs.py", "lessons.py", "pages.py", "public.py"):
         (tmp_path / "docs/site" / name).write_text((ROOT / "docs/site" / name).read_text())
     lesson = json.loads(LESSONS[0].read_text())
     lesson["cells"] = [lesson["cells"][0], {**lesson["cells"][2], "source": ["1 / 0"]}]
