@@ -261,6 +261,7 @@ async def test_subrequests_belong_to_their_own_exchange(app: App) -> None:
         async with Upstream(f"http://127.0.0.1:{members.port}", name="self") as front.state.upstream:
             first, second = client.request("GET", "/via/waits/a"), client.request("GET", "/via/waits/b")
             await until(lambda: [one.phase for one in client.connection.exchanges] == ["subrequest", "subrequest"])
+            await until(lambda: [one.phase for one in members.snapshot().exchanges] == ["handler", "handler"])
             (row,) = server.snapshot().connections
             assert [[sub.target for sub in one.subrequests] for one in row.exchanges] == [["/waits/a"], ["/waits/b"]]
             first.leave()
