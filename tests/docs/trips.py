@@ -52,13 +52,19 @@ class Trip:
             self.files[name] = None
 
     def of(self, request: Callable[[], None]) -> list[str]:
-        """The files of one request, made twice: the first one loads what is loaded late."""
+        """The files of a request. The first one loads what is loaded late; of three others the shortest trip counts.
+
+        On a busy machine a request may last until the sweeper looks at it, which enters a file more.
+        """
         request()
-        self.files.clear()
-        self.on = True
-        request()
-        self.on = False
-        return list(self.files)
+        found = []
+        for _ in range(3):
+            self.files.clear()
+            self.on = True
+            request()
+            self.on = False
+            found.append(list(self.files))
+        return min(found, key=len)
 
 
 def trips() -> dict[str, list[str]]:
