@@ -86,7 +86,7 @@ def phases() -> str:
     lines = ["| phase | events | a gate may hold |", "|---|---|---|"]
     for phase in PHASES:
         kinds = ", ".join(f"[{kind.__name__}](#{kind.__name__.lower()})" for kind in events_of(phase))
-        lines.append(f"| `{phase}` | {kinds} | {'yes' if phase in HOLDABLE else 'no, observed only'} |")
+        lines.append(f"| `{phase}` | {kinds or 'none'} | {'yes' if phase in HOLDABLE else 'no, observed only'} |")
     return "\n".join(lines)
 
 
