@@ -29,6 +29,7 @@ class Loop:
     """
 
     __slots__ = (
+        "_native",
         "_servers",
         "_turn",
         "checkpoint",
@@ -44,7 +45,9 @@ class Loop:
         backend: type[AsyncBackend] = token.backend_class
         # The one place that asks which backend runs. On asyncio's loops a bare yield does the same as anyio's
         # checkpoint, which goes through three coroutines at every receive (0.3 µs of the 11 µs of a request).
-        bare = hasattr(token.native_token, "call_soon")
+        native: Any = token.native_token
+        bare = hasattr(native, "call_soon")
+        self._native = ref(native) if hasattr(native, "add_reader") else None
         self.checkpoint: Callable[[], Any] = _yield_once if bare else backend.checkpoint
         #: Calls a function as if in a task of this loop; on its thread, from a callback of the loop for example.
         self.inside: Callable[..., Any] = _naming_its_library().run
@@ -64,6 +67,14 @@ class Loop:
             loop = cls()
             _current.set(loop)
             return loop
+
+    def native(self) -> Any:
+        """The loop itself if it calls back for descriptors, as asyncio's loops do; None for trio's.
+
+        The loop's own variables keep this object, so it refers to the loop weakly. Keep the result no longer than a
+        socket.
+        """
+        return None if self._native is None else self._native()
 
     async def run(self) -> None:
         """Run the sweeper and the poller until cancelled."""

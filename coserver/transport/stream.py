@@ -36,6 +36,10 @@ _OF_THE_PEER = frozenset(
 #: SIOCOUTQ).
 _SIOCOUTQ = 0x5411 if sys.platform == "linux" else 0
 
+#: After a look that came too early, ``receive`` waits before it looks, so many times. A client that pauses between its
+#: requests is then read when it has sent something, by one call; one that never pauses is read without any wait.
+_PATIENT = 8
+
 _NO_LINGER = struct.pack("ii", 1, 0)  # the C library's struct linger: on, 0 seconds
 
 # The C type itself: it is smaller, and no hook of blocking calls ever reaches the server's own sockets.
@@ -49,11 +53,28 @@ class SocketStream(ByteStream):
     ``received`` and ``sent`` count bytes.
     """
 
-    __slots__ = ("_loop", "_socket", "received", "sent")
+    __slots__ = (
+        "_arrived",
+        "_attended",
+        "_loop",
+        "_native",
+        "_patient",
+        "_socket",
+        "_waiter",
+        "_wanted",
+        "received",
+        "sent",
+    )
 
     def __init__(self, sock: Socket, loop: Loop) -> None:
         self._socket = sock
         self._loop = loop
+        self._native = loop.native()
+        self._attended = False  # the loop calls ``_readable`` while there is something to read
+        self._arrived: bytes | OSError | None = None  # read by ``_readable``, and not taken yet; or its error
+        self._wanted = 0  # bytes that the waiting task takes at most; 0 if it only peeks
+        self._waiter: Any = None  # the future of the task that waits in ``receive`` or ``peek``
+        self._patient = 0  # so many times ``receive`` waits before it looks
         self.received = 0
         self.sent = 0
 
@@ -70,16 +91,43 @@ class SocketStream(ByteStream):
 
     async def receive(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
         """Receive at least one byte. Raises EndOfStream, BrokenResourceError, ClosedResourceError (anyio's)."""
-        loop = self._loop
-        await loop.checkpoint()
+        if self._patient and self._arrived is None:
+            self._patient -= 1
+        else:
+            await self._loop.checkpoint()
+            data = self.receive_now(max_bytes)
+            if data is not None:
+                return data
+            self._patient = _PATIENT
         while True:
-            try:
+            if self._native is None:
+                await self._wait_readable()
+            else:
+                waiter = self._expect(max_bytes)
+                try:
+                    await waiter
+                finally:
+                    self._waiter = None
+            data = self.receive_now(max_bytes)
+            if data is not None:
+                return data
+
+    def receive_now(self, max_bytes: int = RECEIVE_SIZE) -> bytes | None:
+        """Receive bytes that have come; None if there are none. Raises the same as ``receive``."""
+        data: bytes | OSError | None = self._arrived
+        try:
+            if data is None:
                 data = self._socket.recv(max_bytes)
-                break
-            except BlockingIOError:
-                await loop.wait_readable(self._socket)
-            except OSError as error:
-                raise self._broken(error) from error
+            elif isinstance(data, OSError):
+                self._arrived = None
+                raise data
+            else:
+                self._arrived = data[max_bytes:] or None
+                data = data[:max_bytes]
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise self._broken(error) from error
         if not data:
             raise anyio.EndOfStream
         self.received += len(data)
@@ -87,19 +135,73 @@ class SocketStream(ByteStream):
 
     async def peek(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
         """Like ``receive``, but leave the bytes in the socket: only a ``receive`` makes room to wait for more."""
-        loop = self._loop
-        await loop.checkpoint()
+        await self._loop.checkpoint()
         while True:
+            data: bytes | OSError | None = self._arrived
             try:
-                data = self._socket.recv(max_bytes, socket.MSG_PEEK)
+                if data is None:
+                    data = self._socket.recv(max_bytes, socket.MSG_PEEK)
+                elif isinstance(data, OSError):
+                    raise data
             except BlockingIOError:
-                await loop.wait_readable(self._socket)
+                pass
             except OSError as error:
                 raise self._broken(error) from error
             else:
                 if not data:
                     raise anyio.EndOfStream
-                return data
+                return data[:max_bytes]
+            if self._native is None:
+                await self._wait_readable()
+            else:
+                waiter = self._expect(0)
+                try:
+                    await waiter
+                finally:
+                    self._waiter = None
+
+    async def _wait_readable(self) -> None:
+        if self._socket.fileno() < 0:
+            raise anyio.ClosedResourceError
+        await self._loop.wait_readable(self._socket)
+
+    def _expect(self, max_bytes: int) -> Any:
+        """Make the future that ``_readable`` resolves. The loop attends to the socket until nobody expects its data.
+
+        Raises BusyResourceError, ClosedResourceError.
+        """
+        if self._waiter is not None:
+            raise anyio.BusyResourceError("reading from")
+        if not self._attended:
+            fd = self._socket.fileno()
+            if fd < 0:
+                raise anyio.ClosedResourceError
+            self._native.add_reader(fd, self._readable)
+            self._attended = True
+        self._wanted = max_bytes
+        self._waiter = waiter = self._native.create_future()
+        return waiter
+
+    def _readable(self) -> None:
+        """Read for the waiting task. The loop calls this as long as there is something, so it must be read at once."""
+        waiter = self._waiter
+        if waiter is None or waiter.done() or not self._wanted:
+            self._ignore()  # the data stays in the system's buffer, and the peer has to wait when that is full
+        else:
+            try:
+                self._arrived = self._socket.recv(self._wanted)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._arrived = error
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _ignore(self) -> None:
+        """Have the loop leave the socket alone."""
+        if self._attended:
+            self._attended = False
+            self._native.remove_reader(self._socket.fileno())
 
     def send_now(self, data: bytes | memoryview) -> int:
         """Send what the socket takes at once, and return the number of bytes. Raises BrokenResourceError,
@@ -174,9 +276,13 @@ class SocketStream(ByteStream):
         """Close at once; a task that waits in this stream gets ClosedResourceError. A second call does nothing."""
         if self._socket.fileno() < 0:
             return
-        # First, since otherwise the waiting task hangs for ever, and wakes for the descriptor's next owner.
+        # First, since otherwise the waiting tasks hang for ever, and wake for the descriptor's next owner.
+        self._ignore()
         anyio.notify_closing(self._socket)
         self._socket.close()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     async def aclose(self) -> None:
         self.close()
