@@ -7,7 +7,7 @@ import h11
 from .codec import Parts
 from .errors import RemoteProtocolError
 from .fields import RawFields
-from .head import RequestHead
+from .head import RequestHead, split_fields
 
 
 class H11Codec:
@@ -24,8 +24,7 @@ class H11Codec:
     def head(self, raw: bytes) -> Parts:
         # h11 checks the head, and finds the end of the body. Its own list of fields drops repeated lengths and changes
         # values.
-        lines = raw.split(b"\r\n")[1:-2]
-        fields = [(name.lower(), value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in lines)]
+        fields = split_fields(raw)
         try:
             self._connection.receive_data(raw)
             event = self._connection.next_event()

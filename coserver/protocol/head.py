@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from .errors import RemoteProtocolError
 from .fields import RawFields
-from .syntax import is_host, show
+from .syntax import is_host, match_usual, show
 
 _is_length = re.compile(rb"[0-9]{1,19}").fullmatch  # 19 digits: all of 63 bits, without huge integers
 _absolute_form = re.compile(rb"(?i:https?)://([^/?]*)(.*)").fullmatch
@@ -18,8 +18,9 @@ _SOUND_HOSTS_MAX = 1024
 _HOST_MAX = 255
 # One dictionary look-up per field decides whether the field matters for the framing.
 _MEANINGFUL = {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"}
-
-
+# The usual methods, so that no text is made for each request.
+_methods = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+_new = object.__new__
 _SLASH = ord("/")
 
 
@@ -37,12 +38,15 @@ class RequestHead:
     host = b""
     query = ""
     raw = b""
+    minor = 1
+    keep_alive = True
+    _fields: RawFields | None = None
 
     def __init__(self, method: str, target: bytes, minor: int, fields: RawFields) -> None:
         self.method = method
         self.target = text = target.decode("ascii")
         self.minor = minor
-        self.fields = fields
+        self._fields = fields
         self.keep_alive = minor == 1
         self._read_fields(fields)
         if target[0] == _SLASH and method != "CONNECT":
@@ -53,8 +57,38 @@ class RequestHead:
         else:
             self._read_other_form(target)
 
+    @classmethod
+    def read_usual(cls, raw: bytes) -> RequestHead | None:
+        """The head if it is a usual one, see ``syntax.match_usual``; None if it has to be parsed.
+
+        Its fields are split when somebody asks for them. Raises RemoteProtocolError for a Host that is none.
+        """
+        usual = match_usual(raw)
+        if usual is None:
+            return None
+        method, path, query, host = usual.groups()
+        if host not in _sound_hosts:
+            _check_host(host)
+        head: RequestHead = _new(cls)
+        head.raw = raw
+        head.host = host
+        head.method = _methods.get(method) or method.decode("ascii")
+        head.path = head.target = path.decode("ascii")
+        if query is not None:
+            head.query = query.decode("ascii")
+            head.target = f"{head.path}?{head.query}"
+        return head
+
     def __repr__(self) -> str:
         return f"<RequestHead {self.method} {self.target} HTTP/1.{self.minor}>"
+
+    @property
+    def fields(self) -> RawFields:
+        """Name in small letters and value of each field, in the order in which they came."""
+        fields = self._fields
+        if fields is None:
+            fields = self._fields = split_fields(self.raw)
+        return fields
 
     @property
     def plain_path(self) -> str:
@@ -140,6 +174,12 @@ class RequestHead:
             raise RemoteProtocolError(
                 f"a request target must be a path, '*' for OPTIONS, or a http:// URL; got {show(target)}"
             )
+
+
+def split_fields(raw: bytes) -> RawFields:
+    """The fields of a whole, sound head. Names are in small letters, values without blanks around them."""
+    lines = raw.split(b"\r\n")[1:-2]
+    return [(name.lower(), value.strip(b" \t")) for name, _, value in [line.partition(b":") for line in lines]]
 
 
 def _check_host(host: bytes) -> None:

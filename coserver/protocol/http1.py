@@ -49,14 +49,17 @@ class Http1Reader:
     """
 
     __slots__ = (
-        "_checked", "_codec", "_empty_lines", "_guard", "_left", "_limits", "_parsers", "_small",
+        "_checked", "_codec", "_empty_lines", "_few", "_guard", "_left", "_limits", "_parsers", "_small",
         "body_done", "buffer", "trailers",
     )  # fmt: skip
+
+    _read_usual = staticmethod(RequestHead.read_usual)
 
     def __init__(self, parsers: Parsers | str = "h11", limits: HeadLimits = HeadLimits()) -> None:
         self._parsers = Parsers(parsers) if isinstance(parsers, str) else parsers
         self._limits = limits
         self._small = min(limits.target_size, limits.head_size)  # a head of this size is within all limits of size
+        self._few = 4 * limits.head_fields  # a head of this size cannot have too many fields: the shortest is a:CRLF
         self.buffer = b""  # a bytearray instead of bytes while a long head comes in pieces
         self._checked = 0  # an unfinished head is checked up to here
         self._empty_lines = 0  # those before the next request
@@ -94,6 +97,13 @@ class Http1Reader:
         raw, rest = (buffer, b"") if end == len(buffer) else (buffer[:end], buffer[end:])
         if end > self._small:
             self._check_size(raw)
+        elif end <= self._few or raw.count(b"\n") - 2 <= self._limits.head_fields:
+            usual = self._read_usual(raw)
+            if usual is not None:
+                self.buffer = rest
+                if self._checked or self._empty_lines or self.trailers:
+                    self._forget()
+                return usual
         check_head(raw)
         parsers = self._parsers
         codec = parsers.idle or parsers.make()
@@ -106,10 +116,8 @@ class Http1Reader:
             most = self._limits.head_fields
             raise RemoteProtocolError(f"a request has at most {most} fields here", 431, "head_fields")
         self.buffer = rest
-        if self._checked or self._empty_lines:
-            self._checked = self._empty_lines = 0
-        if self.trailers:
-            self.trailers = _NONE
+        if self._checked or self._empty_lines or self.trailers:
+            self._forget()
         if head.length != 0:
             self._expect_body(codec, head.length)
         elif codec.reusable and head.keep_alive:
@@ -117,6 +125,11 @@ class Http1Reader:
         else:
             codec.trailers()  # frees the parser
         return head
+
+    def _forget(self) -> None:
+        """Forget what was noted of the last request and of this head."""
+        self._checked = self._empty_lines = 0
+        self.trailers = _NONE
 
     def limit_body(self, size_max: int) -> None:
         """Set the most bytes of body for the request that was just read. Raises RemoteProtocolError (413)."""

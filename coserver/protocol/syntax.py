@@ -29,6 +29,14 @@ STATUS_LINE = rb"HTTP/1\.[01] [1-9][0-9]{2}(?: " + VALUE + rb")?\r\n"
 # match in one way only, so there is nothing to backtrack to.
 is_head = re.compile(REQUEST_LINE + rb"(?:" + FIELD + rb")*\r\n").fullmatch
 is_response_head = re.compile(STATUS_LINE + rb"(?:" + FIELD + rb")*\r\n").fullmatch
+# A usual head: HTTP/1.1, a path as its target, one Host, and no other field that means something for the framing. One
+# match tells that it is sound, and gives method, path, query and host. It is the grammar of ``is_head``, narrower.
+_MEANT = rb"(?![hHcCtTeE](?i:ost|ontent-length|onnection|ransfer-encoding|xpect):)"
+_OTHERS = rb"(?:" + _MEANT + FIELD + rb"|(?i:connection:[\t ]*+keep-alive[\t ]*+\r\n))*"
+match_usual = re.compile(
+    rb"(?!CONNECT )(" + METHOD + rb") (/[\x21\x22\x24-\x3e\x40-\x7e]*+)(?:\?([\x21\x22\x24-\x7e]*+))? HTTP/1\.1\r\n"
+    + _OTHERS + rb"(?i:host):[\t ]*+([\x21-\x7e]*+)[\t ]*+\r\n" + _OTHERS + rb"\r\n"
+).fullmatch  # fmt: skip
 is_token = re.compile(TOKEN).fullmatch
 is_value = re.compile(VALUE).fullmatch
 match_field = re.compile(FIELD).match

@@ -114,6 +114,8 @@ class Service:
         self.ends_by = math.inf  # monotonic seconds: the end of a drain's grace
         self._stuck: Stuck | None = None
         self._date = self.head_end = b""  # the Date field, and the end of a usual response's head, which has it
+        #: The whole heads of usual answers of text, by the length of the text; they hold the date, so for a second.
+        self.heads_of_texts: dict[int, bytes] = {}
         self.date_until = 0.0
         self.date_seconds = 0  # the Date field's value, in seconds since 1970
 
@@ -271,6 +273,7 @@ class Service:
             self.date_seconds = int(moment)
             self._date = format_date(self.date_seconds).encode()
             self.date_until = now + 1 - moment % 1  # until the next second begins
+            self.heads_of_texts.clear()
             self.head_end = b"date: %b\r\n\r\n" % self._date
         return self._date
 

@@ -89,6 +89,8 @@ class MemoryStream(SocketStream):
         self.received += len(data)
         return data
 
+    take = receive  # type: ignore[assignment]  # a coroutine serves as well
+
     async def peek(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
         """Like ``receive``, but the bytes can be received once more."""
         await self._loop.checkpoint()

@@ -12,7 +12,8 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from types import coroutine
 from typing import Any
 
 import anyio
@@ -91,46 +92,51 @@ class SocketStream(ByteStream):
 
     async def receive(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
         """Receive at least one byte. Raises EndOfStream, BrokenResourceError, ClosedResourceError (anyio's)."""
+        return await self.take(max_bytes)
+
+    @coroutine
+    def take(self, max_bytes: int = RECEIVE_SIZE) -> Generator[Any, Any, bytes]:
+        """Do what ``receive`` does. A bare generator: this is called for each request and each piece of a body."""
+        native, wait = self._native, False
         if self._patient and self._arrived is None:
             self._patient -= 1
+            wait = True
+        elif native is not None:
+            yield  # a checkpoint, on such a loop
         else:
-            await self._loop.checkpoint()
-            data = self.receive_now(max_bytes)
-            if data is not None:
-                return data
-            self._patient = _PATIENT
+            yield from self._loop.checkpoint()
         while True:
-            if self._native is None:
-                await self._wait_readable()
+            if wait:
+                if native is None:
+                    yield from self._wait_readable()
+                else:
+                    waiter = self._expect(max_bytes)
+                    try:
+                        yield from waiter
+                    finally:
+                        self._waiter = None
+            try:
+                data = self._socket.recv(max_bytes) if self._arrived is None else self._take_arrived(max_bytes)
+            except BlockingIOError:
+                if not wait:
+                    self._patient, wait = _PATIENT, True
+            except OSError as error:
+                raise self._broken(error) from error
             else:
-                waiter = self._expect(max_bytes)
-                try:
-                    await waiter
-                finally:
-                    self._waiter = None
-            data = self.receive_now(max_bytes)
-            if data is not None:
+                if not data:
+                    raise anyio.EndOfStream
+                self.received += len(data)
                 return data
 
-    def receive_now(self, max_bytes: int = RECEIVE_SIZE) -> bytes | None:
-        """Receive bytes that have come; None if there are none. Raises the same as ``receive``."""
-        data: bytes | OSError | None = self._arrived
-        try:
-            if data is None:
-                data = self._socket.recv(max_bytes)
-            elif isinstance(data, OSError):
-                self._arrived = None
-                raise data
-            else:
-                self._arrived = data[max_bytes:] or None
-                data = data[:max_bytes]
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            raise self._broken(error) from error
-        if not data:
-            raise anyio.EndOfStream
-        self.received += len(data)
+    def _take_arrived(self, max_bytes: int) -> bytes:
+        """Take what ``_readable`` has read, or raise the error that it met."""
+        data, self._arrived = self._arrived, None
+        if not isinstance(data, bytes):
+            assert data is not None
+            raise data
+        if len(data) > max_bytes:
+            self._arrived = data[max_bytes:]
+            return data[:max_bytes]
         return data
 
     async def peek(self, max_bytes: int = RECEIVE_SIZE) -> bytes:

@@ -110,7 +110,7 @@ class TlsStream(SocketStream):
                 return data
         while True:
             try:
-                data = await plain.receive()
+                data = await plain.take()
             except anyio.EndOfStream:
                 if self._stopped or self._said_all:
                     raise
@@ -120,6 +120,8 @@ class TlsStream(SocketStream):
             self._engine.feed(data)
             if data := self._decrypt(max_bytes):
                 return data
+
+    take = receive  # type: ignore[assignment]  # a coroutine serves as well
 
     def _decrypt(self, max_bytes: int) -> bytes:
         """Plaintext that can be read without more ciphertext; empty if there is none. Raises EndOfStream, TlsError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import os
 from collections.abc import Iterable
@@ -47,6 +48,7 @@ class Message:
     fields: list[tuple[bytes, bytes]]
     body: bytes = b""
     trailers: list[tuple[bytes, bytes]] | None = None
+    meaning: Any = field(default=None, compare=False)  # what else the head says
 
     @property
     def whole(self) -> bool:
@@ -89,7 +91,11 @@ class Reading:
                 head = reader.read_head()
                 if head is None:
                     return
-                self.messages.append(Message(head.method, head.target, head.minor, head.fields))
+                message = Message(head.method, head.target, head.minor, head.fields)
+                message.meaning = (
+                    head.path, head.query, head.host, head.length, head.keep_alive, head.expect_continue, head.raw,
+                )  # fmt: skip
+                self.messages.append(message)
             else:
                 data = reader.read_body()
                 self.messages[-1].body += data
@@ -99,9 +105,34 @@ class Reading:
                 self.messages[-1].trailers = list(reader.trailers)
 
 
+class ParsingReader(Http1Reader):
+    """A reader that parses every head, usual ones too."""
+
+    __slots__ = ()
+    _read_usual = staticmethod(lambda raw: None)  # type: ignore[assignment]
+
+
 def read(codec: str | Parsers, pieces: Iterable[bytes], limits: HeadLimits = DEFAULT) -> Reading:
-    """Read all that ``pieces`` hold. Lets every exception through but RemoteProtocolError."""
-    reader = Http1Reader(codec, limits)
+    """Read all that ``pieces`` hold. Lets every exception through but RemoteProtocolError.
+
+    Reads all twice: a usual head is accepted by one pattern, and must be read as the parser reads it.
+    """
+    pieces = list(pieces)
+    other = codec
+    if isinstance(codec, Parsers):
+        other = copy.copy(codec)
+        other.idle = None
+    quick = _read(Http1Reader(other, limits), pieces)
+    parsed = _read(ParsingReader(codec, limits), pieces)
+    assert quick.messages == parsed.messages
+    assert [each.meaning for each in quick.messages] == [each.meaning for each in parsed.messages]
+    assert quick.buffered == parsed.buffered
+    errors = [error and (error.reason, error.status, error.limit) for error in (quick.error, parsed.error)]
+    assert errors[0] == errors[1]
+    return parsed
+
+
+def _read(reader: Http1Reader, pieces: list[bytes]) -> Reading:
     reading = Reading()
     for piece in pieces:
         reader.receive(piece)

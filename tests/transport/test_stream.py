@@ -231,3 +231,180 @@ async def test_a_reset_that_the_system_refuses_an_option_for() -> None:
         stream = SocketStream(Refusing(fileno=near.detach()), Loop.current())
         stream.reset()
         assert stream.fileno() == -1
+
+
+# The loop attends to the socket for its life.
+
+
+def count_registrations(stream: SocketStream) -> list[str]:
+    """The calls that register the socket with the loop and take it away again, as they come; none on trio."""
+    calls: list[str] = []
+    native = stream._native
+
+    class Counting:
+        create_future = getattr(native, "create_future", None)
+
+        def add_reader(self, fd: int, call: object) -> None:
+            calls.append("add")
+            native.add_reader(fd, call)
+
+        def remove_reader(self, fd: int) -> None:
+            calls.append("remove")
+            native.remove_reader(fd)
+
+    if native is not None:
+        stream._native = Counting()
+    return calls
+
+
+async def send_later(far: socket.socket, data: bytes, seconds: float = 0.001) -> None:
+    await anyio.sleep(seconds)
+    far.sendall(data)
+
+
+async def test_registers_once_for_many_waits() -> None:
+    async with pair() as (stream, far):
+        calls = count_registrations(stream)
+        for number in range(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send_later, far, b"%d" % number)
+                assert await stream.receive() == b"%d" % number
+        assert len(calls) <= 1
+
+
+async def test_a_client_that_never_pauses_is_not_waited_for() -> None:
+    async with pair() as (stream, far):
+        calls = count_registrations(stream)
+        for _ in range(20):
+            far.sendall(b"x")
+            assert await stream.receive() == b"x"
+        assert calls == []
+
+
+async def test_nothing_is_read_that_nobody_wants() -> None:
+    async with pair(socket.AF_INET) as (stream, far):
+        calls = count_registrations(stream)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send_later, far, b"first")
+            assert await stream.receive() == b"first"
+        far.setblocking(False)
+        sent = 0
+        while True:  # a flood, until the system takes no more
+            try:
+                sent += far.send(bytes(65_536))
+            except BlockingIOError:
+                await anyio.sleep(0.01)
+                try:
+                    sent += far.send(bytes(65_536))
+                except BlockingIOError:
+                    break
+        looks = 0
+        readable = stream._readable
+
+        def counted() -> None:
+            nonlocal looks
+            looks += 1
+            readable()
+
+        if "add" in calls and "remove" not in calls:
+            stream._native.add_reader(stream.fileno(), counted)
+        await anyio.sleep(0.05)
+        assert looks <= 1
+        assert stream.received == len(b"first")
+        assert (len(calls), calls[-1:]) in ((0, []), (2, ["remove"]), (3, ["remove"]))
+        got = 0
+        while got < sent:
+            got += len(await stream.receive())
+        assert got == sent
+
+
+async def test_a_task_cancelled_with_the_data_in_hand_loses_nothing(anyio_backend_name: str) -> None:
+    if anyio_backend_name != "asyncio":
+        pytest.skip("a task's own cancel() is asyncio's")
+    import asyncio
+
+    async with pair() as (stream, far):
+        for max_bytes in (65_536, 3):
+            task = asyncio.ensure_future(stream.receive())
+            await asyncio.sleep(0.005)
+            far.sendall(b"in hand")
+            stream._readable()  # the loop has read it, and the task has not had its turn
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await stream.peek(4) == b"in h"
+            far.sendall(b", more")
+            got = b""
+            while len(got) < len(b"in hand, more"):
+                got += await stream.receive(max_bytes)
+            assert got == b"in hand, more"
+
+
+async def test_a_task_cancelled_with_the_end_or_an_error_in_hand_loses_neither(anyio_backend_name: str) -> None:
+    if anyio_backend_name != "asyncio":
+        pytest.skip("a task's own cancel() is asyncio's")
+    import asyncio
+
+    for end, raised in ((socket.socket.close, anyio.EndOfStream), (reset, anyio.BrokenResourceError)):
+        async with pair(socket.AF_INET) as (stream, far):
+            task = asyncio.ensure_future(stream.receive())
+            await asyncio.sleep(0.005)
+            end(far)
+            stream._readable()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            with pytest.raises(raised):
+                await stream.receive()
+            with pytest.raises(anyio.EndOfStream):
+                await stream.receive()
+
+
+async def test_a_descriptor_used_again_belongs_to_its_new_stream() -> None:
+    async with pair() as (first, far), anyio.create_task_group() as tasks:
+        tasks.start_soon(send_later, far, b"one")
+        assert await first.receive() == b"one"
+        number = first.fileno()
+        first.close()
+        async with pair() as (second, other):
+            assert number in (second.fileno(), other.fileno())
+            for _ in range(3):
+                async with anyio.create_task_group() as sending:
+                    sending.start_soon(send_later, other, b"two")
+                    assert await second.receive() == b"two"
+            with pytest.raises(anyio.ClosedResourceError):
+                await first.receive()
+
+
+async def test_peek_waits_and_takes_nothing() -> None:
+    async with pair() as (stream, far):
+        for _ in range(3):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send_later, far, b"seen")
+                assert await stream.peek() == b"seen"
+            assert await stream.peek(2) == b"se"
+            assert await stream.receive(2) == b"se"
+            assert await stream.receive() == b"en"
+
+
+async def test_two_receivers_of_a_patient_stream() -> None:
+    async with pair() as (stream, far), anyio.create_task_group() as tasks:
+        tasks.start_soon(send_later, far, b"x")
+        assert await stream.receive() == b"x"
+        tasks.start_soon(stream.receive)
+        await anyio.sleep(0.005)
+        for call in (stream.receive, stream.peek):
+            with pytest.raises(anyio.BusyResourceError):
+                await call()
+        far.sendall(b"y")
+
+
+async def test_a_patient_stream_that_is_closed() -> None:
+    async with pair() as (stream, far):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send_later, far, b"x")
+            assert await stream.receive() == b"x"
+        stream.close()
+        for call in (stream.receive, stream.peek):
+            with pytest.raises(anyio.ClosedResourceError):
+                await call()

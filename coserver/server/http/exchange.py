@@ -198,7 +198,8 @@ class HttpExchange(Exchange):
                 elif emitter.prompt:
                     emitter.tell(self._handler_started())
             if endpoint.kind is AWAIT:
-                value = await endpoint.call(request, params)
+                bare = endpoint.bare
+                value = await (bare() if bare is not None else endpoint.call(request, params))
             elif endpoint.kind is WORKER:
                 value = await run_for(self, connection.service.waits, endpoint.call, request, params)
                 if type(value) is CoroutineType:  # a lambda or a decorator that hides an async def

@@ -43,6 +43,8 @@ _NEVER = math.inf
 #: Bytes that the kernel sends in one call. Other clients are served between two calls. nginx's sendfile_max_chunk is
 #: 2 MiB; 512 KiB take 0.1 ms on a loopback.
 SENDFILE_CHUNK = 512 * 1024
+#: Heads of texts that a service keeps for a second, one for each length.
+HEADS_MAX = 256
 #: Errors by which sendfile says that this file or system has none. Stacked and network file systems use any of them.
 _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 
@@ -64,6 +66,7 @@ class HttpConnection(Connection):
     async def run(self) -> bool:
         """Read a head, serve the exchange, recycle; begin again."""
         reader, service, limits = self.reader, self.service, self.service.limits
+        take = self._socket.take if self._socket is not None else self.stream.receive
         try:
             while True:
                 head = None
@@ -73,8 +76,8 @@ class HttpConnection(Connection):
                 while head is None:
                     if reader.buffer:
                         self._await_head()
-                    data = await self.stream.receive()
-                    if self.scope.cancel_called:
+                    data = await take()
+                    if self.reason:
                         await anyio.lowlevel.checkpoint()  # data and a deadline in one tick: the deadline counts
                     head = reader.read_head(data)
                 data = None  # type: ignore[assignment]  # a body's beginning may keep 64 KB in it
@@ -295,14 +298,21 @@ class HttpConnection(Connection):
             return NONE
         if not (head.keep_alive and head.minor and self.reader.body_done):
             return NONE
-        usual = _usual_start(answer) or _usual_file(exchange, answer)
-        if usual is None:
-            return NONE
-        exchange.status, start, body = usual
         exchange.since = now = monotonic()
         if now >= service.date_until:
             service.date(now)
-        data = b"%bcontent-length: %d\r\n%b%b" % (start, len(body), service.head_end, body)
+        if type(answer) is bytes and (head_of_text := service.heads_of_texts.get(len(answer))) is not None:
+            exchange.status, body = 200, answer
+            data = head_of_text + answer
+        else:
+            usual = _usual_start(answer) or _usual_file(exchange, answer)
+            if usual is None:
+                return NONE
+            exchange.status, start, body = usual
+            data = b"%bcontent-length: %d\r\n%b" % (start, len(body), service.head_end)
+            if answer is body and len(service.heads_of_texts) < HEADS_MAX:
+                service.heads_of_texts[len(body)] = data
+            data += body
         exchange.phase = RESPONSE
         exchange.keep_alive = True
         if emitter.heard:
