@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 #: The most files that each may enter. More than these, and a reader loses the thread.
-MOST = {"a small GET": 14, "time.sleep": 16, "a handler that fails": 17, "a subrequest": 28, "a step": 45}
+MOST = {"a small GET": 12, "time.sleep": 16, "a handler that fails": 16, "a subrequest": 27, "a step": 45}
 
 
 @pytest.fixture(scope="module")
