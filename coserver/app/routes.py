@@ -94,7 +94,7 @@ def _add(router: Router, route: Route, place: Place) -> None:
     names = tuple(text for text, kind in split_route(route.path) if kind is not None)
     endpoint = Endpoint(route.handler, "request", names, stream=route.stream)
     endpoint.app, endpoint.errors, endpoint.limits = place.app, place.tables, route.limits
-    endpoint.route = place.prefix + route.path
+    endpoint.mount, endpoint.route = place.prefix, place.prefix + route.path
     paths = [endpoint.route]
     if place.prefix and route.path == "/":
         paths.append(place.prefix)  # people write /api for /api/

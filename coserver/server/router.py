@@ -73,6 +73,16 @@ class Router:
         others = [one for one in self._tables if one[0] != prefix]
         self._tables = sorted([*others, (prefix, tables)], key=lambda one: len(one[0]), reverse=True)
 
+    def mount_of(self, endpoint: Endpoint, path: str) -> str:
+        """The prefix of the mounted app whose error handler ``endpoint`` is; "" for the app itself.
+
+        ``path`` is that of the request: an app may be mounted at several places.
+        """
+        for prefix, tables in self._tables:
+            if tables and f"{path}/".startswith(f"{prefix}/") and any(one is endpoint for one in tables[0]):
+                return prefix
+        return ""
+
     def add(self, path: str, methods: list[str], endpoint: Endpoint, types: dict[str, str]) -> None:
         """Add a route. ``types`` by name are for parameters whose type the path does not give. Raises SetupError."""
         node, names = self._root, []

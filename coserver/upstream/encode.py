@@ -190,11 +190,17 @@ class Forwardable(Protocol):
         """The fields that tell the next hop about the client: X-Forwarded-For and so on."""
         ...
 
+    def forward_target(self, target: str | None = None, strip: str | None = None, dot_segments: str = "pass") -> str:
+        """The raw target for the next hop."""
+        ...
+
 
 class ForwardOptions(TypedDict, total=False):
     """The keywords of ``forward``."""
 
     target: str
+    strip: str
+    dot_segments: str
     headers: Mapping[str, str] | Iterable[tuple[str, str]]
     keep_host: bool
     timeout: float
@@ -210,6 +216,7 @@ def end_to_end(fields: RawFields) -> RawFields:
 
 def forward_request(request: Forwardable, options: ForwardOptions) -> tuple[str, str, dict[str, Any]]:
     """The method, the target and the options of the request to the next hop (RFC 9110 §7.6)."""
+    target = request.forward_target(options.get("target"), options.get("strip"), options.get("dot_segments", "pass"))
     head = request.head
     fields: list[tuple[str, str]] = []
     via = _VIA
@@ -233,7 +240,4 @@ def forward_request(request: Forwardable, options: ForwardOptions) -> tuple[str,
             asked["headers"].append(("content-length", str(head.length)))
     if "timeout" in options:
         asked["timeout"] = options["timeout"]
-    target = options.get("target")
-    if target is None:
-        target = head.path + (f"?{head.query}" if head.query else "")
     return request.method, target, asked

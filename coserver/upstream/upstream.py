@@ -248,10 +248,17 @@ class Upstream:
     def forward(self, request: Forwardable, **options: Unpack[ForwardOptions]) -> Subrequest:
         """Stream a handler's request to this upstream and its response back: ``return users.forward(request)``.
 
-        Hop-by-hop fields are dropped (RFC 9110 §7.6.1), the usual forwarded fields are set. Keywords: target (default:
-        the request's own), headers (added; they replace fields of the same name), keep_host (send the client's Host
-        instead of the member's), timeout in seconds (until the head of the response). In a route with ``stream=True``
-        the body is never in memory as a whole. A client that leaves cancels the subrequest.
+        The target is the request's own, byte for byte (RFC 9110 §7.7), without the prefix ``strip``: "/api" makes
+        "/users?x" of "/api/users?x". Whole segments are compared, decoded. Without ``strip`` a mounted app's prefix is
+        removed; ``strip=""`` removes nothing. A ``target`` is sent as it is, so it is percent-encoded. Dot segments
+        pass; ``dot_segments="refuse"`` answers them with 400.
+
+        Hop-by-hop fields are dropped (RFC 9110 §7.6.1), the usual forwarded fields are set. Keywords: headers (added;
+        they replace fields of the same name), keep_host (send the client's Host instead of the member's), timeout in
+        seconds (until the head of the response). In a route with ``stream=True`` the body is never in memory as a
+        whole. A client that leaves cancels the subrequest.
+
+        Raises ValueError if the target has no such prefix, or a given target is not percent-encoded.
         """
         method, target, asked = forward_request(request, options)
         return self._start(method, target, b"", asked)

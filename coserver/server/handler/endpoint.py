@@ -31,7 +31,8 @@ class Endpoint:
     """
 
     __slots__ = (
-        "app", "bare", "call", "errors", "handler", "kind", "limits", "name", "route", "stream", "takes_subject",
+        "app", "bare", "call", "errors", "handler", "kind", "limits", "mount", "name", "route", "stream",
+        "takes_subject",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +44,7 @@ class Endpoint:
         self.stream = stream
         self.limits: RouteLimits | None = None  # its route's limits, which replace the listener's
         self.route = ""  # the path of its route, with the names of the parameters
+        self.mount = ""  # the prefix below which its app is mounted
         self.app: Any = None  # the app that it belongs to
         self.errors: tuple[ErrorHandlers, ...] = ()  # of its app, then of the apps that mount it
         self.kind = kind_of(handler)

@@ -1,21 +1,112 @@
-"""A gateway's part: fields that tell the next hop of the client, and fields that an upstream's answer hands on.
+"""A gateway's part: the target and the fields for the next hop, and fields that an upstream's answer hands on.
 
 What a trusted peer says of the client is handed on, with this hop added. What any other peer says of it is dropped.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from ...protocol.fields import decode_value
 from ...protocol.responses import has_body
 from ...transport.peer import host_of
 from ...upstream.encode import end_to_end
 from ...upstream.response import StreamedUpstreamResponse, UpstreamResponse
+from .errors import HTTPException
 
 if TYPE_CHECKING:
     from .request import Request
+
+#: The parts of a text that no target may have (RFC 3986 §3.3, §3.4). "[" and "]" are forbidden too, but usual.
+_illegal = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?\[\]%]", re.DOTALL).findall
+_absolute_form = re.compile(r"https?://[^/?]*(.*)", re.IGNORECASE).fullmatch
+
+
+def forward_target(request: Request, target: str | None, strip: str | None, dot_segments: str) -> str:
+    """The raw target for the next hop (RFC 9110 §7.7): the request's own, byte for byte, after the prefix.
+
+    The prefix is ``strip``, or the mount of the handler's app. A given ``target`` is used as it is. Raises ValueError,
+    TypeError; HTTPException (400) for a dot segment if ``dot_segments`` is "refuse".
+    """
+    if dot_segments not in ("pass", "refuse"):
+        raise ValueError(f"dot_segments is 'pass' or 'refuse'; got {dot_segments!r}")
+    if target is None:
+        target = _strip(_raw_target(request), request.mount if strip is None else _check_strip(strip))
+    elif strip is not None:
+        raise ValueError(f"a target is sent as it is: give target or strip, not both; got {target!r} and {strip!r}")
+    else:
+        _check_target(request, target)
+    if dot_segments == "refuse" and _has_dot_segment(target):
+        raise HTTPException(400, "The path has a dot segment, '.' or '..', which is refused here")
+    return target
+
+
+def _raw_target(request: Request) -> str:
+    """The request's target without scheme and authority (RFC 9112 §3.2.1, §3.2.4)."""
+    raw = request.target
+    form = _absolute_form(raw)
+    if form is None:
+        return raw
+    rest = form[1]
+    if not rest and request.method == "OPTIONS":
+        return "*"
+    return rest if rest.startswith("/") else f"/{rest}"
+
+
+def _check_strip(strip: str) -> str:
+    if not isinstance(strip, str):
+        raise TypeError(f"strip is a str, the prefix to remove: '/api'; got {strip!r}")
+    if strip and (not strip.startswith("/") or strip.endswith("/") or "?" in strip or "#" in strip):
+        raise ValueError(
+            f"strip starts with '/', does not end with '/', and has no query: '/api', or '' for none; got {strip!r}"
+        )
+    return strip
+
+
+def _strip(target: str, prefix: str) -> str:
+    """Remove the segments of ``prefix``, which are compared decoded; the rest stays as it is."""
+    if not prefix or target == "*":
+        return target
+    path, mark, query = target.partition("?")
+    segments, wanted = path.split("/"), prefix.split("/")
+    count = len(wanted)
+    if len(segments) < count or not all(map(_same_segment, segments, wanted)):
+        raise ValueError(
+            f"strip is a prefix of the request's target, in whole segments: {prefix!r} is none of {target!r:.200}; "
+            f"give the prefix of this route, or strip='' to remove nothing"
+        )
+    return f"/{'/'.join(segments[count:])}{mark}{query}"
+
+
+def _same_segment(segment: str, wanted: str) -> bool:
+    return segment == wanted or unquote(segment) in (wanted, unquote(wanted))
+
+
+def _check_target(request: Request, target: str) -> None:
+    """Check a target that a handler gives. Raises ValueError, TypeError.
+
+    An illegal part passes if the client itself sent it, since this server took it.
+    """
+    if not isinstance(target, str):
+        raise TypeError(f"target is a str, the raw path and query: '/items?id=1'; got {target!r}")
+    instead = "To remove a prefix from the request's own target, write strip='/prefix'"
+    if target[:1] != "/" and not (target == "*" and request.method == "OPTIONS"):
+        raise ValueError(f"a target is a raw path, which begins with '/'; got {target!r:.200}. {instead}")
+    illegal = set(_illegal(target)).difference(_illegal(request.target))
+    if illegal:
+        raise ValueError(
+            f"a target is sent as it is, so it must be percent-encoded (RFC 3986 §2.4); got {target!r:.200} with "
+            f"{min(illegal)!r}. A path parameter and request.path are decoded. {instead}"
+        )
+
+
+def _has_dot_segment(target: str) -> bool:
+    """Whether the path has "." or "..", encoded too, behind an encoded slash too, with parameters ("..;a") too."""
+    path = unquote(target.partition("?")[0])
+    return any(part.partition(";")[0] in (".", "..") for part in path.replace("\\", "/").split("/"))
 
 
 def forwarded_fields(request: Request) -> list[tuple[str, str]]:

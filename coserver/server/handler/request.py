@@ -176,6 +176,30 @@ class Request:
         return forwarded_fields(self)
 
     @property
+    def mount(self) -> str:
+        """The prefix below which the handler's app is mounted, "/api"; "" if it is not mounted.
+
+        Raises RuntimeError after the response has been sent.
+        """
+        if self._connection is None:
+            return ""
+        exchange = self._under_way("mount")
+        endpoint = exchange.endpoint
+        if exchange.failed:  # it is an error handler
+            mount: str = exchange.connection.service.router.mount_of(endpoint, self.head.path)
+            return mount
+        return endpoint.mount
+
+    def forward_target(self, target: str | None = None, strip: str | None = None, dot_segments: str = "pass") -> str:
+        """The raw target for the next hop: ``target``, or this request's without ``strip``. See ``Upstream.forward``.
+
+        Raises ValueError, TypeError; HTTPException (400) for a dot segment that is refused.
+        """
+        from .gateway import forward_target
+
+        return forward_target(self, target, strip, dot_segments)
+
+    @property
     def scheme(self) -> str:
         """The scheme, "http" or "https": by a trusted peer's X-Forwarded-Proto, or Forwarded; else the connection's."""
         spoken, trust = "http" if self.tls is None else "https", self._trust
