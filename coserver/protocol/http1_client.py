@@ -1,7 +1,7 @@
 """The client's receiving half of HTTP/1.1, without I/O: bytes in, the response to one request out (RFC 9112).
 
 ``expect`` announces a request that was sent, ``receive`` takes bytes, ``end`` the end of the stream. Interim responses
-(1xx) are skipped. Bytes after the response end the connection, since they might be taken for the next response.
+(1xx) are kept apart. Bytes after the response end the connection, since they might be taken for the next response.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from .response_codec import ResponseCodec
 from .response_head import UNTIL_CLOSE, ResponseHead
 from .syntax import check_partial_response, check_response_head
 
-#: The most interim responses before the final one. 103 comes once or twice; more are a flood.
+#: The most interim responses before the final one. 103 comes once or twice; more are a flood. All of their bytes
+#: together have the limit of one head.
 _INTERIM_MAX = 16
 #: The most bytes of chunk extensions in one body: they cost CPU and carry nothing.
 _EXTENSIONS_MAX = 16 * 1024
@@ -46,8 +47,9 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_begun", "_buffer", "_checked", "_codec", "_guard", "_interim", "_known", "_left", "_limits", "_make",
-        "_method", "_size_max", "done", "head", "keep_alive", "patience", "pieces", "size", "trailers",
+        "_begun", "_buffer", "_checked", "_codec", "_guard", "_interim_size", "_interims", "_known", "_left",
+        "_limits", "_make", "_method", "_size_max", "done", "head", "interim", "keep_alive", "patience",
+        "pieces", "size", "trailers",
     )  # fmt: skip
 
     def __init__(self, make: Callable[[], ResponseCodec], limits: ResponseLimits = ResponseLimits()) -> None:
@@ -57,12 +59,13 @@ class ResponseReader:
         self._guard: ChunkGuard | None = None
         self._buffer = b""
         self._begun = False
-        self._checked = self._interim = self._left = 0
+        self._checked = self._interims = self._interim_size = self._left = 0
         self._method = ""
         self._size_max = 0
         #: A head whose whole response came with it, and left the codec as it was.
         self._known: ResponseHead | None = None
         self.head: ResponseHead | None = None
+        self.interim: list[ResponseHead] = []  # the heads of interim responses that are not taken yet
         self.pieces: list[bytes] = []
         self.size = 0
         self.done = True
@@ -84,6 +87,9 @@ class ResponseReader:
         self._size_max = size_max
         self._begun = self.done = False
         self.head = None
+        if self._interims:
+            self._interims = self._interim_size = 0
+            self.interim = []
         if self.pieces:
             self.pieces = []
         self.size = 0
@@ -136,7 +142,6 @@ class ResponseReader:
         behind = len(data) - len(known.raw)
         if behind != known.length or behind > self._size_max or self._buffer or self._method == "HEAD":
             return False
-        self._interim = 0
         self.head = known
         self.size = behind
         self.pieces.append(data[-behind:])
@@ -176,17 +181,19 @@ class ResponseReader:
             data = data[end:]
             if head.status >= 200:
                 break
-            self._interim += 1
-            if self._interim > _INTERIM_MAX:
+            self._interims += 1
+            self._interim_size += end
+            if self._interims > _INTERIM_MAX:
                 raise RemoteProtocolError(f"more than {_INTERIM_MAX} interim responses (1xx)")
-        self._interim = 0
+            if self._interim_size > limits.head_size:
+                raise RemoteProtocolError(f"interim responses (1xx) of more than {limits.head_size} bytes together")
+            self.interim.append(head)
         self.head = head
         self._begin_body(head)
         return data
 
     def _take_whole(self, head: ResponseHead, body: bytes) -> None:
         """Take a whole response that came in one piece."""
-        self._interim = 0
         self.head = head
         self.size = len(body)
         self.pieces.append(body)

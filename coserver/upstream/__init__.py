@@ -7,6 +7,7 @@
 | waitable | the base of all that may be awaited by a task, and waited for by a plain function |
 | gather | several subrequests at once: ``gather`` and ``upstream.map`` |
 | response | a response: whole, or with a body that is still coming |
+| relay | a forwarded request, which hands on interim responses |
 | encode | a subrequest's bytes; a handler's request forwarded to an upstream |
 | edit | a held subrequest changed, or answered in the member's place |
 | errors | what a subrequest raises |

@@ -190,6 +190,10 @@ class Forwardable(Protocol):
         """The fields that tell the next hop about the client: X-Forwarded-For and so on."""
         ...
 
+    async def pass_interim(self, status: int, fields: list[tuple[str, str]]) -> None:
+        """Send an interim response of the next hop to the client."""
+        ...
+
     def forward_target(self, target: str | None = None, strip: str | None = None, dot_segments: str = "pass") -> str:
         """The raw target for the next hop."""
         ...

@@ -144,7 +144,7 @@ class BodyStream(AsyncIterator[bytes], Iterator[bytes]):
     then looks at ``_wanted``. So neither misses the other, in whichever threads they are.
     """
 
-    def __init__(self, sub: Subrequest, connection: UpstreamConnection) -> None:
+    def __init__(self, sub: Subrequest, connection: UpstreamConnection | None) -> None:
         self._sub = sub
         self._connection: UpstreamConnection | None = connection
         self._pieces: deque[bytes] = deque()

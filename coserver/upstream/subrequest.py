@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     import anyio
 
+    from ..protocol.response_head import ResponseHead
     from ..transport.loop import FutureLatch, Latch
     from .connection.connection import UpstreamConnection
     from .connection.request_body import StreamedBody
@@ -165,6 +166,9 @@ class Subrequest(Waitable[Any]):
         return make_answer(self, status, body, headers)
 
     # For the client and the connection, on their own loop.
+
+    def interim_came(self, heads: list[ResponseHead]) -> None:
+        """Interim responses (1xx) have come to a streamed request. Only a forwarded one needs them."""
 
     def finish(self, response: Any, now: float) -> None:
         """Settle with a response, after the gates that hold it."""

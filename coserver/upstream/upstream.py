@@ -28,6 +28,7 @@ from .member import UpstreamMember
 from .parent import find_parent, hand_on, mark_opened
 from .pool.balance import POLICIES, Key
 from .pool.client import Client
+from .relay import ForwardedSubrequest
 from .subrequest import OnDone, Subrequest
 from .tls import UpstreamTls
 
@@ -203,14 +204,16 @@ class Upstream:
         """
         return self._start(method, target, b"", options)
 
-    def _start(self, method: str, target: str, message: bytes, options: Any) -> Subrequest:
+    def _start(
+        self, method: str, target: str, message: bytes, options: Any, kind: type[Subrequest] = Subrequest
+    ) -> Subrequest:
         """Start a subrequest. ``message`` holds the framed bytes of ``send``; it is empty for HTTP."""
         if self.framing is not None and not message:
             raise RuntimeError(f"upstream {self.name!r} speaks no HTTP: use send(message)")
         thread = get_ident()
         client = self._clients.get(thread) or self._other_client()
         started = monotonic()
-        sub = Subrequest(client, method, target, started)
+        sub = kind(client, method, target, started)
         exchange = find_parent()
         if exchange is not None:
             sub.exchange = exchange
@@ -256,12 +259,16 @@ class Upstream:
         Hop-by-hop fields are dropped (RFC 9110 §7.6.1), the usual forwarded fields are set. Keywords: headers (added;
         they replace fields of the same name), keep_host (send the client's Host instead of the member's), timeout in
         seconds (until the head of the response). In a route with ``stream=True`` the body is never in memory as a
-        whole. A client that leaves cancels the subrequest.
+        whole. A client that leaves cancels the subrequest. Interim responses (1xx, such as 103 Early Hints) go to the
+        client as they come, while the handler waits for the response (RFC 9110 §15.2).
 
         Raises ValueError if the target has no such prefix, or a given target is not percent-encoded.
         """
         method, target, asked = forward_request(request, options)
-        return self._start(method, target, b"", asked)
+        sub = self._start(method, target, b"", asked, ForwardedSubrequest)
+        assert isinstance(sub, ForwardedSubrequest)
+        sub.pass_on = request.pass_interim
+        return sub
 
     def map(
         self, targets: Iterable[str], *, limit: int = 8, as_completed: bool = False, **options: Unpack[MapOptions]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
+import anyio
+
 from ...hooks.suspension import await_unseen
+from ...hooks.workers import in_worker
 from ...protocol.errors import RemoteProtocolError
 from ...protocol.fields import Headers, RawFields
 from ...protocol.head import RequestHead
@@ -16,7 +19,7 @@ from ...protocol.values import decode_text, parse_urlencoded
 from ...transport.peer import host_of
 from ...transport.tls_info import TlsInfo
 from ..limits import Limits
-from .errors import HTTPException, too_much
+from .errors import ClientLeft, HTTPException, too_much
 from .params import Params, RequestHeaders
 
 if TYPE_CHECKING:
@@ -308,6 +311,33 @@ class Request:
 
         return read
 
+    def send_early_hints(self, fields: Mapping[str, str] | Iterable[tuple[str, str]]) -> Awaitable[None]:
+        """Send 103 Early Hints at once, before the response (RFC 8297): ``{"Link": "</a.css>; rel=preload"}``.
+
+        Write ``await request.send_early_hints(...)``; in a ``def`` leave out the await. A client of HTTP/1.0 gets
+        nothing. Raises LocalProtocolError for an invalid field, RuntimeError once the response has begun, ClientLeft.
+        """
+        sending = self._send_early_hints(list(fields.items() if isinstance(fields, Mapping) else fields))
+        if not in_worker():
+            return sending
+        await_unseen(sending)
+        return _SENT
+
+    async def _send_early_hints(self, fields: list[tuple[str, str]]) -> None:
+        exchange = self._under_way("send_early_hints()")
+        if exchange.status:
+            raise RuntimeError("early hints come before the response, and this one has begun")
+        try:
+            await exchange.carrier.send_interim(exchange, 103, fields)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            raise ClientLeft("the client left before its early hints") from error
+
+    async def pass_interim(self, status: int, fields: list[tuple[str, str]]) -> None:
+        """Send an interim response of an upstream, unless the response has begun. A second 100 is left out."""
+        exchange: Any = self._connection.find_exchange(self.id) if self._connection is not None else None
+        if exchange is not None and not exchange.status and not (status == 100 and exchange.continued):
+            await exchange.carrier.send_interim(exchange, status, fields)
+
     def after(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> None:
         """Call ``function``, a ``def`` or an ``async def``, after the response has been sent.
 
@@ -356,6 +386,17 @@ class Request:
 
     def set_pieces(self, pieces: Callable[[], Awaitable[bytes]]) -> None:
         self._pieces, self._body = pieces, None
+
+
+class _Sent:
+    """What has been sent already, for a caller that awaits it all the same."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return
+        yield
+
+
+_SENT = _Sent()
 
 
 class RequestStream:

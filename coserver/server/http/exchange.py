@@ -209,7 +209,7 @@ class HttpExchange(Exchange):
             if type(value) is str:
                 answer: Response | bytes = value.encode()
             else:
-                if type(value) is Subrequest:  # return users.forward(request)
+                if isinstance(value, Subrequest):  # return users.forward(request)
                     value = await value
                 answer = to_response(value)
         except BaseException as raised:

@@ -252,6 +252,9 @@ class UpstreamConnection:
         assert isinstance(reader, HttpReader)
         self.phase = BODY
         if body is None:
+            if reader.interim:
+                heads, reader.interim = reader.interim, []
+                sub.interim_came(heads)
             head = reader.head
             if head is None:
                 self._set_deadline(now, self._limits.between_timeout, sub)
