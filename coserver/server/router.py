@@ -73,6 +73,17 @@ class Router:
         others = [one for one in self._tables if one[0] != prefix]
         self._tables = sorted([*others, (prefix, tables)], key=lambda one: len(one[0]), reverse=True)
 
+    def allowed(self, path: str) -> list[str]:
+        """The methods that a percent-encoded path has, sorted; of "*" those of all paths. Empty for an unknown path."""
+        if path == "*":
+            return sorted(self._known)
+        allowed: set[str] = set()
+        segments = [unquote(segment) for segment in path[1:].split("/")]
+        self._search(self._root, segments, 0, "", [], allowed)  # no route has this method, so the search sees them all
+        if "GET" in allowed:
+            allowed.add("HEAD")
+        return sorted(allowed | {"OPTIONS"}) if allowed else []
+
     def mount_of(self, endpoint: Endpoint, path: str) -> str:
         """The prefix of the mounted app whose error handler ``endpoint`` is; "" for the app itself.
 

@@ -45,6 +45,8 @@ _OURS = frozenset(
     {b"host", b"expect", b"content-length", b"coserver-depth", b"traceparent", b"tracestate", b"forwarded"}
 )
 _VIA = "1.1 coserver"
+#: The most digits of Max-Forwards; a longer number becomes the largest one (RFC 9110 §7.6.2 allows a maximum).
+_DIGITS_MAX = 9
 
 
 class EncodeOptions(TypedDict, total=False):
@@ -190,6 +192,10 @@ class Forwardable(Protocol):
         """The fields that tell the next hop about the client: X-Forwarded-For and so on."""
         ...
 
+    def answer_last_hop(self) -> tuple[int, list[tuple[str, str]], bytes] | None:
+        """Status, fields and body of an answer to a request that may not be passed on; None for any other."""
+        ...
+
     async def pass_interim(self, status: int, fields: list[tuple[str, str]]) -> None:
         """Send an interim response of the next hop to the client."""
         ...
@@ -218,16 +224,33 @@ def end_to_end(fields: RawFields) -> RawFields:
     return [(name, value) for name, value in fields if name not in HOP_BY_HOP and name not in named]
 
 
+def max_forwards(method: str, fields: RawFields) -> int | None:
+    """The value of Max-Forwards, which counts for OPTIONS and TRACE only (RFC 9110 §7.6.2).
+
+    None without it, and for a value that is no whole number: that is passed on as it is.
+    """
+    if method not in ("OPTIONS", "TRACE"):
+        return None
+    values = [value for name, value in fields if name == b"max-forwards"]
+    if len(values) != 1 or not values[0].isdigit():
+        return None
+    digits = values[0].lstrip(b"0")
+    return int(digits[:_DIGITS_MAX] or b"0") if len(digits) <= _DIGITS_MAX else 10**_DIGITS_MAX
+
+
 def forward_request(request: Forwardable, options: ForwardOptions) -> tuple[str, str, dict[str, Any]]:
     """The method, the target and the options of the request to the next hop (RFC 9110 §7.6)."""
     target = request.forward_target(options.get("target"), options.get("strip"), options.get("dot_segments", "pass"))
     head = request.head
     fields: list[tuple[str, str]] = []
     via = _VIA
+    hops = max_forwards(request.method, head.fields)
     for name, value in end_to_end(head.fields):
         text = decode_value(name, value)
         if name == b"via":
             via = f"{text}, {via}"
+        elif name == b"max-forwards" and hops is not None:
+            fields.append(("max-forwards", str(hops - 1)))
         elif name not in _OURS:
             fields.append((name.decode("ascii"), text))
     added = [*request.forwarded_fields(), ("via", via)]

@@ -260,11 +260,17 @@ class Upstream:
         they replace fields of the same name), keep_host (send the client's Host instead of the member's), timeout in
         seconds (until the head of the response). In a route with ``stream=True`` the body is never in memory as a
         whole. A client that leaves cancels the subrequest. Interim responses (1xx, such as 103 Early Hints) go to the
-        client as they come, while the handler waits for the response (RFC 9110 §15.2).
+        client as they come, while the handler waits for the response (RFC 9110 §15.2). OPTIONS and TRACE with
+        ``Max-Forwards: 0`` are answered here; a larger number is lowered by one (§7.6.2).
 
         Raises ValueError if the target has no such prefix, or a given target is not percent-encoded.
         """
         method, target, asked = forward_request(request, options)
+        if method in ("OPTIONS", "TRACE") and (given := request.answer_last_hop()) is not None:
+            client = self._clients.get(get_ident()) or self._other_client()
+            answered = ForwardedSubrequest(client, method, target, monotonic())
+            answered.answer_here(*given)
+            return answered
         sub = self._start(method, target, b"", asked, ForwardedSubrequest)
         assert isinstance(sub, ForwardedSubrequest)
         sub.pass_on = request.pass_interim

@@ -118,3 +118,44 @@ async def test_a_handlers_own_hints() -> None:
         for path in ("/own", "/own-worker"):
             answer = await client.ask(get(path))
             assert (answer.interim, answer.text) == ([103], "ok")
+
+
+async def test_max_forwards() -> None:
+    async def echo(peer: Peer) -> None:
+        while request := await peer.request():
+            found = [line for line in request.split(b"\r\n") if line.lower().startswith(b"max-forwards")]
+            body = b"|".join(found) + b"."
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    app = App()
+    async with faulty(echo) as back:
+        backs = app.upstream("backs", back.url)
+
+        @app.route("/{path:path}", methods=["GET", "OPTIONS", "TRACE"])
+        async def passed(request: Request, path: str) -> Any:
+            return backs.forward(request)
+
+        @app.route("/read", methods=["OPTIONS"])
+        def read(request: Request) -> Any:
+            with backs.forward(request).result() as answer:
+                return b"".join(answer.body), answer.status, {"allow": answer.headers["allow"]}
+
+        async with serving(app) as server, connect(server.port) as client:
+            for method in ("OPTIONS", "TRACE"):
+                for value, sent in (("1", "0"), ("10", "9"), ("007", "6"), ("x", "x"), ("-1", "-1"), ("1, 2", "1, 2"),
+                                    ("9" * 5000, "999999999")):  # fmt: skip
+                    answer = await client.ask(get("/", f"Max-Forwards: {value}", method=method))
+                    assert answer.text == f"max-forwards: {sent}."
+            answer = await client.ask(get("/", "Max-Forwards: 0"))
+            assert answer.text == "max-forwards: 0."
+            asked = back.accepted
+            answer = await client.ask(get("/x", "Max-Forwards: 0", method="OPTIONS"))
+            assert (answer.status, answer.headers["allow"]) == (204, "GET, HEAD, OPTIONS, TRACE")
+            assert (await client.ask(get("/read", "Max-Forwards: 0", method="OPTIONS"))).status == 204
+            fields = ("Max-Forwards: 00", "Cookie: a=secret", "Authorization: Basic secret", "X-A: 1")
+            answer = await client.ask(get("/x%2F?y", *fields, method="TRACE"))
+            assert (answer.status, answer.headers["content-type"]) == (200, "message/http")
+            assert answer.text.startswith("TRACE /x%2F?y HTTP/1.1\r\n")
+            assert answer.text.endswith("x-a: 1\r\n\r\n")
+            assert "secret" not in answer.text
+            assert back.accepted == asked

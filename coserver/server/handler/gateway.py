@@ -13,13 +13,15 @@ from urllib.parse import unquote
 from ...protocol.fields import decode_value
 from ...protocol.responses import has_body
 from ...transport.peer import host_of
-from ...upstream.encode import end_to_end
+from ...upstream.encode import end_to_end, max_forwards
 from ...upstream.response import StreamedUpstreamResponse, UpstreamResponse
 from .errors import HTTPException
 
 if TYPE_CHECKING:
     from .request import Request
 
+#: Fields that TRACE does not show (RFC 9110 §9.3.8).
+_SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"x-api-key", b"x-forwarded-client-cert"})
 #: The parts of a text that no target may have (RFC 3986 §3.3, §3.4). "[" and "]" are forbidden too, but usual.
 _illegal = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?\[\]%]", re.DOTALL).findall
 _absolute_form = re.compile(r"https?://[^/?]*(.*)", re.IGNORECASE).fullmatch
@@ -107,6 +109,22 @@ def _has_dot_segment(target: str) -> bool:
     """Whether the path has "." or "..", encoded too, behind an encoded slash too, with parameters ("..;a") too."""
     path = unquote(target.partition("?")[0])
     return any(part.partition(";")[0] in (".", "..") for part in path.replace("\\", "/").split("/"))
+
+
+def answer_last_hop(request: Request) -> tuple[int, list[tuple[str, str]], bytes] | None:
+    """Answer OPTIONS and TRACE with ``Max-Forwards: 0`` here (RFC 9110 §7.6.2, §9.3.7, §9.3.8); None for any other.
+
+    The body for TRACE is the request as it came, without the fields that may hold secrets.
+    """
+    head = request.head
+    if max_forwards(head.method, head.fields) != 0:
+        return None
+    if head.method == "OPTIONS":
+        allowed = request.service.router.allowed(head.path)
+        return 204, [("allow", ", ".join(allowed))], b""
+    lines = [f"{head.method} {head.target} HTTP/1.{head.minor}".encode("ascii")]
+    lines += [b"%b: %b" % (name, value) for name, value in head.fields if name not in _SECRET]
+    return 200, [("content-type", "message/http")], b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 def forwarded_fields(request: Request) -> list[tuple[str, str]]:

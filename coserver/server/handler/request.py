@@ -332,6 +332,15 @@ class Request:
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
             raise ClientLeft("the client left before its early hints") from error
 
+    def answer_last_hop(self) -> tuple[int, list[tuple[str, str]], bytes] | None:
+        """Status, fields and body of the answer to OPTIONS or TRACE with ``Max-Forwards: 0`` (RFC 9110 §7.6.2).
+
+        None for any other request, which is passed on.
+        """
+        from .gateway import answer_last_hop
+
+        return answer_last_hop(self)
+
     async def pass_interim(self, status: int, fields: list[tuple[str, str]]) -> None:
         """Send an interim response of an upstream, unless the response has begun. A second 100 is left out."""
         exchange: Any = self._connection.find_exchange(self.id) if self._connection is not None else None
