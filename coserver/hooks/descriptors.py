@@ -23,7 +23,7 @@ from anyio.lowlevel import RunVar
 
 from ..transport.loop import FutureLatch, Latch, Loop, Reach
 from .suspension import IO, suspend
-from .workers import Worker
+from .workers import Worker, on_loop
 
 READ, WRITE = select.POLLIN, select.POLLOUT
 
@@ -117,7 +117,7 @@ class Watch:
         """Wake a waiter, from any thread. With ``wait``, return only after the loop has let go of the descriptor."""
         waiter.ready = True
         if get_ident() == self._thread:
-            self._end(waiter)
+            on_loop(self._end, waiter)
             return
         done = Event()
         try:
@@ -290,7 +290,7 @@ def wait_for(worker: Worker, fd: int, way: int, call: str, on: Any, until: float
     """
     watch = worker.watch
     if watch is None:
-        watch = worker.watch = _current()
+        watch = worker.watch = on_loop(_current)
     return suspend(worker, IO, call, on, watch.wait, fd, way, until)  # type: ignore[no-any-return]
 
 

@@ -1,6 +1,6 @@
 """Tells when a module has been imported, so that the hooks need not import it, and still come in time.
 
-Loaded with the families "drivers" and "loops", which both wait for modules.
+Loaded with the families "drivers", "loops" and "detection", which wait for modules.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ class ImportHook(MetaPathFinder):
 
             def exec_module(module: Any) -> None:
                 run(module)
-                if self in sys.meta_path:
-                    self._imported(module)
+                for finder in list(sys.meta_path):  # Python asks only the first, for all that wait for this module
+                    if isinstance(finder, ImportHook) and fullname in finder._names:
+                        finder._imported(module)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

@@ -30,6 +30,7 @@ SHIMS: dict[str, str] = {
     "locks": "locks.mutex",
     "drivers": "shims.drivers",
     "loops": "shims.loops",
+    "detection": "shims.detection",
     "locals": "shims.locals",
     "idents": "shims.idents",
 }

@@ -25,7 +25,7 @@ from greenlet import getcurrent
 from ..transport.loop import poster
 from .cancellation import IO, WAIT
 from .suspension import suspend
-from .workers import Worker
+from .workers import Worker, on_loop
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -112,8 +112,8 @@ def in_thread_to_the_end(worker: Worker, name: str, function: Callable[[], T]) -
     """
     if worker.cancellation is not None and worker.cancellation.breaks(IO):
         worker.cancel()
-    threads = _threads()
-    job = _Job(threads, function)
+    threads = on_loop(_threads)
+    job = on_loop(_Job, threads, function)
     threads.enter(worker, job, name)
     try:
         suspend(worker, WAIT, "offload", name, job)

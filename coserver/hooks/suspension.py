@@ -21,7 +21,7 @@ from ..lifecycle.phases import SUSPEND
 from ..transport.loop import Loop, poster
 from .cancellation import AWAITED, BROKEN, IO, WAIT
 from .describe import describe, place_of
-from .workers import CREDIT, Subject, Worker
+from .workers import CREDIT, Subject, Worker, on_loop
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -77,9 +77,13 @@ def give_way(worker: Worker, call: str, on: Any) -> None:
     """Before I/O: let other tasks run, as this worker has not waited for long. A cancelled worker raises."""
     cancellation = worker.cancellation
     if cancellation is None:
-        suspend(worker, IO, call, on, Loop.current().checkpoint())
+        suspend(worker, IO, call, on, _other_tasks_run())
     elif cancellation.breaks(IO):
         worker.cancel()
+
+
+async def _other_tasks_run() -> None:
+    await Loop.current().checkpoint()
 
 
 def await_(awaitable: Awaitable[T]) -> T:
@@ -151,8 +155,7 @@ class Wake:
     def __init__(self, until: float | None = None) -> None:
         self.until = until
         self.woken = False
-        self._event = anyio.Event()
-        self._post = poster()
+        self._event, self._post = on_loop(_event_and_poster)
         self._thread = get_ident()
 
     def wake(self) -> bool:
@@ -177,6 +180,10 @@ class Wake:
     async def _until(self, until: float) -> None:
         with anyio.move_on_after(until - monotonic()):
             await self._event.wait()
+
+
+def _event_and_poster() -> tuple[anyio.Event, Callable[..., None]]:
+    return anyio.Event(), poster()
 
 
 # Phases and events of a suspension.

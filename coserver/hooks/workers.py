@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
@@ -86,8 +87,8 @@ class Worker(greenlet):
     monotonic seconds; else ``call`` is None. Any thread may read them.
     """
 
-    __slots__ = ("call", "cancellation", "credit", "failure", "kind", "locals", "on", "owned", "result", "since",
-                 "subject", "thread", "waits", "watch")  # fmt: skip
+    __slots__ = ("call", "cancellation", "credit", "failure", "hidden", "hidden_task", "kind", "locals", "on",
+                 "own_loops", "owned", "result", "shown", "since", "subject", "thread", "waits", "watch")  # fmt: skip
     call: str | None
     on: Any
     since: float
@@ -100,6 +101,10 @@ class Worker(greenlet):
     subject: Subject | None
     waits: Waits
     watch: Any  # its loop's Watch, once the call has waited for a descriptor
+    hidden: Any  # the running loop that it does not see while it runs, if it is one that C code asks for
+    hidden_task: Any  # the running task that it does not see, of a loop that no C code asks for
+    shown: bool  # whether it sees that loop for a moment; see ``on_loop``
+    own_loops: OwnLoops | None  # this call's loops, if it has any
     result: Any
     failure: BaseException | None
 
@@ -111,6 +116,22 @@ class Worker(greenlet):
             assert self.parent is not None
             self.parent.switch(_PARKED)
         raise raised
+
+
+class OwnLoops:
+    """The loops of one call. ``current`` is the one that ``set_event_loop`` has set.
+
+    ``running`` is the one that runs in the worker itself, and is kept here while that is suspended, with its hooks for
+    asynchronous generators, and its task where a thread has one (Python 3.14).
+    """
+
+    __slots__ = ("current", "generators", "running", "task")
+
+    def __init__(self) -> None:
+        self.running: Any = None
+        self.current: Any = None
+        self.generators: Any = None
+        self.task: Any = None
 
 
 class Forked(Worker):
@@ -180,6 +201,8 @@ def _new() -> Worker:
     worker = Worker(_live)
     worker.switch()
     worker.call = worker.on = worker.cancellation = worker.watch = worker.locals = worker.thread = None
+    worker.hidden = worker.hidden_task = worker.own_loops = None
+    worker.shown = False
     worker.since = 0.0
     worker.kind = IO
     worker.credit = CREDIT
@@ -212,13 +235,27 @@ async def run_for(subject: Subject | None, waits: Waits, function: Callable[[*Ar
     """``run_blocking`` for a subject, which shows where the worker is suspended; ``waits`` is its server's."""
     workers = _idle.workers
     worker = workers.pop() if workers else _new()
-    owner = getcurrent()
-    worker.parent = owner
+    worker.parent = owner = getcurrent()
     worker.gr_context = owner.gr_context
     worker.subject = subject
     worker.waits = waits
     worker.result = worker.failure = None
-    outcome, thrown = worker.switch(function, args), 0
+    thrown = 0
+    hidden = _get_loop()
+    if hidden is None or _swap_task is not None:
+        outcome = _enter_elsewhere(worker, hidden, worker.switch, function, args)
+    else:  # as in ``_enter``, without the call: most workers are entered but once
+        worker.hidden = hidden
+        _set_loop(None)
+        try:
+            outcome = worker.switch(function, args)
+        finally:
+            if worker.own_loops is not None or _ask_loop() is not None:
+                _leave_own(worker, _generators_of(hidden))
+            else:
+                _set_loop(hidden)
+            worker.hidden = None
+    del hidden
     while outcome is not _DONE:
         try:
             value = await outcome
@@ -243,9 +280,164 @@ async def run_for(subject: Subject | None, waits: Waits, function: Callable[[*Ar
 
 
 def _enter(worker: Worker, how: Callable[[Any], Any], value: Any) -> Any:
+    """Run the worker until it suspends or ends. Meanwhile its thread shows the worker's own running loop, or none."""
     # The task may have been resumed from another greenlet than the one that it was started from.
     worker.parent = getcurrent()
-    return how(value)
+    hidden = _get_loop()
+    if hidden is None or worker.own_loops is not None or _swap_task is not None:
+        return _enter_elsewhere(worker, hidden, how, value)
+    worker.hidden = hidden
+    _set_loop(None)
+    try:
+        return how(value)
+    finally:
+        if worker.own_loops is not None or _ask_loop() is not None:
+            _leave_own(worker, _generators_of(hidden))
+        else:
+            _set_loop(hidden)
+        worker.hidden = None
+
+
+def _enter_elsewhere(worker: Worker, hidden: Any, how: Callable[..., Any], *args: Any) -> Any:
+    """``_enter`` in the other cases: no C code asks for the task's loop, or the worker has loops of its own, or the
+    thread keeps its task too."""
+    context = _task_context
+    if context is None:
+        if hidden is None and worker.own_loops is None:
+            return how(*args)  # no loop is hidden
+        return _enter_with_own(worker, hidden, how, args)
+    state = context.__dict__  # of this thread
+    task = worker.hidden_task = state.get("task")
+    if task is not None:
+        del state["task"]
+        if _GENERATORS not in state:
+            state[_GENERATORS] = sys.get_asyncgen_hooks()
+    try:
+        if hidden is not None or worker.own_loops is not None:
+            return _enter_with_own(worker, hidden, how, args)
+        outcome = how(*args)
+        if worker.own_loops is not None or _ask_loop() is not None:
+            _leave_own(worker, state.get(_GENERATORS, (None, None)))
+        return outcome
+    finally:
+        if task is not None:
+            state["task"] = task
+            worker.hidden_task = None
+
+
+def _enter_with_own(worker: Worker, hidden: Any, how: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    generators = sys.get_asyncgen_hooks()
+    own = worker.own_loops
+    task = _swap_task(hidden, None) if _swap_task is not None and hidden is not None else None
+    worker.hidden = hidden
+    if own is not None:
+        _put_loop(own.running)
+        if own.running is not None:
+            sys.set_asyncgen_hooks(*own.generators)
+            if _swap_task is not None:
+                _swap_task(own.running, own.task)
+    else:
+        _set_loop(None)
+    try:
+        return how(*args)
+    finally:
+        if worker.own_loops is not None or _ask_loop() is not None:
+            _leave_own(worker, generators)
+        elif hidden is not None:
+            _set_loop(hidden)
+        if hidden is not None and _swap_task is not None:
+            _swap_task(hidden, task)
+        worker.hidden = None
+
+
+def _leave_own(worker: Worker, generators: Any) -> None:
+    """Keep the loop that runs in the worker itself until the worker is entered again; show the hidden one again."""
+    own = worker.own_loops
+    if own is None:
+        own = worker.own_loops = OwnLoops()
+    own.running = _ask_loop()
+    own.generators = own.task = None
+    if own.running is not None:
+        own.generators = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(*generators)
+        if _swap_task is not None:
+            own.task = _swap_task(own.running, None)
+    _put_loop(worker.hidden)
+
+
+def _generators_of(loop: Any) -> tuple[Any, Any]:
+    """The hooks for asynchronous generators that a running loop has set."""
+    return getattr(loop, "_asyncgen_firstiter_hook", None), getattr(loop, "_asyncgen_finalizer_hook", None)
+
+
+def on_loop(function: Callable[[*Args], T], *args: *Args) -> T:
+    """Call ``function(*args)``, from a worker as if from its task: it finds the loop, which is hidden from the worker.
+
+    For coserver's own code, which must not suspend there. Outside of workers it is the plain call.
+    """
+    worker = getcurrent()
+    if type(worker) is not Worker or worker.shown:
+        return function(*args)
+    hidden = worker.hidden
+    worker.shown = True
+    if hidden is None:
+        task = worker.hidden_task
+        if task is not None:
+            _tasks.task = task
+        try:
+            return function(*args)
+        finally:
+            if task is not None:
+                del _tasks.task
+            worker.shown = False
+    own = _ask_loop()
+    _put_loop(hidden)
+    try:
+        return function(*args)
+    finally:
+        _put_loop(own)
+        worker.shown = False
+
+
+#: Answers None, and has no frame.
+_no_loop: Callable[[], Any] = [].clear
+
+#: Asks which loop runs in this thread, if that is hidden from workers; else always None.
+_get_loop: Callable[[], Any] = _no_loop
+#: Ask and set that loop, where C code finds it; ``_put_loop`` also tells functions that have replaced these, in a test
+#: for example. The last swaps the loop's task, where the thread keeps that too. All are set once.
+_ask_loop: Callable[[], Any] = _no_loop
+_set_loop: Callable[[Any], Any]
+_put_loop: Callable[[Any], Any]
+_swap_task: Callable[[Any, Any], Any] | None = None
+#: Has the running task in its attribute ``task``, for each thread. The first is None if no task is hidden.
+_task_context: Any = None
+_tasks: Any = None
+#: There the thread's hooks for asynchronous generators are kept too; they end with the loop, as all that is there.
+_GENERATORS = " hooks of coserver"
+
+
+def hide_loops(
+    ask: Callable[[], Any],
+    set_loop: Callable[[Any], Any],
+    put: Callable[[Any], Any],
+    swap_task: Callable[[Any, Any], Any] | None,
+) -> None:
+    """Hide the running loop from workers from now on, by these functions."""
+    global _get_loop, _ask_loop, _set_loop, _put_loop, _swap_task
+    _get_loop, _ask_loop, _set_loop, _put_loop, _swap_task = ask, ask, set_loop, put, swap_task
+
+
+def hide_tasks(context: Any) -> None:
+    """Hide the running task from workers from now on. It is the attribute ``task`` of this object, for each thread."""
+    global _task_context, _tasks
+    _task_context = _tasks = context
+
+
+def show_loops() -> None:
+    """Undo ``hide_loops`` and ``hide_tasks``, for the calls that begin or go on from now on."""
+    global _get_loop, _task_context
+    _get_loop, _task_context = _no_loop, None
 
 
 async def _drive_cancelled(worker: Worker, awaitable: Any, error: BaseException) -> Any:
@@ -286,7 +478,7 @@ async def _shielded(worker: Worker, awaitable: Awaitable[Any], cancellation: Can
 def _take(worker: Worker, workers: list[Worker]) -> Any:
     """Return the result or raise the exception, and put the worker, emptied, back into the pool."""
     result, error = worker.result, worker.failure
-    worker.result = worker.failure = worker.subject = worker.watch = None
+    worker.result = worker.failure = worker.subject = worker.watch = worker.own_loops = None
     worker.gr_context = None
     worker.credit = CREDIT
     cancellation, worker.cancellation = worker.cancellation, None

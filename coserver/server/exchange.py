@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ..hooks.workers import on_loop
 from ..lifecycle import events as ev
 from ..lifecycle import phases
 from ..protocol.fields import RawFields
@@ -102,14 +103,14 @@ class Exchange(Holdable):
         """Note why the exchange ends, and cancel its scope. The client still gets ``status``, if that is possible."""
         self.late_status = status
         self._note_end(reason)
-        self.scope.cancel()
+        on_loop(self.scope.cancel)
 
     def abort(self, reason: str) -> None:
         """End the exchange in a reset: of the connection if it carries one exchange at a time, else of the stream."""
         self._note_end(reason)
         if self._scope is None:
             self.connection.aborted = True
-        self.scope.cancel()
+        on_loop(self.scope.cancel)
 
     def _note_end(self, reason: str) -> None:
         """Note why the exchange ends; the first reason is kept. Without a scope of its own, its connection ends too."""

@@ -8,6 +8,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ..hooks.workers import on_loop
 from ..protocol.fields import Headers, RawFields
 from ..protocol.jsons import decode_json
 from ..protocol.response_head import ResponseHead
@@ -190,7 +191,7 @@ class BodyStream(AsyncIterator[bytes], Iterator[bytes]):
             self._pieces.clear()
             return
         if get_ident() == self._sub.thread:
-            self.stop(SubrequestCancelled(f"the body of {self._sub.method} {self._sub.target} was closed"))
+            on_loop(self.stop, SubrequestCancelled(f"the body of {self._sub.method} {self._sub.target} was closed"))
         else:
             try:
                 self._sub.post(self.close)
@@ -219,7 +220,7 @@ class BodyStream(AsyncIterator[bytes], Iterator[bytes]):
         self._held -= size
         if self.paused and self._held < BUFFER and self._connection is not None:
             self.paused = False
-            self._connection.resume()
+            on_loop(self._connection.resume)
 
     def _want(self) -> _Piece:
         piece = self._wanted = _Piece(self)

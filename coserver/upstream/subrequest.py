@@ -12,6 +12,7 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ..hooks.workers import on_loop
 from ..lifecycle import events as ev
 from ..lifecycle.phases import SUBREQUEST
 from .errors import SubrequestCancelled, UpstreamBusy, UpstreamError, UpstreamTimeout
@@ -149,7 +150,7 @@ class Subrequest(Waitable[Any]):
             except RuntimeError:
                 pass  # its loop has ended, and has cancelled it before that
         else:
-            self._cancel()
+            on_loop(self._cancel)
 
     # For the holder of a gate; see ``edit.py``.
 

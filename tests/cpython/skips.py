@@ -23,7 +23,6 @@ _FRAME = "it counts references while a traceback lives: the shim's frame there h
 _SIGINT = "SIGINT is the loop's while it runs: it cancels, where a main thread without a loop gets KeyboardInterrupt"
 _TRACED = "it traces all calls: a shim shows, as a Python function where there was one of C, which is not traced"
 _ASYNCGENS = "the thread's loop has its own hooks for asynchronous generators in place, and a worker is in its thread"
-_LOOP = "asyncio tells a worker on asyncio which loop its thread runs, where it tells a thread that there is none"
 _TASK = "from 3.12 on a log record names the asyncio task it was made in: a worker on asyncio is in one"
 _MAIN = "in a worker current_thread() is the call's own object, and never main_thread()"
 _IDENT = "in a worker get_ident() is the call's own number, and C knows the thread by its real one"
@@ -81,16 +80,6 @@ SKIPS: dict[str, dict[str, str]] = {
         "test_runners.RunTests.test_asyncio_run_without_uncancel": _SIGINT,
         "test_runners.RunnerTests.test_interrupt_*": _SIGINT,
         "test_runners.RunnerTests.test_signal_install_not_supported_ok": _MAIN,
-        "test_events.*.test_get_event_loop_returns_running_loop*": _LOOP,
-        "test_events.*.test_get_event_loop_new_process": _LOOP,
-        "test_futures.*_use_global_loop": _LOOP,
-        "test_futures.*_without_loop": _LOOP,
-        "test_streams.*_use_global_loop": _LOOP,
-        "test_streams.*_without_loop": _LOOP,
-        "test_tasks.*_use_global_loop": _LOOP,
-        "test_tasks.*_without_loop": _LOOP,
-        "test_tasks.*.test_ensure_future_coroutine": _LOOP,
-        "test_tasks.*.test_current_task_no_running_loop_implicit": _LOOP,
     },
     "test_multiprocessing_fork": _PROCESSES,
     "test_multiprocessing_spawn": _PROCESSES,

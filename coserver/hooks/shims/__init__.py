@@ -11,6 +11,7 @@
 - ``semaphores``: the locks of multiprocessing
 - ``drivers``: libraries that need only be told: psycopg 3, Django
 - ``loops``: ``asyncio.run`` and similar functions
+- ``detection``: ``asyncio.get_running_loop``, ``sniffio`` and the like, which see no loop
 - ``locals``: ``threading.local``
 - ``idents``: ``threading.get_ident``, ``threading.current_thread``
 

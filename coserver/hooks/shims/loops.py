@@ -24,7 +24,7 @@ from ..install import install_late, installed
 from ..offload import in_thread_to_the_end
 from ..patch import Shim
 from ..suspension import await_
-from ..workers import Worker
+from ..workers import Worker, on_loop
 
 
 def _run(original: tuple[Callable[..., Any]], name: str) -> Callable[..., Any]:
@@ -129,7 +129,7 @@ def _from_thread(awaits: bool, option: str) -> Callable[[tuple[Callable[..., Any
 
 def _is_own_loop(token: Any, option: str) -> bool:
     """Whether the token is that of the worker's loop, or None."""
-    own = current_token().native_token
+    own = on_loop(current_token).native_token
     if option == "trio_token":
         return hasattr(own, "run_sync_soon") and (token is None or token is own)
     return token is None or getattr(token, "native_token", None) is own

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import ByteStream
 
-from ...hooks.workers import Worker
+from ...hooks.workers import Worker, on_loop
 from ...lifecycle import events as ev
 from ...lifecycle import phases
 from ...transport.cancellation import is_cancellation, parkable
@@ -398,13 +398,13 @@ class Connection(Holdable):
         """Note why the connection ends, and cancel its task. The client still gets ``status``, if that is possible."""
         self.late_status = status
         self.end(reason)
-        self.scope.cancel()
+        on_loop(self.scope.cancel)
 
     def abort(self, reason: str) -> None:
         """End the connection in a reset."""
         self.end(reason)
         self.aborted = True
-        self.scope.cancel()
+        on_loop(self.scope.cancel)
 
     def expire(self, now: float) -> None:
         """End the connection: the deadline of its own phase has passed."""
