@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import anyio
 
-from ..hooks.workers import on_loop
 from ..protocol.codecs import choose_codec
 from ..protocol.framing import FRAMINGS, Framing
 from ..protocol.http1_client import choose_response_codec
@@ -234,7 +233,7 @@ class Upstream:
             else:
                 exchange.children.append(sub)
         if client.thread == thread:
-            on_loop(client.begin, sub)
+            client.begin(sub)
         else:
             client.begin_from_thread(sub)
         return sub

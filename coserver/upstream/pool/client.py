@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio.abc import TaskGroup
 
+from ...hooks.workers import on_loop
 from ...transport.loop import Loop, latches, poster
 from ..connection.connection import UpstreamConnection
 from ..connection.readers import Reader
@@ -212,7 +213,7 @@ class Client:
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """Start a task. ``function`` must not raise: a failure of one subrequest must not reach the others."""
         start: Callable[..., Any] = self._tasks.start_soon
-        self._context.run(start, function, *args)
+        self._context.run(on_loop, start, function, *args)
 
     def post(self, call: Callable[..., Any], *args: Any) -> None:
         """Call ``call(*args)`` on this loop; from any thread. Raises RuntimeError if the loop has ended."""
