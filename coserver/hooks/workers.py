@@ -370,13 +370,21 @@ def _generators_of(loop: Any) -> tuple[Any, Any]:
     return getattr(loop, "_asyncgen_firstiter_hook", None), getattr(loop, "_asyncgen_finalizer_hook", None)
 
 
+def worker_around() -> Worker | None:
+    """The current worker, or the one in which the current greenlet was made; None outside of workers."""
+    here: Any = getcurrent()
+    while here is not None and type(here) is not Worker:
+        here = here.parent
+    return here
+
+
 def on_loop(function: Callable[[*Args], T], *args: *Args) -> T:
     """Call ``function(*args)``, from a worker as if from its task: it finds the loop, which is hidden from the worker.
 
     For coserver's own code, which must not suspend there. Outside of workers it is the plain call.
     """
-    worker = getcurrent()
-    if type(worker) is not Worker or worker.shown:
+    worker = worker_around()
+    if worker is None or worker.shown:
         return function(*args)
     hidden = worker.hidden
     worker.shown = True

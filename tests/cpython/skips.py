@@ -16,6 +16,7 @@ MODULES = (
     "test_popen", "test_pipes", "test_fork1", "test_wait3", "test_wait4", "test_file_eintr", "test_sched", "test_time",
     "test_file", "test_fileio", "test_context", "test_contextlib", "test_contextlib_async", "test_coroutines",
     "test_asyncgen", "test_generators", "test_bdb", "test_sys_settrace", "test_import", "test_concurrent_futures",
+    "test_asyncio.test_tasks", "test_asyncio.test_events", "test_asyncio.test_futures", "test_asyncio.test_streams",
 )  # fmt: skip
 
 _RAISES = "its signal handler raises: that leaves the loop, which is where Python runs handlers while a worker waits"

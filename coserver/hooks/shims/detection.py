@@ -22,25 +22,23 @@ from greenlet import getcurrent
 from ..import_hook import ImportHook
 from ..install import install_late, installed
 from ..patch import Shim
-from ..workers import OwnLoops, Worker, hide_loops, hide_tasks, show_loops
+from ..workers import OwnLoops, Worker, hide_loops, hide_tasks, show_loops, worker_around
 
 #: The module that keeps the running loop. Its functions are C, and the loops in C use them too.
 _KEEPER = "asyncio.events"
 #: The module that keeps trio's running task, for each thread. The loop stays there: a worker may set a trio.Event.
-_CONTEXT = "trio._core._run_context"
+_CONTEXT = "trio._core._run"
 
 
 def _caller(policy: Any) -> Worker | None:
     """The worker that asks asyncio's policy for a loop, itself or in a greenlet that it made; else None.
 
-    A policy that is not asyncio's keeps its loop for each thread.
+    Only the process's policy is asked for that; another one keeps its loop for each thread.
     """
-    here: Any = getcurrent()
-    while here is not None and type(here) is not Worker:
-        here = here.parent
-    if here is None or here.shown or policy is not sys.modules[_KEEPER]._event_loop_policy:
+    worker = worker_around()
+    if worker is None or worker.shown or policy is not sys.modules[_KEEPER]._event_loop_policy:
         return None
-    return here
+    return worker
 
 
 # The loop of set_event_loop, which asyncio keeps for each thread.
