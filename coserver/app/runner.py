@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
@@ -18,6 +19,7 @@ from ..server.handler.error_handlers import ErrorEndpoint
 from ..server.handler.errors import SetupError
 from ..server.http.head_log import make_head_log
 from ..server.service import Service
+from ..transport.cancellation import is_interrupt, where_raised
 from ..transport.listener import Listener
 from ..upstream.upstream import Upstream
 from . import registry
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 #: While a command imports an app's module: called by ``App.run`` instead of serving.
 ignore_run: Callable[[App], None] | None = None
 
+log = logging.getLogger("coserver.app")
 control_log = logging.getLogger("coserver.control")
 
 OnStart = Callable[[Server], None]
@@ -285,6 +288,7 @@ def run(app: App, settings: Settings, on_start: OnStart | None, on_signal: OnSig
             if threading.current_thread() is threading.main_thread():
                 # Before on_start: a person who reads that the server has started may send a signal at once.
                 await tasks.start(handle_signals, server, ended_by, on_signal)
+                server.interrupt_by(partial(signal.raise_signal, signal.SIGINT))
             (on_start or _print_addresses)(server)
             await server.wait()
             tasks.cancel_scope.cancel()
@@ -292,7 +296,10 @@ def run(app: App, settings: Settings, on_start: OnStart | None, on_signal: OnSig
     try:
         with ends_the_start(ended_by):
             anyio.run(main, **backend_arguments(settings.backend))
-    except KeyboardInterrupt:
-        if not ended_by:
+    except BaseException as error:
+        if not is_interrupt(error):
             raise
+        if not ended_by:
+            log.error("%s: KeyboardInterrupt was raised at %s: it has stopped", app.name, where_raised(error))
+            ended_by.append(signal.SIGINT)
     return ended_by[0] if ended_by else None

@@ -126,6 +126,11 @@ class Server(Addressed):
         """The sweeper of the server's loop."""
         return self._services[0].loop.sweeper
 
+    def interrupt_by(self, interrupt: Callable[[], None]) -> None:
+        """Call ``interrupt()`` if a handler raises KeyboardInterrupt."""
+        for service in self._services:
+            service.interrupt = interrupt
+
     # Certificates.
 
     @property

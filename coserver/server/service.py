@@ -25,7 +25,7 @@ from ..hooks.workers import close_idle, idle_workers, run_for
 from ..lifecycle.emitter import Emitter
 from ..protocol.codecs import Parsers
 from ..protocol.dates import format_date
-from ..transport.cancellation import is_cancellation, parkable, where
+from ..transport.cancellation import is_cancellation, is_interrupt, parkable, where, where_raised
 from ..transport.certificates import Certificates
 from ..transport.listener import Listener
 from ..transport.loop import Loop
@@ -93,6 +93,9 @@ class Service:
         self.trust: Trust | None = None  # the proxies that may name the client; None: none
         self.certificates: Certificates | None = None  # if set, each connection begins with a TLS handshake
         self.proxy_protocol = False  # whether each connection begins with a PROXY header
+        #: Stops the server as Ctrl+C does, for a handler that raises KeyboardInterrupt. None: the exception goes on, to
+        #: the program that the server is a part of.
+        self.interrupt: Callable[[], None] | None = None
         self.draining = False
         self.cancelled = False  # everything must end now
         self.closing = False  # answers may have to say Connection: close, since it drains or clients wait for a place
@@ -216,11 +219,22 @@ class Service:
                     if hasattr(value, "__await__"):  # a lambda or a decorator that hides an async def
                         await value
             except BaseException as error:
+                if self.interrupted(error, describe(function)):
+                    continue
                 if is_cancellation(error):
                     log.warning("work after %s cancelled by the end of the grace: %s and what follows it: %d", whose,
                                 describe(function), len(work) - number - 1)  # fmt: skip
                     raise
                 log.exception("work after %s failed: %s", whose, describe(function))
+
+    def interrupted(self, error: BaseException, whose: str) -> bool:
+        """If ``error`` is a KeyboardInterrupt, stop the server as Ctrl+C does, and return True. One line tells why."""
+        # A group comes from a task of the handler's own: asyncio has left the loop already, and ``App.run`` tells it.
+        if self.interrupt is None or isinstance(error, BaseExceptionGroup) or not is_interrupt(error):
+            return False
+        log.error("%s raised KeyboardInterrupt at %s: the server stops, as at Ctrl+C", whose, where_raised(error))
+        self.interrupt()
+        return True
 
     def start_work(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         """Start ``work`` in a task of its own, for which a drain waits. ``work`` must not raise."""

@@ -12,6 +12,7 @@ import logging
 import math
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from types import FrameType, coroutine
 from typing import Any
@@ -50,6 +51,13 @@ def is_cancellation(error: BaseException) -> bool:
     if isinstance(error, anyio.get_cancelled_exc_class()):
         return anyio.current_effective_deadline() == -math.inf
     return False
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether ``error`` is a KeyboardInterrupt of the main thread, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_interrupt(each) for each in error.exceptions)
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 async def parkable(
@@ -138,6 +146,13 @@ def _innermost_scope() -> Any:
 def where(work: Any) -> str:
     """The place where suspended work waits: the innermost frame of the user's own code."""
     return _told(_frames(work))
+
+
+def where_raised(error: BaseException) -> str:
+    """The place where an exception was raised: the innermost frame of the user's own code."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return _told(frame for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def where_thread(thread: int) -> str:

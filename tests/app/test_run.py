@@ -10,11 +10,12 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from collections.abc import AsyncIterator
 
 import anyio
 import pytest
 
-from coserver import App, Server
+from coserver import App, Request, Server
 from coserver.app import registry
 
 from .get import get
@@ -84,6 +85,75 @@ def test_a_second_signal_ends_at_once(app: App, backend: str) -> None:
     assert ended_by == signal.SIGTERM
     assert counts == [1, 2]
     assert cancelled.is_set()
+
+
+@pytest.mark.parametrize("kind", ["async def", "def", "stream", "after"])
+def test_a_handler_that_raises_keyboard_interrupt_ends_it_in_one_line(
+    app: App, backend: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stops the server as Ctrl+C does: one line tells which handler it was, and where."""
+    clients: list[threading.Thread] = []
+
+    @app.get("/async def")
+    async def on_the_loop() -> None:
+        raise KeyboardInterrupt
+
+    @app.get("/def")
+    def in_a_worker() -> None:
+        raise KeyboardInterrupt
+
+    @app.get("/stream")
+    async def stream() -> AsyncIterator[str]:
+        yield "begun"
+        raise KeyboardInterrupt
+
+    @app.get("/after")
+    def after(request: Request) -> str:
+        request.after(in_a_worker)
+        return "answered"
+
+    def ask(server: Server) -> None:
+        try:
+            get(server, "/" + kind.replace(" ", "%20"))
+        except (OSError, http.client.HTTPException):
+            pass  # cut off
+
+    def on_start(server: Server) -> None:
+        clients.append(threading.Thread(target=ask, args=(server,)))
+        clients[0].start()
+
+    assert app.run(port=0, backend=backend, on_start=on_start) == signal.SIGINT
+    clients[0].join()
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "raised KeyboardInterrupt at line" in record.getMessage()
+    assert "test_run.py" in record.getMessage()
+    assert not record.exc_info
+
+
+def test_a_keyboard_interrupt_of_a_handlers_own_task_is_told_too(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    """In a group, as a task group raises it. (asyncio leaves its loop at once, and reports tasks of its own.)"""
+
+    async def child() -> None:
+        raise KeyboardInterrupt
+
+    @app.get("/")
+    async def parent() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(child)
+            await anyio.sleep(10)
+
+    def ask(server: Server) -> None:
+        try:
+            get(server, "/")
+        except (OSError, http.client.HTTPException):
+            pass  # cut off
+
+    def on_start(server: Server) -> None:
+        threading.Thread(target=ask, args=(server,)).start()
+
+    assert app.run(port=0, backend="trio", on_start=on_start) == signal.SIGINT
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "KeyboardInterrupt was raised at line" in record.getMessage()
 
 
 STUCK = """

@@ -259,6 +259,11 @@ class Connection(Holdable):
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream) as error:
             self.end(f"the client left ({error or type(error).__name__})")
         except BaseException as error:
+            exchange = self.current
+            whose = f"handler {exchange.handler}, {exchange!r}," if exchange is not None else repr(self)
+            if self.service.interrupted(error, whose):
+                self.end("its handler raised KeyboardInterrupt")
+                return
             if is_cancellation(error):
                 raise
             if isinstance(error, anyio.get_cancelled_exc_class()):
