@@ -196,7 +196,9 @@ class _Seen:
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
-        self._phase = subject.phase
+        # None: another worker of the same subject is suspended already, by ``run_blocking``. It gives the phase back, and
+        # its events are told: those of one exchange come in turns.
+        self._phase = None if subject.phase == SUSPEND else subject.phase
         self._told = False
         self._call = ""
 
@@ -210,7 +212,7 @@ class _Seen:
         (self._call, what), where = describe(worker, frame), place_of(frame)
         if logged:
             log.debug("%r: %s on %s, %s", subject, self._call, what, where)
-        if observed and subject.tells_suspensions:
+        if observed and subject.tells_suspensions and self._phase is not None:
             self._told = True
             subject.emitter.tell(ev.Suspended(**subject.event_fields(), call=self._call, on=what, where=where))
 
@@ -218,8 +220,8 @@ class _Seen:
         subject = self._subject
         if subject.suspended is worker:
             subject.suspended = None
-            if subject.phase == SUSPEND:
-                subject.phase = self._phase
+        if self._phase is not None and subject.phase == SUSPEND:
+            subject.phase = self._phase
         if self._told:
             took = monotonic() - worker.since
             subject.emitter.tell(ev.Resumed(**subject.event_fields(), call=self._call, seconds=took))

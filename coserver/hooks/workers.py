@@ -158,8 +158,8 @@ class _Idle(threading.local):
 
 
 _idle = _Idle()
-#: For blocking functions that no server runs.
-_no_server = Waits()
+#: The waits of blocking functions that no server runs.
+no_server = Waits()
 
 
 def _live() -> None:
@@ -222,13 +222,23 @@ def in_worker() -> bool:
     return type(getcurrent()) is Worker
 
 
+def _nobody() -> tuple[Subject | None, Waits]:
+    return None, no_server
+
+
+#: Finds the subject that the current task works for, and the waits of its server. The server sets it.
+find_subject: Callable[[], tuple[Subject | None, Waits]] = _nobody
+
+
 async def run_blocking(function: Callable[[*Args], T], *args: *Args) -> T:
     """Run ``function(*args)`` in a worker: hooked calls and ``await_`` suspend only that. Any anyio task may call this.
 
     Contextvars are shared both ways. Raises the function's exception. A cancellation breaks hooked I/O, which raises
-    RequestCancelled, but no sleep and no wait for a lock (see ``cancellation``).
+    RequestCancelled, but no sleep and no wait for a lock (see ``cancellation``). In a handler's task, the suspensions
+    are those of its exchange: phases, snapshots and traces show them.
     """
-    return await run_for(None, _no_server, function, *args)
+    subject, waits = find_subject()
+    return await run_for(subject, waits, function, *args)
 
 
 async def run_for(subject: Subject | None, waits: Waits, function: Callable[[*Args], T], *args: *Args) -> T:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ..hooks import workers
 from ..hooks.workers import on_loop
 from ..lifecycle import events as ev
 from ..lifecycle import phases
 from ..protocol.fields import RawFields
-from ..upstream.parent import end_children
+from ..upstream.parent import end_children, find_parent
 from .hold import Holdable, Pause
 
 if TYPE_CHECKING:
@@ -158,3 +159,12 @@ class Exchange(Holdable):
     def make_answer(self, status: int, body: Any, headers: Any) -> Any:
         """Make an answer that replaces the handler's. Raises ValueError."""
         raise NotImplementedError
+
+
+def _subject_of_this_task() -> tuple[Any, Any]:
+    """For ``run_blocking``: the exchange whose handler runs in this context, and the waits of its server."""
+    exchange: Any = find_parent()
+    return (None, workers.no_server) if exchange is None else (exchange, exchange.connection.service.waits)
+
+
+workers.find_subject = _subject_of_this_task
