@@ -196,7 +196,7 @@ class _Seen:
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
-        # None: another worker of the same subject is suspended already, by ``run_blocking``. It gives the phase back, and
+        # None: another worker of the subject is suspended already (``run_blocking``). It gives the phase back, and
         # its events are told: those of one exchange come in turns.
         self._phase = None if subject.phase == SUSPEND else subject.phase
         self._told = False
