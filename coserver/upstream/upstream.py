@@ -73,6 +73,19 @@ class RequestOptions(EncodeOptions, total=False):
     on_done: OnDone
 
 
+_OPTIONS = RequestOptions.__optional_keys__
+#: What other clients call them.
+_ELSEWHERE = {"body": "content", "form": "data", "query": "params", "fields": "headers"}
+
+
+def _unknown_option(name: str) -> TypeError:
+    from difflib import get_close_matches  # loaded for a mistake only
+
+    close = [_ELSEWHERE[name]] if name in _ELSEWHERE else get_close_matches(name, _OPTIONS, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(_OPTIONS))}"
+    return TypeError(f"a request has no option {name!r}; {hint}")
+
+
 class MapOptions(RequestOptions, total=False):
     """The keywords of ``map``: those of ``request``, and the method."""
 
@@ -212,6 +225,8 @@ class Upstream:
             raise RuntimeError(f"upstream {self.name!r} speaks no HTTP: use send(message)")
         thread = get_ident()
         client = self._clients.get(thread) or self._other_client()
+        if options and not options.keys() <= _OPTIONS:
+            raise _unknown_option(next(name for name in options if name not in _OPTIONS))
         started = monotonic()
         sub = kind(client, method, target, started)
         exchange = find_parent()

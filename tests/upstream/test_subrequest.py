@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import anyio
@@ -568,3 +569,13 @@ async def test_work_after_a_response_stands_alone() -> None:
             await client.ask(get("/"))
             await until(lambda: len(told) == 2)
         assert told == [(None, 200)] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("body", "did you mean 'content'?"), ("header", "did you mean 'headers'?"), ("verify_all", "there are content, ")],
+)
+async def test_an_unknown_option_is_told(name: str, hint: str) -> None:
+    async with Upstream("http://127.0.0.1:1") as users:
+        with pytest.raises(TypeError, match=f"a request has no option '{name}'; {re.escape(hint)}"):
+            users.post("/", **{name: b"x"})  # type: ignore[misc, arg-type]

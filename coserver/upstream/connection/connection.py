@@ -48,7 +48,7 @@ class UpstreamConnection:
     """``sub`` is the subrequest under way, None while the connection is idle. ``deadline`` is that of the phase."""
 
     __slots__ = (
-        "_body", "_fd", "_limits", "_reader", "_recv", "_sending", "_wire", "born", "client", "deadline",
+        "_body", "_broke", "_fd", "_limits", "_reader", "_recv", "_sending", "_wire", "born", "client", "deadline",
         "phase", "pool", "scope", "send", "sub", "uses",
     )  # fmt: skip
 
@@ -63,6 +63,7 @@ class UpstreamConnection:
         self._fd = -1
         self.scope: anyio.CancelScope | None = None  # around the task that connects or sends
         self._sending = False
+        self._broke: OSError | None = None  # the error of a send, while the answer that came before it is read
         self._body: BodyStream | None = None  # of a streamed response
         self.sub: Subrequest | None = None
         self.phase = CONNECT
@@ -179,7 +180,7 @@ class UpstreamConnection:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self.broken(error)
+            self.send_failed(error)
             return
         if sent < len(data) or sub.body_source is not None:
             self._sending = True
@@ -202,6 +203,23 @@ class UpstreamConnection:
             self.phase = FIRST_BYTE
             self._set_deadline(now, self._limits.first_byte_timeout, sub)
 
+    def send_failed(self, error: OSError) -> None:
+        """Handle an error of a send. A member may answer and close before it has taken all: read what has come."""
+        sub, self._broke = self.sub, error
+        while sub is not None and self.sub is sub:
+            if self._body is not None and self._body.paused:
+                return  # ``readable`` goes on when somebody has taken the body so far
+            try:
+                data = self._recv(RECEIVE_SIZE)
+            except OSError:
+                data = b""
+            if not data:
+                self.broken(error)
+                return
+            self._take(sub, data)
+        if sub is None:
+            self.close()
+
     async def wait_writable(self) -> None:
         """Wait until the socket takes more."""
         assert self._wire is not None
@@ -221,7 +239,13 @@ class UpstreamConnection:
         sub = self.sub
         if sub is None:
             self.close()  # the member closed an idle connection, or sent bytes that answer nothing
-            return
+        elif not data and self._broke is not None:
+            self.broken(self._broke)
+        else:
+            self._take(sub, data)
+
+    def _take(self, sub: Subrequest, data: bytes) -> None:
+        """Take bytes of the answer; empty at the end of the stream."""
         try:
             if data:
                 done = self._reader.receive(data)
@@ -307,7 +331,8 @@ class UpstreamConnection:
         self.uses += 1
         worn = limits.connection_requests and self.uses >= limits.connection_requests
         worn_out = self.born + limits.connection_age
-        if not reader.keep_alive or self._sending or worn or self.pool.leaving or now > worn_out:
+        spoiled = self._sending or self._broke is not None
+        if not reader.keep_alive or spoiled or worn or self.pool.leaving or now > worn_out:
             self.close()
             return
         patience, told = limits.idle_timeout, reader.patience

@@ -94,7 +94,7 @@ async def _send(connection: UpstreamConnection, sub: Subrequest, rest: memoryvie
             await _send_all(connection, sub, memoryview(given.last()))
     except _WireBroke as broke:
         if connection.sub is sub:
-            connection.broken(broke.error)
+            connection.send_failed(broke.error)
     except BaseException as error:  # the caller's error: its body raised, or yielded a wrong piece
         if is_cancellation(error):
             raise
