@@ -19,8 +19,11 @@ _EXTENSION = _BWS + rb";" + _BWS + TOKEN + rb"(?:" + _BWS + rb"=" + _BWS + rb"(?
 # the size nor at the end of the line.
 _match_size = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)\r\n").match
 _match_plain_size = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n").match
+# Old servers pad the size with blanks. They mean nothing, and are cut out with the extensions.
+_match_padded_size = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*" + _BWS + rb")\r\n").match
 # The beginning of a size line, while it is unfinished.
 _may_become_size = re.compile(rb"(?:[0-9A-Fa-f]{1,16}(?:\r|" + _BWS + rb"(?:;.*)?))?", re.DOTALL).fullmatch
+_may_become_padded_size = re.compile(rb"(?:[0-9A-Fa-f]{1,16}" + _BWS + rb"(?:\r|;.*)?)?", re.DOTALL).fullmatch
 
 # Fields that might make one parser find another end of the body (RFC 9110 §6.5.1). llhttp refuses them too.
 _FRAMING = {b"content-length", b"transfer-encoding"}
@@ -38,11 +41,15 @@ class ChunkGuard:
     """
 
     __slots__ = (
-        "_extension_max", "_extension_size", "_left", "_refused", "_size_max", "_state", "_trailer", "_trailer_max",
+        "_extension_max", "_extension_size", "_left", "_match_size", "_may_become_size",
+        "_refused", "_size_max", "_state", "_trailer", "_trailer_max",
         "extensions", "size",
     )  # fmt: skip
 
-    def __init__(self, size_max: int, trailer_max: int, extension_max: int) -> None:
+    def __init__(self, size_max: int, trailer_max: int, extension_max: int, *, padded: bool = False) -> None:
+        """``padded``: blanks may follow a size, as in the responses of old servers."""
+        self._match_size = _match_padded_size if padded else _match_size
+        self._may_become_size = _may_become_padded_size if padded else _may_become_size
         self._state = _SIZE
         self._left = 0
         self._size_max = size_max
@@ -147,7 +154,7 @@ class ChunkGuard:
         return self._approve_trailer(data, at)
 
     def _approve_size(self, data: bytes, at: int, end: int) -> int:
-        line = _match_size(data, at)
+        line = self._match_size(data, at)
         if not line:
             raise _no_size(data[at:end])
         if line[2]:
@@ -181,7 +188,7 @@ class ChunkGuard:
             if self._state == _TRAILER:
                 raise self._long_trailer()
             raise self._long_extensions()
-        if self._state == _SIZE and not _may_become_size(pending):
+        if self._state == _SIZE and not self._may_become_size(pending):
             raise _no_size(pending)  # at once, and not at the deadline
 
     def _long_trailer(self) -> RemoteProtocolError:

@@ -15,7 +15,7 @@ from .errors import RemoteProtocolError
 from .fields import RawFields
 from .response_codec import ResponseCodec
 from .response_head import UNTIL_CLOSE, ResponseHead
-from .syntax import check_partial_response, check_response_head
+from .syntax import check_partial_response, is_response_head, mend_response_head
 
 #: The most interim responses before the final one. 103 comes once or twice; more are a flood. All of their bytes
 #: together have the limit of one head.
@@ -162,7 +162,9 @@ class ResponseReader:
                 raise RemoteProtocolError(f"the response's head is longer than {limits.head_size} bytes")
             behind = len(data) - end
             raw = data[:end] if behind else data
-            check_response_head(raw)
+            if not is_response_head(raw):
+                raw = mend_response_head(raw)
+                data, end = raw + data[end:], len(raw)
             # A field takes four bytes at least: most heads are too short to have too many.
             if end > 4 * limits.head_fields and raw.count(b"\r\n") - 2 > limits.head_fields:
                 raise RemoteProtocolError(f"a response has at most {limits.head_fields} fields here")
@@ -204,7 +206,7 @@ class ResponseReader:
     def _begin_body(self, head: ResponseHead) -> None:
         length = head.length
         if length is None:
-            self._guard = ChunkGuard(self._size_max, self._limits.trailer_size, _EXTENSIONS_MAX)
+            self._guard = ChunkGuard(self._size_max, self._limits.trailer_size, _EXTENSIONS_MAX, padded=True)
         elif length > self._size_max:
             raise RemoteProtocolError(
                 f"the body is {length} bytes long; at most {self._size_max} are accepted (body_size, or stream=True)"

@@ -40,6 +40,10 @@ match_usual = re.compile(
 is_token = re.compile(TOKEN).fullmatch
 is_value = re.compile(VALUE).fullmatch
 match_field = re.compile(FIELD).match
+# What old servers send besides: a folded line, or blanks before the colon. Only in responses.
+_match_old_field = re.compile(rb"(?:" + TOKEN + rb"[\t ]*+:|[\t ])" + VALUE + rb"\r\n").match
+_fold = re.compile(rb"[\t ]*\r\n[\t ]+")
+_blank_before_colon = re.compile(rb"(\r\n" + TOKEN + rb")[\t ]++:")
 _match_request_line = re.compile(REQUEST_LINE).match
 # The beginning of a request line, so that a TLS hello or an SSH banner is refused at once and not at the deadline. Any
 # version may come: the whole line then tells which version is not supported.
@@ -64,6 +68,18 @@ def check_response_head(head: bytes) -> None:
     """Check the head of a response, from the status line on. Raises RemoteProtocolError."""
     if not is_response_head(head):
         explain(head, check_status_line)
+
+
+def mend_response_head(head: bytes) -> bytes:
+    """Check the head of a response after the mending that RFC 9112 asks of clients. Returns the mended head.
+
+    Folded lines become one line with a blank (§5.2), blanks before a colon go (§5.1). Raises RemoteProtocolError.
+    """
+    end = head.find(b"\n") + 1
+    if head[end : end + 1] not in (b" ", b"\t"):  # the status line cannot be folded
+        head = _blank_before_colon.sub(rb"\1:", _fold.sub(b" ", head))
+    check_response_head(head)
+    return head
 
 
 def explain(head: bytes, check_first_line: Callable[[bytes], None] | None = None) -> None:
@@ -100,8 +116,11 @@ def check_partial_response(data: bytes, checked: int) -> int:
                 check_status_line(data)
             return 0
         check_status_line(data[:checked])
+        if data[checked : checked + 1] in (b" ", b"\t"):
+            check_field(data, checked)
     while data.find(b"\n", checked) >= 0:
-        checked = check_field(data, checked)
+        old = _match_old_field(data, checked)
+        checked = old.end() if old else check_field(data, checked)
     return checked
 
 

@@ -26,6 +26,8 @@ class UpstreamError(Exception):
         super().__init__(reason)
 
     def __str__(self) -> str:
+        if not self.upstream:
+            return self.reason
         where = f"upstream {self.upstream}" + (f", member {self.member}" if self.member else "")
         tries = f" ({self.attempts} attempts)" if self.attempts > 1 else ""
         return f"{where}: {self.reason}{tries}"

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from ...protocol.errors import LocalProtocolError
 from ...protocol.jsons import encode_json
+from ...upstream.errors import UpstreamProtocolError
 from ...upstream.response import StreamedUpstreamResponse, UpstreamResponse
 from .bodies import EventBody, FileBody, FilePart, check_fields, disposition
 from .errors import HTTPException, phrase
@@ -261,6 +262,12 @@ def _from_upstream(value: UpstreamResponse | StreamedUpstreamResponse) -> Respon
     """Make our answer of an upstream's, without the fields that are only for its hop."""
     from .gateway import LateTrailers, fields_of
 
+    if not 100 <= value.status <= 599:
+        if isinstance(value, StreamedUpstreamResponse):
+            value.close()
+        raise UpstreamProtocolError(
+            f"the member answered with status {value.status}; one that is passed on is from 100 to 599 (RFC 9110 §15)"
+        )
     response = Response(value.body, value.status, fields_of(value), content_type=None)
     if not any(name == b"content-type" for name, _ in value.fields):
         response.content_type = ""
