@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
-from benchmarks import clients, fanout, hooks, imports, memory, observe, rounds
+from benchmarks import clients, fanout, hooks, imports, instructions, memory, observe, rounds
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Command] = {
     "hooks": Command("blocking calls in handlers, next to async def and gevent", hooks.add_options, hooks.run),
     "observe": Command("the cost of the recorder and the metrics for a request", observe.add_options, observe.run),
     "memory": Command("memory per idle keep-alive connection", memory.add_options, memory.run),
+    "instructions": Command("user instructions a request, by valgrind", instructions.add_options, instructions.run),
     "imports": Command("time of `import coserver`, and the modules that it loads", imports.add_options, imports.run),
 }
 

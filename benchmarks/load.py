@@ -1,19 +1,22 @@
-"""One run of wrk against one server: the figures that wrk counted, and the CPU of the server's processes.
+"""One run of the load against one server: the figures that it counted, and the CPU of the server's processes.
 
-wrk's command line is the same for every server. CPU is read before and after the run, so it includes connecting and
-closing. With 32 connections and some ten thousand requests these do not matter.
+The load is wrk, which never pauses, or ``benchmarks.paced``. Its command line is the same for every server. CPU is read
+before and after the run, so it includes connecting and closing. With 32 connections and some ten thousand requests
+these do not matter.
 """
 
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.process import Cores, Failed, Running, machine_cpu_seconds
+from benchmarks.process import ROOT, Cores, Failed, Running, machine_cpu_seconds
+from benchmarks.rows import HEADS
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 WARM_SECONDS = 0.5  # a thousand requests or more: they fill caches and do lazy imports
@@ -25,7 +28,27 @@ SETTLE_SECONDS = 0.05  # the server closes wrk's connections; that work belongs 
 
 
 class Overdue(Failed):
-    """wrk did not end. One run cannot tell if the server is the cause."""
+    """The load did not end. One run cannot tell if the server is the cause."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How the clients ask: the number of connections, the fields of each request (a key of HEADS), and requests a
+    second, 0 for as many as possible.
+    """
+
+    connections: int
+    head: str = "plain"
+    paced: int = 0
+
+    def __str__(self) -> str:
+        """The words for the heading of a table."""
+        words = [f"connections: {self.connections}"]
+        if self.paced:
+            words.append(f"{self.paced:,} requests/s")
+        if self.head != "plain":
+            words.append(f"the head of a {self.head}")
+        return ", ".join(words)
 
 
 @dataclass(frozen=True)
@@ -56,18 +79,25 @@ class Run:
         return self.cpu_seconds / self.requests * 1e6
 
 
-def wrk_command(one: Running, connections: int, seconds: int, cores: Cores) -> list[str]:
+def load_command(one: Running, manner: Manner, seconds: int, cores: Cores) -> list[str]:
     load = one.load
-    command = [*cores.load, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(SCRIPT)]
+    if manner.paced:
+        words = (one.port, load.path, manner.head, manner.connections, seconds, manner.paced)
+        return [*cores.load, sys.executable, "-m", "benchmarks.paced", *map(str, words)]
+    command = [*cores.load, "wrk", "-t1", f"-c{manner.connections}", f"-d{seconds}s", "--timeout", "5s"]
+    command += ["-s", str(SCRIPT)]
+    for name, value in HEADS[manner.head]:
+        command += ["-H", f"{name}: {value}"]
     command.append(f"http{'s' if load.tls else ''}://127.0.0.1:{one.port}{load.path}")
     if load.body or load.method != "GET":
         command += ["--", load.method, load.body, load.content_type]
     return command
 
 
-def warm(one: Running, connections: int, cores: Cores) -> None:
+def warm(one: Running, manner: Manner, cores: Cores) -> None:
     """Load the server for WARM_SECONDS. wrk counts in whole seconds, so SIGINT ends it sooner, as Ctrl-C would."""
-    process = subprocess.Popen(wrk_command(one, connections, 1, cores), stdout=subprocess.DEVNULL)
+    command = load_command(one, manner, 1, cores)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         process.wait(WARM_SECONDS)
     except subprocess.TimeoutExpired:
@@ -75,26 +105,27 @@ def warm(one: Running, connections: int, cores: Cores) -> None:
         try:
             process.wait(OVERDUE_SECONDS)
         except subprocess.TimeoutExpired:
-            raise Overdue(f"wrk was {OVERDUE_SECONDS} s overdue while warming up") from None
+            raise Overdue(f"the load was {OVERDUE_SECONDS} s overdue while warming up") from None
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
 
 
-def measure(one: Running, round_number: int, connections: int, seconds: int, cores: Cores) -> Run:
+def measure(one: Running, round_number: int, manner: Manner, seconds: int, cores: Cores) -> Run:
     time.sleep(SETTLE_SECONDS)
     before, others_before, begin = one.cpu_seconds(), _others(one), time.monotonic()
     try:
         finished = subprocess.run(
-            wrk_command(one, connections, seconds, cores),
+            load_command(one, manner, seconds, cores),
+            cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,
             timeout=seconds + OVERDUE_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise Overdue(f"wrk was {OVERDUE_SECONDS} s overdue; the machine may have paused it") from None
+        raise Overdue(f"the load was {OVERDUE_SECONDS} s overdue; the machine may have paused it") from None
     time.sleep(SETTLE_SECONDS)
     spent = one.cpu_seconds() - before
     others = (_others(one) - others_before) / (time.monotonic() - begin)
@@ -104,7 +135,7 @@ def measure(one: Running, round_number: int, connections: int, seconds: int, cor
     return Run(
         server=one.server.name,
         round=round_number,
-        connections=connections,
+        connections=manner.connections,
         requests=counted["requests"],
         seconds=counted["duration_us"] / 1e6,
         cpu_seconds=spent,
@@ -135,4 +166,4 @@ def _counted(finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
         if line.startswith("RESULT "):
             counted: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
             return counted
-    raise Failed(f"wrk printed no result: {(finished.stderr or finished.stdout).strip()[-200:]}")
+    raise Failed(f"the load printed no result: {(finished.stderr or finished.stdout).strip()[-200:]}")

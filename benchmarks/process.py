@@ -97,7 +97,7 @@ def running(server: Server, cores: Cores) -> Iterator[Running]:
     port = free_port()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            [*cores.server, sys.executable, *_arguments(server, port)],
+            [*cores.server, sys.executable, *arguments(server, port)],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": server.tree, TREE: server.tree} if server.tree else None,
             stdin=subprocess.DEVNULL,
@@ -120,7 +120,7 @@ def running(server: Server, cores: Cores) -> Iterator[Running]:
                 print(f"{server.name} outlived SIGTERM by {STOP_SECONDS} s and was killed", file=sys.stderr)
 
 
-def _arguments(server: Server, port: int) -> list[str]:
+def arguments(server: Server, port: int) -> list[str]:
     names = {"port": port}
     if LOADS[server.load].tls:
         names["certificate"], names["key"] = certificate.files()

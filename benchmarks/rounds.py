@@ -17,9 +17,9 @@ from statistics import median
 
 from benchmarks import report
 from benchmarks.figures import Verdict, differences, errors_of, judge, ratios
-from benchmarks.load import QUIET_CORES, Overdue, Run, measure, others_now, warm
+from benchmarks.load import QUIET_CORES, Manner, Overdue, Run, measure, others_now, warm
 from benchmarks.process import PLACINGS, Cores, Failed, choose_cores, raise_open_files, running
-from benchmarks.rows import BARS, LOADS, SERVERS, Server, beside
+from benchmarks.rows import BARS, HEADS, LOADS, SERVERS, Server, beside
 
 Failures = dict[str, str]
 LONGEST_WAIT = 30  # seconds to wait for one run; after more, its neighbours in the round would be too old
@@ -38,6 +38,14 @@ def add_options(parser: argparse.ArgumentParser, cores: str = "free") -> None:
     parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
     parser.add_argument("--seconds", type=int, default=3, help="per run, whole seconds; default %(default)s")
     parser.add_argument("--connections", default="32", metavar="N,N", help="e.g. 1,32,256; default %(default)s")
+    parser.add_argument(
+        "--paced",
+        type=int,
+        default=0,
+        metavar="RATE",
+        help="requests a second by a client that pauses between them; default: as many as possible, by wrk",
+    )
+    parser.add_argument("--head", choices=HEADS, default="plain", help="the request's fields; default %(default)s")
     parser.add_argument(
         "--cores",
         choices=PLACINGS,
@@ -70,6 +78,9 @@ def run(options: argparse.Namespace) -> int:
     servers = measured(options)
     loads = list(dict.fromkeys(server.load for server in servers.values()))
     connections = [int(count) for count in options.connections.split(",")]
+    manners = [Manner(count, options.head, options.paced) for count in connections]
+    if options.paced and any(LOADS[load].tls or LOADS[load].method != "GET" for load in loads):
+        raise SystemExit("--paced asks with GET and without TLS; choose such loads, for example --load ok")
     if not shutil.which("wrk"):
         raise SystemExit("wrk is not in PATH; most distributions have a package of that name")
     raise_open_files()
@@ -78,19 +89,23 @@ def run(options: argparse.Namespace) -> int:
     runs: list[Run] = []
     failures: Failures = {}
     verdicts: dict[int, list[Verdict]] = {}
-    for count in connections:
+    for manner in manners:
+        count = manner.connections
         verdicts[count] = []
         for load in loads:
             mine = {name: server for name, server in servers.items() if server.load == load}
-            here = _rounds(mine, count, options, quiet, failures)
+            here = _rounds(mine, manner, options, quiet, failures)
             runs += here
-            print(f"## {load.capitalize()}; connections: {count}; {cores_for(count, options.cores)}\n")
+            print(f"## {load.capitalize()}; {manner}; {cores_for(count, options.cores)}\n")
             print(_servers_table(mine, here, options.against, failures), end="\n\n", flush=True)
             # Only bars whose rows have this load. There is no bar against another version of coserver.
             bars = [
                 bar
                 for bar in BARS
-                if bar.suite == options.suite and SERVERS[bar.of[0]].load == load and bar.connections in (0, count)
+                if bar.suite == options.suite
+                and SERVERS[bar.of[0]].load == load
+                and (bar.paced, bar.head) == (manner.paced, manner.head)
+                and bar.connections in (0, count)
             ]
             if bars and not options.baseline:
                 judged = [judge(bar, here, failures) for bar in bars]
@@ -155,9 +170,10 @@ class Quiet:
 
 
 def _rounds(
-    servers: Mapping[str, Server], connections: int, options: argparse.Namespace, quiet: Quiet, failures: Failures
+    servers: Mapping[str, Server], manner: Manner, options: argparse.Namespace, quiet: Quiet, failures: Failures
 ) -> list[Run]:
     runs = []
+    connections = manner.connections
     cores = cores_for(connections, options.cores)
     for number in range(1, options.rounds + 1):
         # Two versions differ by a few percent, so neither may always be the first.
@@ -165,7 +181,7 @@ def _rounds(
             if name in failures:
                 continue
             try:
-                one = quiet.run(partial(_one, servers[name], number, connections, options.seconds, cores))
+                one = quiet.run(partial(_one, servers[name], number, manner, options.seconds, cores))
             except Failed as failed:
                 failures[name] = str(failed)
                 print(f"{name}: FAILED: {failed}", file=sys.stderr)
@@ -176,10 +192,10 @@ def _rounds(
     return runs
 
 
-def _one(server: Server, number: int, connections: int, seconds: int, cores: Cores) -> Run:
+def _one(server: Server, number: int, manner: Manner, seconds: int, cores: Cores) -> Run:
     with running(server, cores) as process:
-        warm(process, connections, cores)
-        return measure(process, number, connections, seconds, cores)
+        warm(process, manner, cores)
+        return measure(process, number, manner, seconds, cores)
 
 
 def _servers_table(servers: Mapping[str, Server], runs: Sequence[Run], against: str | None, failures: Failures) -> str:
@@ -223,6 +239,8 @@ def _write(
         {
             "suite": options.suite,
             "seconds": options.seconds,
+            "head": options.head,
+            "paced": options.paced,
             "cores": {count: str(cores_for(count, options.cores)) for count in verdicts},
             "commands": {name: f"python -m {servers[name].command}" for name in {one.server for one in runs}},
             "trees": {name: server.tree for name, server in servers.items() if server.tree},

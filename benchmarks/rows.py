@@ -51,6 +51,8 @@ class Bar:
     measure: Measure = "ratio"
     suite: str = "http"
     connections: int = 0  # judge only with so many; 0: with any number
+    paced: int = 0  # judge only with a client of this rate; 0: with one that never pauses
+    head: str = "plain"  # judge only with this head
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,23 @@ _ORDER = json.dumps(
     },
     separators=(",", ":"),
 )
+#: The fields that a request has besides Host, by the word for ``--head``: none, or those of Chromium on Linux.
+HEADS: dict[str, tuple[tuple[str, str], ...]] = {
+    "plain": (),
+    "browser": (
+        ("Connection", "keep-alive"),
+        ("Cache-Control", "max-age=0"),
+        ("Upgrade-Insecure-Requests", "1"),
+        ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 "
+                       "Safari/537.36"),
+        ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"),
+        ("Sec-Fetch-Site", "none"),
+        ("Sec-Fetch-Mode", "navigate"),
+        ("Sec-Fetch-Dest", "document"),
+        ("Accept-Encoding", "gzip, deflate, br, zstd"),
+        ("Accept-Language", "en-US,en;q=0.9,de;q=0.8"),
+    ),
+}  # fmt: skip
 PAGE = Path(__file__).with_name("servers") / "page.txt"
 
 LOADS: dict[str, Load] = {
@@ -182,6 +201,10 @@ SERVERS: dict[str, Server] = {
             f"{_COSERVER} asyncio httptools def {{port}}",
             "coserver-httptools-asyncio",
         ),
+        Server("nginx", "benchmarks.servers.nginx_ok {port}", "uvicorn-httptools"),
+        Server("fastpysgi-wsgi", "benchmarks.servers.fastpysgi_ok wsgi {port}", "uvicorn-httptools"),
+        Server("fastpysgi-asgi", "benchmarks.servers.fastpysgi_ok asgi {port}", "uvicorn-httptools"),
+        Server("socketify", "benchmarks.servers.socketify_ok {port}", "uvicorn-httptools"),
         *_applied("json"),
         *_applied("file"),
         *_secured(),
@@ -266,10 +289,20 @@ def beside(names: list[str], baseline: Path) -> dict[str, Server]:
 
 
 BARS: tuple[Bar, ...] = (
-    Bar("h11, asyncio", ("coserver-h11-asyncio",), "uvicorn-h11", 0.70),
+    Bar("h11, asyncio", ("coserver-h11-asyncio",), "uvicorn-h11", 0.45, connections=32),
     Bar("h11, trio", ("coserver-h11-trio",), "uvicorn-h11", 0.80),
-    Bar("httptools, asyncio (no uvloop)", ("coserver-httptools-asyncio",), "uvicorn-httptools", 0.65),
-    Bar("httptools, uvloop", ("coserver-httptools-uvloop",), "uvicorn-httptools", 0.60),
+    Bar("httptools, asyncio (no uvloop)", ("coserver-httptools-asyncio",), "uvicorn-httptools", 0.65, connections=32),
+    Bar("httptools, uvloop", ("coserver-httptools-uvloop",), "uvicorn-httptools", 0.60, connections=32),
+    Bar("httptools, uvloop", ("coserver-httptools-uvloop",), "nginx", 1.65, connections=32),
+    *(
+        Bar(f"httptools, {loop}, one connection", (f"coserver-httptools-{loop}",), "uvicorn-httptools", at_most,
+            connections=1)
+        for loop, at_most in (("uvloop", 0.90), ("asyncio", 0.95), ("trio", 1.10))
+    ),
+    *(
+        Bar(f"httptools, {loop}, 5,000/s", (f"coserver-httptools-{loop}",), "uvicorn-httptools", at_most, paced=5000)
+        for loop, at_most in (("uvloop", 0.90), ("asyncio", 1.05), ("trio", 1.25))
+    ),
     Bar(
         "httptools, best loop",
         ("coserver-httptools-asyncio", "coserver-httptools-uvloop", "coserver-httptools-trio"),
@@ -288,8 +321,8 @@ BARS: tuple[Bar, ...] = (
     Bar("recorder, uvloop", ("recorder-uvloop",), "nobody-uvloop", 6.0, "microseconds", "observe"),
     Bar("recorder, trio", ("recorder-trio",), "nobody-trio", 6.0, "microseconds", "observe"),
     *(Bar(f"top, {loop}", (f"top-{loop}",), f"nobody-{loop}", 1.05, suite="observe") for loop in _LOOPS),
-    Bar("idle connection, httptools", ("coserver-httptools-asyncio",), "", 9.0, "kilobytes", "memory"),
-    Bar("idle connection, h11", ("coserver-h11-asyncio",), "", 10.0, "kilobytes", "memory"),
+    Bar("idle connection, httptools", ("coserver-httptools-asyncio",), "", 7.5, "kilobytes", "memory"),
+    Bar("idle connection, h11", ("coserver-h11-asyncio",), "", 7.5, "kilobytes", "memory"),
     *(
         Bar(f"httptools, {loop}, {width} in flight", (f"coserver-httptools-{loop} @{width}",),
             f"aiohttp-{loop} @{width}", at_most, suite="upstream")
@@ -313,12 +346,12 @@ BARS: tuple[Bar, ...] = (
         for loop in ("asyncio", "uvloop")
     ),
     Bar("fan-out of ten, best loop", ("fanout-coserver-httptools-asyncio", "fanout-coserver-httptools-uvloop"),
-        "nginx-lua", 2.0, suite="fanout"),
+        "nginx-lua", 1.6, suite="fanout"),
     Bar("fan-out of ten, uvloop", ("fanout-coserver-httptools-uvloop",), "fanout-fastapi-httpx", 0.10, suite="fanout",
         connections=1),
     *(
         bar
-        for loop, of_gevent in zip(_LOOPS, (0.60, 0.60, 0.90), strict=True)
+        for loop, of_gevent in zip(_LOOPS, (0.60, 0.60, 1.00), strict=True)
         for bar in (
             Bar(f"1,000 that sleep, {loop}: requests/s", (f"sleeping-def-{loop}",), f"sleeping-async-{loop}", 0.95,
                 "speed", "hooks"),
