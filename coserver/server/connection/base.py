@@ -77,7 +77,6 @@ class Connection(Holdable):
         "reason",
         "running",
         "scope",
-        "send_now",
         "served",
         "service",
         "spent",
@@ -100,8 +99,6 @@ class Connection(Holdable):
         self._peer = peer
         self.id = next(_ids)
         self._socket = stream if isinstance(stream, SocketStream) else None
-        #: Sends as much as is possible without waiting, and returns the number of bytes.
-        self.send_now: Callable[[bytes], int] = self._socket.send_now if self._socket else _send_nothing
         self._fd = self._socket.fileno() if self._socket else -1
         self.hang_up_watched = False
         self._context: Context | None = copy_context()
@@ -335,7 +332,6 @@ class Connection(Holdable):
     def replace_stream(self, stream: SocketStream) -> None:
         """Go on over ``stream``, which has the same descriptor."""
         self.stream = self._socket = stream
-        self.send_now = stream.send_now
 
     def hold_drain(self) -> Callable[[], None]:
         """Have a drain wait, within its grace, until the returned function is called."""
@@ -346,6 +342,10 @@ class Connection(Holdable):
         """Half-close the stream, if it can do that: the client then reads the end of the data."""
         if self._socket is not None:
             await self._socket.send_eof()
+
+    def send_now(self, data: bytes) -> int:
+        """Send as much as is possible without waiting, and return the number of bytes."""
+        return self._socket.send_now(data) if self._socket is not None else 0
 
     async def send(self, data: bytes) -> None:
         """Send all of ``data``. A client that reads nothing is cut after ``Limits.write_timeout``."""
@@ -491,7 +491,3 @@ class Connection(Holdable):
             self._socket.end_receiving()
         else:
             self.scope.cancel()
-
-
-def _send_nothing(_: bytes) -> int:
-    return 0

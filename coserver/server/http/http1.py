@@ -66,7 +66,7 @@ class HttpConnection(Connection):
     async def run(self) -> bool:
         """Read a head, serve the exchange, recycle; begin again."""
         reader, service, limits = self.reader, self.service, self.service.limits
-        take = self._socket.take if self._socket is not None else self.stream.receive
+        socket = self._socket
         try:
             while True:
                 head = None
@@ -76,7 +76,7 @@ class HttpConnection(Connection):
                 while head is None:
                     if reader.buffer:
                         self._await_head()
-                    data = await take()
+                    data = await (socket.take() if socket is not None else self.stream.receive())
                     if self.reason:
                         await anyio.lowlevel.checkpoint()  # data and a deadline in one tick: the deadline counts
                     head = reader.read_head(data)
@@ -320,7 +320,8 @@ class HttpConnection(Connection):
             if emitter.prompt:
                 exchange.tell_response_started()
         try:
-            taken = self.send_now(data)
+            socket = self._socket
+            taken = socket.send_now(data) if socket is not None else 0
         except Exception as error:
             exchange.tell_deferred(now)
             exchange.tell_broken(error)

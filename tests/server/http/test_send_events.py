@@ -518,7 +518,7 @@ async def test_a_client_that_does_not_read_heartbeats(monkeypatch: pytest.Monkey
             taken.append(bytes(data))
             return 1 if len(taken) == 1 else 0
 
-        monkeypatch.setattr(connection, "send_now", full)
+        monkeypatch.setattr(type(connection), "send_now", staticmethod(full))
         await until(lambda: closed)
         assert "write_timeout" in closed[0].reason
         assert taken[0] == b"4\r\n: \n\n\r\n"
@@ -543,9 +543,9 @@ async def test_what_is_left_of_a_heartbeat_goes_before_the_next_event(monkeypatc
             pieces += 1
             return send_now(data[:1])
 
-        monkeypatch.setattr(connection, "send_now", piecemeal)
+        monkeypatch.setattr(type(connection), "send_now", staticmethod(piecemeal))
         await until(lambda: pieces)
-        monkeypatch.setattr(connection, "send_now", send_now)
+        monkeypatch.setattr(type(connection), "send_now", staticmethod(send_now))
         events.go_on.set()
         rest = await read_until(client, b"0\r\n\r\n")
         assert b"data: second\n\n" in answers(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + rest)[0].body
@@ -682,7 +682,7 @@ async def test_a_heartbeat_that_went_out_whole_starts_no_deadline(monkeypatch: p
         )
         connection = next(iter(server._services[0].connections.values()))
         await read_until(client, b"4\r\n: \n\n\r\n" * 4)  # 0.8 s and more
-        monkeypatch.setattr(connection, "send_now", lambda _: 0)
+        monkeypatch.setattr(type(connection), "send_now", staticmethod(lambda _: 0))
         begun = time.monotonic()
         await until(lambda: closed)
         assert time.monotonic() - begun > 0.9
@@ -695,7 +695,7 @@ async def test_a_heartbeat_that_finds_the_client_gone(monkeypatch: pytest.Monkey
 
     async with listening(one_and_silence) as (events, server, client):
         connection = next(iter(server._services[0].connections.values()))
-        monkeypatch.setattr(connection, "send_now", broken)
+        monkeypatch.setattr(type(connection), "send_now", staticmethod(broken))
         await until(lambda: events.closed)
         await client.gone()
         assert connection.reason == "the client left (gone)"
