@@ -27,6 +27,7 @@ from ..protocol.codecs import Parsers
 from ..protocol.dates import format_date
 from ..transport.cancellation import is_cancellation, is_interrupt, parkable, where, where_raised
 from ..transport.certificates import Certificates
+from ..transport.deadlines import FAR
 from ..transport.listener import Listener
 from ..transport.loop import Loop
 from ..transport.stream import Socket, SocketStream
@@ -114,6 +115,8 @@ class Service:
         #: The number of exchanges of a connection before its last one.
         self.last_served = (limits.requests_per_connection or sys.maxsize) - 1
         self._grace = limits.grace
+        # Whether the limits are so long that the sweeper need not look at an idle connection all the time.
+        self._patient = min(limits.head_timeout, limits.idle_timeout, limits.handshake_timeout) > 4 * FAR
         self.ends_by = math.inf  # monotonic seconds: the end of a drain's grace
         self._stuck: Stuck | None = None
         self._date = self.head_end = b""  # the Date field, and the end of a usual response's head, which has it
@@ -169,6 +172,9 @@ class Service:
             self._grace = min(grace, self._grace) if self._stop.is_set() else grace
         self.ends_by = min(self.ends_by, monotonic() + self._grace)
         self.draining = self.closing = True
+        self._patient = False
+        for connection in self.connections.values():
+            self.loop.sweeper.add(connection)  # the deadlines of a drain are short
         self._stop.set()
         self._tell_change()
 
@@ -267,7 +273,8 @@ class Service:
         """Make a connection, and start its task."""
         connection = make(self, stream, peer)
         self.connections[connection.id] = connection
-        self.loop.sweeper.add(connection)
+        sweeper = self.loop.sweeper
+        (sweeper.add_patient if self._patient and connection.patient else sweeper.add)(connection)
         self.accepted += 1
         connection.begin()
         return connection

@@ -100,7 +100,7 @@ async def _idle(client: Client, server: Server) -> None:
 async def _stalled(client: Client, server: Server) -> None:
     await client.send(get("/large"))
     sweeper = Loop.current().sweeper
-    await until(lambda: len(sweeper.subjects) == 2)  # the connection, and its writing
+    await until(lambda: len(sweeper.subjects | sweeper.patient) == 2)  # the connection, and its writing
 
 
 async def phase(server: Server, name: str) -> None:

@@ -120,3 +120,30 @@ async def test_running() -> None:
             while not again.expired:  # noqa: ASYNC110
                 await anyio.sleep(TICK)
         tasks.cancel_scope.cancel()
+
+
+def test_patient_subjects_are_looked_at_seldom_until_they_are_due() -> None:
+    sweeper = Sweeper()
+    patient, soon, other = Subject(10.0), Subject(2.5), Subject(2.5)
+    sweeper.add_patient(patient)
+    sweeper.add_patient(soon)
+    sweeper.add(other)
+    sweeper.sweep(1.0)  # from here on ``soon`` is looked at as all others are, and ``patient`` is not
+    patient.deadline = 2.0
+    sweeper.sweep(3.0, far=False)
+    assert (patient.expired, soon.expired, other.expired) == (0, 1, 1)
+    sweeper.sweep(3.1)
+    assert patient.expired == 1
+
+
+def test_a_patient_subject_may_become_impatient() -> None:
+    sweeper = Sweeper()
+    subject = Subject(10.0)
+    sweeper.add_patient(subject)
+    sweeper.sweep(1.0)
+    sweeper.add(subject)
+    sweeper.sweep(11.0, far=False)
+    assert subject.expired == 1
+    sweeper.discard(subject)
+    sweeper.sweep(12.0)
+    assert subject.expired == 1

@@ -86,6 +86,8 @@ class Connection(Holdable):
     #: Whether the connection may have several exchanges at once; then ``current`` is None.
     multiplexed = False
     reason: str
+    #: Whether its own deadlines are those of ``head_timeout``, ``handshake_timeout`` and ``idle_timeout`` alone.
+    patient = False
     #: A suspension outside of any exchange is shown in snapshots, but no event tells it.
     tells_suspensions = False
     current: Exchange | None

@@ -40,6 +40,7 @@ class ErrorEndpoint(Endpoint):
             return _answer(await run(request, params if wants_error else {}), params["error"])
 
         self.call = call_async if self.kind is AWAIT else call
+        self.bare = None  # its answer gets the error's status
 
 
 class ErrorHandlers:

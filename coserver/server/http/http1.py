@@ -56,6 +56,7 @@ class HttpConnection(Connection):
 
     __slots__ = ("last_served", "reader")
     protocol = "http/1.1"
+    patient = True
     current: HttpExchange | None
 
     def __init__(self, service: Service, stream: ByteStream, peer: Any) -> None:
