@@ -20,7 +20,7 @@ All options and their names. An option may be set in four places; the first one 
 1. a flag of `coserver serve`,
 2. an environment variable, if it is not empty,
 3. a key of the file that `--config` or `COSERVER_CONFIG` names; or of `./coserver.toml`, if no app is given either,
-4. for limits, the app's own `App(limits=Limits(...))`; else the default.
+4. for limits, the app's own `App(limits=Limits(...))`; for the port, the variable `PORT`; else the default.
 
 A socket's path and a port exclude each other: the first place that has one of them decides. `coserver config show`
 prints each value and where it comes from; `coserver config check` lists all errors of a file with their lines.

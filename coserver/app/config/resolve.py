@@ -24,6 +24,8 @@ from .tls import Tls
 
 #: Variables that are no settings.
 CONFIG, APP = f"{PREFIX}CONFIG", f"{PREFIX}APP"
+#: Named by the platform that starts the program, not for coserver alone.
+PORT = "PORT"
 #: The prefix of variables for the command's own child processes; not for people.
 INTERNAL = f"{PREFIX}INHERIT"
 
@@ -95,8 +97,10 @@ def resolve(
     by_rank = [from_flags, variables, file.given if file else {}]
     for given in by_rank:
         _check_address(given, problems)
-    chosen = _chosen(by_rank)
     listeners = tuple(file.listeners) if file else ()
+    if not listeners and not any({"port", "uds", "fd"} & given.keys() for given in by_rank):
+        by_rank.append(_usual_port(environ, problems))
+    chosen = _chosen(by_rank)
     _check_listeners(listeners, chosen, problems)
     upstreams = tuple(file.upstreams) if file else ()
     for each in upstreams:
@@ -144,6 +148,17 @@ def _environment(environ: Mapping[str, str], problems: list[str]) -> tuple[dict[
             except ValueError as error:
                 problems.append(f"{name}: {error}")
     return given, warnings
+
+
+def _usual_port(environ: Mapping[str, str], problems: list[str]) -> dict[str, Sourced]:
+    """The port of the variable PORT, by which many platforms tell a program where to listen. All others win."""
+    if not environ.get(PORT):
+        return {}
+    try:
+        return {"port": Sourced(table()["port"].text(environ[PORT]), "environment", PORT)}
+    except ValueError as error:
+        problems.append(f"{PORT}: {error}; COSERVER_PORT or --port wins over it")
+        return {}
 
 
 def _suggestion(name: str, variables: Sequence[str]) -> str:

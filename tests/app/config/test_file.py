@@ -280,6 +280,13 @@ def test_flag_then_environment_then_file_then_the_app(
         ({"host": "::"}, {}, "uds = 'c'", {"host": "::"}),
         ({}, {"COSERVER_UDS": "b"}, "host = 'h'\nport = 2", {"host": "h", "uds": "b"}),
         ({}, {"COSERVER_PORT": ""}, "port = 2", {"port": 2}),
+        ({}, {"PORT": "5"}, "", {"port": 5}),
+        ({}, {"PORT": "5"}, "host = 'h'", {"host": "h", "port": 5}),
+        ({}, {"PORT": "5"}, "port = 2", {"port": 2}),
+        ({}, {"PORT": "5", "COSERVER_PORT": "6"}, "", {"port": 6}),
+        ({"port": 3}, {"PORT": "5"}, "", {"port": 3}),
+        ({}, {"PORT": "5"}, "uds = 'c'", {"uds": "c"}),
+        ({}, {"PORT": ""}, "", {}),
     ],
 )
 def test_a_port_or_a_path(
@@ -287,6 +294,12 @@ def test_a_port_or_a_path(
 ) -> None:
     configuration = configured(tmp_path, text, flags=flags, environ=environ)
     assert {key: given.value for key, given in configuration.given.items()} == expected
+
+
+def test_a_port_that_is_none(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, "", environ={"PORT": "http"})
+    assert problem.startswith("PORT: ")
+    assert "http" in problem
 
 
 def test_a_port_and_a_path_of_one_source(tmp_path: Path) -> None:
