@@ -18,6 +18,7 @@ first asked for (PEP 562).
 | transport/ | sockets on anyio |
 | lifecycle/ | phases and events |
 | protocol/ | bytes to messages and back |
+| keywords | keywords that a call does not have |
 | field | a setting's field, with its unit and reason |
 | whole_file | a file, written whole or not at all |
 | deprecated | old names, for one release |

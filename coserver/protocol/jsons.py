@@ -45,39 +45,72 @@ def encode_json_slowly(value: Any) -> bytes:
     return text.encode()
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """A value of a type that JSON does not have, as one nearer to JSON. Raises TypeError."""
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, set | frozenset | tuple):
-        return list(value)
-    if isinstance(value, float):  # a subclass, which orjson does not take
-        return float(value)
-    kind = type(value)
+    rule = rule_for(type(value))
+    if rule is None:
+        raise TypeError(f"JSON has no {type(value).__qualname__}: {value!r:.60}")
+    return rule(value)
+
+
+def rule_for(kind: type) -> Callable[[Any], Any] | None:
+    """The function that makes a value of this type one nearer to JSON; None if there is none."""
+    if issubclass(kind, Enum):
+        return _value_of
+    if issubclass(kind, set | frozenset | tuple):
+        return list
+    if issubclass(kind, float):  # a subclass, which orjson does not take
+        return float
     if hasattr(kind, "__dataclass_fields__"):
-        from dataclasses import fields
-
-        return {field.name: getattr(value, field.name) for field in fields(value) if field.name[:1] != "_"}
-    for base in kind.__mro__:
-        if (text := _TEXTS.get((base.__module__, base.__name__))) is not None:
-            return text(value)
-    if kind.__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
-        if value.dtype.kind == "M":
-            value = value.astype("datetime64[us]")  # nanoseconds would become an int
-        plain = value.tolist()
-        return float(plain) if type(plain).__name__ == "longdouble" else plain
-    raise TypeError(f"JSON has no {kind.__qualname__}: {value!r:.60}")
+        return _fields_of
+    for base in kind.__mro__:  # the nearest first: pandas' NaT is a datetime too
+        package = base.__module__.partition(".")[0]
+        if (rule := _RULES.get((package, base.__name__))) is not None:
+            return rule
+        if package == "numpy" and hasattr(kind, "tolist"):
+            return _plain_numpy
+    return None
 
 
-# By name: none of these modules is loaded for the sake of the table.
-_TEXTS: dict[tuple[str, str], Callable[[Any], str]] = {
+def _value_of(value: Enum) -> Any:
+    return value.value
+
+
+def _fields_of(value: Any) -> dict[str, Any]:
+    from dataclasses import fields
+
+    return {field.name: getattr(value, field.name) for field in fields(value) if field.name[:1] != "_"}
+
+
+def _plain_numpy(value: Any) -> Any:
+    if value.dtype.kind == "M":
+        value = value.astype("datetime64[us]")  # nanoseconds would become an int
+    plain = value.tolist()
+    return float(plain) if type(plain).__name__ == "longdouble" else plain
+
+
+def _plain_model(model: Any) -> Any:
+    """A model of pydantic, by its own rules for JSON; of version 1, which has none, by ours."""
+    return model.model_dump(mode="json") if hasattr(model, "model_dump") else model.dict()
+
+
+# By package and name: none of these is loaded for the sake of the table.
+_RULES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("datetime", "datetime"): lambda value: value.isoformat(),
     ("datetime", "date"): lambda value: value.isoformat(),
     ("datetime", "time"): lambda value: value.isoformat(),
     ("decimal", "Decimal"): str,
     ("uuid", "UUID"): str,
+    ("pydantic", "BaseModel"): _plain_model,
+    ("pandas", "DataFrame"): lambda frame: frame.to_dict("records"),
+    ("pandas", "Series"): lambda series: series.tolist(),
+    ("pandas", "Index"): lambda index: index.tolist(),
+    ("pandas", "NaTType"): lambda _: None,
+    ("pandas", "NAType"): lambda _: None,
+    ("polars", "DataFrame"): lambda frame: frame.to_dicts(),
+    ("polars", "Series"): lambda series: series.to_list(),
 }
-_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=as_plain)
 
 
 def _normal(value: Any) -> Any:
@@ -94,7 +127,7 @@ def _normal(value: Any) -> Any:
         return {_key(key): _normal(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_normal(inner) for inner in value]
-    return _normal(_plain(value))
+    return _normal(as_plain(value))
 
 
 def _key(key: Any) -> str:
@@ -126,7 +159,7 @@ if find_spec("orjson"):
 
     def _encode(value: Any) -> bytes:
         try:
-            return orjson.dumps(value, _plain, _OPTIONS)
+            return orjson.dumps(value, as_plain, _OPTIONS)
         except TypeError:  # an integer of more than 64 bits, a key that is no str, a text with a lone surrogate ...
             return encode_json_slowly(value)
 else:
@@ -138,8 +171,9 @@ def encode_json(value: Any) -> bytes:
 
     Integers are unlimited; NaN and infinities become null. A datetime, date or time is its isoformat, a UUID and a
     Decimal their str, an Enum its value, a set or tuple an array, a dataclass an object of its fields without those
-    that begin with "_", a value of numpy its ``tolist()``. The same holds for keys: null, true, false and numbers are
-    written as text. TypeError for bytes and any other type, ValueError for lone surrogates and for a value that holds
+    that begin with "_", a model of pydantic its ``model_dump(mode="json")``, a value of numpy its ``tolist()``, a
+    DataFrame an array of its rows, each an object. The same holds for keys: null, true, false and numbers are written
+    as text. TypeError for bytes and any other type, ValueError for lone surrogates and for a value that holds
     itself.
     """
     try:

@@ -171,7 +171,7 @@ class Client:
         self.cookies.give(request)
         line = await self._line()
         try:
-            with self._raising(line.link):
+            with self._raising(line.link) as failures:
                 head = await line.ask(request, None)
                 self.cookies.take(request, head)
                 pieces = []
@@ -181,6 +181,7 @@ class Client:
             await self._done(line)
         response = Response(head, b"".join(pieces))
         response.trailers = line.trailers
+        response.failure = failures[0] if failures else None
         return response
 
     async def _line(self) -> Line:
@@ -199,19 +200,24 @@ class Client:
             self._idle.append(line)
 
     @contextmanager
-    def _raising(self, link: Link) -> Iterator[None]:
-        """Raise the handler's exception instead of the client's error."""
+    def _raising(self, link: Link) -> Iterator[list[BaseException]]:
+        """Raise the handler's exception instead of the client's error. With ``raise_errors=False`` it is in the list
+        after the block.
+        """
+        failures: list[BaseException] = []
         try:
-            yield
+            yield failures
         except Disconnected as error:
             self._raise_failure(link, error)
             raise
-        self._raise_failure(link, None)
+        if (failure := self._raise_failure(link, None)) is not None:
+            failures.append(failure)
 
-    def _raise_failure(self, link: Link, error: Exception | None) -> None:
+    def _raise_failure(self, link: Link, error: Exception | None) -> BaseException | None:
         failure = self._host.failures.take(link.accepted.id, broken=error is not None)
         if failure is not None and self._manners.raise_errors:
             raise failure from error
+        return failure
 
     def _leads_on(self, response: Response, asked: Asked) -> str | None:
         """The target of a redirect that is to be followed; None for any other answer."""
@@ -237,9 +243,7 @@ def redirected(request: Outgoing, status: int, location: str) -> Outgoing:
         kept = [(name, value) for name, value in headers if not name.lower().startswith(("content-", "transfer-"))]
         return Outgoing("GET", target, kept)
     if not isinstance(request.body, bytes | None):
-        raise TypeError(
-            f"{request!r}: a {status} needs the body again, and an iterator is sent only once; use bytes"
-        )
+        raise TypeError(f"{request!r}: a {status} needs the body again, and an iterator is sent only once; use bytes")
     return Outgoing(request.method, target, headers, request.body)
 
 

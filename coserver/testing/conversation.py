@@ -12,7 +12,7 @@ from ..server.tcp import TcpConnection
 from ..transport.stream import RECEIVE_SIZE
 from .app_host import Link
 
-Raise = Callable[[Link, Exception | None], None]
+Raise = Callable[[Link, Exception | None], object]
 
 
 class Conversation:

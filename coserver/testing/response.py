@@ -75,11 +75,16 @@ class Head:
 
 
 class Response(Head):
-    """A whole answer. ``history`` holds the redirects that led to it."""
+    """A whole answer. ``history`` holds the redirects that led to it.
+
+    ``failure`` is the exception of the handler behind it, if the app did not expect one; the client raises it unless
+    ``raise_errors`` is false.
+    """
 
     def __init__(self, head: Head, body: bytes) -> None:
         super().__init__(head.request, head.status, head.headers, head.interim)
         self.body = body
+        self.failure: BaseException | None = None
         self.history: tuple[Response, ...] = ()
 
     @property
@@ -95,7 +100,9 @@ class Response(Head):
             raise ValueError(f"{self!r} is no JSON: {error}{self._beginning()}") from error
 
     def _size(self) -> str:
-        return f", {len(self.body)} bytes"
+        failure = self.failure
+        why = f"; {type(failure).__name__}: {str(failure)[:200]}" if failure is not None else ""
+        return f", {len(self.body)} bytes{why}"
 
     def _beginning(self) -> str:
         return f": {self.text[:200].strip()!r}" if self.body else ""

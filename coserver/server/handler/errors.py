@@ -6,20 +6,35 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from ...keywords import checked_keywords
+from ...protocol.jsons import encode_json
+
 
 class HTTPException(Exception):
-    """Raise it in a handler to answer with ``status`` and ``detail`` as text. ``headers`` are added to the answer."""
+    """Raise it in a handler to answer with ``status`` and ``detail``: as text, or a dict or list as JSON.
+
+    ``headers`` are added to the answer. A Content-Type among them replaces that of JSON: RFC 9457 has
+    application/problem+json. Raises ValueError for another status, TypeError for a detail that JSON does not have.
+    """
 
     #: The field of Limits that the request broke, "" if none: it is counted and logged.
     limit = ""
 
-    def __init__(self, status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+    @checked_keywords("an HTTPException", status_code="status", code="status", description="detail", message="detail")
+    def __init__(
+        self,
+        status: int,
+        detail: str | dict[str, Any] | list[Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         if not 400 <= status <= 599:
             raise ValueError(
                 f"an HTTPException's status must be from 400 to 599; got {status}. Return a Response for another status"
             )
         self.status = status
-        self.detail = phrase(status) if detail is None else detail
+        if isinstance(detail, dict | list):
+            encode_json(detail)  # a mistake is told where it is made
+        self.detail: Any = phrase(status) if detail is None else detail
         self.headers = dict(headers or {})
         super().__init__(f"{status} {self.detail}")
 

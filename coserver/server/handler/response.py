@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ...protocol.errors import LocalProtocolError
-from ...protocol.jsons import encode_json
+from ...protocol.jsons import encode_json, rule_for
 from ...upstream.errors import UpstreamProtocolError
 from ...upstream.response import StreamedUpstreamResponse, UpstreamResponse
 from .bodies import EventBody, FileBody, FilePart, check_fields, disposition
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TEXT = "text/plain; charset=utf-8"
 BYTES = "application/octet-stream"
+HTML = "text/html; charset=utf-8"
 JSON = "application/json"
 
 Body = bytes | Iterator[Any] | AsyncIterator[Any] | FileBody | FilePart | EventBody
@@ -66,6 +67,11 @@ class Response:
     def json(cls, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
         """``value`` as JSON. Raises TypeError or ValueError if JSON cannot express it."""
         return cls(encode_json(value), status, headers, content_type=JSON)
+
+    @classmethod
+    def html(cls, text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+        """``text`` as HTML. Escape what a client has sent: ``html.escape``, or a template engine that escapes."""
+        return cls(text, status, headers, content_type=HTML)
 
     @classmethod
     def redirect(cls, target: str, status: int = 302) -> Response:
@@ -212,9 +218,9 @@ def as_body(body: Any) -> tuple[Body, str]:
         return body, TEXT
     if isinstance(body, FileBody | EventBody):
         return body, body.content_type
+    way_out = f"Response.{'file' if isinstance(body, PathLike) else 'json'}"
     raise TypeError(
-        f"a response's body is str, bytes, or an iterator of them; got {type(body).__name__} "
-        f"(dict and list: Response.json)"
+        f"a response's body is str, bytes, or an iterator of them; got {type(body).__name__}: {body!r:.60} ({way_out})"
     )
 
 
@@ -247,8 +253,12 @@ def _from_response(value: Response) -> Response:
 
 def _from_tuple(value: tuple[Any, ...]) -> Response:
     """(body, status) or (body, status, headers)."""
-    if not 2 <= len(value) <= 3 or isinstance(value[1], bool) or not isinstance(value[1], int):
-        raise TypeError(f"a handler's tuple is (body, status) or (body, status, headers); got {value!r:.80}")
+    status = value[1] if 2 <= len(value) <= 3 else None
+    if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
+        raise TypeError(
+            f"a handler's tuple is read as (body, status) or (body, status, headers), and a status is a whole number "
+            f"from 200 to 599; got {value!r:.80}. For an array of JSON return a list"
+        )
     response = copy(to_response(value[0]))  # a Response may be shared between requests
     response.status = value[1]
     if len(value) == 3:
@@ -282,6 +292,9 @@ _BY_TYPE: dict[type, Callable[[Any], Response]] = {
     memoryview: _from_bytes,
     dict: Response.json,
     list: Response.json,
+    int: Response.json,
+    float: Response.json,
+    bool: Response.json,
     type(None): _from_none,
     Response: _from_response,
     UpstreamResponse: _from_upstream,
@@ -291,7 +304,10 @@ _BY_TYPE: dict[type, Callable[[Any], Response]] = {
 
 
 def to_response(value: Any) -> Response:
-    """Convert a handler's value to a Response. Raises TypeError for a wrong type, or if JSON cannot express it."""
+    """Convert a handler's value to a Response. Raises TypeError for a wrong type, or if JSON cannot express it.
+
+    A type that is not in the table is JSON if ``encode_json`` knows it: a dataclass, a model of pydantic, an array.
+    """
     if type(value) is str:
         return _from_text(value)
     convert = _BY_TYPE.get(type(value))
@@ -302,9 +318,13 @@ def to_response(value: Any) -> Response:
             return convert(value)
     if isinstance(value, AsyncIterator | Iterator):
         return Response(value)
+    if (rule := rule_for(type(value))) is not None:
+        return Response.json(rule(value))
+    way_out = ". To send the file, return Response.file(path)" if isinstance(value, PathLike) else ""
     raise TypeError(
-        f"a handler returns str, bytes, dict, list, None, (body, status[, headers]), a Response or an iterator of str "
-        f"or bytes; got {type(value).__name__}: {value!r:.60}"
+        f"a handler returns str, bytes, None, (body, status[, headers]), a Response, an iterator of str or bytes, or a "
+        f"value for JSON: dict, list, int, float, bool, a dataclass, a model of pydantic ...; "
+        f"got {type(value).__name__}: {value!r:.60}{way_out}"
     )
 
 
@@ -320,9 +340,12 @@ def encode_piece(piece: Any) -> bytes:
 
 
 def error_response(error: HTTPException) -> Response:
-    """Make the text answer to an error: the status in words, and the detail if it says more."""
+    """Make the answer to an error: the status in words, and the detail if it says more. A dict or list is JSON."""
     title = phrase(error.status)
     detail = "" if error.detail == title else f"{error.detail}\n"
+    if isinstance(error.detail, dict | list):
+        typed = any(name.lower() == "content-type" for name in error.headers)
+        return Response(encode_json(error.detail), error.status, error.headers, content_type=None if typed else JSON)
     # A detail may quote text that UTF-8 cannot encode, for example a file's name. It must be sent all the same.
     text = f"{error.status} {title}\n{detail}".encode(errors="backslashreplace")
     return Response(text, error.status, error.headers, content_type=TEXT)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, namedtuple
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -160,8 +162,8 @@ class Bytes(bytes):
 
 @pytest.mark.parametrize(
     "value",
-    [5, 1.5, True, object(), {1, 2}, range(3), ("x",), ("x", "200"), ("x", True), ("x", 200, {}, 1), (1, 200), {"x": object()},  # noqa: E501
-     ("x", 200, 5), ("x", 200, [("a",)]), lambda: "x"],
+    [object(), range(3), ("x",), ("x", "200"), ("x", True), ("x", 200, {}, 1), (1, 2), (1, 100), {"x": object()},
+     ("x", 200, 5), ("x", 200, [("a",)]), lambda: "x", Path("x"), timedelta(1)],
     ids=lambda value: repr(value).partition(" at 0x")[0],  # no address: every process must name it alike
 )  # fmt: skip
 async def test_wrong_return_values(app: App, caplog: pytest.LogCaptureFixture, value: Any) -> None:

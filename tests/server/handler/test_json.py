@@ -235,6 +235,84 @@ def test_numpy() -> None:
             write([numpy.bytes_(b"x")])
 
 
+class Frame:
+    """As a DataFrame of pandas is, which is not installed everywhere."""
+
+    __module__ = "pandas.core.frame"
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
+
+    def to_dict(self, orient: str) -> list[dict[str, Any]]:
+        assert orient == "records"
+        return self.rows
+
+
+Frame.__name__ = "DataFrame"
+
+
+class Indexed(Frame):
+    """GeoDataFrame is such a subclass."""
+
+    __module__ = "elsewhere"
+
+
+class Missing(datetime):
+    """As pandas' NaT is: a datetime whose isoformat is no date."""
+
+    __module__ = "pandas._libs.tslibs.nattype"
+
+    def isoformat(self, *_: Any) -> str:
+        return "NaT"
+
+
+Missing.__name__ = "NaTType"
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize("kind", [Frame, Indexed])
+def test_a_frame_is_its_rows(write: Writer, kind: type[Frame]) -> None:
+    frame = kind([{"at": Missing(1, 1, 1), "p": math.nan, 1: Scalar(2)}, {"at": date(2026, 1, 2), "p": 0.5, 1: 3}])
+    rows = [{"at": None, "p": None, "1": 2}, {"at": "2026-01-02", "p": 0.5, "1": 3}]
+    assert json.loads(write(frame)) == rows
+    assert json.loads(write({"a": frame})) == {"a": rows}
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_pandas(write: Writer) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({
+        "n": [1, 2], "p": [0.5, math.nan], "at": pandas.to_datetime(["2026-01-02", None]),
+        "word": ["a", None], "flag": pandas.array([True, None], dtype="boolean"),
+    }, index=[7, 9])  # fmt: skip
+    assert json.loads(write(frame)) == [
+        {"n": 1, "p": 0.5, "at": "2026-01-02T00:00:00", "word": "a", "flag": True},
+        {"n": 2, "p": None, "at": None, "word": None, "flag": None},
+    ]
+    assert json.loads(write([frame.n, frame.index, frame.n.iloc[0]])) == [[1, 2], [7, 9], 1]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_pydantic(write: Writer) -> None:
+    pydantic = pytest.importorskip("pydantic")
+    part = pydantic.create_model("Part", at=(date, ...), n=(float, 0))
+    item_of = pydantic.create_model("Item", parts=(list[part], ...), id=(UUID, UUID(int=1)), word=(Word, Word.A))
+    item = item_of(parts=[part(at=date(2026, 1, 2)), part(at=date(2026, 1, 3), n=math.inf)])
+    expected = {
+        "parts": [{"at": "2026-01-02", "n": 0}, {"at": "2026-01-03", "n": None}],
+        "id": "00000000-0000-0000-0000-000000000001",
+        "word": "a",
+    }
+    for wrapped, right in (
+        (item, expected),
+        ({"a": [item]}, {"a": [expected]}),
+        (Point(1, item), {"x": 1, "y": expected}),
+    ):
+        assert json.loads(write(wrapped)) == right
+    numbers = pydantic.RootModel[list[int]]
+    assert json.loads(write(numbers([1, 2]))) == [1, 2]
+
+
 @pytest.mark.parametrize("read", READERS)
 def test_every_digit_is_kept(read: Reader) -> None:
     for number in (
