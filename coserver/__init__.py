@@ -137,6 +137,12 @@ if not _TYPE_CHECKING:  # a checker shall find a misspelt name
         if name not in _LATE:
             from .deprecated import old_name
 
+            if name[:1] != "_":
+                from .server.handler.other_frameworks import missing_name
+
+                if (error := missing_name(name, _sys._getframe(1))) is not None:
+                    raise error
+
             return old_name(__name__, name)
         value = globals()[name] = getattr(_import_module(_LATE[name], __name__), name)
         return value

@@ -19,6 +19,7 @@ from ..hooks.install import install_for
 from ..hooks.offload import offload
 from ..hooks.offload_drivers import check_drivers
 from ..hooks.offload_drivers import offloaded as offload_drivers
+from ..keywords import checked_keywords
 from ..lifecycle.emitter import Emitter
 from ..protocol.errors import LocalProtocolError
 from ..protocol.framing import Framing
@@ -46,6 +47,22 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 log = logging.getLogger("coserver.app")
 
 _numbers = itertools.count(1)
+#: Arguments of other frameworks' applications, and those of ``start`` and ``run``.
+_ELSEWHERE = {
+    "title": "name", "import_name": "name", "lifespan": "it is a decorator: @app.lifespan",
+    **dict.fromkeys(Options.__annotations__, "it is for app.start and app.run"),
+    "limits": "limits",
+}  # fmt: skip
+#: Arguments of other frameworks' routes.
+_of_route = checked_keywords(
+    "a route",
+    methods="write @app.route('/path', methods=[...])",
+    status_code="the handler returns (body, status)",
+    response_class="the handler returns Response.html(text) or another Response",
+    response_model="the handler returns the value",
+    endpoint="the handler's own name is shown",
+    timeout="limits",
+)
 
 
 class App:
@@ -59,6 +76,7 @@ class App:
     Raises SetupError.
     """
 
+    @checked_keywords("an App", **_ELSEWHERE)
     def __init__(
         self,
         name: str | None = None,
@@ -85,6 +103,17 @@ class App:
         self._mounted_in: list[App] = []
         self._router: Router | None = None  # made at the first start
 
+    if not TYPE_CHECKING:  # a checker shall find a misspelt name
+
+        def __getattr__(self, name: str) -> Any:
+            """Python asks this for a name that is not there: another framework's name has a message of its own."""
+            if name[:1] != "_":
+                from ..server.handler.other_frameworks import APP, missing_attribute
+
+                if (error := missing_attribute(self, name, APP)) is not None:
+                    raise error
+            return object.__getattribute__(self, name)  # raises the usual error, or that of a property again
+
     def __repr__(self) -> str:
         return f"<App {self.name!r} {len(self.routes)} routes, {len(self.tcp_routes)} tcp>"
 
@@ -93,6 +122,7 @@ class App:
 
     # Handlers.
 
+    @_of_route
     def route(
         self,
         path: str,
@@ -110,6 +140,9 @@ class App:
         """
         if isinstance(methods, str):
             raise SetupError(f"methods is a list: methods=[{methods!r}]")
+        if callable(path):
+            way = "route" if isinstance(methods, tuple) else next(iter(methods)).lower()
+            raise SetupError(f"a route needs its path: write @app.{way}('/{describe(path).rpartition('.')[2]}')")
         split_route(path)
         own = route_limits(path, limits)
         names = tuple(method.upper() for method in methods)
@@ -131,40 +164,47 @@ class App:
 
         return register
 
+    @_of_route
     def get(
         self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
     ) -> Callable[[Handler], Handler]:
         """Decorator: ``route`` for GET. The handler answers HEAD as well."""
         return self.route(path, methods=["GET"], stream=stream, limits=limits)
 
+    @_of_route
     def post(
         self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
     ) -> Callable[[Handler], Handler]:
         """Decorator: ``route`` for POST."""
         return self.route(path, methods=["POST"], stream=stream, limits=limits)
 
+    @_of_route
     def put(
         self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
     ) -> Callable[[Handler], Handler]:
         """Decorator: ``route`` for PUT."""
         return self.route(path, methods=["PUT"], stream=stream, limits=limits)
 
+    @_of_route
     def patch(
         self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
     ) -> Callable[[Handler], Handler]:
         """Decorator: ``route`` for PATCH."""
         return self.route(path, methods=["PATCH"], stream=stream, limits=limits)
 
+    @_of_route
     def delete(
         self, path: str, *, stream: bool = False, limits: Mapping[str, Any] | None = None
     ) -> Callable[[Handler], Handler]:
         """Decorator: ``route`` for DELETE."""
         return self.route(path, methods=["DELETE"], stream=stream, limits=limits)
 
+    @_of_route
     def head(self, path: str, *, limits: Mapping[str, Any] | None = None) -> Callable[[Handler], Handler]:
         """Decorator: ``route`` for HEAD."""
         return self.route(path, methods=["HEAD"], limits=limits)
 
+    @_of_route
     def options(self, path: str, *, limits: Mapping[str, Any] | None = None) -> Callable[[Handler], Handler]:
         """Decorator: ``route`` for OPTIONS."""
         return self.route(path, methods=["OPTIONS"], limits=limits)
@@ -380,7 +420,7 @@ class App:
         """The settings of a server of this app: these options, with the app's limits as default."""
         self._hook()  # once more: the hooks may have been uninstalled since
         merged: Options = {"limits": self.limits, **options}
-        return Settings(**merged)
+        return Settings(**merged)  # raises TypeError for an unknown option
 
     def compile(self) -> Router:
         """The router, made at the first call. Raises SetupError for a handler with an unknown parameter."""

@@ -13,9 +13,11 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from ..field import KiB, MiB, check_limits, limit
+from ..keywords import checked_fields
 from ..protocol.http1 import HeadLimits
 
 
+@checked_fields("Limits", timeout="handler_timeout", keep_alive="idle_timeout", max_body_size="body_size")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """The sizes that a server takes from clients, and the times that it waits for them.

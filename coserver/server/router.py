@@ -28,6 +28,11 @@ CONVERTERS: dict[str, tuple[Callable[[str], object], Callable[[str], Any]]] = {
 #: The methods of RFC 9110 §9 and RFC 5789: 405 if the path has another; 501 for any other method that no route knows.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 
+# Parameters as others write them: <id>, <int:id> and <any(a, b):id> of Flask, :id of Express.
+_in_angles = re.compile(r"<(?:(\w+)(?:\([^)]*\))?:)?(\w+)>").search
+_after_colon = re.compile(r":([A-Za-z_]\w*)").match
+_OTHER_TYPES = {"int": "int", "float": "float", "path": "path", "uuid": "uuid"}
+
 _parameter = re.compile(r"\{([A-Za-z_]\w*)(?::(\w+))?\}").fullmatch
 
 Found = tuple[Endpoint, dict[str, Any]]
@@ -176,8 +181,8 @@ class Router:
 
 def split_route(path: str) -> list[tuple[str, str | None]]:
     """Split a route into segments: (literal, None) or (parameter, type), "" for no type. Raises SetupError."""
-    if not path.startswith("/"):
-        raise SetupError(f"a route must start with '/'; got {path!r}")
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise SetupError(f"a route is a text that must start with '/'; got {path!r}")
     segments: list[tuple[str, str | None]] = []
     for segment in path[1:].split("/"):
         match = _parameter(segment)
@@ -185,6 +190,11 @@ def split_route(path: str) -> list[tuple[str, str | None]]:
             if any(match[1] == name for name, kind in segments if kind is not None):
                 raise SetupError(f"route {path!r}: two parameters are named {match[1]!r}; rename one")
             segments.append((match[1], match[2] or ""))
+        elif found := _in_angles(segment):
+            way_out = f"{found[2]}:{_OTHER_TYPES[found[1]]}" if found[1] in _OTHER_TYPES else found[2]
+            raise SetupError(f"route {path!r}: a parameter stands in braces: write {{{way_out}}}; got {segment!r}")
+        elif found := _after_colon(segment):
+            raise SetupError(f"route {path!r}: a parameter stands in braces: write {{{found[1]}}}; got {segment!r}")
         elif "{" in segment or "}" in segment:
             raise SetupError(
                 f"route {path!r}: a parameter is a whole segment, {{name}} or {{name:type}}; got {segment!r}"

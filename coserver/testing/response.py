@@ -101,7 +101,8 @@ class Response(Head):
 
     def _size(self) -> str:
         failure = self.failure
-        why = f"; {type(failure).__name__}: {str(failure)[:200]}" if failure is not None else ""
+        notes = getattr(failure, "__notes__", ())
+        why = "; ".join(["", f"{type(failure).__name__}: {str(failure)[:200]}", *notes]) if failure is not None else ""
         return f", {len(self.body)} bytes{why}"
 
     def _beginning(self) -> str:

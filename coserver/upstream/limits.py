@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..field import KiB, MiB, check_limits, limit
+from ..keywords import checked_fields
 from ..protocol.http1_client import ResponseLimits
 
 
+@checked_fields("UpstreamLimits")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamLimits:
     """The connections, times and sizes of one upstream.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from ..field import option
+from ..keywords import checked_fields
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 _VERSIONS = ("1.2", "1.3")
 
 
+@checked_fields("UpstreamTls")
 @dataclass(frozen=True, kw_only=True)
 class UpstreamTls:
     """TLS options: ``UpstreamTls(ca_certs="our-ca.pem")``; Upstream reads the files. Raises ValueError, TypeError."""

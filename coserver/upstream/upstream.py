@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import anyio
 
+from ..keywords import unknown_keyword
 from ..protocol.codecs import choose_codec
 from ..protocol.framing import FRAMINGS, Framing
 from ..protocol.http1_client import choose_response_codec
@@ -76,14 +77,6 @@ class RequestOptions(EncodeOptions, total=False):
 _OPTIONS = RequestOptions.__optional_keys__
 #: What other clients call them.
 _ELSEWHERE = {"body": "content", "form": "data", "query": "params", "fields": "headers"}
-
-
-def _unknown_option(name: str) -> TypeError:
-    from difflib import get_close_matches  # loaded for a mistake only
-
-    close = [_ELSEWHERE[name]] if name in _ELSEWHERE else get_close_matches(name, _OPTIONS, 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(_OPTIONS))}"
-    return TypeError(f"a request has no option {name!r}; {hint}")
 
 
 class MapOptions(RequestOptions, total=False):
@@ -226,7 +219,8 @@ class Upstream:
         thread = get_ident()
         client = self._clients.get(thread) or self._other_client()
         if options and not options.keys() <= _OPTIONS:
-            raise _unknown_option(next(name for name in options if name not in _OPTIONS))
+            name = next(name for name in options if name not in _OPTIONS)
+            raise unknown_keyword("a request", name, _OPTIONS, _ELSEWHERE)
         started = monotonic()
         sub = kind(client, method, target, started)
         exchange = find_parent()

@@ -148,11 +148,36 @@ def test_the_last_of_a_path_wins() -> None:
         ("/{5}", "a parameter is a whole segment"),
         ("/a?b=c", "a route is a path alone"),
         ("/a#b", "a route is a path alone"),
+        ("/items/<id>", r"write \{id\}; got '<id>'"),
+        ("/items/<int:id>", r"write \{id:int\}; got '<int:id>'"),
+        ("/items/<string:name>", r"write \{name\}; got"),
+        ("/items/<any(a, b):kind>", r"write \{kind\}; got"),
+        ("/<path:rest>", r"write \{rest:path\}; got"),
+        ("/x-<id>", r"write \{id\}; got 'x-<id>'"),
+        ("/items/:id", r"write \{id\}; got ':id'"),
+        (r"/items/:id(\d+)", r"write \{id\}; got"),
+        (("/a", "/b"), r"a route is a text that must start with '/'; got \('/a', '/b'\)"),
+        (None, "a route is a text that must start with '/'; got None"),
     ],
 )
-def test_malformed_routes(route: str, message: str) -> None:
+def test_malformed_routes(route: Any, message: str) -> None:
     with pytest.raises(SetupError, match=message):
         App().get(route)
+
+
+def test_colons_and_angles_that_are_no_parameters() -> None:
+    made = router("/items/batch:get", "/a:", "/:", "/a<b")
+    for path in ("/items/batch:get", "/a:", "/:", "/a%3Cb"):
+        assert made.find("GET", path)[1] == {}
+
+
+@pytest.mark.parametrize("way", ["get", "post", "put", "patch", "delete", "head", "options", "route"])
+def test_a_decorator_without_parentheses(way: str) -> None:
+    def items() -> str:
+        return ""
+
+    with pytest.raises(SetupError, match=rf"write @app\.{way}\('/items'\)"):
+        getattr(App(), way)(items)
 
 
 @pytest.mark.parametrize(

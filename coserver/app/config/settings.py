@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ...field import option
+from ...keywords import checked_fields
 from ...protocol.codecs import choose_codec
 from ...protocol.errors import LocalProtocolError
 from ...server.handler.errors import SetupError
@@ -53,8 +54,27 @@ class Options(TypedDict, total=False):
 
 
 _FORWARDED = ("x-forwarded", "forwarded")
+_TLS = "it is a value of tls: tls=Tls(certfile='site.pem', keyfile='site.key')"
+_DEV = "it is 'coserver dev module:app', which starts again after a change"
+_ONE = "a server is one process with one loop; start several behind nginx, see docs/guide/deploying.md"
+#: Options of uvicorn, gunicorn, hypercorn, Flask and aiohttp.
+_ELSEWHERE = {
+    "bind": "they are host and port", "address": "host", "hostname": "host", "interface": "host", "path": "uds",
+    "unix_socket": "uds", "sock": "fd", "loop": "backend", "http": "codec", "worker_class": "backend",
+    "forwarded_allow_ips": "trusted_peers", "proxy_headers": "trusted_peers", "access_log_format": "access_format",
+    "access_logformat": "access_format", "accesslog": "access_log", "server_name": "host",
+    **dict.fromkeys(("ssl", "ssl_context", "certfile", "keyfile", "ssl_certfile", "ssl_keyfile", "ca_certs"), _TLS),
+    **dict.fromkeys(("reload", "use_reloader", "auto_reload"), _DEV),
+    **dict.fromkeys(("workers", "processes", "threads", "threaded"), _ONE),
+    **dict.fromkeys(("log_level", "log_config"), "a server logs to the standard loggers: logging.basicConfig"),
+    **dict.fromkeys(
+        ("timeout", "timeout_keep_alive", "keep_alive", "timeout_graceful_shutdown", "backlog", "limit_concurrency"),
+        "it is one of the limits: limits=Limits(...)",
+    ),
+}  # fmt: skip
 
 
+@checked_fields("a listener", **_ELSEWHERE)
 @dataclass(frozen=True, kw_only=True)
 class ListenerSettings:
     """One of several listeners. Fields that are None are as in Settings; ``port`` 0 takes a free one.
@@ -95,6 +115,7 @@ class ListenerSettings:
             raise SetupError(f"{what}: limits must be a Limits; got {self.limits!r}")
 
 
+@checked_fields("an upstream")
 @dataclass(frozen=True, kw_only=True)
 class UpstreamSettings:
     """The configuration of one upstream. A field that is None stays as the app declared it. Raises SetupError.
@@ -122,9 +143,13 @@ class UpstreamSettings:
             raise SetupError(f"upstream {self.name!r}: {error}") from None
 
 
+@checked_fields("a server", **_ELSEWHERE)
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """``port`` 0 takes a free one; ``uds`` is a UNIX socket's path, instead of host and port. Raises SetupError."""
+    """``port`` 0 takes a free one; ``uds`` is a UNIX socket's path, instead of host and port.
+
+    Raises SetupError; TypeError for an unknown option, with the name that was meant.
+    """
 
     host: str = option(
         "127.0.0.1",

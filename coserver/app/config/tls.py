@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from ...field import option
+from ...keywords import checked_fields
 from ...server.handler.errors import SetupError
 from ...transport.certificates import REQUIREMENTS, VERSIONS, CertificateError, Certificates, Files
 
 
+@checked_fields("Tls", cert="certfile", key="keyfile", password="keyfile_password", ca="ca_certs")
 @dataclass(frozen=True, kw_only=True)
 class Tls:
     """The certificates of a listener, and its rules for those of clients. Raises SetupError.

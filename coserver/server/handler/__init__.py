@@ -13,5 +13,6 @@
 | error_handlers | the app's own answers to errors |
 | endpoint | ``Endpoint``: a handler with its route, ready to be called |
 | gateway | forward a request, and return an upstream's answer |
+| other_frameworks | names and habits of other frameworks, and the way here: for messages |
 | trusted_proxies | ``Trust``: the client's address, scheme and host, as trusted proxies tell them |
 """

@@ -83,6 +83,17 @@ class Request:
             self._peer = self._connection.peer if self._connection is not None else ""
         return self._peer
 
+    if not TYPE_CHECKING:  # a checker shall find a misspelt name
+
+        def __getattr__(self, name: str) -> Any:
+            """Python asks this for a name that is not there: another framework's name has a message of its own."""
+            if name[:1] != "_":
+                from .other_frameworks import REQUEST, missing_attribute
+
+                if (error := missing_attribute(self, name, REQUEST)) is not None:
+                    raise error
+            return object.__getattribute__(self, name)  # raises the usual error, or that of a property again
+
     def __repr__(self) -> str:
         return f"<Request {self.id} {self.method} {self.target} from {self.peer}>"
 

@@ -351,6 +351,10 @@ class HttpExchange(Exchange):
                 log.warning("handler %s, %r, request id %s: %s", self.endpoint_name, self, self.request.request_id,
                             error, extra=self.log_extra)  # fmt: skip
         elif not expected and not isinstance(error, HTTPException):
+            if isinstance(error, TypeError | AttributeError):
+                from ..handler.other_frameworks import explain
+
+                explain(error)
             failure = HandlerFailure(self.endpoint_name, self, error)
             log.error("handler %s failed on %r, request id %s", self.endpoint_name, self, self.request.request_id,
                       exc_info=error, extra={**self.log_extra, **failure.extra})  # fmt: skip
