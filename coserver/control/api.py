@@ -12,6 +12,7 @@ import logging
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -223,10 +224,15 @@ class Api:
         return {"marked": on}
 
     async def replay_trace(self, request: Request, id: int) -> Any:
-        """Send its request again, to the listener that had it."""
+        """Send its request again, to the listener that had it, with changes: ``{"target": "/x"}``."""
+        kinds: dict[str, tuple[type, ...]] = {
+            "method": (str,), "target": (str,), "headers": (dict, list), "body": (str, dict, list)
+        }  # fmt: skip
+        changes = _body_of(request, kinds)
         trace = await self._trace(id)
+        replay = partial(self.server.traces.replay, trace, **changes)
         try:
-            found = await anyio.to_thread.run_sync(self.server.traces.replay, trace, limiter=self._replaying)
+            found = await anyio.to_thread.run_sync(replay, limiter=self._replaying)
         except (OSError, http.client.HTTPException) as error:
             raise HTTPException(502, f"it could not be sent again: {error}") from error
         except ReplayError as error:

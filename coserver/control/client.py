@@ -127,9 +127,12 @@ class Client:
         """Mark a trace that was recorded, or take the mark away."""
         self._ask("PUT", f"/v1/traces/{number}/mark", {"on": on})
 
-    def replay(self, number: int) -> dict[str, Any]:
-        """Send its request again: ``status``, ``seconds``, ``size`` of the answer. Raises Unreachable, Refused."""
-        found: dict[str, Any] = json.loads(self._bytes("POST", f"/v1/traces/{number}/replay", None, REPLAYED))
+    def replay(self, number: int, **changes: Any) -> dict[str, Any]:
+        """Send its request again, with these changes: method, target, headers, body. Returns ``status``, ``seconds``,
+        ``size`` of the answer. Raises Unreachable, Refused.
+        """
+        path = f"/v1/traces/{number}/replay"
+        found: dict[str, Any] = json.loads(self._bytes("POST", path, changes or None, REPLAYED))
         return found
 
     def record(self, on: bool = True) -> None:

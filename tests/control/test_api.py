@@ -55,3 +55,20 @@ def test_metrics_and_certificates(controlled: Controlled) -> None:
     assert "# EOF" in client.metrics()
     with pytest.raises(Refused, match="no listener of this server speaks TLS"):
         client.reload_certificates()
+
+
+def test_a_replay_with_changes(controlled: Controlled) -> None:
+    server, client = controlled()
+    client.record()
+    Asking(server.port, "/items/1").done()
+    until(lambda: client.traces())
+    (trace,) = client.traces()
+    assert client.replay(trace.id)["status"] == 200
+    assert client.replay(trace.id, target="/nowhere", method="POST", headers={"x": "y"}, body={"a": 1})["status"] == 404
+    until(lambda: len(client.traces()) == 3)
+    found = client.traces(whole=True)
+    assert [one.replay_of for one in found] == [0, trace.id, trace.id]
+    assert (found[-1].method, found[-1].target, found[-1].request.get("x")) == ("POST", "/nowhere", "y")
+    for wrong in ({"target": "/a b"}, {"method": "GE T"}, {"status": 3}, {"headers": 5}):
+        with pytest.raises(Refused):
+            client.replay(trace.id, **wrong)

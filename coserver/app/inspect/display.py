@@ -62,7 +62,10 @@ class ShownTraces(list[Trace]):
     @overload
     def __getitem__(self, at: slice) -> ShownTraces: ...
     def __getitem__(self, at: SupportsIndex | slice) -> Trace | ShownTraces:
-        found = super().__getitem__(at)
+        try:
+            found = super().__getitem__(at)
+        except IndexError:
+            raise IndexError(f"no trace {at}: there are {len(self)} here") from None
         return ShownTraces(found) if isinstance(found, list) else found
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
@@ -93,7 +96,12 @@ class TraceList:
     @overload
     def __getitem__(self, at: slice) -> ShownTraces: ...
     def __getitem__(self, at: int | slice) -> ShownTrace | ShownTraces:
-        found = ShownTraces(self._all())[at]
+        traces = ShownTraces(self._all())
+        try:
+            found = traces[at]
+        except IndexError:
+            why = f"there are {len(traces)}" if traces else "there is none yet"
+            raise IndexError("; ".join(filter(None, (f"no trace {at}: {why}", self._note())))) from None
         assert isinstance(found, ShownTrace | ShownTraces)
         return found
 

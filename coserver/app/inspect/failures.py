@@ -67,7 +67,12 @@ class Failures:
         return iter(list(self._kept))
 
     def __getitem__(self, at: int) -> Failure:
-        return list(self._kept)[at]
+        kept = list(self._kept)
+        try:
+            return kept[at]
+        except IndexError:
+            more = f", the last of {self.total}" if self.total > len(kept) else ""
+            raise IndexError(f"no failure {at}: there are {len(kept)}{more}") from None
 
     def add(self, failure: Failure) -> None:
         """Keep a failure, and call the followers; on the server's thread."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Unpack
 
 import anyio
 
 from ...observe.filters import Filter, parse
-from ...observe.trace.recorder import Bounds, Recorder
+from ...observe.trace.recorder import Bounds, Recorder, Resent
 from ...observe.trace.trace import Trace
 from ...observe.trace.underway import so_far
 from .display import ShownTrace, ShownTraces, TraceList, Which
 from .inspection import PATIENCE, take_snapshot, view_of
 
 if TYPE_CHECKING:
-    from ...observe.export.replay import Replayed
+    from ...observe.export.replay import Replayed, ReplayOptions
     from ..server import Server
 
 
@@ -134,8 +135,11 @@ class Traces(TraceList):
 
         return as_curl(trace, secrets=secrets)
 
-    def replay(self, trace: Trace, *, timeout: float = 30) -> Replayed:
+    def replay(self, trace: Trace, **options: Unpack[ReplayOptions]) -> Replayed:
         """Send a request again, to the listener that received it, with its secrets. Blocks; suspends a ``def`` handler.
+
+        Keywords: method, target, headers, body change it first, as in ``Held.edit``; ``timeout`` is in seconds, 30 if
+        not given. If it is recorded, its trace has this one's id as ``replay_of``.
 
         The exchange may be under way (``find``), if its request has been read to the end. Raises ReplayError, OSError,
         http.client.HTTPException; RuntimeError on the server's own loop, where it would wait for itself.
@@ -145,20 +149,34 @@ class Traces(TraceList):
 
         if self._server.on_its_thread:
             if in_worker():
-                return await_(self.areplay(trace, timeout=timeout))
+                return await_(self.areplay(trace, **options))
             raise RuntimeError("replay() blocks the loop that is to answer; use: await server.traces.areplay(trace)")
-        return self._resend(trace, timeout)
+        return self._resend(trace, options)
 
-    async def areplay(self, trace: Trace, *, timeout: float = 30) -> Replayed:  # noqa: ASYNC109 - of the socket
+    async def areplay(self, trace: Trace, **options: Unpack[ReplayOptions]) -> Replayed:
         """``replay`` for async code, on any loop."""
-        return await anyio.to_thread.run_sync(self._resend, trace, timeout)
+        return await anyio.to_thread.run_sync(self._resend, trace, options)
 
-    def _resend(self, trace: Trace, timeout: float) -> Replayed:
-        from ...observe.export.replay import resend
+    def _resend(self, trace: Trace, options: ReplayOptions) -> Replayed:
+        from ...observe.export.replay import edited, resend
+
+        changes: dict[str, Any] = {**options}
+        timeout = changes.pop("timeout", 30)
+        sent = edited(trace, changes) if changes else trace
+        begun = monotonic()
+        noted: list[Resent] = []
+
+        def connected(address: str) -> None:
+            noted.append(Resent(trace.id, address, sent.method, sent.raw_target, begun))
+            self._recorder.resent += noted
 
         listeners = [one for one in view_of(self._server).listeners if one.protocol == "http"]
         mine = [one for one in listeners if one.name == trace.listener] or listeners
-        return resend(trace, mine[0].address if mine else trace.dst, timeout)
+        try:
+            return resend(sent, mine[0].address if mine else trace.dst, timeout, connected)
+        finally:
+            for one in noted:
+                one.ended = monotonic()
 
     def _all(self) -> list[Trace]:
         self._settle()

@@ -42,6 +42,9 @@ class RemoteTraces(TraceList):
         """Record no more, and keep the recorded traces."""
         self._client.record(False)
 
+    def _note(self) -> str:
+        return "" if self.recording else "nothing is recorded: server.traces.start(), or app.start(record=True)"
+
     def __call__(self, expression: Any) -> ShownTraces:
         """The traces that match. Raises FilterError."""
         return show_traces(self._client.traces(str(parse(expression)), whole=True))

@@ -112,7 +112,7 @@ def _response(trace: Trace, secrets: bool) -> dict[str, Any]:
 def _own(trace: Trace) -> dict[str, Any]:
     names = (
         "id", "server", "listener", "src", "dst", "seconds", "handler", "route", "phase", "error", "marked", "skipped",
-        "secure",
+        "secure", "replay_of",
     )  # fmt: skip
     return {**{name: getattr(trace, name) for name in names}, "spans": [span_dict(span) for span in trace.spans]}
 

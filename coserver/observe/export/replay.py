@@ -1,6 +1,7 @@
 """A recorded request again: as a line for curl, or sent to the server.
 
-Fields of the body's framing and of the old connection are made anew. All others go out as they came, with secrets.
+Fields of the body's framing and of the old connection are made anew. All others go out as they came, with secrets,
+unless an edit changes them.
 """
 
 from __future__ import annotations
@@ -10,14 +11,20 @@ import http.client
 import re
 import shlex
 import socket
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from time import monotonic
+from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
+from ...protocol.edits import as_bytes, merge
+from ...protocol.errors import LocalProtocolError
+from ...protocol.fields import decode_value, encode_value
+from ...protocol.requests import check_method, encode_target
+from ...transport.peer import show_address
 from ..secrets import mask_fields, mask_target
 from ..text import Fields
-from ..trace.trace import HANDLER, OPEN, REQUEST, Trace
+from ..trace.trace import HANDLER, OPEN, REQUEST, Body, Message, Trace
 
 #: Bytes of the answer to a replayed request, which is kept in the memory of the server's process.
 ANSWER_MAX = 64 << 20
@@ -37,6 +44,20 @@ _LAID_OUT = str.maketrans("\n\t", "  ")
 
 class ReplayError(ValueError):
     """The trace cannot be sent again; the message says why."""
+
+
+class ReplayOptions(TypedDict, total=False):
+    """The keywords of ``replay``: changes of the request, as those of ``Held.edit``.
+
+    ``headers`` as a mapping sets its fields, and None removes a field; pairs replace all. ``body`` is str, bytes, or a
+    value for JSON.
+    """
+
+    method: str
+    target: str
+    headers: Mapping[str, str | None] | Iterable[tuple[str, str]]
+    body: Any
+    timeout: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +183,43 @@ def _bytes_of(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def resend(trace: Trace, address: str, timeout: float) -> Replayed:
+def edited(trace: Trace, changes: Mapping[str, Any]) -> Trace:
+    """The trace with the changes of ``ReplayOptions``. Raises ReplayError."""
+    if unknown := [name for name in changes if name not in ("method", "target", "headers", "body")]:
+        raise ReplayError(f"{unknown[0]} cannot be changed; it may be method, target, headers, body")
+    method, target = changes.get("method", trace.method), changes.get("target", trace.raw_target)
+    if not (isinstance(method, str) and isinstance(target, str)):
+        raise ReplayError(f"method and target are text; got {method!r:.40} and {target!r:.40}")
+    fields, body = trace.request.unmasked, trace.request.body
+    try:
+        if "method" in changes:
+            check_method(method)
+        if "target" in changes and (raw := encode_target(target).decode("ascii")) != target:
+            raise ReplayError(f"a target has other characters percent-encoded, {raw!r:.80}; got {target!r:.80}")
+        if "headers" in changes:
+            fields = _merged(fields, changes["headers"])
+        if "body" in changes:
+            content = as_bytes(changes["body"])
+            body = Body(content=content, size=len(content))
+            kept = [field for field in fields if field[0].lower() not in ("content-length", "transfer-encoding")]
+            fields = (*kept, ("content-length", str(len(content))))
+    except (LocalProtocolError, ValueError, AttributeError, TypeError) as error:
+        raise ReplayError(str(error)) from None
+    host = next((value for name, value in fields if name.lower() == "host"), "")
+    request = Message(unmasked=fields, body=body)
+    return replace(trace, method=method, raw_target=target, host=host, request=request)
+
+
+def _merged(fields: Fields, given: Any) -> Fields:
+    pairs = [(raw := name.lower().encode("latin-1"), encode_value(raw, value)) for name, value in fields]
+    return tuple([(name.decode("latin-1"), decode_value(name, value)) for name, value in merge(pairs, given)])
+
+
+def resend(trace: Trace, address: str, timeout: float, connected: Callable[[str], object] | None = None) -> Replayed:
     """Send the request to ``address``, host:port or a UNIX socket's path. Blocks for ``timeout`` seconds at most.
 
-    Raises ReplayError, OSError, HTTPException.
+    ``connected`` is called with this end's address, as the server shows it, before the request is sent. Raises
+    ReplayError, OSError, HTTPException.
     """
     fields, body = _fields(trace, True), trace.request.body
     if lacking := _lacking(trace):
@@ -177,6 +231,9 @@ def resend(trace: Trace, address: str, timeout: float) -> Replayed:
     started = monotonic()
     connection = _Connection(address, timeout, trace.host if trace.secure else None)
     try:
+        connection.connect()
+        if connected is not None:
+            connected(show_address(connection.sock.getsockname()))
         _put(connection, trace, fields)
         connection.endheaders(body.content or None)
         with connection.getresponse() as answer:  # the answer owns the socket now

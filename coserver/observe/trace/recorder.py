@@ -7,9 +7,10 @@ and a tap for bodies that the server does not keep. It runs on the server's loop
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...lifecycle import events as ev
@@ -45,6 +46,23 @@ class Bounds:
                 raise ValueError(f"{name} must be a whole number, at least {least}; got {value!r}")
 
 
+@dataclass(slots=True)
+class Resent:
+    """A request that is sent again: from this address, between these monotonic times, as a copy of the trace ``id``."""
+
+    id: int
+    src: str
+    method: str
+    target: str
+    begun: float
+    ended: float = math.inf
+
+    def is_seen_in(self, record: Record, trace: Trace) -> bool:
+        """Whether the recorded exchange is this one."""
+        asked = (trace.src, trace.method, trace.raw_target) == (self.src, self.method, self.target)
+        return asked and self.begun <= record.started <= self.ended
+
+
 class Recorder:
     """Records the exchanges of ``listeners`` between ``start`` and ``stop``."""
 
@@ -56,6 +74,7 @@ class Recorder:
         self.size = 0  # bytes kept, with those of exchanges under way
         self.dropped = 0  # traces that gave way to newer ones
         self.marked: set[int] = set()
+        self.resent: deque[Resent] = deque(maxlen=bounds.traces)
         self._make = make
         self._listeners = {one.service: one for one in listeners}
         self._drafts: dict[int, Draft] = {}
@@ -268,7 +287,11 @@ class Recorder:
 
     def _fold(self, row: Row) -> Trace:
         record = Record._make(row)
-        return fold(record, self.server, self._make, marked=record.id in self.marked)
+        trace = fold(record, self.server, self._make, marked=record.id in self.marked)
+        for one in list(self.resent) if self.resent else ():
+            if one.is_seen_in(record, trace):
+                return replace(trace, replay_of=one.id)
+        return trace
 
 
 Then = Callable[[Recorder, int, Draft, Any], None]

@@ -91,7 +91,8 @@ class Trace:
     ``at`` is its start in seconds since 1970, ``seconds`` its duration. ``status`` is 0 without an answer. ``phase`` is
     the phase in which it ended, "recycle" for a whole one; ``error`` says what went wrong. ``target`` is masked,
     ``raw_target`` is not. ``skipped`` is the number of steps beyond the recorder's limit. For TCP, request and response
-    are the messages, without framing. ``secure`` is true for TLS.
+    are the messages, without framing. ``secure`` is true for TLS. ``replay_of`` is the id of the trace whose request
+    was sent again here, 0 for any other.
     """
 
     id: int
@@ -118,6 +119,7 @@ class Trace:
     marked: bool = False
     skipped: int = 0
     spans: tuple[Span, ...] = ()
+    replay_of: int = 0
 
     def __repr__(self) -> str:
         what = f"{self.method} {self.url}" if self.method else self.url
@@ -165,7 +167,7 @@ class Trace:
         names = (
             "id", "connection", "server", "listener", "protocol", "src", "dst", "at", "seconds", "method", "target",
             "url", "version", "status", "handler", "route", "phase", "error", "marked",
-            "skipped", "secure",
+            "skipped", "secure", "replay_of",
         )  # fmt: skip
         found: dict[str, Any] = {name: getattr(self, name) for name in names}
         found["request_size"], found["response_size"] = self.request.body.size, self.response.body.size

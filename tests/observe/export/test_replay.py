@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -293,3 +295,144 @@ def test_over_tls_the_url_says_so_and_a_replay_speaks_it(backend: str, tmp_path:
         (again, _) = read_har(server.traces.har())
         assert (again.url, again.secure, again.target) == (trace.url, True, "/items/7")
         assert len(server.traces("https ~c 200")) == 2
+
+
+def mirror() -> tuple[App, list[tuple[Any, ...]]]:
+    """An app that notes what it is asked."""
+    app = App(name="shop")
+    seen: list[tuple[Any, ...]] = []
+
+    @app.route("/{rest:path}", methods=["GET", "POST", "PUT"])
+    async def anything(request: Request, rest: str) -> str:
+        fields = {name: value for name, value in request.headers.items() if name in ("authorization", "x-tag", "host")}
+        seen.append((request.method, request.target, fields, request.body))
+        return f"{len(seen)}"
+
+    return app, seen
+
+
+async def test_a_replay_is_changed_as_a_held_request_is() -> None:
+    app, seen = mirror()
+    async with talking(app, record=True) as (server, client):
+        await client.ask(post("/orders?token=geheim", b'{"a": 1}', "Authorization: Bearer abc", "X-Tag: old"))
+        (trace,) = server.traces
+        host = seen[0][2]["host"]
+        kept = {"authorization": "Bearer abc", "x-tag": "old", "host": host}
+        replay = server.traces.areplay
+        for changes, expected in (
+            ({}, ("POST", "/orders?token=geheim", kept, b'{"a": 1}')),
+            ({"target": "/other?x=%20"}, ("POST", "/other?x=%20", kept, b'{"a": 1}')),
+            ({"method": "PUT"}, ("PUT", "/orders?token=geheim", kept, b'{"a": 1}')),
+            ({"headers": {"X-Tag": "new"}}, ("POST", "/orders?token=geheim", {**kept, "x-tag": "new"}, b'{"a": 1}')),
+            ({"headers": {"x-tag": None, "Authorization": None}},
+             ("POST", "/orders?token=geheim", {"host": host}, b'{"a": 1}')),
+            ({"headers": [("Host", "other.example")]},
+             ("POST", "/orders?token=geheim", {"host": "other.example"}, b'{"a": 1}')),
+            ({"body": {"b": 2}}, ("POST", "/orders?token=geheim", kept, b'{"b":2}')),
+            ({"body": "text"}, ("POST", "/orders?token=geheim", kept, b"text")),
+            ({"body": b"\x00\xff"}, ("POST", "/orders?token=geheim", kept, b"\x00\xff")),
+            ({"body": ""}, ("POST", "/orders?token=geheim", kept, b"")),
+            ({"method": "GET", "body": "", "target": "/", "timeout": 5.0}, ("GET", "/", kept, b"")),
+        ):  # fmt: skip
+            again = await replay(trace, **changes)  # type: ignore[arg-type]
+            assert again.status == 200
+            assert seen[-1] == expected, changes
+            assert server.traces[-1].replay_of == trace.id
+        assert trace.replay_of == 0
+        assert (await run_blocking(partial(server.traces.replay, trace, target="/blocking"))).status == 200
+        assert seen[-1][1] == "/blocking"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"target": "/a b"}, "percent-encoded, '/a%20b'; got '/a b'"),
+        ({"target": "/a\r\nX: y"}, "percent-encoded"),
+        ({"target": "a"}, "a target is a path"),
+        ({"target": 5}, "method and target are text; got 'GET' and 5"),
+        ({"method": None}, "method and target are text; got None"),
+        ({"method": "GE T"}, "a method is a token"),
+        ({"method": "CONNECT"}, "a method is a token"),
+        ({"headers": {"x": "\u4f60"}}, "headers are a mapping"),
+        ({"headers": {"x": "a\r\nb: c"}}, "cannot be sent"),
+        ({"headers": 5}, "headers are a mapping"),
+        ({"body": 1j}, "a body is str, bytes, or a value for JSON"),
+        ({"status": 200}, "status cannot be changed; it may be method, target, headers, body"),
+    ],
+    ids=str,
+)
+async def test_changes_that_break_a_rule_are_refused(changes: dict[str, Any], said: str) -> None:
+    app, seen = mirror()
+    async with talking(app, record=True) as (server, client):
+        await client.ask(get("/a"))
+        with pytest.raises(ReplayError, match=re.escape(said)):
+            await server.traces.areplay(server.traces[-1], **changes)
+        assert len(seen) == len(server.traces) == 1
+
+
+async def test_a_changed_body_needs_no_old_one() -> None:
+    """One that was cut, or not read, is replaced."""
+    app, seen = mirror()
+    async with talking(app) as (server, client):
+        traces = Traces(server, Bounds(body_size=10)).start()
+        await client.ask(chunked("/echo", b"x" * 20))
+        (trace,) = traces
+        with pytest.raises(ReplayError, match="were kept"):
+            await traces.areplay(trace, target="/b")
+        assert (await traces.areplay(trace, body="short")).status == 200
+        assert seen[-1][3] == b"short"
+        assert [one.replay_of for one in traces] == [0, trace.id]
+        traces.stop()
+
+
+async def test_a_replay_is_linked_for_followers_and_in_exports_and_no_other_is() -> None:
+    app, _ = mirror()
+    async with talking(app, record=True) as (server, client):
+        await client.ask(get("/a"))
+        trace = server.traces[-1]
+        followed: list[int] = []
+        server.traces.follow(lambda one: followed.append(one.replay_of))
+        await server.traces.areplay(trace)
+        await client.ask(get("/a"))
+        await server.traces.areplay(server.traces[1])  # a replay of a replay
+        first, second = trace.id, server.traces[1].id
+        expected = [0, first, 0, second]
+        assert [one.replay_of for one in server.traces] == expected
+        assert [one.as_dict()["replay_of"] for one in server.traces] == expected
+        assert [one.replay_of for one in read_har(server.traces.har())] == expected
+        assert server.traces.find(second).replay_of == first
+        assert followed == expected[1:]
+
+
+def test_over_a_unix_socket_a_replay_is_linked_too(backend: str, tmp_path: Path) -> None:
+    import socket
+
+    path = str(tmp_path / "s")
+    app, _ = mirror()
+    with app.start(backend=backend, record=True, uds=path) as server:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            client.sendall(get("/a"))
+            client.recv(1000)
+        (trace,) = server.traces
+        assert server.traces.replay(trace, target="/b").status == 200
+        assert [(one.target, one.replay_of) for one in server.traces] == [("/a", 0), ("/b", trace.id)]
+
+
+async def test_an_index_beyond_the_traces_says_why() -> None:
+    app, _ = mirror()
+    async with talking(app) as (server, client):
+        with pytest.raises(IndexError, match=r"no trace -1: there is none yet; nothing is recorded: server"):
+            server.traces[-1]
+        with pytest.raises(IndexError, match=r"no failure 0: there are 0"):
+            server.failures[0]
+        server.traces.start()
+        with pytest.raises(IndexError, match=r"no trace -1: there is none yet$"):
+            server.traces[-1]
+        await client.ask(get("/a"))
+        with pytest.raises(IndexError, match=r"no trace 1: there are 1$"):
+            server.traces[1]
+        with pytest.raises(IndexError, match=r"no trace 0: there are 0 here"):
+            server.traces("~c 404")[0]
+        assert server.traces[:5][0] is not None
+        assert server.traces("~c 200")[-1].target == "/a"
