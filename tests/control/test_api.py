@@ -61,7 +61,7 @@ def test_a_replay_with_changes(controlled: Controlled) -> None:
     server, client = controlled()
     client.record()
     Asking(server.port, "/items/1").done()
-    until(lambda: client.traces())
+    until(client.traces)
     (trace,) = client.traces()
     assert client.replay(trace.id)["status"] == 200
     assert client.replay(trace.id, target="/nowhere", method="POST", headers={"x": "y"}, body={"a": 1})["status"] == 404
