@@ -33,6 +33,9 @@ from .sockets import BoundListener, CannotListen
 
 if TYPE_CHECKING:
     from ..control.host import Control
+    from ..server.handler.request import Request
+    from ..server.handler.response import Response
+    from ..server.router import Router
     from .app import App
 
 #: While a command imports an app's module: called by ``App.run`` instead of serving.
@@ -137,7 +140,14 @@ def make_service(plan: ListenerPlan, app: App, settings: Settings) -> Service:
     service.heads = make_head_log()
     if settings.debug:
         service.last_resort = _debug_endpoint()
+        service.no_route = partial(_show_routes, plan.router)
     return service
+
+
+def _show_routes(router: Router, request: Request) -> Response:
+    from ..views.debug_page.no_route import no_route_page  # loads rich, so only at the first error
+
+    return no_route_page(request, router)
 
 
 def _debug_endpoint() -> ErrorEndpoint:

@@ -17,7 +17,7 @@ _sound_hosts: set[bytes] = set()
 _SOUND_HOSTS_MAX = 1024
 _HOST_MAX = 255
 # One dictionary look-up per field decides whether the field matters for the framing.
-_MEANINGFUL = {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"}
+_MEANINGFUL = {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"}
 # The usual methods, so that no text is made for each request.
 _methods = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 _new = object.__new__
@@ -29,7 +29,8 @@ class RequestHead:
 
     ``length`` is the body's length in bytes, 0 for no body, None for a chunked one. ``minor`` is the y of HTTP/1.y.
     ``target`` is the request-target as sent (RFC 9112 §3.2), ``path`` and ``query`` its parts, still percent-encoded.
-    ``raw`` holds the bytes of the head, if it was received as bytes.
+    ``upgrade`` has the protocols to which the client offers to change (RFC 9110 §7.8), b"" if none. ``raw`` holds the
+    bytes of the head, if it was received as bytes.
     """
 
     # Defaults of the class, because most heads never change them.
@@ -37,6 +38,7 @@ class RequestHead:
     length: int | None = 0
     host = b""
     query = ""
+    upgrade = b""
     raw = b""
     minor = 1
     keep_alive = True
@@ -99,6 +101,7 @@ class RequestHead:
         hosts = lengths = 0
         codings: list[bytes] = []
         options: list[bytes] = []
+        upgrades: list[bytes] = []
         for name, value in fields:
             if name not in _MEANINGFUL:
                 continue
@@ -112,6 +115,8 @@ class RequestHead:
                 codings.append(value)
             elif name == b"connection":
                 options.append(value)
+            elif name == b"upgrade":
+                upgrades.append(value)
             elif value.lower() == b"100-continue" and self.minor == 1:  # RFC 9110 §10.1.1: others may be ignored
                 self.expect_continue = True
         if hosts != 1 and (hosts or self.minor == 1):
@@ -121,7 +126,7 @@ class RequestHead:
         if lengths > 1:
             raise RemoteProtocolError(f"a request must have one Content-Length at most; this one has {lengths}")
         if options:
-            self._read_connection(b",".join(options))
+            self._read_connection(b",".join(options), b",".join(upgrades))
         if codings:
             self._read_transfer_encoding(codings, lengths)
 
@@ -131,13 +136,18 @@ class RequestHead:
             raise RemoteProtocolError(f"Content-Length must be a whole number of bytes; got {show(value)}")
         return int(value)
 
-    def _read_connection(self, value: bytes) -> None:
-        """``close`` wins over ``keep-alive``, in whichever field either stands (RFC 9112 §9.3)."""
+    def _read_connection(self, value: bytes, upgrades: bytes) -> None:
+        """``close`` wins over ``keep-alive``, in whichever field either stands (RFC 9112 §9.3).
+
+        Upgrade counts if Connection names it, and not in HTTP/1.0 (RFC 9110 §7.8).
+        """
         options = {option.strip(b" \t").lower() for option in value.split(b",")}
         if b"close" in options:
             self.keep_alive = False
         elif b"keep-alive" in options and self.minor == 0:
             self.keep_alive = True
+        if upgrades and b"upgrade" in options and self.minor == 1:
+            self.upgrade = upgrades
 
     def _read_transfer_encoding(self, codings: list[bytes], lengths: int) -> None:
         """Accept only ``chunked``, alone (RFC 9112 §6.1). With a length, or in HTTP/1.0, it would allow request

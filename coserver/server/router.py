@@ -7,8 +7,8 @@ automatic HEAD and OPTIONS, before a byte of the body is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 from uuid import UUID
 
@@ -46,6 +46,15 @@ class RouteError(HTTPException):
     def __init__(self, status: int, detail: str | None, headers: dict[str, str], tables: Tables) -> None:
         super().__init__(status, detail, headers)
         self.tables = tables
+
+
+class Listed(NamedTuple):
+    """A route, to be shown: ``segments`` as those of ``split_route``, but each parameter with its type."""
+
+    path: str
+    methods: str
+    handler: str
+    segments: tuple[tuple[str, str | None], ...]
 
 
 class Node:
@@ -88,6 +97,23 @@ class Router:
         if "GET" in allowed:
             allowed.add("HEAD")
         return sorted(allowed | {"OPTIONS"}) if allowed else []
+
+    def listed(self) -> Iterator[Listed]:
+        """All routes, those of mounted apps too. Each handler of a path has a row, with its methods."""
+        nodes: list[tuple[Node, tuple[tuple[str, str | None], ...]]] = [(self._root, ())]
+        while nodes:
+            node, before = nodes.pop()
+            nodes += [(inner, (*before, (text, None))) for text, inner in node.literal.items()]
+            nodes += [(inner, (*before, ("", kind))) for kind, inner in node.parameters.items()]
+            found: dict[tuple[Endpoint, tuple[str, ...]], list[str]] = {}
+            for method, given in node.endpoints.items():
+                found.setdefault(given, []).append(method)
+            for (endpoint, names), methods in found.items():
+                each = iter(names)
+                segments = tuple((text if kind is None else next(each), kind) for text, kind in before)
+                shown = [text if kind is None else f"{{{text}:{kind}}}" for text, kind in segments]
+                path = "/" + "/".join(one.replace(":str}", "}") for one in shown)
+                yield Listed(path, " ".join(sorted(methods)), endpoint.name, segments)
 
     def mount_of(self, endpoint: Endpoint, path: str) -> str:
         """The prefix of the mounted app whose error handler ``endpoint`` is; "" for the app itself.

@@ -41,6 +41,8 @@ from .limits import Limits
 from .router import Router
 
 if TYPE_CHECKING:
+    from .handler.request import Request
+    from .handler.response import Response
     from .handler.trusted_proxies import Trust
     from .http.exchange import HttpExchange
     from .http.head_log import HeadLog
@@ -89,6 +91,7 @@ class Service:
         self.body_memory_used = 0  # bytes in memory of bodies that have not come whole yet
         self.pending_work = 0  # pieces of work after responses that have not ended
         self.last_resort: Endpoint | None = None  # answers an error that no error handler of the app answers
+        self.no_route: Callable[[Request], Response] | None = None  # answers a 404 of the router, under debug
         self.access: Callable[..., None] | None = None  # writes the access log, see ``http.access_log``
         self.heads: HeadLog | None = None  # logs each head
         self.trust: Trust | None = None  # the proxies that may name the client; None: none

@@ -177,7 +177,7 @@ class HttpExchange(Exchange):
                     await self._tell_request_read()
         if error is not None:
             if not self._take_error_handler(error):
-                return plain_answer(error)
+                return self._plain_answer(error)
             if not self.body_done:
                 await self._read_body()
         endpoint, params = self.endpoint, self.params
@@ -224,6 +224,8 @@ class HttpExchange(Exchange):
         try:
             endpoint, self.params = service.router.find(head.method, head.path)
             self.endpoint = endpoint
+            if head.upgrade:
+                self._refuse_upgrade(head.upgrade)
             if endpoint.limits:
                 self.limits = limits_of(endpoint.limits, service.limits)
             if not self.body_done:
@@ -235,6 +237,19 @@ class HttpExchange(Exchange):
             service.breaches.note(error.limit, connection.peer, "%r: %s (body_size)", connection, error.reason)
             return HTTPException(error.status)
         return None
+
+    def _refuse_upgrade(self, protocols: bytes) -> None:
+        """Refuse a WebSocket handshake (RFC 6455 §4.2), which no handler answers yet. Raises HTTPException (501).
+
+        Other protocols are ignored, as they may be (RFC 9110 §7.8): the request is served by HTTP/1.1.
+        """
+        asked = [one.strip(b" \t").lower() for one in protocols.split(b",")]
+        if self.head.method == "GET" and b"websocket" in asked:
+            raise HTTPException(
+                501,
+                "WebSocket is not there yet: this route answers plain HTTP. For events from the server there is "
+                "Response.events, new EventSource(url) in a browser",
+            )
 
     async def _read_body(self) -> None:
         """Read the whole body, unless the handler reads it as a stream."""
@@ -328,6 +343,13 @@ class HttpExchange(Exchange):
         self.watched = False  # nobody has been told of this handler yet
         self.endpoint, self.params = endpoint, {"error": error}
         return True
+
+    def _plain_answer(self, error: BaseException) -> Response:
+        """The answer to an error without an error handler. Under debug, a 404 of the router lists the routes."""
+        show = self.connection.service.no_route
+        if show is not None and isinstance(error, RouteError) and error.status == 404:
+            return show(self.request)
+        return plain_answer(error)
 
     def _error_endpoint(self, error: BaseException) -> tuple[Endpoint | None, bool]:
         """Find the app's error handler for ``error``, and whether the app expects the error.

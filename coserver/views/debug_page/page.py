@@ -21,7 +21,7 @@ from .masks import MASK, VALUE_SIZE, Masks, cut, is_secret
 from .traceback import FIRST, Failure, Frame, read
 
 HTML = "text/html; charset=utf-8"
-_FIELDS = {
+FIELDS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
     "x-content-type-options": "nosniff",
@@ -29,7 +29,7 @@ _FIELDS = {
 #: The sentences between two chained exceptions, as Python has them.
 _CAUSED = "The above exception was the direct cause of the following exception:"
 _DURING = "During handling of the above exception, another exception occurred:"
-_STYLE = (Path(__file__).parent / "page.css").read_text()
+STYLE = (Path(__file__).parent / "page.css").read_text()
 
 
 def debug_page(request: Request, error: BaseException) -> Response:
@@ -42,7 +42,7 @@ def debug_page(request: Request, error: BaseException) -> Response:
     html = prefers_html(request.headers.get("accept", ""))
     body = as_html(request, chain, masks) if html else as_text(request, chain, masks)
     encoded = body.encode("utf-8", "backslashreplace")  # a message may have lone surrogates
-    return Response(encoded, 500, _FIELDS, content_type=HTML if html else TEXT)
+    return Response(encoded, 500, FIELDS, content_type=HTML if html else TEXT)
 
 
 def prefers_html(accept: str) -> bool:
@@ -108,7 +108,7 @@ def as_html(request: Request, chain: list[Failure], masks: Masks) -> str:
     line = escape(_request_line(request, masks))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{escape(first.kind)} at {escape(cut(masks.text(request.path), 80))}</title><style>{_STYLE}</style></head><body>
+<title>{escape(first.kind)} at {escape(cut(masks.text(request.path), 80))}</title><style>{STYLE}</style></head><body>
 <header><p class="request">{line}</p><h1>{escape(first.kind)}</h1><pre class="message">{escape(first.message)}</pre>
 </header>
 <main>{_chain_html(chain, top=True)}
