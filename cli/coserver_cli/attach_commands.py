@@ -8,32 +8,25 @@ from typing import Annotated
 import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Attached = Annotated[
-    str | None,
+Words = Annotated[
+    list[str] | None,
     typer.Argument(
-        metavar="NAME|PATH", show_default=False,
-        help="The server: its name, process id, control socket, or http:// URL (with COSERVER_CONTROL_TOKEN set).",
+        metavar="[NAME] [FILTER]", show_default=False,
+        help="The server, needed only if several run: its name, process id, control socket, or http:// URL (with "
+        "COSERVER_CONTROL_TOKEN set). The exchanges: ~u /page & ~m GET; all if not given.",
     ),
 ]  # fmt: skip
-AttachedTo = Annotated[
+Server = Annotated[
     str | None,
-    typer.Option(
-        "--server", "-s", metavar="NAME|PATH", show_default=False,
-        help="The server, as for top; needed only if several run.",
-    ),
-]  # fmt: skip
-Matching = Annotated[
-    str,
-    typer.Argument(
-        metavar="FILTER", show_default=False, help="Exchanges to take: ~u /page & ~m GET; all if not given."
-    ),
+    typer.Option("--server", "-s", metavar="NAME", show_default=False, help="The server, the same as NAME."),
 ]
 
 
 def top(
-    server: Attached = None,
+    words: Words = None,
+    server: Server = None,
     filter: Annotated[
-        str, typer.Option("--filter", "-f", metavar="FILTER", show_default=False, help="Show what matches: ~u /page.")
+        str, typer.Option("--filter", "-f", metavar="FILTER", show_default=False, help="The same as FILTER.")
     ] = "",
     once: Annotated[bool, typer.Option("--once", help="Print one snapshot, and end.")] = False,
     json: AsJson = False,
@@ -42,15 +35,15 @@ def top(
 
     Without NAME it takes the only server that runs. The exit code is 3 if no server can be reached.
 
-    Example: coserver top shop
+    Example: coserver top shop '~took >1s'
     """
     from . import attach
 
-    raise typer.Exit(attach.top(server, filter, as_json=json, once=once))
+    raise typer.Exit(attach.top(attach.Words(words, server, filter), as_json=json, once=once))
 
 
 def step(
-    filter: Matching = "",
+    words: Words = None,
     at: Annotated[
         str,
         typer.Option(
@@ -60,7 +53,7 @@ def step(
             show_default=False,
         ),
     ] = "handler",
-    server: AttachedTo = None,
+    server: Server = None,
     limit: Annotated[
         float | None,
         typer.Option("--limit", metavar="SECONDS", show_default=False, help="Release after this time. [300s]"),
@@ -72,16 +65,16 @@ def step(
 
     When the command ends, all that it holds is released. The exit code is 3 if no server can be reached.
 
-    Example: echo 'edit target=/b' | coserver step '~u /a' --at head --once
+    Example: echo 'edit target=/b' | coserver step shop '~u /a' --at head --once
     """
     from . import attach
 
-    raise typer.Exit(attach.step(filter, at, server, limit, as_json=json, once=once))
+    raise typer.Exit(attach.step(attach.Words(words, server), at, limit, as_json=json, once=once))
 
 
 def trace(
-    filter: Matching = "",
-    server: AttachedTo = None,
+    words: Words = None,
+    server: Server = None,
     waterfall: Annotated[bool, typer.Option("--waterfall", help="Show each as a waterfall.")] = False,
     curl: Annotated[bool, typer.Option("--curl", help="Print each as a curl command.")] = False,
     har: Annotated[
@@ -95,14 +88,14 @@ def trace(
 
     The exit code is 3 if no server can be reached.
 
-    Example: coserver trace '~took >200ms' --waterfall
+    Example: coserver trace shop '~took >200ms' --waterfall
     """
     from coserver.views.shell.trace import TraceOptions
 
     from . import attach
 
-    options = TraceOptions(filter=filter, json=json, waterfall=waterfall, curl=curl, once=once, har=har)
-    raise typer.Exit(attach.trace(options, server))
+    options = TraceOptions(json=json, waterfall=waterfall, curl=curl, once=once, har=har)
+    raise typer.Exit(attach.trace(attach.Words(words, server), options))
 
 
 #: The line of each command in the list of commands.
