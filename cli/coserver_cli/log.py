@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from coserver.app.config.process_settings import DEBUGGED, LogSettings
-from coserver.server.handler.errors import FAILURE
+from coserver.server.handler.errors import FAILURE, LEFT_OUT
 
 from .log_writer import LogHandler, LogWriter
 
@@ -117,7 +117,8 @@ class JsonFormat(logging.Formatter):
             "message": message_of(record),
         }
         if appendix := _appendix(record):
-            said["exception"] = "\n".join(appendix)
+            lines = "\n".join(appendix).splitlines()
+            said["exception"] = "\n".join(line for line in lines if LEFT_OUT not in line)  # hidden_frames has it
         for name, value in record.__dict__.items():
             if name not in _STANDARD:
                 said[f"{name}_" if name in _OURS else name] = value

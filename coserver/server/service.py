@@ -37,6 +37,7 @@ from .capacity import Capacity
 from .connection.base import Connection
 from .connection.tls_handshake import keep_fresh
 from .handler.endpoint import AWAIT, Endpoint, describe, kind_of
+from .handler.errors import log_failure
 from .limits import Limits
 from .router import Router
 
@@ -234,7 +235,7 @@ class Service:
                     log.warning("work after %s cancelled by the end of the grace: %s and what follows it: %d", whose,
                                 describe(function), len(work) - number - 1)  # fmt: skip
                     raise
-                log.exception("work after %s failed: %s", whose, describe(function))
+                log_failure(log, error, "work after %s failed: %s", whose, describe(function))
 
     def interrupted(self, error: BaseException, whose: str) -> bool:
         """If ``error`` is a KeyboardInterrupt, stop the server as Ctrl+C does, and return True. One line tells why."""

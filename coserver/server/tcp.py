@@ -158,8 +158,7 @@ class TcpConnection(Connection):
             return
         self.end(f"handler {self._endpoint.name} failed: {error!r:.80}")
         failure = HandlerFailure(self._endpoint.name, self, error)
-        log.error("handler %s failed on %r, the connection is closed", self._endpoint.name, self, exc_info=error,
-                  extra=failure.extra)  # fmt: skip
+        failure.log(log, "handler %s failed on %r, the connection is closed", self._endpoint.name, self)
 
     def parked(self, where: str) -> None:
         exchange = self.current

@@ -12,11 +12,9 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ...server.handler.errors import FAILURE, HandlerFailure
+from ...server.handler.errors import FAILURE, LEFT_OUT, HandlerFailure, users_part
 
 if TYPE_CHECKING:
     from ...server.service import Service
@@ -26,9 +24,6 @@ if TYPE_CHECKING:
 KEPT = 5
 #: Limits of one traceback, which a recursion would fill: frames, counted from the innermost, and characters.
 _FRAMES, _CHARACTERS = 20, 8_000
-
-_here = str(Path(__file__).parents[2])
-
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -151,21 +146,23 @@ def _is_only_handler(handler: logging.Handler) -> bool:
     return True
 
 
+def _in_a_line(error: BaseException) -> str:
+    """The type and the last line of the message. Notes are left out: they follow it."""
+    notes = "\n".join(map(str, getattr(error, "__notes__", ())))
+    said = "".join(traceback.format_exception_only(error)).strip().removesuffix(notes).strip()
+    return said.splitlines()[-1]
+
+
 def _read(failure: HandlerFailure, at: float) -> Failure:
     """A Failure, as text only: it keeps no request and no frame alive."""
     handler, subject, error = failure
     head = getattr(subject, "head", None)
     where = f"{head.method} {head.target}" if head is not None else f"{subject!r}"
-    shown = "".join(traceback.format_exception(type(error), error, _users_part(error.__traceback__), limit=-_FRAMES))
+    trace = traceback.TracebackException(type(error), error, users_part(error.__traceback__)[0], limit=-_FRAMES)
+    notes = [note for note in getattr(error, "__notes__", ()) if LEFT_OUT not in str(note)]
+    trace.__notes__ = notes or None  # of the log's line about frames there is no need here
+    shown = "".join(trace.format())
     if len(shown) > _CHARACTERS:
         shown = f"… {len(shown) - _CHARACTERS} characters more\n{shown[-_CHARACTERS:]}"
-    said = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    said = _in_a_line(error)
     return Failure(at, handler, where, said[:500], shown)
-
-
-def _users_part(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from the user's first frame on; all of it if it has no such frame."""
-    at = trace
-    while at is not None and at.tb_frame.f_code.co_filename.startswith(_here):
-        at = at.tb_next
-    return at or trace

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
+from types import TracebackType
 from typing import Any, NamedTuple
 
 from ...keywords import checked_keywords
@@ -61,10 +65,77 @@ class HandlerFailure(NamedTuple):
     subject: Any  # the exchange, or the TCP connection
     error: BaseException
 
-    @property
-    def extra(self) -> dict[str, Any]:
-        """For ``extra=`` of a log call."""
-        return {FAILURE: self}
+    def log(self, log: logging.Logger, message: str, *args: Any, extra: Mapping[str, Any] | None = None) -> None:
+        """Log it as an ERROR, with a traceback that begins with the user's first frame. See ``log_failure``."""
+        log_failure(log, self.error, message, *args, extra={**(extra or {}), FAILURE: self}, stacklevel=3)
+
+
+def log_failure(
+    log: logging.Logger,
+    error: BaseException,
+    message: str,
+    *args: Any,
+    extra: Mapping[str, Any] | None = None,
+    stacklevel: int = 2,
+) -> None:
+    """Log an exception of the user's code as an ERROR, with its traceback.
+
+    The frames of coserver before the user's first one are left out, and a line says so, unless ``log`` has level DEBUG.
+    The record's ``hidden_frames`` is their number.
+    """
+    trace, hidden = error.__traceback__, 0
+    if not log.isEnabledFor(logging.DEBUG):
+        trace, hidden = users_part(trace)
+    extra = {**(extra or {}), "hidden_frames": hidden}
+    with _noted(error, hidden, log.name):
+        log.error(message, *args, exc_info=(type(error), error, trace), stacklevel=stacklevel, extra=extra)
+
+
+#: In the line about frames that are left out.
+LEFT_OUT = "left out; level DEBUG of the logger"
+
+
+@contextmanager
+def _noted(error: BaseException, hidden: int, logger: str) -> Iterator[None]:
+    """Let the printed traceback end with a line about the hidden frames, as a note that the error has meanwhile."""
+    if not hidden:
+        yield
+        return
+    frames = "1 frame of coserver is" if hidden == 1 else f"{hidden} frames of coserver are"
+    note = f"({frames} {LEFT_OUT} {logger} shows them)"
+    error.add_note(note)
+    try:
+        yield
+    finally:
+        notes = error.__notes__
+        notes.remove(note)
+        if not notes:
+            del error.__notes__
+
+
+def users_part(trace: TracebackType | None) -> tuple[TracebackType | None, int]:
+    """The traceback from the user's first frame on, and the number of coserver's frames before it.
+
+    All of it, and 0, if the first frame that is not coserver's is one of the standard library or of a library that
+    coserver is built on: then the error is coserver's own, and every frame counts.
+    """
+    at, hidden = trace, 0
+    while at is not None and (package := _package_of(at)) == "coserver":
+        at, hidden = at.tb_next, hidden + 1
+    if at is None or package in sys.stdlib_module_names or package in _BELOW:
+        return trace, 0
+    return at, hidden
+
+
+#: Libraries that coserver is built on.
+_BELOW = frozenset({
+    "anyio", "trio", "sniffio", "outcome", "uvloop", "h11", "httptools", "greenlet", "orjson", "regex", "rich", "typer",
+    "coserver_cli",
+})  # fmt: skip
+
+
+def _package_of(at: TracebackType) -> str:
+    return str(at.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 class ClientLeft(Exception):

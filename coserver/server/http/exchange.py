@@ -378,8 +378,8 @@ class HttpExchange(Exchange):
 
                 explain(error)
             failure = HandlerFailure(self.endpoint_name, self, error)
-            log.error("handler %s failed on %r, request id %s", self.endpoint_name, self, self.request.request_id,
-                      exc_info=error, extra={**self.log_extra, **failure.extra})  # fmt: skip
+            failure.log(log, "handler %s failed on %r, request id %s", self.endpoint_name, self,
+                        self.request.request_id, extra=self.log_extra)  # fmt: skip
         if isinstance(error, HTTPException) and error.limit:
             connection = self.connection
             note = connection.service.breaches.note

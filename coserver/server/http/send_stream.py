@@ -151,8 +151,8 @@ def _failed(exchange: HttpExchange, sender: Sender, error: BaseException) -> Exc
         exchange.status = 0
         return NothingSent(error)
     failure = HandlerFailure(exchange.endpoint_name, exchange, error)
-    log.error("handler %s broke off its response to %r, request id %s", exchange.endpoint_name, exchange,
-              exchange.request.request_id, exc_info=error, extra={**exchange.log_extra, **failure.extra})  # fmt: skip
+    failure.log(log, "handler %s broke off its response to %r, request id %s", exchange.endpoint_name, exchange,
+                exchange.request.request_id, extra=exchange.log_extra)  # fmt: skip
     return BrokenOff(f"the handler broke off its response: {error!r:.80}")
 
 

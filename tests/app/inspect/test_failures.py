@@ -73,6 +73,23 @@ def test_what_was_raised_where(server: Server) -> None:
     assert "no such thing" in server.failures._repr_mimebundle_()["text/html"]
 
 
+def test_notes_are_shown_with_the_traceback_alone() -> None:
+    app = App()
+
+    @app.get("/noted")
+    def noted() -> None:
+        error = ValueError("no such thing")
+        error.add_note("a note\nof two lines")
+        raise error
+
+    with app.start() as server:
+        assert len(server.failures) == 0
+        ask(server, "/noted")
+        (failure,) = server.failures
+        assert failure.error == "ValueError: no such thing"
+        assert failure.traceback.splitlines()[-3:] == ["ValueError: no such thing", "a note", "of two lines"]
+
+
 def test_what_the_app_expects_is_none(server: Server) -> None:
     assert [ask(server, path)[0] for path in ("/missing", "/mine", "/nowhere")] == [404, 500, 404]
     assert len(server.failures) == 0

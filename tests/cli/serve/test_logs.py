@@ -112,6 +112,7 @@ def test_json(serve: Callable[..., Running], backend: str) -> None:
     error = by_logger["coserver.server"]
     assert (error["level"], error["request_id"]) == ("ERROR", "other")
     assert error["exception"].endswith("KeyError: 'no such thing'")
+    assert error["hidden_frames"] > 0
 
 
 def test_text(serve: Callable[..., Running]) -> None:
