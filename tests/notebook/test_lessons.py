@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 RUNS = ROOT / "docs/site/lesson_runs.py"
-NEEDED = ("nbclient", "ipykernel", "requests", "redis", "fastapi", "uvicorn", "httpx", "trio", "prometheus_client")
+NEEDED = ("nbclient", "ipykernel", "requests", "redis", "fastapi", "uvicorn", "httpx2", "trio", "prometheus_client")
 MISSING = [name for name in NEEDED if find_spec(name) is None]
 
 
