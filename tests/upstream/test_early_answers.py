@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from coserver import App, Request, Upstream, UpstreamProtocolError
 
 from ..certificates import authority, issue
-from ..server.clients import connect
+from ..server.clients import connect, until
 from .peers import serving
 
 REFUSAL = b"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nlarge"
@@ -161,3 +162,119 @@ async def test_a_body_that_the_close_ends_is_cut() -> None:
                 await member.post("/", content=BODY)
 
 
+class Closable:
+    """A source of pieces that counts its closings."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return BODY[:10_000]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class AsyncClosable:
+    """The same for ``async for``."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return BODY[:10_000]
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("kind", [Closable, AsyncClosable])
+@pytest.mark.parametrize("answer", [REFUSAL, b""], ids=["answered", "broken"])
+async def test_the_source_is_closed_once(kind: type[Closable | AsyncClosable], answer: bytes) -> None:
+    """Also if the answer came before its first piece."""
+    with refusing(answer) as url:
+        async with Upstream(url) as member:
+            for _ in range(5):
+                source: Any = kind()
+                try:
+                    assert (await member.post("/", content=source)).status == 413
+                except UpstreamProtocolError:
+                    assert not answer
+                await until(lambda source=source: source.closed)
+                assert source.closed == 1
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_source_that_fails_to_close_hides_nothing(asynchronous: bool) -> None:
+    """Its send is the first to meet the closed connection: nothing else runs on the loop before."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    gone = threading.Event()
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client:
+            received = b""
+            while b"first" not in received:
+                received += client.recv(1000)
+            client.send(REFUSAL)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(8))
+        gone.set()
+
+    def pieces() -> Iterator[bytes]:
+        try:
+            yield b"first"
+            gone.wait(5)
+            while True:
+                yield BODY[:10_000]
+        finally:
+            raise ValueError("not to be closed")
+
+    async def async_pieces() -> AsyncIterator[bytes]:
+        try:
+            yield b"first"
+            gone.wait(5)
+            while True:
+                yield BODY[:10_000]
+        finally:
+            raise ValueError("not to be closed")
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    with listener:
+        async with Upstream(f"http://127.0.0.1:{listener.getsockname()[1]}") as member:
+            response = await member.post("/", content=async_pieces() if asynchronous else pieces())
+            assert (response.status, response.body) == (413, b"large")
+    thread.join(5)
+
+
+@pytest.mark.parametrize("kind", BODIES)
+async def test_an_answer_after_the_send_that_failed(kind: str, tmp_path: Path) -> None:
+    """A member at a UNIX socket may shut its receiving side alone, and answer then."""
+    path = tmp_path / "member"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+
+    def serve() -> None:
+        for _ in range(5):
+            client, _ = listener.accept()
+            with client:
+                client.recv(1000)
+                client.shutdown(socket.SHUT_RD)
+                time.sleep(0.02)
+                client.sendall(REFUSAL)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    with listener:
+        async with Upstream(f"unix:{path}") as member:
+            for _ in range(5):
+                response = await member.post("/", content=BODIES[kind]())
+                assert (response.status, response.body) == (413, b"large")
+    thread.join(5)

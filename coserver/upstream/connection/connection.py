@@ -21,7 +21,7 @@ from ..errors import UpstreamConnectError, UpstreamError, UpstreamProtocolError,
 from ..response import BodyStream, StreamedUpstreamResponse
 from .dial import Wire, dial, start_tls
 from .readers import HttpReader, Reader
-from .request_body import send_rest
+from .request_body import close_untaken, send_rest
 
 if TYPE_CHECKING:
     from ..pool.client import Client
@@ -48,7 +48,7 @@ class UpstreamConnection:
     """``sub`` is the subrequest under way, None while the connection is idle. ``deadline`` is that of the phase."""
 
     __slots__ = (
-        "_body", "_broke", "_fd", "_limits", "_reader", "_recv", "_sending", "_wire", "born", "client", "deadline",
+        "_body", "_fd", "_limits", "_reader", "_recv", "_sending", "_wire", "born", "broke", "client", "deadline",
         "phase", "pool", "scope", "send", "sub", "uses",
     )  # fmt: skip
 
@@ -63,7 +63,7 @@ class UpstreamConnection:
         self._fd = -1
         self.scope: anyio.CancelScope | None = None  # around the task that connects or sends
         self._sending = False
-        self._broke: OSError | None = None  # the error of a send, while the answer that came before it is read
+        self.broke: OSError | None = None  # the error of a send, while the answer that came before it is read
         self._body: BodyStream | None = None  # of a streamed response
         self.sub: Subrequest | None = None
         self.phase = CONNECT
@@ -181,6 +181,8 @@ class UpstreamConnection:
             sent = 0
         except OSError as error:
             self.send_failed(error)
+            if sub.body_source is not None:
+                self.client.spawn(close_untaken, self, sub.body_source)
             return
         if sent < len(data) or sub.body_source is not None:
             self._sending = True
@@ -204,13 +206,22 @@ class UpstreamConnection:
             self._set_deadline(now, self._limits.first_byte_timeout, sub)
 
     def send_failed(self, error: OSError) -> None:
-        """Handle an error of a send. A member may answer and close before it has taken all: read what has come."""
-        sub, self._broke = self.sub, error
+        """Handle an error of a send. A member may answer and close before it has taken all: read what has come.
+
+        If the stream has not ended, the answer may still come: a member may shut only its receiving side.
+        """
+        sub, self.broke = self.sub, error
         while sub is not None and self.sub is sub:
             if self._body is not None and self._body.paused:
                 return  # ``readable`` goes on when somebody has taken the body so far
             try:
                 data = self._recv(RECEIVE_SIZE)
+            except BlockingIOError:
+                self._await_answer(sub)
+                return
+            except ConnectionAbortedError as reason:  # of TLS: the member's alert says why
+                self.broken(reason)
+                return
             except OSError:
                 data = b""
             if not data:
@@ -219,6 +230,13 @@ class UpstreamConnection:
             self._take(sub, data)
         if sub is None:
             self.close()
+
+    def _await_answer(self, sub: Subrequest) -> None:
+        """Go on without sending; ``readable`` takes what comes, or the end."""
+        now, seconds = monotonic(), self._limits.between_timeout
+        if self.phase is not BODY:
+            self.phase, seconds = FIRST_BYTE, self._limits.first_byte_timeout
+        self._set_deadline(now, seconds, sub)
 
     async def wait_writable(self) -> None:
         """Wait until the socket takes more."""
@@ -239,8 +257,8 @@ class UpstreamConnection:
         sub = self.sub
         if sub is None:
             self.close()  # the member closed an idle connection, or sent bytes that answer nothing
-        elif not data and self._broke is not None:
-            self.broken(self._broke)
+        elif not data and self.broke is not None:
+            self.broken(self.broke)
         else:
             self._take(sub, data)
 
@@ -331,7 +349,7 @@ class UpstreamConnection:
         self.uses += 1
         worn = limits.connection_requests and self.uses >= limits.connection_requests
         worn_out = self.born + limits.connection_age
-        spoiled = self._sending or self._broke is not None
+        spoiled = self._sending or self.broke is not None
         if not reader.keep_alive or spoiled or worn or self.pool.leaving or now > worn_out:
             self.close()
             return

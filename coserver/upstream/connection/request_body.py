@@ -26,15 +26,18 @@ log = logging.getLogger("coserver.upstream")
 
 
 class StreamedBody:
-    """A request's body that comes piece by piece, chunked if ``length`` is None. ``taking``: its iterator is in use."""
+    """A request's body that comes piece by piece, chunked if ``length`` is None.
 
-    __slots__ = ("length", "pieces", "sent", "taking")
+    ``taking``: its iterator is in use. ``taken``: it is or was, and whoever took it closes it.
+    """
+
+    __slots__ = ("length", "pieces", "sent", "taken", "taking")
 
     def __init__(self, pieces: Iterator[Any] | AsyncIterator[Any], length: int | None) -> None:
         self.pieces = pieces
         self.length = length
         self.sent = 0
-        self.taking = False
+        self.taking = self.taken = False
 
     def frame(self, piece: Any) -> bytes:
         """Encode one piece for the wire. Raises TypeError, ValueError."""
@@ -59,23 +62,37 @@ class StreamedBody:
         return b""
 
 
-class _WireBroke(Exception):
-    """An OSError of the socket. A body's iterator may raise OSError too, which is not the member's fault."""
-
-    def __init__(self, error: OSError) -> None:
-        self.error = error
-
-
 async def send_rest(connection: UpstreamConnection, sub: Subrequest, rest: memoryview) -> None:
     """Send ``rest``, then the pieces of the body, if there are any."""
-    if connection.sub is not sub:
-        connection.sender_ended(sub)
-        return
-    with anyio.CancelScope() as connection.scope:
-        try:
-            await _send(connection, sub, rest)
-        finally:
+    try:
+        if connection.sub is not sub:
             connection.sender_ended(sub)
+            return
+        with anyio.CancelScope() as connection.scope:
+            try:
+                await _send(connection, sub, rest)
+            finally:
+                connection.sender_ended(sub)
+    finally:
+        if sub.body_source is not None:
+            await close_untaken(connection, sub.body_source)
+
+
+async def close_untaken(connection: UpstreamConnection, given: StreamedBody) -> None:
+    """Close a body of which no piece was asked for: the answer or the error came first. Never raises."""
+    if given.taken:
+        return
+    given.taken = True
+    pieces: Any = given.pieces
+    with anyio.CancelScope(shield=True), anyio.move_on_after(connection.client.limits.send_timeout):
+        try:
+            if isinstance(pieces, AsyncIterator):
+                if hasattr(pieces, "aclose"):
+                    await pieces.aclose()
+            elif hasattr(pieces, "close"):
+                await run_blocking(pieces.close)
+        except Exception:
+            log.warning("%r: the body of a request failed as it was closed", connection, exc_info=True)
 
 
 async def _send(connection: UpstreamConnection, sub: Subrequest, rest: memoryview) -> None:
@@ -83,7 +100,7 @@ async def _send(connection: UpstreamConnection, sub: Subrequest, rest: memoryvie
         await _send_all(connection, sub, rest)
         given = sub.body_source
         if given is not None:
-            given.taking = True
+            given.taking = given.taken = True
             try:
                 if isinstance(given.pieces, AsyncIterator):
                     await _send_async(connection, sub, given)
@@ -92,13 +109,13 @@ async def _send(connection: UpstreamConnection, sub: Subrequest, rest: memoryvie
             finally:
                 given.taking = False
             await _send_all(connection, sub, memoryview(given.last()))
-    except _WireBroke as broke:
-        if connection.sub is sub:
-            connection.send_failed(broke.error)
-    except BaseException as error:  # the caller's error: its body raised, or yielded a wrong piece
+    except BaseException as error:
         if is_cancellation(error):
             raise
-        connection.request_body_failed(sub, error)
+        if connection.broke is None:  # the caller's error: its body raised, or yielded a wrong piece
+            connection.request_body_failed(sub, error)
+        elif connection.sub is sub:  # the socket's, or that of a body closed for its sake
+            connection.send_failed(connection.broke)
 
 
 async def _send_async(connection: UpstreamConnection, sub: Subrequest, given: StreamedBody) -> None:
@@ -132,7 +149,8 @@ async def _send_all(connection: UpstreamConnection, sub: Subrequest, rest: memor
         except BlockingIOError:
             taken = 0
         except OSError as error:
-            raise _WireBroke(error) from error
+            connection.broke = error
+            raise
         rest = rest[taken:]
         if rest:
             if connection.sub is sub:

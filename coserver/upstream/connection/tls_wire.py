@@ -20,6 +20,7 @@ class TlsWire:
         self._engine = TlsEngine(context, server_hostname=name)
         self._rest = b""  # ciphertext that the socket has not taken yet
         self._owed = 0  # bytes of plaintext in ``_rest``, not yet reported as sent
+        self._fault: TlsError | None = None  # found behind plaintext that ``recv`` returned first
         self.fileno = sock.fileno
 
     def __repr__(self) -> str:
@@ -52,6 +53,8 @@ class TlsWire:
     def recv(self, size: int) -> bytes:
         """Read plaintext; empty at the end. Raises BlockingIOError, OSError."""
         engine = self._engine
+        if self._fault is not None:
+            raise ConnectionAbortedError(0, str(self._fault)) from self._fault
         data = self._socket.recv(size)
         if data:
             engine.feed(data)
@@ -66,7 +69,9 @@ class TlsWire:
                 # Without a close-notify the end may be a cut (RFC 8446 §6.1); only a length or chunks can tell.
                 raise ConnectionResetError(0, "cut without a close-notify") from None
         except TlsError as error:
-            raise ConnectionAbortedError(0, str(error)) from error
+            if not pieces:
+                raise ConnectionAbortedError(0, str(error)) from error
+            self._fault = error
         self._answer()
         if not pieces and not engine.ended:
             raise BlockingIOError
@@ -101,10 +106,13 @@ class TlsWire:
         self._socket.close()
 
     def _answer(self) -> None:
-        """Send what OpenSSL wrote while reading: a key update, an alert."""
+        """Send what OpenSSL wrote while reading: a key update, an alert. An error must not hide what was read."""
         if self._engine.pending:
             self._rest += self._engine.take()
-            self._flush()
+            try:
+                self._flush()
+            except OSError:
+                pass  # the next ``send`` or ``recv`` meets it too
 
     def _flush(self) -> bool:
         """Send the ciphertext. Returns whether all of it went out."""

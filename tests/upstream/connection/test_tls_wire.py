@@ -6,7 +6,7 @@ import hashlib
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -22,6 +22,9 @@ from coserver import (
     UpstreamTls,
     gather,
 )
+from coserver.transport.stream import RECEIVE_SIZE
+from coserver.transport.tls_engine import TlsEngine
+from coserver.upstream.connection.tls_wire import TlsWire
 
 from ...server.clients import until
 from ..peers import OK, Peer, answering, faulty
@@ -198,3 +201,56 @@ def test_files_that_cannot_be_used(files: Files, tmp_path: Path) -> None:
     assert "secret" not in repr(UpstreamTls(certfile="a", keyfile_password="secret"))
     with pytest.raises(ValueError, match="tls is for https members"):
         Upstream("http://localhost", tls=UpstreamTls())
+
+
+class Pipe:
+    """A socket over two byte strings. ``broken``: whoever sends meets a broken pipe."""
+
+    def __init__(self) -> None:
+        self.received = self.sent = b""
+        self.broken = False
+
+    def fileno(self) -> int:
+        return -1
+
+    def recv(self, size: int) -> bytes:
+        if not self.received:
+            raise BlockingIOError
+        data, self.received = self.received[:size], self.received[size:]
+        return data
+
+    def send(self, data: bytes) -> int:
+        if self.broken:
+            raise BrokenPipeError
+        self.sent += data
+        return len(data)
+
+
+class Waits:
+    """A loop that lets the server's engine answer."""
+
+    def __init__(self, sock: Pipe, server: TlsEngine) -> None:
+        self.sock, self.server = sock, server
+
+    async def wait_readable(self, _: object) -> None:
+        self.server.feed(self.sock.sent)
+        self.sock.sent = b""
+        self.server.handshake()
+        self.sock.received += self.server.take()
+
+
+async def test_a_fault_behind_an_answer_hides_nothing_of_it(
+    server_side: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    """Nor does the alert that says so, when the member takes no more."""
+    server, sock = TlsEngine(server_side, server_side=True), Pipe()
+    wire = TlsWire(cast(Any, sock), trusting, "localhost")
+    await wire.handshake(cast(Any, Waits(sock, server)))
+    server.feed(sock.sent)
+    server.handshake()
+    server.write(b"answer")
+    sock.received += server.take() + b"\x17\x03\x03\x00\x20" + bytes(32)  # a record that nobody has encrypted
+    sock.broken = True
+    assert wire.recv(RECEIVE_SIZE) == b"answer"
+    with pytest.raises(ConnectionAbortedError):
+        wire.recv(RECEIVE_SIZE)
