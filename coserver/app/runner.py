@@ -169,6 +169,7 @@ def configure_upstreams(app: App, upstreams: Iterable[UpstreamSettings]) -> None
     for one in upstreams:
         declared = next((part.upstreams[one.name] for part in app.parts() if one.name in part.upstreams), None)
         given: dict[str, Any] = {"policy": one.policy, "framing": one.framing, "limits": one.limits, "tls": one.tls}
+        given["accept_bare_lf"] = one.accept_bare_lf
         try:
             if declared is not None:
                 declared.configure(members=one.members or (), **given)

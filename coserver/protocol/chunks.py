@@ -2,7 +2,7 @@
 
 The guard measures and checks; the codec decodes. Both parsers accept framing that smuggles requests (bare LF, NUL, lone
 CR, blanks around sizes). So they get only lines that are checked here, and never a byte of the next request. Extensions
-are checked and cut out: no parser reads them.
+are checked and cut out: no parser reads them. Where bare LFs are asked for, the parser gets CRLFs in their place.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ _match_size = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)\r\n")
 _match_plain_size = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n").match
 # Old servers pad the size with blanks. They mean nothing, and are cut out with the extensions.
 _match_padded_size = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*" + _BWS + rb")\r\n").match
+# A bare LF ends a line that has no extension. Behind one it hides a request: parsers end such a line in two places.
+_match_size_to_lf = re.compile(
+    rb"([0-9A-Fa-f]{1,16})(?:((?:" + _EXTENSION + rb")*" + _BWS + rb")\r\n|(" + _BWS + rb")\n)"
+).match
 # The beginning of a size line, while it is unfinished.
 _may_become_size = re.compile(rb"(?:[0-9A-Fa-f]{1,16}(?:\r|" + _BWS + rb"(?:;.*)?))?", re.DOTALL).fullmatch
 _may_become_padded_size = re.compile(rb"(?:[0-9A-Fa-f]{1,16}" + _BWS + rb"(?:\r|;.*)?)?", re.DOTALL).fullmatch
@@ -37,18 +41,30 @@ _SIZE, _DATA, _DATA_END, _TRAILER, _DONE = range(5)
 class ChunkGuard:
     """Follows one chunked body. ``size`` counts the bytes of data announced so far.
 
-    ``extensions`` says where the last call of ``approve`` found extensions: (start, end) in its bytes.
+    ``mends`` says what the parser shall not see of the bytes of the last call of ``approve``: each (start, end) is an
+    extension, or an empty place where the CR of a line end is missing. ``bare_lf``: a line has ended so.
     """
 
     __slots__ = (
-        "_extension_max", "_extension_size", "_left", "_match_size", "_may_become_size",
+        "_accept_bare_lf", "_extension_max", "_extension_size", "_left", "_match_size", "_may_become_size",
         "_refused", "_size_max", "_state", "_trailer", "_trailer_max",
-        "extensions", "size",
+        "bare_lf", "mends", "size",
     )  # fmt: skip
 
-    def __init__(self, size_max: int, trailer_max: int, extension_max: int, *, padded: bool = False) -> None:
-        """``padded``: blanks may follow a size, as in the responses of old servers."""
-        self._match_size = _match_padded_size if padded else _match_size
+    def __init__(
+        self,
+        size_max: int,
+        trailer_max: int,
+        extension_max: int,
+        *,
+        padded: bool = False,
+        accept_bare_lf: bool = False,
+    ) -> None:
+        """``padded``: blanks may follow a size, as in the responses of old servers. ``accept_bare_lf``: a line without
+        an extension may end with LF alone; sizes are then padded too.
+        """
+        self._accept_bare_lf = accept_bare_lf
+        self._match_size = _match_size_to_lf if accept_bare_lf else _match_padded_size if padded else _match_size
         self._may_become_size = _may_become_padded_size if padded else _may_become_size
         self._state = _SIZE
         self._left = 0
@@ -57,7 +73,8 @@ class ChunkGuard:
         self._extension_max = extension_max
         self._extension_size = self._trailer = 0
         self._refused: tuple[str, int, str] | None = None
-        self.extensions: list[tuple[int, int]] = []
+        self.mends: list[tuple[int, int]] = []
+        self.bare_lf = False
         self.size = 0
 
     @property
@@ -78,8 +95,8 @@ class ChunkGuard:
         """
         if self._refused:
             raise RemoteProtocolError(*self._refused)
-        if self.extensions:
-            self.extensions = []
+        if self.mends:
+            self.mends = []
         at, end = 0, len(data)
         try:
             while at < end and self._state != _DONE:
@@ -97,11 +114,13 @@ class ChunkGuard:
             raise
         return at
 
-    def cut_extensions(self, data: bytes) -> bytes:
-        """``data``, which ``approve`` has just approved, without its extensions."""
+    def mend(self, data: bytes) -> bytes:
+        """``data``, which ``approve`` has just approved, without its extensions, and each line ended by CRLF."""
         pieces, at = [], 0
-        for start, end in self.extensions:
+        for start, end in self.mends:
             pieces.append(data[at:start])
+            if start == end:
+                pieces.append(b"\r")
             at = end
         pieces.append(data[at:])
         return b"".join(pieces)
@@ -136,22 +155,29 @@ class ChunkGuard:
         if newline < 0:
             self._check_unfinished(data, at)
             return 0
+        end = newline + 1
         if self._state == _SIZE:
-            return self._approve_size(data, at, newline + 1)
+            return self._approve_size(data, at, end)
+        line = data[at:end]
+        if self._accept_bare_lf and not line.endswith(b"\r\n"):
+            line = line[:-1] + b"\r\n"
+            self._mend_line_end(newline)
         if self._state == _DATA_END:
-            if data[at : newline + 1] != b"\r\n":
-                raise RemoteProtocolError(
-                    f"a chunk's data must be followed by CRLF; got {show(data[at : newline + 1])}"
-                )
+            if line != b"\r\n":
+                raise RemoteProtocolError(f"a chunk's data must be followed by CRLF; got {show(data[at:end])}")
             self._state = _SIZE
-            return newline + 1
-        if data[at : newline + 1] == b"\r\n":
+        elif line == b"\r\n":
             self._state = _DONE
-            return newline + 1
-        self._trailer += newline + 1 - at
-        if self._trailer > self._trailer_max:
-            raise self._long_trailer()
-        return self._approve_trailer(data, at)
+        else:
+            self._trailer += end - at
+            if self._trailer > self._trailer_max:
+                raise self._long_trailer()
+            _check_trailer(line)
+        return end
+
+    def _mend_line_end(self, newline: int) -> None:
+        self.bare_lf = True
+        self.mends.append((newline, newline))
 
     def _approve_size(self, data: bytes, at: int, end: int) -> int:
         line = self._match_size(data, at)
@@ -159,7 +185,11 @@ class ChunkGuard:
             raise _no_size(data[at:end])
         if line[2]:
             self._extension_size += len(line[2])
-            self.extensions.append(line.span(2))
+            self.mends.append(line.span(2))
+        elif line[2] is None:
+            if line[3]:
+                self.mends.append(line.span(3))
+            self._mend_line_end(end - 1)
         if self._extension_size > self._extension_max or end - at > LINE_MAX:
             raise self._long_extensions()
         self._left = int(line[1], 16)
@@ -167,13 +197,6 @@ class ChunkGuard:
         self._check_total()
         self._state = _DATA if self._left else _TRAILER
         return line.end()
-
-    def _approve_trailer(self, data: bytes, at: int) -> int:
-        end = check_field(data, at)
-        name = data[at : data.index(b":", at)].lower()
-        if name in _FRAMING:
-            raise RemoteProtocolError(f"a trailer must not hold {name.decode()} (RFC 9110 §6.5.1)")
-        return end
 
     def _check_total(self) -> None:
         if self.size > self._size_max:
@@ -197,6 +220,13 @@ class ChunkGuard:
     def _long_extensions(self) -> RemoteProtocolError:
         allowed = f"{LINE_MAX} bytes a line, {self._extension_max} in all"
         return RemoteProtocolError(f"chunk extensions are longer than {allowed}", 400, "extension_size")
+
+
+def _check_trailer(line: bytes) -> None:
+    check_field(line, 0)
+    name = line[: line.index(b":")].lower()
+    if name in _FRAMING:
+        raise RemoteProtocolError(f"a trailer must not hold {name.decode()} (RFC 9110 §6.5.1)")
 
 
 def _no_size(line: bytes) -> RemoteProtocolError:

@@ -154,7 +154,7 @@ class Http1Reader:
         if not size:
             return b""
         raw, self.buffer = (buffer, b"") if size == len(buffer) else (buffer[:size], buffer[size:])
-        data = codec.body(guard.cut_extensions(raw) if guard and guard.extensions else raw)
+        data = codec.body(guard.mend(raw) if guard and guard.mends else raw)
         if guard:
             self.body_done = guard.done
         else:

@@ -15,7 +15,7 @@ from .errors import RemoteProtocolError
 from .fields import RawFields
 from .response_codec import ResponseCodec
 from .response_head import UNTIL_CLOSE, ResponseHead
-from .syntax import check_partial_response, is_response_head, mend_response_head
+from .syntax import check_partial_response, end_lines_by_crlf, is_response_head, mend_response_head
 
 #: The most interim responses before the final one. 103 comes once or twice; more are a flood. All of their bytes
 #: together have the limit of one head.
@@ -43,18 +43,29 @@ class ResponseReader:
     """Reads the responses of one connection.
 
     ``head`` is the final head once it has come, ``pieces`` the data of the body that is not taken yet, ``done`` whether
-    the response is whole, and ``keep_alive`` then whether another request may be sent.
+    the response is whole, and ``keep_alive`` then whether another request may be sent. With ``accept_bare_lf`` a line
+    of a head, of chunks or of a trailer may end with LF alone. Such a response ends its connection: no byte behind it
+    is read as another one.
     """
 
     __slots__ = (
-        "_begun", "_buffer", "_checked", "_codec", "_guard", "_interim_size", "_interims", "_known", "_left",
-        "_limits", "_make", "_method", "_size_max", "done", "head", "interim", "keep_alive", "patience",
+        "_accept_bare_lf", "_bare_lf", "_begun", "_buffer", "_checked", "_codec", "_guard", "_interim_size",
+        "_interims", "_known", "_left", "_limits", "_make", "_method", "_size_max",
+        "done", "head", "interim", "keep_alive", "patience",
         "pieces", "size", "trailers",
     )  # fmt: skip
 
-    def __init__(self, make: Callable[[], ResponseCodec], limits: ResponseLimits = ResponseLimits()) -> None:
+    def __init__(
+        self,
+        make: Callable[[], ResponseCodec],
+        limits: ResponseLimits = ResponseLimits(),
+        *,
+        accept_bare_lf: bool = False,
+    ) -> None:
         self._make = make
         self._limits = limits
+        self._accept_bare_lf = accept_bare_lf
+        self._bare_lf = False  # a line has ended so
         self._codec: ResponseCodec | None = None
         self._guard: ChunkGuard | None = None
         self._buffer = b""
@@ -153,7 +164,11 @@ class ResponseReader:
         if self._buffer:
             data = self._buffer + data
         while True:
-            end = data.find(b"\r\n\r\n") + 4
+            if self._accept_bare_lf:
+                data, end, mended = end_lines_by_crlf(data)
+                self._bare_lf = self._bare_lf or mended
+            else:
+                end = data.find(b"\r\n\r\n") + 4
             if end < 4:
                 self._wait_for_head(data)
                 return None
@@ -206,7 +221,13 @@ class ResponseReader:
     def _begin_body(self, head: ResponseHead) -> None:
         length = head.length
         if length is None:
-            self._guard = ChunkGuard(self._size_max, self._limits.trailer_size, _EXTENSIONS_MAX, padded=True)
+            self._guard = ChunkGuard(
+                self._size_max,
+                self._limits.trailer_size,
+                _EXTENSIONS_MAX,
+                padded=True,
+                accept_bare_lf=self._accept_bare_lf,
+            )
         elif length > self._size_max:
             raise RemoteProtocolError(
                 f"the body is {length} bytes long; at most {self._size_max} are accepted (body_size, or stream=True)"
@@ -246,11 +267,12 @@ class ResponseReader:
         self._buffer = data[approved:]
         if approved:
             raw = data[:approved]
-            piece = codec.body(guard.cut_extensions(raw) if guard.extensions else raw)
+            piece = codec.body(guard.mend(raw) if guard.mends else raw)
             if piece:
                 self.size += len(piece)
                 self.pieces.append(piece)
         if guard.done:
+            self._bare_lf = self._bare_lf or guard.bare_lf
             rest, self._buffer, self._guard = self._buffer, b"", None
             self.trailers = codec.trailers()
             self._complete(rest)
@@ -261,7 +283,7 @@ class ResponseReader:
         assert head is not None
         assert codec is not None
         self.done = True
-        self.keep_alive = head.keep_alive and codec.keep_alive and not rest
+        self.keep_alive = head.keep_alive and codec.keep_alive and not rest and not self._bare_lf
         if head.patience is not None:
             self.patience = head.patience
         if not (codec.reusable and self.keep_alive):

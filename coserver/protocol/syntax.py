@@ -44,6 +44,8 @@ match_field = re.compile(FIELD).match
 _match_old_field = re.compile(rb"(?:" + TOKEN + rb"[\t ]*+:|[\t ])" + VALUE + rb"\r\n").match
 _fold = re.compile(rb"[\t ]*\r\n[\t ]+")
 _blank_before_colon = re.compile(rb"(\r\n" + TOKEN + rb")[\t ]++:")
+_head_end = re.compile(rb"\n\r?\n").search
+_bare_lf = re.compile(rb"(?<!\r)\n")
 _match_request_line = re.compile(REQUEST_LINE).match
 # The beginning of a request line, so that a TLS hello or an SSH banner is refused at once and not at the deadline. Any
 # version may come: the whole line then tells which version is not supported.
@@ -80,6 +82,20 @@ def mend_response_head(head: bytes) -> bytes:
         head = _blank_before_colon.sub(rb"\1:", _fold.sub(b" ", head))
     check_response_head(head)
     return head
+
+
+def end_lines_by_crlf(data: bytes) -> tuple[bytes, int, bool]:
+    """End each line of the head that ``data`` begins with by CRLF, where it ends with LF alone.
+
+    Returns the bytes, where the head ends (0 if it is unfinished), and whether anything changed. The bytes after the
+    head stay.
+    """
+    found = _head_end(data)
+    head = data[: found.end()] if found else data
+    mended, changed = _bare_lf.subn(b"\r\n", head)
+    if changed:
+        data = mended + data[len(head) :]
+    return data, len(mended) if found else 0, changed > 0
 
 
 def explain(head: bytes, check_first_line: Callable[[bytes], None] | None = None) -> None:

@@ -46,6 +46,7 @@ class UpstreamOptions(TypedDict, total=False):
     codec: str
     framing: str | Callable[[int], Framing] | None
     tls: SSLContext | UpstreamTls | None
+    accept_bare_lf: bool
 
 
 class ConfigureOptions(TypedDict, total=False):
@@ -56,6 +57,7 @@ class ConfigureOptions(TypedDict, total=False):
     framing: str | Callable[[int], Framing] | None
     limits: Mapping[str, Any]
     tls: UpstreamTls | None
+    accept_bare_lf: bool | None
 
 
 class SendOptions(TypedDict, total=False):
@@ -92,7 +94,8 @@ class Upstream:
     "consistent-hash", takes a Subrequest and returns a str or bytes: equal keys go to the same member. ``codec`` is the
     HTTP parser, as for a server. ``framing``, for tcp members, is a key of FRAMINGS or a class of the same kind.
     ``tls``, for https members, is an UpstreamTls or an ssl.SSLContext; without it the system's authorities are
-    trusted. Raises ValueError, TypeError.
+    trusted. ``accept_bare_lf`` takes answers whose lines end with LF alone, as old servers send them; each ends its
+    connection. Raises ValueError, TypeError.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class Upstream:
         codec: str = "auto",
         framing: str | Callable[[int], Framing] | None = None,
         tls: SSLContext | UpstreamTls | None = None,
+        accept_bare_lf: bool = False,
     ) -> None:
         if not members:
             raise ValueError("an upstream needs at least one member: Upstream('http://127.0.0.1:8000')")
@@ -123,6 +127,7 @@ class Upstream:
         self.framing = _check_framing(framing, self.members)
         if self.framing is not None and self.limits.check_path:
             raise ValueError("check_path is for members that speak HTTP: a tcp member cannot be asked for a path")
+        self.accept_bare_lf = accept_bare_lf
         self._own_tls = tls
         self.tls = _check_tls(tls, self.members)
         #: The name in the members' certificates, where it is not the one in their addresses.
@@ -139,7 +144,7 @@ class Upstream:
         """Pickle the declaration only: in another process the upstream is not open."""
         options = {
             "name": self.name, "policy": self.policy, "key": self.key, "limits": self.limits, "codec": self.codec,
-            "framing": self.framing, "tls": self._own_tls,
+            "framing": self.framing, "tls": self._own_tls, "accept_bare_lf": self.accept_bare_lf,
         }  # fmt: skip
         return _declare, (type(self), tuple(self.members), options)
 
@@ -159,15 +164,16 @@ class Upstream:
             codec=self.codec,
             framing=given.get("framing") or self.framing,
             tls=given.get("tls") or self._own_tls,
+            accept_bare_lf=self.accept_bare_lf if (bare_lf := given.get("accept_bare_lf")) is None else bare_lf,
         )
         if self._clients and changed._declared() != self._declared():
             raise RuntimeError(f"upstream {self.name!r} is open: it can be changed only before its app starts")
-        self.members, self.policy, self.limits, self.framing, self._own_tls = changed._declared()
+        self.members, self.policy, self.limits, self.framing, self._own_tls, self.accept_bare_lf = changed._declared()
         self.tls, self.server_name = changed.tls, changed.server_name
 
     def _declared(self) -> tuple[Any, ...]:
         """The values that ``configure`` can change."""
-        return self.members, self.policy, self.limits, self.framing, self._own_tls
+        return self.members, self.policy, self.limits, self.framing, self._own_tls, self.accept_bare_lf
 
     # Sending subrequests.
 
@@ -305,8 +311,8 @@ class Upstream:
         if self.framing is not None:
             framing, size = self.framing, self.limits.body_size
             return lambda: FramedReader(framing(size))
-        make, limits = choose_response_codec(self.codec), self.limits.response
-        return lambda: HttpReader(make, limits)
+        make, limits, accept_bare_lf = choose_response_codec(self.codec), self.limits.response, self.accept_bare_lf
+        return lambda: HttpReader(make, limits, accept_bare_lf=accept_bare_lf)
 
     # Opening.
 

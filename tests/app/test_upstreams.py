@@ -28,6 +28,7 @@ def upstreams(tmp_path: Path, text: str) -> Any:
 TEXT = """
 [upstreams.users]
 members = ["http://10.0.0.1:8080 weight=2", "http://10.0.0.2:8080"]
+accept_bare_lf = true
 max_connections = 50
 total_timeout = "10s"
 body_size = "1 MiB"
@@ -49,6 +50,7 @@ def test_a_table_is_an_upstream(tmp_path: Path) -> None:
     assert declared.members == [UpstreamMember("http://10.0.0.1:8080", 2), UpstreamMember("http://10.0.0.2:8080")]
     assert (declared.limits.max_connections, declared.limits.idle_timeout) == (50, 7)
     assert app.upstreams["cache"].framing is not None
+    assert (declared.accept_bare_lf, app.upstreams["cache"].accept_bare_lf) == (True, False)
     configure_upstreams(app, (users, cache))  # again, as an app that is started again is
 
 
@@ -59,6 +61,7 @@ def test_a_table_is_an_upstream(tmp_path: Path) -> None:
         ("[upstreams.users]\nmembers = ['ftp://a']\n", 1, "scheme"),
         ("[upstreams.users]\nmembers = ['http://a width=2']\n", 1, "weight=2"),
         ("[upstreams.users]\nmember = 'http://a'\n", 2, "did you mean members"),
+        ("[upstreams.users]\naccept_bare_lf = 'yes'\n", 2, "true or false"),
         ("[upstreams.users]\npolicy = 'best'\n", 2, "policy may be"),
         ("[upstreams.users]\nmax_connections = 0\n", 2, "at least 1"),
         ("[upstreams.users]\ntls = true\n", 2, r"write \[upstreams\.users\.tls\] above its keys"),

@@ -129,6 +129,9 @@ class UpstreamSettings:
     )
     policy: str | None = option(None, "how a member is chosen", of=tuple(POLICIES))
     framing: Any = option(None, "for tcp members: raw, lines, length, coserver, or module:name of a class")
+    accept_bare_lf: bool | None = option(
+        None, "take answers whose lines end with LF alone, as old servers send them; each ends its connection"
+    )
     limits: Mapping[str, Any] = field(default_factory=dict)
     tls: UpstreamTls | None = None
 
