@@ -15,6 +15,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,16 @@ def executed(lesson: Path, backend: str = "asyncio") -> dict[str, Any]:
         return found
 
 
+def all_executed() -> list[tuple[Path, dict[str, Any]]]:
+    """Every lesson, with its outputs. Several run at once: they mostly wait."""
+    with ThreadPoolExecutor(4) as threads:
+        return list(zip(lessons(), threads.map(executed, lessons()), strict=True))
+
+
 def _execute(lesson: Path, backend: str) -> dict[str, Any]:
     import nbformat
     from nbclient import NotebookClient
+    from traitlets.config import Config
 
     notebook = nbformat.read(lesson, as_version=4)
     for cell in _parameter_cells(notebook):
@@ -63,11 +71,19 @@ def _execute(lesson: Path, backend: str) -> dict[str, Any]:
         # Keep the reader's own IPython profile and proxies out of the lesson.
         environment = {**os.environ, "IPYTHONDIR": f"{folder}/.ipython"}
         environment.pop("COSERVER_PROXY_URI", None)
+        # Over a socket file: with TCP each kernel warns that others could listen.
+        transport = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
         client = NotebookClient(
             notebook, timeout=PATIENCE, kernel_name="python3", coalesce_streams=True, store_widget_state=False,
-            resources={"metadata": {"path": folder}},
+            resources={"metadata": {"path": folder}}, config=transport,
         )  # fmt: skip
-        client.execute(env=environment)
+        with Path(folder, "stderr").open("w+") as complaints:
+            try:
+                client.execute(env=environment, stderr=complaints)
+            except BaseException:
+                complaints.seek(0)
+                sys.stderr.write(complaints.read())
+                raise
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # the times of the run
     plain: dict[str, Any] = json.loads(nbformat.writes(notebook))

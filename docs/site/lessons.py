@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lesson_runs import ROOT, executed, lessons
+from lesson_runs import ROOT, all_executed
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pages import drawn
@@ -29,8 +29,7 @@ _HEAD = """\
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """mkdocs calls it when it has found its pages. A cell that raises ends the build."""
     if Path(config.docs_dir) == ROOT / "docs":
-        for lesson in lessons():
-            notebook = executed(lesson)
+        for lesson, notebook in all_executed():
             files.append(File.generated(config, f"tutorials/{lesson.stem}.md", content=page(notebook, lesson.name)))
             content = json.dumps(notebook, indent=1, ensure_ascii=False)
             files.append(File.generated(config, f"tutorials/{lesson.name}", content=content))

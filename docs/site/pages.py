@@ -23,7 +23,8 @@ from coserver.views.svg.lifecycle import events_of, lifecycle_svg
 from coserver.views.svg.waterfall import waterfall_svg
 from coserver_cli.commands import cli
 
-_NEWS = Path(__file__).parents[2] / "newsfragments"
+_ROOT = Path(__file__).parents[2]
+_NEWS = _ROOT / "newsfragments"
 _MARK = re.compile(r"^\{\{ *(\w+) *\}\}$", re.MULTILINE)
 
 
@@ -105,6 +106,12 @@ def _public_names() -> Iterator[str]:
         yield ""
 
 
+def speed() -> str:
+    """The README's table of speed, without the columns of a browser's head."""
+    rows = re.findall(r"^\|.*\|$", (_ROOT / "README.md").read_text().partition("\n## Speed\n")[2], re.MULTILINE)
+    return "\n".join("|".join(row.split("|")[:6]) + "|" for row in rows)
+
+
 def commands() -> str:
     """Every command with its flags, as ``--help`` prints them."""
     group = typer.main.get_command(cli)
@@ -160,6 +167,7 @@ MADE: dict[str, Callable[[], str]] = {
     "events": events,
     "phases": phases,
     "commands": commands,
+    "speed": speed,
     "public_names": public_names,
     "changes": changes,
 }

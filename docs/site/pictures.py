@@ -1,7 +1,7 @@
-"""Draw the two pictures of the README and the site from a real server: ``python docs/site/pictures.py``.
+"""Draw the pictures of the README and the site from a real server: ``python docs/site/pictures.py``.
 
 The script serves a shop with traffic. The dashboard of ``coserver top`` draws the pictures itself, line by line: the
-table with a held request, and that request in full. Nothing in them is written by hand.
+table with a held request, that request in full, and the moving picture, in which keys are pressed.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import socket
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 
+from film import Film
 from rich.console import Console
 
 from coserver import App, Request, Server, gather
@@ -97,9 +99,14 @@ def draw(board: Dashboard, height: int, title: str) -> str:
 
 
 def make(folder: Path, seconds: int) -> None:
-    """Write both pictures after ``seconds`` of traffic. The sparkline has as many bars."""
-    board = Dashboard()
+    """Write the pictures after ``seconds`` of traffic. The sparkline has as many bars."""
     folder.mkdir(exist_ok=True)
+    _stills(folder, seconds)
+    (folder / "moving.svg").write_text(_moving(seconds))
+
+
+def _stills(folder: Path, seconds: int) -> None:
+    board = Dashboard()
     with shop().start() as server, server.step("~u /items/7$", at="response") as step:
         held = threading.Thread(target=lambda: urllib.request.urlopen(server.url + "/items/7", timeout=60).read())
         held.start()
@@ -116,6 +123,70 @@ def make(folder: Path, seconds: int) -> None:
             (folder / "held.svg").write_text(draw(board, 21, "coserver top: a request held before its answer goes out"))
             step.close()
         held.join()
+
+
+def _moving(seconds: int) -> str:
+    """The dashboard while a person holds a request, changes its status and lets it go."""
+    board, film = Dashboard(), Film(WIDTH, 20)
+    answers: list[int] = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(server.url + "/items/7", timeout=60)
+        except urllib.error.HTTPError as error:
+            answers.append(error.code)
+
+    def shoot(pause: float, title: str) -> None:
+        board.show(server.snapshot())
+        film.add(screen.lines(board, film.width, film.height), pause, title)
+        time.sleep(min(seconds, pause))
+
+    with shop().start() as server, traffic(server):
+        for _ in range(seconds):
+            board.show(server.snapshot())
+            time.sleep(1)
+        for _ in range(3):
+            shoot(0.9, "coserver top shows the requests that a server works on")
+        press(board, "i")
+        for typed in ("", "~u /items/7", "~u /items/7$ @response"):
+            _type(board, typed)
+            shoot(0.7, "i: choose the requests to hold")
+        board.prompt, board.hold = None, "~u /items/7$ @response"
+        with server.step("~u /items/7$", at="response") as step:
+            client = threading.Thread(target=ask)
+            client.start()
+            step.wait(30)
+            board.show_held([one.as_dict() for one in step.waiting])
+            shoot(1.8, "the request is held before its answer goes out; the server serves the others")
+            press(board, "enter")
+            shoot(2.6, "enter: look at the held request")
+            for _ in range(12):
+                press(board, "down")
+            shoot(1.4, "its answer has not gone out yet")
+            press(board, "e")
+            for typed in ("", "status=503"):
+                _type(board, typed)
+                shoot(0.9, "e: change the answer")
+            press(board, "enter")
+            step.waiting[0].edit(status=503)
+            board.show_held([one.as_dict() for one in step.waiting])
+            shoot(2.4, "e: change the answer")
+            press(board, "a")
+            step.waiting[0].resume()
+            board.show_held([])
+            board.leave()
+            client.join()
+            shoot(2.4, "a: let it go; its client gets 503")
+    assert answers == [503]
+    return film.svg()
+
+
+def _type(board: Dashboard, text: str) -> None:
+    """Type a line into the dashboard's prompt, instead of the line that stands there."""
+    assert board.prompt is not None
+    press(board, "ctrl-u")
+    for key in text:
+        press(board, key)
 
 
 def free_port() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ def maker() -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(ROOT / "docs/site"))  # it imports its neighbour, the film
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
     return module
 
 
@@ -28,7 +33,7 @@ def maker() -> Any:
 def test_a_picture(picture: Path) -> None:
     text = picture.read_text()
     assert re.findall(r"(?:href|src|url\()\W*https?:", text) == []
-    assert len(text) < 60_000
+    assert len(text) < (150_000 if picture.stem == "moving" else 60_000)
     for page in ("README.md", "docs/index.md"):
         assert f"pictures/{picture.name})" in (ROOT / page).read_text()
 
@@ -40,3 +45,4 @@ def test_they_can_be_made_anew(tmp_path: Path) -> None:
     assert set(shown) == {one.stem for one in PICTURES}
     assert "/items/7" in shown["top"]
     assert re.search(r"held at\s+response", shown["held"])
+    assert "status=503" in shown["moving"]
