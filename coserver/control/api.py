@@ -248,7 +248,7 @@ class Api:
     # Stepping.
 
     async def steps(self, request: Request) -> Any:
-        """Every stepper that was opened here, by whom, and what it holds; ``?brief=1`` leaves out the requests."""
+        """Every stepper, by whom, and what it holds; ``?brief=1`` leaves out the requests."""
         return {"steps": self.steppers.as_list(brief=request.query.get("brief", False, type=bool))}
 
     async def open_step(self, request: Request) -> Any:

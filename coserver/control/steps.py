@@ -1,5 +1,6 @@
-"""The steppers that clients of the control opened. Each lives as long as its client reads: one that is killed holds
-nothing.
+"""The steppers of a server: those that clients of the control opened, and those of the program itself.
+
+A client's stepper lives as long as the client reads: one that is killed holds nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from .server_handle import ServerHandle
 
 _ALWAYS = ("held",)
+#: Who opened a stepper by ``server.step``: a notebook or a script, in the server's process.
+_PROGRAM = "the server's own program"
 #: Characters of a client's name that are kept.
 _BY_MAX = 100
 #: One request, however many there are: after each change of what is held, all that is held is told.
@@ -38,14 +41,18 @@ class Steppers:
 
     @property
     def count(self) -> int:
-        return len(self._steps)
+        """The steppers of clients: each has a stream of its own."""
+        return sum(by is not _PROGRAM for by in self._by.values())
 
     def close(self) -> None:
-        for step in tuple(self._steps.values()):
-            step.close()
+        """Close the steppers of clients."""
+        for number, step in tuple(self._steps.items()):
+            if self._by[number] is not _PROGRAM:
+                step.close()
 
     def as_list(self, *, brief: bool = False) -> list[dict[str, Any]]:
         """All steppers. ``brief``: of what is held only the ids and the titles."""
+        self._look_at_own()
         states = [self._state(number, step) for number, step in self._steps.items()]
         if brief:
             for state in states:
@@ -54,6 +61,7 @@ class Steppers:
 
     def find(self, number: int) -> Stepper:
         """Raises HTTPException (404)."""
+        self._look_at_own()
         step = self._steps.get(number)
         if step is None:
             raise HTTPException(404, f"no stepper {number} is open; it ends when whoever opened it reads no more")
@@ -70,10 +78,8 @@ class Steppers:
             raise HTTPException(400, str(error)) from error
         except RuntimeError as error:
             raise HTTPException(409, str(error)) from error
-        self._last += 1
-        number, feed = self._last, Feed(1)
-        self._steps[number] = step
-        self._by[number] = by = "".join(one if one.isprintable() else "?" for one in by[:_BY_MAX]) or "a client"
+        feed = Feed(1)
+        number = self._add(step, by := "".join(one if one.isprintable() else "?" for one in by[:_BY_MAX]) or "a client")
         what = f"{step.filter!s} @{','.join(sorted(step.at))}" if filter else f"all @{','.join(sorted(step.at))}"
         log.info("%s holds requests: %s; each for %g s at most", by, what, step.limit)
         step.watch(lambda: feed.put(None))
@@ -111,6 +117,22 @@ class Steppers:
         except NotHeld as error:
             raise HTTPException(409, str(error)) from error
         return held.as_dict()
+
+    def _add(self, step: Stepper, by: str) -> int:
+        self._last += 1
+        self._steps[self._last] = step
+        self._by[self._last] = by
+        return self._last
+
+    def _look_at_own(self) -> None:
+        """Number the steppers that the program has opened since the last call, and forget those that it closed."""
+        for number, step in tuple(self._steps.items()):
+            if step.closed and self._by[number] is _PROGRAM:
+                del self._steps[number], self._by[number]
+        known = set(map(id, self._steps.values()))
+        for step in self._server.steps:
+            if not step.closed and id(step) not in known:
+                self._add(step, _PROGRAM)
 
     def _state(self, number: int, step: Stepper) -> dict[str, Any]:
         return {

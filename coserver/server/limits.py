@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from typing import Any, Literal
 
 from ..field import KiB, MiB, check_limits, limit
@@ -187,7 +186,7 @@ class RouteLimits:
     Raises TypeError for any other name, and the errors of Limits for a value.
     """
 
-    __slots__ = ("changes",)
+    __slots__ = ("_made", "changes")
 
     def __init__(self, changes: Mapping[str, Any]) -> None:
         for name in changes:
@@ -196,17 +195,29 @@ class RouteLimits:
                 raise TypeError(f"{name!r} {what}; a route may set {', '.join(ROUTE_LIMITS)}")
         Limits(**changes)
         self.changes = tuple(changes.items())
+        #: The last limits made of these, and the listener's that they were made of. A server has few listeners.
+        self._made: dict[int, tuple[Limits, Limits]] = {}
+
+    def __reduce__(self) -> Any:
+        return RouteLimits, (dict(self.changes),)
 
     def __repr__(self) -> str:
         return f"RouteLimits({dict(self.changes)})"
 
 
+#: The most listeners whose limits a route keeps: more than a server has.
+_LISTENERS_MAX = 64
 _ALL = tuple(each.name for each in fields(Limits))
 #: The limits that a route may set.
 ROUTE_LIMITS = tuple(each.name for each in fields(Limits) if each.metadata["route"])
 
 
-@lru_cache(maxsize=256)  # an entry for each route and listener; bounded, since a notebook may redefine routes
 def limits_of(route: RouteLimits, listener: Limits) -> Limits:
-    """The limits of a route's exchanges on a listener."""
-    return replace(listener, **dict(route.changes))
+    """The limits of a route's exchanges on a listener, made once for each listener."""
+    made = route._made
+    found = made.get(id(listener))
+    if found is None or found[0] is not listener:  # another may have got the number of one that is gone
+        if len(made) >= _LISTENERS_MAX:  # the listeners of servers that ended
+            made.clear()
+        found = made[id(listener)] = (listener, replace(listener, **dict(route.changes)))
+    return found[1]

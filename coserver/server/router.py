@@ -75,7 +75,8 @@ class Router:
         self._root = Node()
         self._plain: dict[tuple[str, str], Found] = {}
         self._known = set(METHODS)
-        self._tables: list[tuple[str, Tables]] = [("", ())]  # with the prefix that they answer below, longest first
+        #: The error handlers, each with the prefix that they answer below and its segments; the longest first.
+        self._tables: list[tuple[str, list[str], Tables]] = [("", [], ())]
 
     def become(self, other: Router) -> None:
         """Take over the routes of ``other``. A look-up of another thread sees either the old tree or the new one."""
@@ -85,14 +86,16 @@ class Router:
     def answer_errors(self, prefix: str, tables: Tables) -> None:
         """Answer a failed look-up below ``prefix``, "" for all, by these error handlers."""
         others = [one for one in self._tables if one[0] != prefix]
-        self._tables = sorted([*others, (prefix, tables)], key=lambda one: len(one[0]), reverse=True)
+        self._tables = sorted(
+            [*others, (prefix, prefix.split("/")[1:], tables)], key=lambda one: len(one[0]), reverse=True
+        )
 
     def allowed(self, path: str) -> list[str]:
         """The methods that a percent-encoded path has, sorted; of "*" those of all paths. Empty for an unknown path."""
         if path == "*":
             return sorted(self._known)
         allowed: set[str] = set()
-        segments = [unquote(segment) for segment in path[1:].split("/")]
+        segments = _split(path)
         self._search(self._root, segments, 0, "", [], allowed)  # no route has this method, so the search sees them all
         if "GET" in allowed:
             allowed.add("HEAD")
@@ -118,10 +121,11 @@ class Router:
     def mount_of(self, endpoint: Endpoint, path: str) -> str:
         """The prefix of the mounted app whose error handler ``endpoint`` is; "" for the app itself.
 
-        ``path`` is that of the request: an app may be mounted at several places.
+        ``path`` is that of the request, percent-encoded: an app may be mounted at several places.
         """
-        for prefix, tables in self._tables:
-            if tables and f"{path}/".startswith(f"{prefix}/") and any(one is endpoint for one in tables[0]):
+        segments = _split(path)
+        for prefix, above, tables in self._tables:
+            if tables and segments[: len(above)] == above and any(one is endpoint for one in tables[0]):
                 return prefix
         return ""
 
@@ -154,25 +158,25 @@ class Router:
         allowed: set[str] = set()
         if path == "*":
             return _options(self._known), _NO_PARAMS
-        segments = [unquote(segment) for segment in path[1:].split("/")]
+        segments = _split(path)
         found = self._search(self._root, segments, 0, method, [], allowed)
         if found is None and method == "HEAD":
             found = self._search(self._root, segments, 0, "GET", [], allowed)
         if found is not None:
             return found
         if not allowed:
-            raise self._refusal(path, 404)
+            raise self._refusal(segments, 404)
         if "GET" in allowed:
             allowed.add("HEAD")
         allowed.add("OPTIONS")
         if method == "OPTIONS":
             return _options(allowed), _NO_PARAMS
         if method not in self._known:
-            raise self._refusal(path, 501, f"Method {method} is not known here")
-        raise self._refusal(path, 405, allow=", ".join(sorted(allowed)))
+            raise self._refusal(segments, 501, f"Method {method} is not known here")
+        raise self._refusal(segments, 405, allow=", ".join(sorted(allowed)))
 
-    def _refusal(self, path: str, status: int, detail: str | None = None, **headers: str) -> RouteError:
-        found = (tables for prefix, tables in self._tables if not prefix or f"{path}/".startswith(f"{prefix}/"))
+    def _refusal(self, segments: list[str], status: int, detail: str | None = None, **headers: str) -> RouteError:
+        found = (tables for _, above, tables in self._tables if segments[: len(above)] == above)
         return RouteError(status, detail, headers, next(found))
 
     def _search(
@@ -203,6 +207,11 @@ class Router:
             return here[0], dict(zip(here[1], values, strict=True))
         allowed.update(node.endpoints)
         return None
+
+
+def _split(path: str) -> list[str]:
+    """The segments of a percent-encoded path, decoded."""
+    return [unquote(segment) for segment in path[1:].split("/")]
 
 
 def split_route(path: str) -> list[tuple[str, str | None]]:

@@ -29,6 +29,7 @@ from .errors import (
 from .gather import Gathered, Map  # the function is coserver.gather: here its name is the file's
 from .limits import UpstreamLimits
 from .member import UpstreamMember
+from .relay import ForwardedSubrequest
 from .response import BodyStream, StreamedUpstreamResponse, UpstreamResponse
 from .subrequest import Subrequest
 from .tls import UpstreamTls
@@ -36,6 +37,7 @@ from .upstream import Upstream
 
 __all__ = [
     "BodyStream",
+    "ForwardedSubrequest",
     "Gathered",
     "Map",
     "StreamedUpstreamResponse",

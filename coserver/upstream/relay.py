@@ -44,6 +44,7 @@ class ForwardedSubrequest(Subrequest):
         return (yield from super().__await__())
 
     def result(self, timeout: float | None = None) -> Any:
+        """Wait in a ``def`` handler, for at most ``timeout`` seconds, and pass on what comes meanwhile."""
         if self.done and self._interim and in_worker() and get_ident() == self.thread:
             await_unseen(self._pass_on())
         return super().result(timeout)
@@ -64,6 +65,7 @@ class ForwardedSubrequest(Subrequest):
     # For the connection.
 
     def interim_came(self, heads: list[ResponseHead]) -> None:
+        """Keep interim responses to pass them on, and wake the task that waits."""
         if self.pass_on is not None:
             self._interim += heads
             if self._news is not None:

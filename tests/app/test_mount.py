@@ -108,3 +108,21 @@ def test_what_cannot_be_mounted() -> None:
     lines.tcp(port=0)(lambda connection: None)
     with pytest.raises(SetupError, match="listeners of its own"):
         one.mount("/lines", lines)
+
+
+@pytest.mark.parametrize("path", ["/api/none", "/a%70i/none", "/%61%70%69/none", "/api", "/ap%69"])
+async def test_errors_are_answered_by_the_mounted_app_however_its_prefix_is_written(path: str) -> None:
+    """The prefix is compared as routing compares it: decoded, segment by segment (RFC 3986 §6.2.2.2)."""
+    shop, api = App("shop"), App("api")
+    shop.mount("/api", api)
+    api.get("/items")(lambda: "items")
+    shop.error(404)(lambda: "not in the shop")
+
+    @api.error(404)
+    def not_in_the_api(request: Request) -> str:
+        return f"not in the api {request.mount}"
+
+    async with talking(shop) as (_, client):
+        assert (await client.ask(get(path))).text == "not in the api /api"
+        for other in ("/api%2Fnone", "/apis/none", "/API/none", "/x/api/none"):
+            assert (await client.ask(get(other))).text == "not in the shop"

@@ -13,6 +13,27 @@ from .clients import Asking, ask, first, until
 from .conftest import Controlled
 
 
+def test_steppers_of_the_program_are_listed(controlled: Controlled, backend: str) -> None:
+    """A stepper of a notebook is seen by ``top``: who holds, and what. Others can let its exchanges go."""
+    server, client = controlled(backend=backend)
+    with server.step("~u /items/", ["handler", "response"]) as step, client.step("/other") as other:
+        asking = Asking(server.port, "/items/1")
+        until(lambda: step.waiting)
+        own, by_client = sorted(client.steps(), key=lambda one: one["step"] == other.number)
+        assert own["by"] == "the server's own program"
+        assert (own["filter"], own["at"]) == ("~u /items/", ["handler", "response"])
+        assert [one["title"] for one in own["held"]] == ["GET /items/1"]
+        assert by_client["step"] == other.number
+        assert [one["step"] for one in client.steps()] == [one["step"] for one in client.steps()]
+        client.ask("POST", f"/v1/steps/{own['step']}/next")
+        until(lambda: [one.phase for one in step.waiting] == ["response"])
+        client.ask("POST", f"/v1/steps/{own['step']}/resume_all")
+        assert asking.done()[0] == 200
+    until(lambda: client.steps() == [])
+    with pytest.raises(Refused, match="no stepper"):
+        client.ask("POST", f"/v1/steps/{own['step']}/next")
+
+
 def test_stepping(controlled: Controlled, backend: str) -> None:
     server, client = controlled(backend=backend)
     with client.step("/items/", ["head", "response"]) as step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import time
 from dataclasses import fields
 from typing import Any
@@ -12,6 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from coserver import App, Limits, Response, await_, testing
+from coserver.server.limits import RouteLimits, limits_of
 from coserver.transport.loop import Loop
 
 from .clients import connect, get, post, talking, until
@@ -33,6 +35,26 @@ def app() -> App:
 
 
 # The dataclass.
+
+
+def test_the_limits_of_a_route_are_made_once() -> None:
+    """However many routes have some, and on two listeners."""
+    routes = [RouteLimits({"body_size": size}) for size in range(1, 1001)]
+    listeners = Limits(), Limits(head_size=2048)
+    made = [[limits_of(route, listener) for listener in listeners] for route in routes]
+    assert [(first.body_size, second.head_size) for first, second in made[:2]] == [(1, 2048), (2, 2048)]
+    for route, each in zip(routes, made, strict=True):
+        assert [limits_of(route, listener) for listener in listeners] == each
+        assert all(limits_of(route, listener) is one for listener, one in zip(listeners, each, strict=True))
+    again = pickle.loads(pickle.dumps(routes[4]))
+    assert limits_of(again, listeners[1]) == made[4][1]
+
+
+def test_the_limits_of_listeners_that_ended_are_forgotten() -> None:
+    route = RouteLimits({"body_size": 5})
+    for size in range(1, 1000):
+        assert limits_of(route, Limits(head_fields=size)).head_fields == size
+    assert len(route._made) <= 64
 
 
 def test_every_field_is_explained() -> None:
