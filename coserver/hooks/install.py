@@ -159,13 +159,18 @@ def install_for(hooks: bool | Iterable[str]) -> None:
 
 
 def _end() -> None:
-    """At the end of the process, tell every shim that it runs in no worker.
+    """At the end of the process, tell every shim that it runs in no worker, and put the originals back.
 
-    greenlet answers no more then, and exit functions that run later still use locks.
+    greenlet answers no more then, and exit functions that run later still use locks. So does what runs when modules are
+    cleared already, the weak references of logging say: a shim's own module may be one of them. A shim that somebody
+    bound by name stays there, since looking for it takes time.
     """
     for name, module in list(sys.modules.items()):
         if name.startswith(f"{__package__}.") and name != f"{__package__}.workers" and hasattr(module, "getcurrent"):
             setattr(module, "getcurrent", _nobody)  # noqa: B010
+    for patches in list(_patches.values()):
+        for one in reversed(patches):
+            one.undo()
 
 
 def _nobody() -> None:

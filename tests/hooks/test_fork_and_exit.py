@@ -132,3 +132,29 @@ def test_what_runs_after_greenlets_have_ended() -> None:
     assert done.returncode == 0
     assert not done.stderr
     assert done.stdout.splitlines() == ["last registered", "first registered", "destructor"]
+
+
+CLEARED = """
+import logging, sys, threading, types
+early = types.ModuleType("early")
+sys.modules["early"] = early
+early.handler = logging.Handler()
+early.lock = threading.RLock()
+from coserver import hooks
+hooks.install()
+
+class Late:
+    def __del__(self, lock=early.lock, stdout=sys.stdout):
+        with lock:
+            print("destructor", file=stdout)
+
+early.late = Late()
+# Modules that something still refers to are cleared, the last imported ones first: each name in them becomes None.
+sys.kept = [early, *(one for name, one in sys.modules.items() if name.startswith("coserver."))]
+"""
+
+
+def test_what_ends_after_the_modules_of_the_shims_were_cleared() -> None:
+    """A handler of logging that lives so long takes a lock when it goes (``_removeHandlerRef``)."""
+    done = subprocess.run([sys.executable, "-c", CLEARED], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "destructor\n", "")
