@@ -11,6 +11,7 @@ first asked for (PEP 562).
 | notebook/ | live tables and steppers in a notebook |
 | views/ | what a person sees: tables, waterfalls, the dashboard, the debug page |
 | control/ | the control socket and its client |
+| hosting/ | ASGI and WSGI applications |
 | server/ | connections and exchanges: HTTP, TCP |
 | observe/ | snapshots, traces, filters, steppers, metrics |
 | upstream/ | subrequests: pools, connections to members, policies |
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from .app.address import Address
-from .app.app import App
+from .app.app import App, host, serving, start
 from .app.config.tls import Tls
 from .app.server import Server
 from .hooks.cancellation import RequestCancelled
@@ -127,7 +128,10 @@ __all__ = [
     "UpstreamTls",
     "await_",
     "gather",
+    "host",
     "run_blocking",
+    "serving",
+    "start",
 ]
 
 

@@ -13,6 +13,7 @@ import typer
 
 from coserver import __version__
 
+from . import console
 from .attach_commands import ABOUT, step, top, trace
 from .options import DEV_DEFAULTS, DEVELOPMENT, OBSERVING, Sectioned, with_flags
 from .reload.child import join_parent
@@ -47,7 +48,8 @@ Target = Annotated[
     typer.Argument(
         metavar="MODULE:APP",
         show_default=False,
-        help="The App and its module; MODULE alone means MODULE:app. Not needed if coserver.toml names the App.",
+        help="The app and its module: a coserver.App, or an ASGI or WSGI application; MODULE alone means MODULE:app. "
+        "Not needed if coserver.toml names the app.",
     ),
 ]
 Config = Annotated[
@@ -101,7 +103,22 @@ def main(version: Version = False) -> None:
     """Serve HTTP and TCP on coroutines, on asyncio or trio."""
 
 
-@cli.command(cls=Sectioned)
+class Serving(Sectioned):
+    """A command that also takes the flags of other servers."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        from .serve.other_servers import WrongFlag, translate
+
+        try:
+            own, lines = translate(args)
+        except WrongFlag as error:
+            raise typer.BadParameter(str(error)) from None
+        for line in lines:
+            console.warning(line)
+        return super().parse_args(ctx, own)
+
+
+@cli.command(cls=Serving)
 @with_flags
 def serve(
     target: Target = None,
@@ -115,10 +132,11 @@ def serve(
     *,
     flags: dict[str, Any],
 ) -> None:
-    """Serve the App that a module defines, until Ctrl+C.
+    """Serve the app that a module defines, until Ctrl+C.
 
-    The current folder is searched first for the module. The first Ctrl+C (or SIGTERM) lets running requests end; the
-    second one stops at once.
+    It is a coserver.App, or any ASGI or WSGI app: FastAPI, Starlette, Django, Flask. Flags of uvicorn, gunicorn and
+    hypercorn are taken where they mean the same. The current folder is searched first for the module. The first Ctrl+C
+    (or SIGTERM) lets running requests end; the second one stops at once.
 
     A flag wins over its environment variable (COSERVER_PORT), and the variable over its key in coserver.toml (port).
     'coserver config reference' describes all options.
@@ -138,7 +156,7 @@ def serve(
     raise typer.Exit(serve_app(Arguments(target, flags, config, env_file, factory, app_dir, live), child))
 
 
-@cli.command(cls=Sectioned, short_help="Serve an app while you write it.")
+@cli.command(cls=Serving, short_help="Serve an app while you write it.")
 @with_flags(defaults=DEV_DEFAULTS)
 def dev(
     target: Target = None,

@@ -19,8 +19,9 @@ from coserver.app.config.table import Option, table
 
 #: Headings of the help, in this order; the command's own options come first.
 LISTENING, ENGINE, LOGGING, LIMITS, DEVELOPMENT = "Listening", "Engine", "Logging", "Limits", "Development"
+HOSTING = "Apps of other frameworks"
 TLS, PROXIES, OBSERVING = "TLS", "Proxies in front", "Observing"
-HEADINGS = (LISTENING, TLS, PROXIES, ENGINE, LOGGING, OBSERVING, DEVELOPMENT, LIMITS)
+HEADINGS = (LISTENING, TLS, PROXIES, HOSTING, ENGINE, LOGGING, OBSERVING, DEVELOPMENT, LIMITS)
 #: Options under another heading than the rest of their section.
 _UNDER = {
     "backend": ENGINE,
@@ -36,7 +37,7 @@ _UNDER = {
     "control_token": OBSERVING,
     "record": OBSERVING,
 }
-_SECTIONS = {"": LISTENING, "tls": TLS, "limits": LIMITS, "hooks": ENGINE, "log": LOGGING}
+_SECTIONS = {"": LISTENING, "tls": TLS, "limits": LIMITS, "hosting": HOSTING, "hooks": ENGINE, "log": LOGGING}
 #: Other well-known names of options.
 _ALIASES = {"trusted_peers": ("--forwarded-allow-ips",)}
 #: Words that a shell completes for an option that also takes others.
@@ -52,6 +53,7 @@ _OFF = {"control": "off"}
 _METAVARS = {
     "host": "ADDRESS",
     "uds": "PATH",
+    "hosting.root_path": "PATH",
     "uds_permissions": "OCTAL",
     "fd": "NUMBER",
     "tls.certfile": "FILE",

@@ -2,7 +2,7 @@
 
 | file | what it holds |
 |---|---|
-| app | ``App``: routes, TCP handlers, mounts, upstreams; start, serve, run |
+| app | ``App``: routes, TCP handlers, mounts, upstreams; start, serve, run; ``host`` for any other application |
 | server | ``Server``: a running app, its pictures, traces, steppers, and its end |
 | routes | the routes, TCP handlers and mounts of an app, and the router made of them |
 | lifespan | ``@app.lifespan`` |

@@ -1,4 +1,4 @@
-"""App: routes, TCP handlers, upstreams and lifespans; and the four ways to run them."""
+"""App: routes, TCP handlers, upstreams and lifespans; and the four ways to run them, or any other application."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ from .server import Server
 from .signals import OnSignal
 
 if TYPE_CHECKING:
+    from ..hosting.application import Hosted
     from .process.isolation import IsolatedServer
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -100,6 +101,7 @@ class App:
         self.listeners: list[ListenerSettings] = []
         self.lifespans: list[Lifespan] = []
         self.upstreams: dict[str, Upstream] = {}
+        self.hosted: Hosted | None = None  # the application that answers what no route does, see ``coserver.host``
         self._mounted_in: list[App] = []
         self._router: Router | None = None  # made at the first start
 
@@ -113,6 +115,19 @@ class App:
                 if (error := missing_attribute(self, name, APP)) is not None:
                     raise error
             return object.__getattribute__(self, name)  # raises the usual error, or that of a property again
+
+    @classmethod
+    def hosting(
+        cls, application: Any, name: str | None = None, *, hooks: bool | Iterable[str] = True, **options: Any
+    ) -> App:
+        """The App that ``coserver.host`` makes of an ASGI or WSGI application. Raises SetupError."""
+        from ..hosting.application import Hosted, HostingSettings  # most apps host none
+
+        hosted = Hosted(application, HostingSettings(**options))
+        app = cls(name or hosted.name, hooks=hooks)
+        app.hosted = hosted
+        app.lifespans.append(hosted.run_lifespan)
+        return app
 
     def __repr__(self) -> str:
         return f"<App {self.name!r} {len(self.routes)} routes, {len(self.tcp_routes)} tcp>"
@@ -295,15 +310,17 @@ class App:
         self.lifespans.append(make_lifespan(function))
         return function
 
-    def mount(self, prefix: str, app: App) -> None:
-        """Serve all routes of another app below ``prefix``, "/api" for example, with its error handlers and lifespans.
+    def mount(self, prefix: str, app: Any) -> None:
+        """Serve another app below ``prefix``, "/api" for example, with its error handlers and lifespans.
 
-        Routes that the other app gets later are served too. Another app on the same prefix replaces it.
-        Raises SetupError.
+        It is an App, or any ASGI or WSGI application (see ``coserver.host``). Routes that it gets later are served too.
+        Another app on the same prefix replaces it. Raises SetupError.
         """
         check_prefix(prefix)
         if not isinstance(app, App):
-            raise SetupError(f"mount takes an App; got {app!r}")
+            if not callable(app):
+                raise SetupError(f"mount takes an App, or an ASGI or WSGI application; got {app!r}")
+            app = App.hosting(app, hooks=self.hooks)
         if self in app.parts():
             raise SetupError(f"app {app.name!r} holds app {self.name!r} already: mounted here it would hold itself")
         if app.tcp_routes or app.listeners:
@@ -448,3 +465,47 @@ class App:
             self._router.become(make_router(self))
         for app in dict.fromkeys(self._mounted_in):
             app._remake()
+
+
+def host(
+    application: Any,
+    name: str | None = None,
+    *,
+    interface: str = "auto",
+    lifespan: Literal["auto", "on", "off"] = "auto",
+    root_path: str = "",
+    on_disconnect: Literal["tell", "cancel"] = "tell",
+    underscores: bool = False,
+    hooks: bool | Iterable[str] = True,
+) -> App:
+    """An App whose requests an ASGI or WSGI application answers: FastAPI, Starlette, Django, Flask or a plain callable.
+
+    ``interface`` overrides what is found by looking: auto, asgi, asgi2, wsgi. ``lifespan``: auto, on (an application
+    without one is an error) or off. ``root_path`` is the prefix that a proxy takes away. ``on_disconnect``: tell the
+    application that its client left, or cancel it. ``underscores``: fields with "_" in their names reach WSGI
+    applications. An App is returned as it is. Raises SetupError.
+    """
+    if isinstance(application, App):
+        return application
+    if interface == "native":
+        raise SetupError(f"interface='native' is for a coserver.App; got {type(application).__name__}")
+    return App.hosting(
+        application,
+        name,
+        hooks=hooks,
+        interface=interface,
+        lifespan=lifespan,
+        root_path=root_path,
+        on_disconnect=on_disconnect,
+        underscores=underscores,
+    )
+
+
+def start(application: Any, **options: Unpack[Options]) -> Server:
+    """Run any application in a thread: ``server = coserver.start(fastapi_app)``. Keywords: see ``App.start``."""
+    return host(application).start(**options)
+
+
+def serving(application: Any, **options: Unpack[Options]) -> AbstractAsyncContextManager[Server]:
+    """Run any application in the caller's loop: ``async with coserver.serving(app):``. See ``App.serving``."""
+    return host(application).serving(**options)

@@ -63,7 +63,7 @@ def plan_listeners(app: App, settings: Settings) -> list[ListenerPlan]:
 def _all(app: App, settings: Settings) -> Iterator[tuple[ListenerPlan, Tls | None]]:
     asked = [*settings.listeners, *app.listeners]
     tcp_routes = list(app.tcp_routes)
-    if not settings.listeners and (app.routes or app.mounts or not (asked or tcp_routes)):
+    if not settings.listeners and (app.routes or app.mounts or app.hosted or not (asked or tcp_routes)):
         place = ListenerSettings(host=settings.host, port=settings.port, uds=settings.uds, fd=settings.fd)
         yield _http(place, app, settings), settings.tls
     elif not asked and not tcp_routes[0].port and not tcp_routes[0].uds:
@@ -90,6 +90,8 @@ def _http(one: ListenerSettings, app: App, settings: Settings) -> ListenerPlan:
     name = one.name or "http"
     routes = sum(len(place.routes) for place in served.parts())
     what = f"HTTP, {routes} route{'' if routes == 1 else 's'}{'' if served is app else f' of {served.name}'}"
+    if served.hosted is not None:
+        what = f"HTTP, {served.hosted.kind.upper()} {served.hosted.name}"
     permissions = one.uds_permissions or settings.uds_permissions or ""
     spec = ListenerSpec(
         name, one.host or settings.host, one.port or 0, one.uds or "", "http", what, fd=one.fd, permissions=permissions

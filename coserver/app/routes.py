@@ -85,6 +85,10 @@ def make_router(app: App) -> Router:
     router = Router()
     for place in reversed(list(places(app))):
         router.answer_errors(place.prefix, place.tables)
+        if place.app.hosted is not None:
+            endpoint = place.app.hosted.endpoint(place.prefix)
+            endpoint.app, endpoint.errors = place.app, place.tables
+            router.host(place.prefix, endpoint)
         for route in place.app.routes:
             _add(router, route, place)
     return router

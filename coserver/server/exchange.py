@@ -120,6 +120,10 @@ class Exchange(Holdable):
         else:
             self._reason = self.reason or reason
 
+    def client_left(self) -> None:
+        """End the exchange, if it does not go on without its client. The connection has noted the reason."""
+        self.scope.cancel()
+
     def drain(self) -> None:
         """Release a gate's hold: the server stops."""
         self.release_hold()

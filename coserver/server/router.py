@@ -58,14 +58,18 @@ class Listed(NamedTuple):
 
 
 class Node:
-    """One segment of the tree. ``endpoints`` are by method, each with the names of its parameters in order."""
+    """One segment of the tree. ``endpoints`` are by method, each with the names of its parameters in order.
 
-    __slots__ = ("endpoints", "literal", "parameters")
+    ``hosted`` takes every request from here on that no endpoint takes.
+    """
+
+    __slots__ = ("endpoints", "hosted", "literal", "parameters")
 
     def __init__(self) -> None:
         self.literal: dict[str, Node] = {}
         self.parameters: dict[str, Node] = {}  # by type, in the order in which they were added
         self.endpoints: dict[str, tuple[Endpoint, tuple[str, ...]]] = {}
+        self.hosted: Endpoint | None = None
 
 
 class Router:
@@ -75,12 +79,15 @@ class Router:
         self._root = Node()
         self._plain: dict[tuple[str, str], Found] = {}
         self._known = set(METHODS)
+        self._hosts = False  # whether there is any hosted application
+        self._sole: Found | None = None  # a hosted application at the root, without any route beside it
         #: The error handlers, each with the prefix that they answer below and its segments; the longest first.
         self._tables: list[tuple[str, list[str], Tables]] = [("", [], ())]
 
     def become(self, other: Router) -> None:
         """Take over the routes of ``other``. A look-up of another thread sees either the old tree or the new one."""
-        self._root, self._plain, self._known = other._root, other._plain, other._known
+        self._root, self._plain, self._known, self._sole = other._root, other._plain, other._known, other._sole
+        self._hosts = other._hosts
         self._tables = other._tables
 
     def answer_errors(self, prefix: str, tables: Tables) -> None:
@@ -129,9 +136,20 @@ class Router:
                 return prefix
         return ""
 
+    def host(self, prefix: str, endpoint: Endpoint) -> None:
+        """Give ``endpoint`` every request below ``prefix`` that no route takes, whatever its method is."""
+        node = self._root
+        for segment in prefix[1:].split("/") if prefix else ():
+            node = node.literal.setdefault(segment, Node())
+        node.hosted = endpoint
+        self._hosts = True
+        if not prefix and not self._root.literal and not self._root.parameters:
+            self._sole = (endpoint, _NO_PARAMS)
+
     def add(self, path: str, methods: list[str], endpoint: Endpoint, types: dict[str, str]) -> None:
         """Add a route. ``types`` by name are for parameters whose type the path does not give. Raises SetupError."""
         node, names = self._root, []
+        self._sole = None
         segments = split_route(path)
         for at, (text, kind) in enumerate(segments):
             if kind is None:
@@ -155,9 +173,11 @@ class Router:
         found = self._plain.get((method, path))
         if found is not None:
             return found
-        allowed: set[str] = set()
         if path == "*":
             return _options(self._known), _NO_PARAMS
+        if self._sole is not None:
+            return self._sole
+        allowed: set[str] = set()
         segments = _split(path)
         found = self._search(self._root, segments, 0, method, [], allowed)
         if found is None and method == "HEAD":
@@ -183,7 +203,8 @@ class Router:
         self, node: Node, segments: list[str], at: int, method: str, values: list[str | Any], allowed: set[str]
     ) -> Found | None:
         if at == len(segments):
-            return self._at_end(node, method, values, allowed)
+            found = self._at_end(node, method, values, allowed)
+            return (node.hosted, _NO_PARAMS) if found is None and node.hosted is not None else found
         literal = node.literal.get(segments[at])
         if literal is not None:
             found = self._search(literal, segments, at + 1, method, values, allowed)
@@ -198,11 +219,12 @@ class Router:
                 found = self._search(child, segments, after, method, [*values, convert(text)], allowed)
                 if found is not None:
                     return found
-        return None
+        return None if node.hosted is None else (node.hosted, _NO_PARAMS)
 
-    @staticmethod
-    def _at_end(node: Node, method: str, values: list[Any], allowed: set[str]) -> Found | None:
+    def _at_end(self, node: Node, method: str, values: list[Any], allowed: set[str]) -> Found | None:
         here = node.endpoints.get(method)
+        if here is None and method == "HEAD" and self._hosts:  # before a hosted application takes it
+            here = node.endpoints.get("GET")
         if here is not None:
             return here[0], dict(zip(here[1], values, strict=True))
         allowed.update(node.endpoints)

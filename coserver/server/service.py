@@ -264,9 +264,14 @@ class Service:
                 await work()
 
         try:
-            await parkable(scoped, scope, lambda: self.cancelled, partial(_tell_parked, name))
+            await parkable(scoped, scope, lambda: self.cancelled, partial(self.tell_parked, name))
         finally:
             self.work_done()
+
+    @staticmethod
+    def tell_parked(name: str, where: str) -> None:
+        """Log that a piece of work swallows every cancellation."""
+        log.error("%s goes on though it was cancelled; it is given up at %s", name, where)
 
     def work_done(self) -> None:
         """Note that a piece of work has ended."""
@@ -402,10 +407,6 @@ if hasattr(os, "register_at_fork"):
 
 def _never() -> bool:
     return False
-
-
-def _tell_parked(name: str, where: str) -> None:
-    log.error("%s goes on though it was cancelled; it is given up at %s", name, where)
 
 
 class Stuck:

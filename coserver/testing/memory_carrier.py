@@ -31,7 +31,7 @@ from ..server.connection.base import Connection
 from ..server.exchange import Exchange, next_exchange_id
 from ..server.handler.errors import ClientLeft
 from ..server.handler.response import Response
-from ..server.http.carrier import NONE
+from ..server.http.carrier import NONE, Usual
 from ..server.http.exchange import HttpExchange
 from ..server.http.response_head import encode_head
 from ..server.http.send_stream import BrokenOff
@@ -333,7 +333,7 @@ class MemoryCarrier:
     def decide_keep_alive(self, exchange: HttpExchange) -> bool:
         return True
 
-    def respond_at_once(self, exchange: HttpExchange, answer: Response | bytes) -> int:
+    def respond_at_once(self, exchange: HttpExchange, answer: Response | bytes | Usual) -> int:
         return NONE  # one way is enough where speed is no aim
 
     def encode_head(self, exchange: HttpExchange, response: Response, date: bytes) -> bytes:
@@ -383,6 +383,9 @@ class MemoryCarrier:
     def reset(self, exchange: HttpExchange, reason: str) -> None:
         self.was_reset = self.was_reset or reason
         exchange.abort(reason)
+
+    def set_apart(self, exchange: HttpExchange) -> bool:
+        return False
 
     def hand_over(self, exchange: HttpExchange) -> tuple[ByteStream, bytes]:
         raise RuntimeError("an exchange in memory has no stream to hand over")

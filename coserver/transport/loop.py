@@ -6,6 +6,7 @@ over. So every task has a parent, and no server depends on which of them came fi
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context
 from functools import partial
@@ -75,6 +76,17 @@ class Loop:
         socket.
         """
         return None if self._native is None else self._native()
+
+    def cancels(self) -> Callable[[], int]:
+        """A function that tells how many ``cancel()`` calls the current task has had, less those that were taken back.
+
+        On trio, whose tasks have no such method, it is always 0.
+        """
+        if self._native is None:
+            return int
+        task: Any = sys.modules["asyncio"].current_task()
+        found: Callable[[], int] = task.cancelling
+        return found
 
     async def run(self) -> None:
         """Run the sweeper and the poller until cancelled."""

@@ -92,7 +92,10 @@ FACTORIES = {
     "factory:app": ("factory:app is not a factory; its type is App", "leave out --factory"),
     "factory:name": ("factory:name is not a factory; its type is str", "leave out --factory"),
     "factory:fails": ("factory:fails() failed: OSError: no database", "fix it; the traceback shows the line"),
-    "factory:forgets": ("factory:forgets() returned int, not an App", "a factory is a def that returns a coserver.App"),
+    "factory:forgets": (
+        "factory:forgets() returned int, not an App",
+        "a factory is a def that returns a coserver.App, or an ASGI or WSGI application",
+    ),
     "factory:waits": ("factory:waits() returned coroutine, not an App", "write it as a def, not as an async def"),
     "factory:none": (
         "module 'factory' ({folder}/factory.py) has no 'none'", "it has app: coserver serve factory:app"

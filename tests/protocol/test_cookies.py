@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
-from http.cookies import SimpleCookie
+from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from coserver.protocol.cookies import encode_cookie, parse_cookies
@@ -121,10 +121,23 @@ def test_any_text_comes_back(value: str) -> None:
     assert parse_cookies([b"x=y; " + pair.encode() + b"; z=\xff"]) == [("x", "y"), ("a", value), ("z", "ÿ")]
 
 
+def _reads(written: str) -> bool:
+    try:
+        SimpleCookie().load(written)
+    except CookieError:
+        return False
+    return True
+
+
+#: Newer releases of Python refuse control characters in cookies, also quoted ones.
+_takes_controls = _reads('a="\\037"')
+
+
 @given(texts)
 def test_the_standard_library_reads_it(value: str) -> None:
     """It takes each octet for a character; the octets are those of UTF-8."""
     jar: SimpleCookie = SimpleCookie()
+    assume(_takes_controls or value.isprintable())
     jar.load(encode_cookie("a", value, {"expires": datetime.now(UTC), "path": "/x", "samesite": "lax"}))
     assert jar["a"].value.encode("latin-1").decode() == value
     assert (jar["a"]["path"], jar["a"]["samesite"]) == ("/x", "Lax")

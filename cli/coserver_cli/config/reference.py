@@ -131,6 +131,7 @@ def reference() -> str:
         "## The server\n\nAt the top of the file, above all tables.\n\n" + _table([r for r in rows if not r.section]),
         _TLS + "\n" + _table([row for row in rows if row.section == "tls"]),
         "## Limits: `[limits]`\n\n" + _table([row for row in rows if row.section == "limits"]),
+        "## Apps of other frameworks: `[hosting]`\n\n" + _table([row for row in rows if row.section == "hosting"]),
         "## Hooks: `[hooks]`\n\n" + _table([row for row in rows if row.section == "hooks"]),
         "## Logging: `[log]`\n\n" + _table([row for row in rows if row.section == "log"]),
         _LISTENERS + "\n" + "\n".join(_listener_lines(listener_table().values())) + "\n",

@@ -8,16 +8,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coserver.hosting.kind import KNOWN
+
 from .target import TargetError
 
 #: Usual file names of an app, in this order; in a folder, then in its packages.
-USUAL = ("app.py", "main.py", "server.py", "api.py")
+USUAL = ("app.py", "main.py", "server.py", "api.py", "wsgi.py", "asgi.py")
 #: Files that are read in a package.
 _IN_PACKAGE = ("__init__.py", *USUAL)
 #: Files whose apps are for tests.
 _TESTS = ("test_", "conftest")
 #: Bytes; a longer file is data written as Python.
 _TOO_LONG = 1 << 20
+
+#: The classes of apps, and the functions that make one, by package.
+_CLASSES: dict[str, tuple[str, ...]] = {
+    "coserver": ("App", "host"),
+    "django": ("get_asgi_application", "get_wsgi_application"),
+}
+for _package, _name in KNOWN:
+    _CLASSES[_package] = (*_CLASSES.get(_package, ()), _name)
 
 HOW_TO = "write one in app.py:  from coserver import App;  app = App();  @app.get('/') ..."
 
@@ -97,7 +107,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _apps(tree: ast.Module) -> list[str]:
-    """Top-level names that are assigned a call of coserver's App, or annotated as one."""
+    """Top-level names that are assigned a call of a class of apps, or annotated as one."""
     known = _names_of_app(tree)
     names: dict[str, None] = {}
     for statement in _top_level(tree.body):
@@ -118,13 +128,15 @@ def _factories(tree: ast.Module) -> list[str]:
 
 
 def _names_of_app(tree: ast.Module) -> set[str]:
-    """The names of coserver's App in this module, and of the module's subclasses of it."""
+    """The names of the classes of apps in this module, and of the module's subclasses of them."""
     known: set[str] = set()
     for statement in _top_level(tree.body):
-        if isinstance(statement, ast.ImportFrom) and (statement.module or "").split(".")[0] == "coserver":
-            known |= {alias.asname or alias.name for alias in statement.names if alias.name in ("App", "*")}
+        if isinstance(statement, ast.ImportFrom) and (package := (statement.module or "").split(".")[0]) in _CLASSES:
+            classes = (*_CLASSES[package], *(("*",) if package == "coserver" else ()))
+            known |= {alias.asname or alias.name for alias in statement.names if alias.name in classes}
         elif isinstance(statement, ast.Import):
-            known |= {f"{a.asname or a.name}.App" for a in statement.names if a.name == "coserver"}
+            found = [(alias.asname or alias.name, alias.name) for alias in statement.names if alias.name in _CLASSES]
+            known |= {f"{spelled}.{name}" for spelled, package in found for name in _CLASSES[package]}
         elif isinstance(statement, ast.ClassDef) and any(_spelled(base) in known for base in statement.bases):
             known.add(statement.name)
     return {"App" if name == "*" else name for name in known}

@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from coserver.app.sockets import CannotListen
 from coserver.hooks import offloaded
 from coserver.hooks.install import choose
 from coserver.hooks.offload import choose_threads
+from coserver.hosting.application import HostingSettings
 
 from .. import console
 from ..options import DEFAULTS
@@ -104,7 +106,7 @@ def load_app(arguments: Arguments, configuration: Configuration) -> LoadedApp:
     """Import the app to serve. Raises CommandFailed; typer.BadParameter if no source names an app."""
     try:
         if configuration.app is not None:
-            app = _named("app", configuration.app, factory=arguments.factory)
+            app = _named("app", configuration.app, factory=arguments.factory, hosting=configuration.hosting())
         else:
             app = _app_of_listeners(configuration)
         return LoadedApp(configuration, app, _options(configuration, app))
@@ -135,7 +137,7 @@ def _app_of_listeners(configuration: Configuration) -> App:
         )
     for one in configuration.listeners:
         if "app" in one.given:
-            app: App = _named("app", one.given["app"])
+            app: App = _named("app", one.given["app"], hosting=configuration.hosting())
             return app
     for one in configuration.listeners:
         if one.value("protocol") != "tcp":
@@ -144,17 +146,20 @@ def _app_of_listeners(configuration: Configuration) -> App:
     return App(configuration.file.path.stem)
 
 
-def _named(kind: str, given: Sourced, *, factory: bool = False) -> Any:
+def _named(kind: str, given: Sourced, *, factory: bool = False, hosting: HostingSettings | None = None) -> Any:
     """Import ``module:name``. Raises TargetError, whose message says where the name was given."""
     try:
-        return find_app(given.value, factory=True) if factory else find_object(kind, given.value)
+        if factory:
+            return find_app(given.value, factory=True, hosting=hosting)
+        return find_object(kind, given.value, hosting=hosting)
     except TargetError as error:
         where = "" if given.source == "flag" else f"{given.where}: "
         raise TargetError(f"{where}{error}", error.way_out, error.cause) from None
 
 
 def _options(configuration: Configuration, app: App) -> Options:
-    return {**DEFAULTS_OF_RUN, **configuration.options(app.limits, _named)}  # type: ignore[typeddict-item]
+    find = partial(_named, hosting=configuration.hosting())
+    return {**DEFAULTS_OF_RUN, **configuration.options(app.limits, find)}  # type: ignore[typeddict-item]
 
 
 #: Without the port: ``App.run`` takes 8000, unless it listens elsewhere.

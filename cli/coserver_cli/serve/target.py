@@ -6,16 +6,23 @@ import difflib
 import importlib
 import inspect
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from coserver import App
+from coserver import App, SetupError, host
 from coserver.app.runner import runs_ignored
+from coserver.hosting.application import HostingSettings
+from coserver.hosting.kind import of_known_class
 
 from .. import console
 
 _IF_MAIN = 'if __name__ == "__main__":'
+#: The names under which a module has its app, the usual ones first.
+USUAL_NAMES = ("app", "application", "asgi", "wsgi")
+#: The names of functions that make one.
+FACTORIES = ("create_app", "make_app", "get_app")
 #: Folders that were added at the front of sys.path.
 _looked_in: list[str] = []
 
@@ -39,23 +46,55 @@ def look_in(folder: Path | None) -> None:
         sys.path.insert(0, here)
 
 
-def find_app(target: str, *, factory: bool = False) -> App:
-    """The App that ``module:attribute`` names, ``module`` alone meaning ``module:app``. Raises TargetError.
+def find_app(target: str, *, factory: bool = False, hosting: HostingSettings | None = None) -> App:
+    """The App that ``module:attribute`` names, or one that hosts the ASGI or WSGI application there.
 
-    With ``factory`` the attribute is a function that returns it.
+    ``module`` alone means the first of ``USUAL_NAMES`` that it has, or the only application of a known framework. With
+    ``factory`` the attribute is a function that returns the app. Raises TargetError.
     """
+    hosting = hosting or HostingSettings()
+    if target.endswith("()"):  # as gunicorn has it
+        target, factory = target.removesuffix("()"), True
     module, attribute, found = _find(target, "app")
+    if found is None and ":" not in target:
+        attribute, found, factory = _usual(module, factory)
     if factory:
-        return _made(module, attribute, found)
+        found = _made(module, attribute, found)
     if isinstance(found, App):
+        if hosting.interface not in ("auto", "native"):
+            raise TargetError(
+                f"interface is {hosting.interface!r}, but {module.__name__}:{attribute} is a coserver.App",
+                "leave --interface out",
+            )
         return found
-    raise TargetError(_why_not(module, attribute), _which_apps(module, attribute, found))
+    if not callable(found) or hosting.interface == "native":
+        raise TargetError(_why_not(module, attribute), _which_apps(module, attribute, found))
+    try:
+        name = module.__name__.rpartition(".")[2] if attribute in (*USUAL_NAMES, *FACTORIES) else attribute
+        return host(found, name, **asdict(hosting))
+    except SetupError as error:
+        where = f"{attribute!r} of {_place(module)}"
+        raise TargetError(f"{where} cannot be served: {error}", _which_apps(module, attribute, found)) from None
 
 
-def find_object(kind: str, reference: str) -> Any:
+def _usual(module: ModuleType, factory: bool) -> tuple[str, Any, bool]:
+    """The name and the value of the application in a module that was named alone, and whether it is a factory."""
+    for name in FACTORIES if factory else USUAL_NAMES:
+        if (found := getattr(module, name, None)) is not None:
+            return name, found, factory
+    known = [(name, value) for name, value in vars(module).items() if isinstance(value, App) or of_known_class(value)]
+    if not factory and len({id(value) for _, value in known}) == 1:
+        return *known[0], False
+    for name in FACTORIES:
+        if not factory and not known and callable(found := getattr(module, name, None)):
+            return name, found, True
+    return "app", None, factory
+
+
+def find_object(kind: str, reference: str, *, hosting: HostingSettings | None = None) -> Any:
     """Import the value of a listener's key: an app, a handler, or a framing's class. Raises TargetError."""
     if kind == "app":
-        return find_app(reference)
+        return find_app(reference, hosting=hosting)
     module, attribute, found = _find(reference, "app")
     if found is None:
         raise TargetError(_why_not(module, attribute), f"correct {kind} = {reference!r}, or define {attribute} there")
@@ -84,8 +123,8 @@ def _find(target: str, usual: str) -> tuple[ModuleType, str, Any]:
     return module, attribute, found
 
 
-def _made(module: ModuleType, attribute: str, make: Any) -> App:
-    """Call the factory; the App that it returns."""
+def _made(module: ModuleType, attribute: str, make: Any) -> Any:
+    """Call the factory; the app that it returns."""
     name = f"{module.__name__}:{attribute}"
     if make is None:
         raise TargetError(_why_not(module, attribute), _which_apps(module, attribute, make))
@@ -97,9 +136,9 @@ def _made(module: ModuleType, attribute: str, make: Any) -> App:
     except (Exception, SystemExit) as error:
         message = f"{name}() failed: {type(error).__name__}: {error}"
         raise TargetError(message, "fix it; the traceback shows the line", error) from None
-    if isinstance(app, App):
+    if callable(app) or isinstance(app, App):
         return app
-    way_out = "a factory is a def that returns a coserver.App"
+    way_out = "a factory is a def that returns a coserver.App, or an ASGI or WSGI application"
     if inspect.iscoroutine(app):
         app.close()
         way_out = "write it as a def, not as an async def"
@@ -138,8 +177,12 @@ def _which_modules(name: str) -> str:
     return f"searched {here} and the installed packages{meant}"
 
 
+def _place(module: ModuleType) -> str:
+    return f"module {module.__name__!r} ({getattr(module, '__file__', None) or 'built in'})"
+
+
 def _why_not(module: ModuleType, attribute: str) -> str:
-    where = f"module {module.__name__!r} ({getattr(module, '__file__', None) or 'built in'})"
+    where = _place(module)
     found: Any = module
     for step in attribute.split("."):
         if not hasattr(found, step):
@@ -150,7 +193,7 @@ def _why_not(module: ModuleType, attribute: str) -> str:
 
 def _which_apps(module: ModuleType, attribute: str, found: Any) -> str:
     """The way out: the Apps of the module, or the flag for a function that returns one."""
-    names = sorted(name for name, value in vars(module).items() if isinstance(value, App))
+    names = sorted(name for name, value in vars(module).items() if isinstance(value, App) or of_known_class(value))
     command = f"coserver serve {module.__name__}:"
     held = f"it has {' and '.join(names)}: {command}{names[0]}" if names else ""
     if inspect.isfunction(found):

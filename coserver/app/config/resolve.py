@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
+from ...hosting.application import HostingSettings
 from ...server.handler.errors import SetupError
 from ...server.limits import Limits
 from ...upstream.limits import UpstreamLimits
@@ -51,6 +52,9 @@ class Configuration:
 
     def log(self) -> LogSettings:
         return LogSettings(**self._of("log"))
+
+    def hosting(self) -> HostingSettings:
+        return HostingSettings(**self._of("hosting"))
 
     def hooks(self) -> HookSettings:
         return HookSettings(**self._of("hooks"))

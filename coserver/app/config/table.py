@@ -12,6 +12,7 @@ from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
 from typing import Any
 
+from ...hosting.application import HostingSettings
 from ...protocol.framing import FRAMINGS
 from ...server.handler.errors import SetupError
 from ...server.limits import Limits
@@ -24,7 +25,9 @@ from .tls import Tls
 from .values import Kind
 
 #: The sections of a configuration file, each with the dataclass that has its keys.
-SECTIONS: dict[str, type] = {"": Settings, "tls": Tls, "limits": Limits, "hooks": HookSettings, "log": LogSettings}
+SECTIONS: dict[str, type] = {
+    "": Settings, "tls": Tls, "limits": Limits, "hosting": HostingSettings, "hooks": HookSettings, "log": LogSettings,
+}  # fmt: skip
 #: Sections whose variables and flags begin with a word of their own. The flags for TLS are named as in uvicorn.
 _FIRST_WORDS = {"log": "log", "hooks": "hooks", "tls": "ssl"}
 PREFIX = "COSERVER_"

@@ -64,11 +64,13 @@ class Connection(Holdable):
         "_socket",
         "_suspended",
         "aborted",
+        "cancels",
         "current",
         "deadline",
         "emitter",
         "hang_up_watched",
         "id",
+        "known",
         "late_status",
         "opened",
         "own_phase",
@@ -112,6 +114,9 @@ class Connection(Holdable):
         self.deadline = self.opened + service.limits.head_timeout
         self._pause: Pause | None = None  # made by the first hold
         self._suspended: Worker | None = None
+        self.known: Any = None  # what hosted applications are told of it
+        #: The number of pending ``cancel()`` calls of its task; None until a handler could have made one.
+        self.cancels: Callable[[], int] | None = None
         self.aborted = False  # whether the connection must end in a reset
         self.pace: Pace | None = None  # made by the first write that has to wait
         self.served = 0
@@ -240,18 +245,28 @@ class Connection(Holdable):
 
     def main(self) -> Coroutine[Any, Any, None]:
         """Run the whole life, as a task of the server's group. Raises nothing but a cancellation from outside."""
-        return parkable(self._live, self.scope, self._cancelled, self.parked)
+        scope = self.scope
 
-    def _cancelled(self) -> bool:
-        return self.scope.cancel_called or self.service.cancelled
+        def cancelled() -> bool:
+            return scope.cancel_called or self.service.cancelled
+
+        def parked(where: str) -> None:
+            if self.scope is scope:
+                self.parked(where)
+            else:
+                self.service.tell_parked("work after a response", where)
+                self.service.work_done()
+
+        return parkable(self._live, scope, cancelled, parked)
 
     async def _live(self) -> None:
+        scope = self.scope
         handed_over = False
         try:
-            with self.scope:
+            with scope:
                 if self.own_phase is not phases.ACCEPT or await self._arrive():
                     handed_over = await self.run()
-            if not handed_over:
+            if not handed_over and self.scope is scope:
                 await self.answer_deadline()
                 if self._socket is None:
                     await self.stream.aclose()
@@ -273,8 +288,10 @@ class Connection(Holdable):
                 self.end("internal error")
                 log.exception("%r: internal error, the connection is closed", self)
         finally:
-            if handed_over:
-                self._hand_over()
+            if self.scope is not scope:  # another task has the connection; this one did work after a response
+                self.service.work_done()
+            elif handed_over:
+                self.renew_task()
             else:
                 self.close()
 
@@ -304,12 +321,13 @@ class Connection(Holdable):
     async def answer_deadline(self) -> None:
         """Tell the client, after the scope has ended, that a deadline has passed. Does nothing if a protocol cannot."""
 
-    def _hand_over(self) -> None:
+    def renew_task(self) -> None:
         """Go on in a new task, with a fresh copy of the connection's context.
 
         So a contextvar that a handler has set does not reach the next request of the connection.
         """
         self.scope = anyio.CancelScope()
+        self.cancels = None
         self.begin()
 
     def close(self) -> None:
@@ -455,7 +473,11 @@ class Connection(Holdable):
         """End the connection: the poller saw the client leave."""
         self.hang_up_watched = False
         self.end("the client left")
-        self.scope.cancel()
+        exchange = self.current
+        if exchange is None:
+            self.scope.cancel()
+        else:
+            exchange.client_left()
 
     def unwatch(self) -> None:
         """Stop the watch for a hang-up."""

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 ANNOTATIONS: dict[Any, str] = {str: "str", int: "int", float: "float", UUID: "uuid"}
 
 AWAIT, WORKER, DIRECT = "on the loop", "in a worker", "as an async generator"
+#: An ASGI or WSGI application, which takes the exchange and sends its answer itself (see ``coserver.hosting``).
+HOSTED = "hosted"
 
 
 class Endpoint:
     """One handler of one route or listener.
 
     ``call(subject, params)`` starts it; the subject may be None unless ``takes_subject``. ``kind`` is AWAIT (an
-    ``async def``), WORKER (a ``def``), or DIRECT (an async generator function, whose call runs nothing yet).
+    ``async def``), WORKER (a ``def``), DIRECT (an async generator function, whose call runs nothing yet), or HOSTED.
     """
 
     __slots__ = (

@@ -16,6 +16,24 @@ if TYPE_CHECKING:
 NO_BODY, MARKED, UNTIL_CLOSE = -1, -2, -3
 #: How much of a usual answer ``respond_at_once`` has sent.
 NONE, PART, ALL = 0, 1, 2
+#: A usual answer that is encoded already: its status, the status line with the field lines, and the body.
+Usual = tuple[int, bytes, bytes]
+
+
+class Sent:
+    """What a hosted application leaves to be sent when it ends: nothing. One of SENT and APART."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+#: SENT: the application has sent its answer. APART: it has, and its connection goes on in another task already.
+SENT, APART = Sent("SENT"), Sent("APART")
 
 
 class Carrier(Protocol):
@@ -49,7 +67,7 @@ class Carrier(Protocol):
         """Whether another request may follow. May claim this exchange as the last one of its connection, once."""
         ...
 
-    def respond_at_once(self, exchange: HttpExchange, answer: Response | bytes) -> int:
+    def respond_at_once(self, exchange: HttpExchange, answer: Response | bytes | Usual) -> int:
         """Write a usual answer, which is whole and small, without waiting. Returns ALL, PART, or NONE if it is another.
 
         After a PART, ``exchange.unsent`` holds the rest.
@@ -97,6 +115,10 @@ class Carrier(Protocol):
 
     def reset(self, exchange: HttpExchange, reason: str) -> None:
         """End the exchange in a way that no client takes for a whole answer."""
+        ...
+
+    def set_apart(self, exchange: HttpExchange) -> bool:
+        """Go on in a new task, once the answer is sent. False if the carrier has a task for each exchange anyway."""
         ...
 
     def hand_over(self, exchange: HttpExchange) -> tuple[ByteStream, bytes]:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
@@ -29,14 +29,14 @@ from ...upstream.subrequest import Subrequest
 from ..connection.pace import patience
 from ..exchange import Exchange
 from ..handler.bodies import EventBody, FileBody, FilePart
-from ..handler.endpoint import AWAIT, WORKER, Endpoint
+from ..handler.endpoint import AWAIT, HOSTED, WORKER, Endpoint
 from ..handler.error_handlers import find_handler, plain_answer
 from ..handler.errors import ClientLeft, HandlerFailure, HTTPException
 from ..handler.request import Request
 from ..handler.response import TEXT, Response, error_response, to_response
 from ..limits import Limits, limits_of
 from ..router import RouteError
-from .carrier import NONE, PART
+from .carrier import NONE, PART, Sent
 from .request_body import read_body
 from .send_stream import BrokenOff, NothingSent, close_body, send_stream
 
@@ -47,6 +47,24 @@ if TYPE_CHECKING:
     from .carrier import Carrier
 
 log = logging.getLogger("coserver.server")
+
+
+class Hosted(Protocol):
+    """The run of a hosted application, for one exchange."""
+
+    @property
+    def name(self) -> str:
+        """The handler, as the application's framework knows it."""
+        ...
+
+    @property
+    def route(self) -> str:
+        """The pattern of its route; "" if there is none."""
+        ...
+
+    def client_left(self) -> bool:
+        """The client has left. True if the application hears of it and goes on, false if it is to be cancelled."""
+        ...
 
 
 class HttpExchange(Exchange):
@@ -77,6 +95,7 @@ class HttpExchange(Exchange):
     drain_scope: anyio.CancelScope | None = None  # around a stream of events: a drain cancels it
     answer: Response | None = None  # the response that is about to be sent, while a gate may edit it
     failed = False  # an error handler of the app has been called
+    hosted: Hosted | None = None  # the run of a hosted application
 
     _carrier: Carrier | None = None  # its own, if its connection carries several exchanges
 
@@ -104,15 +123,19 @@ class HttpExchange(Exchange):
 
     @property
     def handler(self) -> str:
+        if self.hosted is not None:
+            return self.hosted.name
         return self.endpoint.name if self.endpoint else ""
 
     @property
     def endpoint_name(self) -> str:
         """The handler's name for the log."""
-        return self.endpoint.name if self.endpoint else "none"
+        return self.handler or "none"
 
     @property
     def route(self) -> str:
+        if self.hosted is not None:
+            return self.hosted.route
         return self.endpoint.route if self.endpoint else ""
 
     @property
@@ -149,17 +172,20 @@ class HttpExchange(Exchange):
             answer = await self.handle()
         except Answered as given:
             answer = given.answer
+        if isinstance(answer, Sent):
+            return
         sent = self.carrier.respond_at_once(self, answer)
         if sent is NONE:
             await self.respond(answer)
         elif sent is PART:
             await self.send_unsent()
 
-    async def handle(self, error: BaseException | None = None) -> Response | bytes:
+    async def handle(self, error: BaseException | None = None) -> Response | bytes | Sent:
         """Route, read the body, run the handler, and make a response of the value that it returns.
 
         With ``error``, run the app's error handler for it, or make a plain answer. A str becomes bytes: the commonest
-        answer needs no Response object. Raises Answered if a gate answers the exchange.
+        answer needs no Response object. A hosted application sends its answer itself. Raises Answered if a gate answers
+        the exchange.
         """
         connection = self.connection
         emitter = self.emitter
@@ -204,6 +230,9 @@ class HttpExchange(Exchange):
                 value = await run_for(self, connection.service.waits, endpoint.call, request, params)
                 if type(value) is CoroutineType:  # a lambda or a decorator that hides an async def
                     value = await value
+            elif endpoint.kind is HOSTED:
+                sent: Sent = await endpoint.call(self, params)
+                return sent
             else:
                 value = endpoint.call(request, params)
             if type(value) is str:
@@ -252,7 +281,9 @@ class HttpExchange(Exchange):
             )
 
     async def _read_body(self) -> None:
-        """Read the whole body, unless the handler reads it as a stream."""
+        """Read the whole body, unless the handler reads it as a stream. For a gate it is read: it may be changed."""
+        if self.endpoint.kind is HOSTED and not self.emitter.gates:
+            return
         if self.endpoint.stream:
             self.request.set_pieces(self.next_piece)
         else:
@@ -299,7 +330,7 @@ class HttpExchange(Exchange):
         self.body_size += len(data)
         if not emitter.heard and not emitter.taps:
             return
-        streamed = self.endpoint is not None and self.endpoint.stream
+        streamed = self.endpoint is not None and (self.endpoint.stream or self.hosted is not None)
         if streamed and data and emitter.taps:
             emitter.pass_on(self, data, sent=False)  # it is kept nowhere else
         if streamed and self.body_done and emitter.heard:
@@ -313,7 +344,7 @@ class HttpExchange(Exchange):
 
     # What goes wrong.
 
-    async def _handler_raised(self, error: BaseException) -> Response | bytes:
+    async def _handler_raised(self, error: BaseException) -> Response | bytes | Sent:
         """Make an answer to an exception of the handler. Raises a cancellation, ClientLeft, RemoteProtocolError."""
         emitter = self.emitter
         if self.events_deferred:
@@ -327,8 +358,9 @@ class HttpExchange(Exchange):
             answer: Response = error.answer
             return answer
         if self.watched:
-            emitter.tell(ev.HandlerFailed(**self.event_fields(), error=error))
-        if isinstance(error, ClientLeft | RemoteProtocolError):
+            cause = error.__cause__ if isinstance(error, BrokenOff) and error.__cause__ else error
+            emitter.tell(ev.HandlerFailed(**self.event_fields(), error=cause))
+        if isinstance(error, ClientLeft | RemoteProtocolError | BrokenOff):
             raise error
         return await self.handle(error)
 
@@ -399,7 +431,9 @@ class HttpExchange(Exchange):
         refusal = HTTPException(error.status, error.reason)
         try:
             if self.endpoint is not None and not self.failed:
-                await self.respond(await self.handle(refusal))
+                answer = await self.handle(refusal)
+                assert not isinstance(answer, Sent)  # an error handler is not hosted
+                await self.respond(answer)
                 return True
         except (ClientLeft, RemoteProtocolError, BrokenOff):  # it read the rest of the body, or its stream failed
             if self.status:
@@ -424,16 +458,31 @@ class HttpExchange(Exchange):
                 await self._respond(answer)
                 return
             except NothingSent as failure:
-                answer = await self.handle(failure.error)
+                other = await self.handle(failure.error)
+                assert not isinstance(other, Sent)  # an error handler is not hosted
+                answer = other
 
     async def _respond(self, answer: Response | bytes) -> None:
         """Write one response. Raises NothingSent if a stream fails before its first piece: another can be sent."""
-        carrier, service = self.carrier, self.connection.service
         response = Response(answer, content_type=TEXT) if isinstance(answer, bytes) else answer
         if type(response.body) is FileBody:
             from .send_file import settle
 
             response = settle(self, response)
+        response, head = await self.begin_response(response)
+        try:
+            await self._send(response, head)
+        except BaseException as error:
+            self.tell_broken(error)
+            raise
+        self.response_sent()
+
+    async def begin_response(self, response: Response) -> tuple[Response, bytes]:
+        """Begin to respond: encode the head, wait while a gate holds it. Returns the response to send, and its head.
+
+        They may be others than those given: a gate may change the answer.
+        """
+        carrier, service = self.carrier, self.connection.service
         self.since = now = monotonic()
         self.tell_deferred(now)
         self.keep_alive = carrier.decide_keep_alive(self)
@@ -452,12 +501,11 @@ class HttpExchange(Exchange):
                 if held is not response:
                     response = held
                     head = self.answer_head = carrier.encode_head(self, response, service.date(now))
-            self.status = response.status
-            await self._send(response, head)
         except BaseException as error:
             self.tell_broken(error)
             raise
-        self._response_sent()
+        self.status = response.status
+        return response, head
 
     async def _hold_response(self, response: Response) -> Response:
         """Tell that the response starts, wait while gates hold it, and return the response to send.
@@ -507,7 +555,7 @@ class HttpExchange(Exchange):
         except BaseException as error:
             self.tell_broken(error)
             raise
-        self._response_sent()
+        self.response_sent()
 
     def show_head(self, head: bytes) -> None:
         """Log the response's head, if heads are logged."""
@@ -515,7 +563,7 @@ class HttpExchange(Exchange):
         if heads is not None:
             heads(self, head)
 
-    def _response_sent(self) -> None:
+    def response_sent(self) -> None:
         """Tell and log that the whole response has been sent."""
         if self.emitter.heard:
             self.tell_served()
@@ -553,6 +601,20 @@ class HttpExchange(Exchange):
             ev.make_handler_finished(at=at, connection=self.connection.id, exchange=self.id, source=self)
         )
 
+    def handler_answers(self) -> None:
+        """A hosted application begins its answer. For the events this is the end of its handler."""
+        if self.watched:
+            self.watched = False
+            if not self.events_deferred:
+                self._tell_handler_finished(monotonic())
+
+    def set_apart(self) -> bool:
+        """Leave the connection to another task: the answer is sent, and the application goes on in this one.
+
+        False if that cannot be: the connection carries several exchanges, or too much work goes on already.
+        """
+        return self._scope is None and self.carrier.set_apart(self)
+
     def tell_deferred(self, at: float) -> None:
         """Emit the deferred HandlerStarted and HandlerFinished, if there are any. The handler returned at ``at``."""
         if self.events_deferred:
@@ -589,6 +651,10 @@ class HttpExchange(Exchange):
             if self.events_deferred:
                 emitter.tell(self._handler_started())
             emitter.tell(ev.HandlerCancelled(**self.event_fields()))
+
+    def client_left(self) -> None:
+        if self.hosted is None or not self.hosted.client_left():
+            super().client_left()
 
     def drain(self) -> None:
         """End a stream of events, and release a gate's hold: the server stops."""

@@ -29,7 +29,7 @@ from ..exchange import next_exchange_id
 from ..handler.bodies import FileBody
 from ..handler.errors import ClientLeft
 from ..handler.response import TEXT, Response
-from .carrier import ALL, MARKED, NONE, PART
+from .carrier import ALL, APART, MARKED, NONE, PART, Sent, Usual
 from .exchange import HttpExchange
 from .response_head import ONE_WRITE, encode_head
 from .send_stream import BrokenOff
@@ -69,6 +69,8 @@ class HttpConnection(Connection):
         reader, service, limits = self.reader, self.service, self.service.limits
         socket = self._socket
         try:
+            if self.current is not None and not await self._recycle(self.current):  # see ``set_apart``
+                return False
             while True:
                 head = None
                 if reader.buffer:
@@ -94,12 +96,15 @@ class HttpConnection(Connection):
                     answer = await exchange.handle()
                 except Answered as given:
                     answer = given.answer
-                sent = self.respond_at_once(exchange, answer)
-                if sent is NONE:
-                    await exchange.respond(answer)
-                elif sent is PART:
-                    await exchange.send_unsent()
-                elif not self.hang_up_watched and exchange.spooled is None and exchange.children is None:
+                if type(answer) is Sent:
+                    if answer is APART:
+                        return False
+                    sent = ALL if exchange.keep_alive and reader.body_done and not service.closing else PART
+                else:
+                    sent = self.respond_at_once(exchange, answer)  # type: ignore[arg-type]  # isinstance would cost a call
+                    if sent is not ALL:
+                        await (exchange.respond(answer) if sent is NONE else exchange.send_unsent())  # type: ignore[arg-type]
+                if sent is ALL and not self.hang_up_watched and exchange.spooled is None and exchange.children is None:
                     self.running.discard(exchange)
                     self.served += 1
                     self.spent += exchange.since - exchange.started
@@ -109,7 +114,7 @@ class HttpConnection(Connection):
                     self._make_ready(exchange.since)
                 if self.current is not None and not await self._recycle(exchange):
                     return False
-                if self.context_changed():
+                if self.context_changed() or (self.cancels is not None and self.cancels()):
                     return True
                 head = exchange = answer = None  # type: ignore[assignment]  # an idle connection takes 1 KB less
         except anyio.EndOfStream:
@@ -128,6 +133,20 @@ class HttpConnection(Connection):
             self.own_phase = HEAD
 
     # The end of an exchange, and of the connection.
+
+    def set_apart(self, exchange: HttpExchange) -> bool:
+        """Go on in a new task: the answer is sent, and this task still runs the application of ``exchange``.
+
+        From now on this task is work after a response. Returns false if there is too much of that
+        (``Limits.after_tasks``): then the next request waits until the application has ended.
+        """
+        service = self.service
+        if service.pending_work >= service.limits.after_tasks:
+            return False
+        service.pending_work += 1
+        self.own_phase = RECYCLE  # the new task begins behind the accept
+        self.renew_task()
+        return True
 
     async def _recycle(self, exchange: HttpExchange) -> bool:
         """Make the connection ready for its next request; false if it ends."""
@@ -293,7 +312,7 @@ class HttpConnection(Connection):
             return False  # the client may send the body now or not: the next bytes are ambiguous (RFC 9110 §10.1.1)
         return head.length is None or head.length <= exchange.limits.drain_size
 
-    def respond_at_once(self, exchange: HttpExchange, answer: Response | bytes) -> int:
+    def respond_at_once(self, exchange: HttpExchange, answer: Response | bytes | Usual) -> int:
         head, emitter, service = exchange.head, self.emitter, self.service
         if emitter.gates or service.closing or head.method == "HEAD" or exchange.after:
             return NONE
@@ -306,7 +325,7 @@ class HttpConnection(Connection):
             exchange.status, body = 200, answer
             data = head_of_text + answer
         else:
-            usual = _usual_start(answer) or _usual_file(exchange, answer)
+            usual = answer if isinstance(answer, tuple) else _usual_start(answer) or _usual_file(exchange, answer)
             if usual is None:
                 return NONE
             exchange.status, start, body = usual
@@ -425,7 +444,7 @@ class HttpConnection(Connection):
         return self.stream, buffered
 
 
-def _usual_start(answer: Response | bytes) -> tuple[int, bytes, bytes] | None:
+def _usual_start(answer: Response | bytes) -> Usual | None:
     """Status, start of the head and body of a usual response: small, whole, without fields of its own. Else None."""
     if isinstance(answer, bytes):
         status, body, content_type = 200, answer, TEXT
@@ -442,7 +461,7 @@ def _usual_start(answer: Response | bytes) -> tuple[int, bytes, bytes] | None:
     return status, start, body
 
 
-def _usual_file(exchange: HttpExchange, answer: Response | bytes) -> tuple[int, bytes, bytes] | None:
+def _usual_file(exchange: HttpExchange, answer: Response | bytes) -> Usual | None:
     if isinstance(answer, bytes) or type(answer.body) is not FileBody:
         return None
     from .send_file import usual_file  # loaded with the first file that is served: many APIs serve none

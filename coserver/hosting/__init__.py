@@ -1,0 +1,12 @@
+"""Floor 6: applications of other frameworks, ASGI and WSGI, served unmodified.
+
+| file | what it holds |
+|---|---|
+| application | a hosted application and its options |
+| kind | which kind an application is |
+| endpoint | the endpoint that takes every request below a prefix |
+| answer | the answer that an application gives piece by piece |
+| asgi | a run of an ASGI application |
+| wsgi | a run of a WSGI application, in a worker |
+| lifespan | startup and shutdown of an ASGI application |
+"""
