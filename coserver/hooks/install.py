@@ -24,6 +24,7 @@ SHIMS: dict[str, str] = {
     "dns": "shims.dns",
     "select": "shims.select",
     "pipes": "shims.pipes",
+    "buffers": "shims.buffers",
     "processes": "shims.processes",
     "filelocks": "shims.filelocks",
     "semaphores": "shims.semaphores",

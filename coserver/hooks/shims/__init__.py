@@ -6,6 +6,7 @@
 - ``dns``: the look-ups of names in ``socket``
 - ``select``: ``select``, ``poll``, ``epoll``, and with them ``selectors``
 - ``pipes``: ``os.read``, ``os.write`` and files on pipes and terminals
+- ``buffers``: buffered files and text files on pipes and sockets, which several workers use
 - ``processes``: waits for child processes
 - ``filelocks``: ``fcntl.flock``, ``fcntl.lockf``
 - ``semaphores``: the locks of multiprocessing

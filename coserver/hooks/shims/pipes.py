@@ -10,19 +10,18 @@ import os
 import stat
 from collections.abc import Callable
 from typing import Any
-from warnings import warn
 
 from greenlet import getcurrent
 
 from ..describe import Descriptor
 from ..descriptors import READ, WRITE, busy, closing, is_ready, wait_for
-from ..patch import Shim
+from ..patch import Shim, change_class
 from ..suspension import give_way
 from ..workers import Worker
 
 _read, _readv, _write, _writev, _close = os.read, os.readv, os.write, os.writev, os.close
 _sendfile: Any = getattr(os, "sendfile", None)
-_open = io.open
+_fileio_init = io.FileIO.__init__
 _fstat = os.fstat  # the system's own, also if a test replaces os.fstat to fake a file's size
 
 #: Bytes that a writable pipe takes without waiting (PIPE_BUF: 4096 on Linux, at least 512 by POSIX).
@@ -107,7 +106,14 @@ def close(fd: int) -> None:
 
 
 class PipeIO(io.FileIO):
-    """A file on a descriptor that may have to wait: a worker that reads or writes it suspends."""
+    """A file on a descriptor that may have to wait: a worker that reads or writes it suspends.
+
+    ``in_pieces``: a write writes one piece, and returns its size. A buffered file, which writes the rest by further
+    calls, sets it: so it knows what is written, also if a cancellation breaks one of them.
+    """
+
+    __slots__ = ()
+    in_pieces = False
 
     def readinto(self, buffer: Any, /) -> Any:
         _before(self, READ, "read")
@@ -131,6 +137,10 @@ class PipeIO(io.FileIO):
         worker = getcurrent()
         if type(worker) is not Worker or self.closed or not _may_wait(self.fileno(), WRITE):
             return super().write(data)
+        if self.in_pieces:
+            _until_ready(worker, self.fileno(), WRITE, "write")
+            with memoryview(data) as view, view.cast("B") as rest:
+                return super().write(rest[:_AT_ONCE])
         return _write_all(worker, self.fileno(), "write", data, lambda _, piece: super(PipeIO, self).write(piece))
 
     def close(self) -> None:
@@ -146,49 +156,14 @@ def _before(file: PipeIO, way: int, call: str) -> None:
         _until_ready(worker, file.fileno(), way, call)
 
 
-def open(
-    file: Any,
-    mode: str = "r",
-    buffering: int = -1,
-    encoding: str | None = None,
-    errors: str | None = None,
-    newline: str | None = None,
-    closefd: bool = True,
-    opener: Any = None,
-) -> Any:
-    if type(file) is not int or opener is not None:
-        return _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
-    try:
-        kind = _fstat(file).st_mode
-    except OSError:
-        kind = stat.S_IFREG
-    if not (stat.S_ISFIFO(kind) or stat.S_ISCHR(kind) or stat.S_ISSOCK(kind)) or "+" in mode:
-        return _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
-    return _open_pipe(file, mode, buffering, (encoding, errors, newline), closefd)
+def fileio_init(self: Any, file: Any, mode: str = "r", closefd: bool = True, opener: Any = None) -> None:
+    _fileio_init(self, file, mode, closefd, opener)
+    if type(self) is io.FileIO and _waits(_fstat(self.fileno()).st_mode):
+        change_class(self, PipeIO)
 
 
-def _open_pipe(
-    fd: int, mode: str, buffering: int, text: tuple[str | None, str | None, str | None], closefd: bool
-) -> Any:
-    """The file that ``open`` makes of a descriptor, around a PipeIO."""
-    binary = "b" in mode
-    if set(mode) - set("rwaxbt") or sum(letter in mode for letter in "rwax") != 1 or (binary and any(text)):
-        return _open(fd, mode, buffering, *text, closefd)  # raises, if the arguments are wrong
-    if (buffering == 0 and not binary) or buffering < -1:
-        return _open(fd, mode, buffering, *text, closefd)
-    raw = PipeIO(fd, mode.replace("b", "").replace("t", ""), closefd)
-    if buffering == 0:
-        return raw
-    if buffering == 1 and binary:
-        warn("line buffering (buffering=1) is for text; in binary mode the default size is used", RuntimeWarning, 3)
-    lines = (buffering == 1 and not binary) or (buffering < 0 and raw.isatty())
-    size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
-    buffered: Any = io.BufferedReader(raw, size) if "r" in mode else io.BufferedWriter(raw, size)
-    if binary:
-        return buffered
-    wrapped = io.TextIOWrapper(buffered, *text, line_buffering=lines)
-    wrapped.mode = mode  # type: ignore[misc]
-    return wrapped
+def _waits(kind: int) -> bool:
+    return stat.S_ISFIFO(kind) or stat.S_ISCHR(kind) or stat.S_ISSOCK(kind)
 
 
 ROWS: tuple[Shim, ...] = (
@@ -198,5 +173,5 @@ ROWS: tuple[Shim, ...] = (
     Shim("os", "writev", writev),
     Shim("os", "sendfile", sendfile),
     Shim("os", "close", close),
-    Shim("io", "open", open),
+    Shim("io:FileIO", "__init__", fileio_init),
 )
