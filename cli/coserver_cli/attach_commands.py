@@ -12,13 +12,13 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NAME] [FILTER]", show_default=False,
-        help="The server, needed only if several run: its name, process id, control socket, or http:// URL (with "
-        "COSERVER_CONTROL_TOKEN set). The exchanges: ~u /page & ~m GET; all if not given.",
+        help="NAME: the server, needed only if several run; its name, process id, control socket, or http:// URL (with "
+        "COSERVER_CONTROL_TOKEN set). FILTER: the exchanges to take, such as '~u /page & ~m GET'; all if not given.",
     ),
 ]  # fmt: skip
 Server = Annotated[
     str | None,
-    typer.Option("--server", "-s", metavar="NAME", show_default=False, help="The server, the same as NAME."),
+    typer.Option("--server", "-s", metavar="NAME", show_default=False, help="The same as NAME."),
 ]
 
 
@@ -56,7 +56,9 @@ def step(
     server: Server = None,
     limit: Annotated[
         float | None,
-        typer.Option("--limit", metavar="SECONDS", show_default=False, help="Release after this time. [300s]"),
+        typer.Option(
+            "--limit", metavar="SECONDS", show_default=False, help="Release each held exchange after this time. [300s]"
+        ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="End when the first held exchange is released.")] = False,
     json: AsJson = False,
@@ -75,11 +77,11 @@ def step(
 def trace(
     words: Words = None,
     server: Server = None,
-    waterfall: Annotated[bool, typer.Option("--waterfall", help="Show each as a waterfall.")] = False,
-    curl: Annotated[bool, typer.Option("--curl", help="Print each as a curl command.")] = False,
+    waterfall: Annotated[bool, typer.Option("--waterfall", help="Print each exchange as a waterfall.")] = False,
+    curl: Annotated[bool, typer.Option("--curl", help="Print each request as a curl command.")] = False,
     har: Annotated[
         Path | None,
-        typer.Option("--har", metavar="FILE", show_default=False, help="Write all to this HAR file."),
+        typer.Option("--har", metavar="FILE", show_default=False, help="Write all exchanges to this HAR file."),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Print what is recorded already, and end.")] = False,
     json: AsJson = False,

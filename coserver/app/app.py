@@ -174,7 +174,7 @@ class App:
                 if self._router is not None and "IPython" in sys.modules:
                     from ..notebook.cell import tell
 
-                    tell(f"{' '.join(names)} {path}: {new} answers from the next request on, in the place of {old}")
+                    tell(f"{' '.join(names)} {path} now uses {new}, in place of {old}")
             return handler
 
         return register
@@ -322,9 +322,9 @@ class App:
                 raise SetupError(f"mount takes an App, or an ASGI or WSGI application; got {app!r}")
             app = App.hosting(app, hooks=self.hooks)
         if self in app.parts():
-            raise SetupError(f"app {app.name!r} holds app {self.name!r} already: mounted here it would hold itself")
+            raise SetupError(f"app {app.name!r} contains app {self.name!r}, so it cannot be mounted in it")
         if app.tcp_routes or app.listeners:
-            raise SetupError(f"app {app.name!r} has listeners of its own, which no prefix can hold: start it instead")
+            raise SetupError(f"app {app.name!r} has listeners of its own, so it cannot be mounted: start it by itself")
         with self._change(self.mounts):
             self.mounts[:] = [*(one for one in self.mounts if one.prefix != prefix), Mount(prefix, app)]
             app._mounted_in.append(self)

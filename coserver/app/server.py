@@ -287,7 +287,7 @@ class Server(Addressed):
         """Wait until the server has ended, or its last handlers turn out to be unstoppable."""
         while not self._ended.wait(_CHECK_INTERVAL):
             if self._running and monotonic() > self._ends_by(began, grace):
-                log.error("%r cannot be stopped; its thread goes on, at %s", self, where_thread(self.thread))
+                log.error("%r cannot be stopped; its thread still runs, at %s", self, where_thread(self.thread))
                 return
 
     def _ends_by(self, began: float, grace: float | None) -> float:

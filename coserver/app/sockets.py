@@ -137,7 +137,7 @@ def listening_socket(fd: int) -> socket.socket:
     """A duplicate of descriptor ``fd``, which must be a listening stream socket. Raises CannotListen."""
     try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            raise _unfit(fd, errno.ENOTSOCK, "is no socket; pass a listening one")
+            raise _unfit(fd, errno.ENOTSOCK, "is not a socket; pass a listening one")
     except OSError as error:
         if isinstance(error, CannotListen):
             raise
@@ -147,7 +147,7 @@ def listening_socket(fd: int) -> socket.socket:
         if sock.family not in (socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", None)):
             raise _unfit(fd, errno.EAFNOSUPPORT, f"is a socket of family {sock.family}; pass a TCP or a UNIX one")
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_STREAM:
-            raise _unfit(fd, errno.EPROTOTYPE, "is no stream socket; pass a TCP or UNIX stream one (ListenStream=)")
+            raise _unfit(fd, errno.EPROTOTYPE, "is not a stream socket; pass a TCP or UNIX stream one (ListenStream=)")
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise _unfit(fd, errno.EINVAL, "does not listen; call listen() on it first, or set Accept=no in systemd")
         sock.setblocking(False)

@@ -170,7 +170,7 @@ class Api:
         if not _logger.fullmatch(name):
             raise HTTPException(400, f"logger must be coserver or one below it, like coserver.access; got {name!r:.60}")
         logging.getLogger(name).setLevel(level.upper())
-        log.info("%s logs from %s on, as the control was asked", name, level)
+        log.info("%s logs from level %s on, as a client of the control socket asked", name, level)
         return {name: level}
 
     # What happens.
@@ -183,7 +183,7 @@ class Api:
     def _stream(self, stream: AsyncIterator[dict[str, Any]]) -> Response:
         """Raises HTTPException (503)."""
         if self.feeds.count + self.steppers.count >= STREAMS:
-            raise HTTPException(503, f"{STREAMS} streams of events, traces and steppers are read already; end one")
+            raise HTTPException(503, f"{STREAMS} streams of events, traces and steppers are open already; close one")
         return _lines(stream)
 
     async def traces(self, request: Request) -> Any:
@@ -213,7 +213,7 @@ class Api:
         """``{"on": true}``."""
         on = _body_of(request, {"on": (bool,)}).get("on")
         if on is None:
-            raise HTTPException(400, 'say {"on": true} or {"on": false}')
+            raise HTTPException(400, 'send {"on": true} or {"on": false}')
         (self.server.traces.start if on else self.server.traces.stop)()
         return {"recording": on}
 

@@ -44,7 +44,7 @@ def guard(token: str | None) -> Callable[[Request], None]:
         scheme, _, said = given.partition(" ")
         right = token is not None and hmac.compare_digest(said.strip().encode(), token.encode())
         if scheme.lower() != "bearer" or not right:
-            raise HTTPException(401, "Say the token: 'Authorization: Bearer …'", {"www-authenticate": "Bearer"})
+            raise HTTPException(401, "Give the token: 'Authorization: Bearer …'", {"www-authenticate": "Bearer"})
 
     return check
 

@@ -57,7 +57,7 @@ def find(what: str | None = None, token: str | None = None) -> Client:
     if what is None:
         if len(there) == 1:
             return Client(str(there[0][2]))
-        said = "no server is running here" if not there else "there are several servers: name one"
+        said = "no server is running here" if not there else "several servers run: give the name of one"
         raise Unreachable(f"{said}{_those(there)}")
     for name, pid, path in there:
         if what in (name, str(pid), path.stem):
@@ -74,8 +74,8 @@ def find(what: str | None = None, token: str | None = None) -> Client:
 
 def _those(there: list[tuple[str, int, Path]]) -> str:
     if not there:
-        return "; 'coserver serve' starts one, an embedded one takes app.start(control='auto')"
-    return f"; there are {', '.join(f'{name} (pid {pid})' for name, pid, _ in there)}"
+        return "; start one with 'coserver serve'. A server in your program needs app.start(control='auto')"
+    return f"; running are {', '.join(f'{name} (pid {pid})' for name, pid, _ in there)}"
 
 
 class Client:
@@ -252,7 +252,7 @@ class Stream:
                     yield told
             # Of chunks that break off without the last one http.client makes an end like any other, but for this.
             if not self.closed and getattr(self._response, "chunk_left", None) is not None:
-                raise self._client.unreachable(ConnectionResetError("it has gone without a word"))
+                raise self._client.unreachable(ConnectionResetError("it closed the connection without an answer"))
         except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
             if not self.closed:
                 raise self._client.unreachable(error) from error

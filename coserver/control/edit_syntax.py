@@ -38,7 +38,7 @@ def read_edit(line: str) -> dict[str, Any]:
         if match["sign"] == ":":
             headers[name] = value or None
         elif name not in _NAMES:
-            raise ValueError(f"{name!r:.40} is not to be set: there are {', '.join(_NAMES)}; a field is {name}:value")
+            raise ValueError(f"{name!r:.40} cannot be set; the names are {', '.join(_NAMES)}; a field is {name}:value")
         else:
             changes[name] = _status(value) if name == "status" else value
     if headers:

@@ -67,7 +67,7 @@ class PagePort:
     async def _asked(self, request: Request) -> Response:
         fields = self._check_origin(request)
         if not hmac.compare_digest(request.headers.get(TOKEN, "").encode(), self.token.encode()):
-            raise HTTPException(403, f"Say the token: '{TOKEN}: …'")
+            raise HTTPException(403, f"Give the token: '{TOKEN}: …'")
         given = request.json()
         if not isinstance(given, dict):
             raise HTTPException(400, f"a question is a JSON object; got {type(given).__name__}")

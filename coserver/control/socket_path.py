@@ -64,7 +64,7 @@ def make_folder() -> Path:
     if not _is_own(state):
         raise NoPlace(
             errno.EPERM,
-            f"{path} must be a folder of yours that is closed to others (mode 0700); mend or remove it, or name "
+            f"{path} must be a folder of yours that is closed to others (mode 0700); fix or remove it, or name "
             f"another place: --control PATH",
         )
     return path
@@ -93,11 +93,11 @@ def bind(path: str) -> tuple[socket.socket, SocketFile | None]:
     if len(os.fsencode(path)) > PATH_MAX:
         raise NoPlace(errno.ENAMETOOLONG, f"a socket's path has {PATH_MAX} bytes at most; {path} has more")
     if os.path.islink(path):
-        raise FileExistsError(errno.EEXIST, f"{path} is no socket; move it away or take another path")
+        raise FileExistsError(errno.EEXIST, f"{path} is not a socket; move it away or take another path")
     try:
         return bind_unix(f"./{path}" if path.startswith("@") else path, "600")  # an abstract socket has no mode
     except FileExistsError as error:
-        raise FileExistsError(errno.EEXIST, f"{path} is no socket; move it away or take another path") from error
+        raise FileExistsError(errno.EEXIST, f"{path} is not a socket; move it away or take another path") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise OSError(errno.EADDRINUSE, f"another server controls by {path}; take another path") from error

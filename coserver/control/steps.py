@@ -64,7 +64,7 @@ class Steppers:
         self._look_at_own()
         step = self._steps.get(number)
         if step is None:
-            raise HTTPException(404, f"no stepper {number} is open; it ends when whoever opened it reads no more")
+            raise HTTPException(404, f"no stepper {number} is open; it ends when its client stops reading")
         return step
 
     async def open(self, filter: str, at: Any, limit: float | None, by: str) -> AsyncIterator[dict[str, Any]]:
@@ -101,7 +101,7 @@ class Steppers:
         step = self.find(number)
         if what == _ALL:
             if given:
-                raise HTTPException(400, f"{_ALL} takes nothing, since all that is held is meant; got {given!r:.80}")
+                raise HTTPException(400, f"{_ALL} takes no arguments, it releases everything; got {given!r:.80}")
             return {"let_go": step.resume_all()}
         names = ACTIONS.get(what)
         if names is None:

@@ -56,7 +56,7 @@ def read_trace(given: Mapping[str, Any]) -> Trace:
             spans=tuple(_span(one) for one in given["spans"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"this is no trace of coserver's: {error!r}") from error
+        raise ValueError(f"this is not a trace of coserver: {error!r}") from error
 
 
 def _message(given: Mapping[str, Any] | None, size: int) -> Message:

@@ -264,8 +264,8 @@ class _Job:
             self._over()
         elif not self._done:
             took = monotonic() - self._since
-            log.warning("the server stops, and %s is left behind: it runs on in its thread, %.1f s so far, and its "
-                        "result is lost. A timeout of its own would end it", name, took)  # fmt: skip
+            log.warning("the server stops while %s still runs in its thread, %.1f s so far; its result is lost. Give "
+                        "the call a timeout", name, took)  # fmt: skip
 
     def take(self) -> Any:
         """Return the result, or raise the exception. Called in the worker, which gets the contextvars of the call."""

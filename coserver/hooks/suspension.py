@@ -96,7 +96,7 @@ def await_(awaitable: Awaitable[T]) -> T:
     if type(worker) is not Worker:
         _close(awaitable)
         raise RuntimeError(
-            "await_() works in a worker only: use 'await' here, or call this function by run_blocking()"
+            "await_() works only in a def handler and in run_blocking(); in an async def use 'await'"
         )
     try:
         return suspend(worker, AWAITED, "await_", awaitable, awaitable)

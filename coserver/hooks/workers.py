@@ -517,8 +517,8 @@ def _take(worker: Worker, workers: list[Worker]) -> Any:
 def _park(worker: Worker) -> None:
     """Let a worker that swallows every cancellation stand for ever, and log where it stands."""
     stack = "".join(traceback.format_stack(frame_of(worker)))
-    log.error("a handler swallowed its cancellation again and again, and is parked: its finally blocks never run, its "
-              "locks stay locked; let RequestCancelled pass. It stands here:\n%s", stack)  # fmt: skip
+    log.error("a handler caught its cancellation again and again and is given up: its finally blocks never run, its "
+              "locks stay locked. Do not catch RequestCancelled. It waits here:\n%s", stack)  # fmt: skip
     worker.call = "parked"
     parked.append(worker)
 

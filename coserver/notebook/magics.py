@@ -101,7 +101,7 @@ class Magics:
         from IPython.display import display
 
         if not servers:
-            print("no server of this kernel is running; app.start() or %%serve /path starts one")
+            print("no server of this kernel is running; start one with app.start() or %%serve /path")
         for server in servers:
             shown, stop = server_bundle(server), f"%coserver stop {shlex.quote(plain(server.name))}"
             bundle = {
@@ -117,10 +117,10 @@ class Magics:
             return found[0]
         there = ", ".join(plain(one.name) for one in servers) or "none"
         if name is not None:
-            raise UsageError(f"no server of this kernel is named {name!r}; there are: {there}")
+            raise UsageError(f"no server of this kernel is named {name!r}; running are: {there}")
         if not servers:
-            raise UsageError("no server of this kernel is running; app.start() or %%serve /path starts one")
-        raise UsageError(f"there are several servers, name one with -s: {there}")
+            raise UsageError("no server of this kernel is running; start one with app.start() or %%serve /path")
+        raise UsageError(f"several servers run, choose one with -s: {there}")
 
     def _find_app(self, name: str | None) -> App:
         """The app of a variable or of a running server's name; without a name, the app for cells."""

@@ -215,7 +215,10 @@ class _Parser:
         if first == "!":
             raise self._wrong(f"~{match[1]} takes a {letter.takes}; to negate, put the ! before it: !~{match[1]} …")
         if first == "" or first in "&|()~":
-            raise self._wrong(f"~{match[1]} takes a {letter.takes}: {letter.about}; put one that begins so in quotes")
+            rule = f"~{match[1]} needs a {letter.takes} ({letter.about})"
+            if first:
+                rule += f"; '{first}' has its own meaning, so put a {letter.takes} that begins with it in quotes"
+            raise self._wrong(rule)
         argument_at = self.at
         return self._make(match[1], self._word(), argument_at)
 

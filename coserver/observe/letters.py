@@ -159,7 +159,7 @@ def _phase(argument: str) -> Test:
     if argument not in PHASES:
         close = get_close_matches(argument, PHASES, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(PHASES)}"
-        raise BadArgument(f"{argument!r:.60} is no phase; {hint}")
+        raise BadArgument(f"{argument!r:.60} is not a phase; {hint}")
     return lambda subject: subject.phase == argument
 
 

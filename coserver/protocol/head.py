@@ -170,7 +170,7 @@ class RequestHead:
         if target == b"*" and self.method == "OPTIONS":
             self.path, self.query = "*", ""
         elif self.method == "CONNECT":
-            raise RemoteProtocolError("CONNECT is for proxies, and this server is none", 501)
+            raise RemoteProtocolError("CONNECT is for proxies; this server is not a proxy", 501)
         elif form := _absolute_form(target):
             authority, rest = form.groups()
             if not authority or not is_host(authority):

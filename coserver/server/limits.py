@@ -28,144 +28,162 @@ class Limits:
     head_size: int = limit(
         32 * KiB,
         "bytes",
-        "the request line and the fields together; cookies fill it first; nginx 32 KiB, h11 16 KiB. Beyond it: 431",
+        "the largest head: the request line and all headers; cookies fill it first; nginx 32 KiB, h11 16 KiB. Beyond "
+        "it: 431",
         least=1,
     )
     head_fields: int = limit(
         100,
         "fields",
-        "the field lines of a head; browsers send 20, proxies add 10; Apache 100. Beyond it: 431",
+        "the most header lines of a request; browsers send 20, proxies add 10; Apache 100. Beyond it: 431",
         least=1,
     )
     target_size: int = limit(
-        8 * KiB, "bytes", "the request target; RFC 9112 asks for at least 8,000 bytes. Beyond it: 414", least=1
+        8 * KiB,
+        "bytes",
+        "the longest request target, path and query; RFC 9112 asks for at least 8,000 bytes. Beyond it: 414",
+        least=1,
     )
-    trailer_size: int = limit(8 * KiB, "bytes", "the trailer of a chunked request; as in nginx. Beyond it: 431")
+    trailer_size: int = limit(
+        8 * KiB, "bytes", "the largest trailer of a chunked request; as in nginx. Beyond it: 431"
+    )
     extension_size: int = limit(
         16 * KiB,
         "bytes",
-        "all chunk extensions of one body; nobody uses them; one line may have 4 KiB; Go 16 KiB. Beyond it: 400",
+        "the most bytes of chunk extensions in one body; nobody uses them; one line may have 4 KiB; Go 16 KiB. Beyond "
+        "it: 400",
     )
     body_size: int = limit(
         100 * MiB,
         "bytes",
-        "the body of a request; one upload of this size does not fill a disk. Beyond it: 413",
+        "the largest body of a request; one upload of this size does not fill a disk. Beyond it: 413",
         route=True,
     )
     body_buffer: int = limit(
         1 * MiB,
         "bytes",
-        "the part of a body that is kept in memory; the rest goes to a temporary file, as in nginx",
+        "the largest part of a body that is kept in memory; the rest goes to a temporary file, as in nginx",
         route=True,
     )
     body_memory: int = limit(
         64 * MiB,
         "bytes",
-        "the memory of all unfinished bodies together; beyond it they go to temporary files. Without it, a thousand "
-        "slow uploads would take 1 GiB",
+        "the most memory for all unfinished bodies together; beyond it they go to temporary files. Without it, a "
+        "thousand slow uploads would take 1 GiB",
     )
     form_fields: int = limit(
         1000,
         "fields",
-        "the fields of a form, or the parameters of a query; each costs 40 µs; Django and PHP 1000. Beyond it: 413, "
+        "the most fields of a form, or parameters of a query; each costs 40 µs; Django and PHP 1000. Beyond it: 413, "
         "for a query 400",
         route=True,
     )
     form_text: int = limit(
         1 * MiB,
         "bytes",
-        "the text and the part heads of a form, kept in memory; files do not count; Django 2.5 MB, werkzeug 0.5. "
-        "Beyond it: 413",
+        "the most text of a form, with the heads of its parts, kept in memory; files do not count; Django 2.5 MB, "
+        "werkzeug 0.5. Beyond it: 413",
         route=True,
     )
     drain_size: int = limit(
         64 * KiB,
         "bytes",
-        "the unread body that is read and thrown away to keep the connection; beyond it, the connection is closed; Go "
-        "256 KiB",
+        "the most bytes of an unread body that are thrown away to keep the connection; beyond it, the connection is "
+        "closed; Go 256 KiB",
         route=True,
     )
-    frame_size: int = limit(16 * MiB, "bytes", "one message of a TCP framing; a length field may claim 2 GiB", least=1)
+    frame_size: int = limit(
+        16 * MiB, "bytes", "the largest message of a TCP framing; a length field may claim 2 GiB", least=1
+    )
     max_connections: int = limit(
         10_000,
         "connections",
-        "the connections open at once; beyond it, clients wait in the backlog. One takes 5 to 10 KB, so all take 100 "
-        "MB; nginx 512 a worker",
+        "the most connections that are open at once; beyond it, clients wait in the backlog. One takes 5 to 10 KB, so "
+        "all take 100 MB; nginx 512 a worker",
         least=1,
     )
     requests_per_connection: int = limit(
         0,
         "requests",
-        "the requests of one connection, 0 for no limit; the answer to the last one closes it. Behind a balancer a "
-        "number spreads long connections anew; nginx 1000",
+        "the most requests of one connection, 0 for no limit; the answer to the last one closes it. Behind a balancer "
+        "a number spreads long connections again; nginx 1000",
     )
     head_timeout: float = limit(
-        10.0, "seconds", "the time for the whole head, at whatever pace; Apache 20, nginx 60. Then: 408"
+        10.0, "seconds", "the longest time for the whole head, however fast it comes; Apache 20, nginx 60. Then: 408"
     )
     handshake_timeout: float = limit(
         10.0,
         "seconds",
-        "the time for the TLS handshake; the time for the head begins after it; nginx 60. Then the connection is "
-        "closed",
+        "the longest time for the TLS handshake; the time for the head begins after it; nginx 60. Then the connection "
+        "is closed",
     )
     body_timeout: float = limit(
         30.0,
         "seconds",
-        "the patience with a client that sends a body: waiting uses it up, bytes restore it; nginx 60. Then: 408",
+        "the longest total stall while a client sends a body, in which received bytes earn time back (body_rate); "
+        "nginx 60. Then: 408",
         route=True,
     )
     body_rate: int = limit(
         240,
         "bytes a second",
-        "the bytes of a body that restore a second of body_timeout, 0 if any byte restores all; so a trickle uses the "
-        "patience up. Kestrel 240, Apache 500. Then: 408",
+        "the bytes of a body that earn back one second of body_timeout, 0 if any byte earns back all; a client that "
+        "sends more slowly runs out of time. Kestrel 240, Apache 500. Then: 408",
         route=True,
     )
     handler_timeout: float = limit(
         math.inf,
         "seconds",
-        "the time from a handler's start to its return; off, since only the author knows it; gunicorn 30. Then: 503",
+        "the longest time from a handler's start to its return; off, since only the author knows it; gunicorn 30. "
+        "Then: 503",
         route=True,
     )
     write_timeout: float = limit(
         30.0,
         "seconds",
-        "the patience with a client that reads an answer: waiting uses it up, reading restores it; nginx 60. Then the "
-        "connection is reset",
+        "the longest total stall while a client reads an answer, in which bytes that it reads earn time back "
+        "(write_rate); nginx 60. Then the connection is reset",
         route=True,
     )
     write_rate: int = limit(
         240,
         "bytes a second",
-        "the bytes read by a client that restore a second of write_timeout, 0 if any byte restores all; Kestrel 240. "
+        "the bytes of an answer that earn back one second of write_timeout, 0 if any byte earns back all; Kestrel 240. "
         "Then the connection is reset",
         route=True,
     )
     idle_timeout: float = limit(
-        75.0, "seconds", "the time between two requests of a connection; as in nginx. Then the connection is closed"
+        75.0,
+        "seconds",
+        "the longest time between two requests of a connection; as in nginx. Then the connection is closed",
     )
     linger_timeout: float = limit(
         2.0,
         "seconds",
-        "the time to read away the rest of a refused request, so that the client can read the answer; nginx 5",
+        "the longest time to throw away the rest of a refused request, so that the client can read the answer; nginx 5",
     )
     cleanup_timeout: float = limit(
-        5.0, "seconds", "the time for the finally blocks of a cancelled blocking handler or response stream", route=True
+        5.0,
+        "seconds",
+        "the longest time for the finally blocks of a cancelled blocking handler or response stream",
+        route=True,
     )
     after_tasks: int = limit(
         1000,
         "tasks",
-        "the tasks of work after responses that run at once; beyond it, a connection does its own work before it "
-        "reads on",
+        "the most background tasks after responses (request.after) that run at once; beyond it, a connection does its "
+        "own before it reads its next request",
     )
     grace: float = limit(
-        10.0, "seconds", "the time for running exchanges to end when the server stops; Kubernetes kills after 30"
+        10.0,
+        "seconds",
+        "the longest time for running requests to end when the server stops; Kubernetes kills after 30",
     )
     on_half_close: Literal["cancel", "answer"] = limit(
         "cancel",
         "",
-        "the meaning of a client's FIN while its handler runs: cancel if the client has left, answer if it waits for "
-        "the answer",
+        "the meaning of a half-closed connection while a handler runs: cancel, the client has left; answer, the client "
+        "waits for its answer",
         route=True,
     )
 

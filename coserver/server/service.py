@@ -232,10 +232,10 @@ class Service:
                 if self.interrupted(error, describe(function)):
                     continue
                 if is_cancellation(error):
-                    log.warning("work after %s cancelled by the end of the grace: %s and what follows it: %d", whose,
+                    log.warning("background tasks after %s, cancelled at the end of the grace: %s and %d more", whose,
                                 describe(function), len(work) - number - 1)  # fmt: skip
                     raise
-                log_failure(log, error, "work after %s failed: %s", whose, describe(function))
+                log_failure(log, error, "a background task after %s failed: %s", whose, describe(function))
 
     def interrupted(self, error: BaseException, whose: str) -> bool:
         """If ``error`` is a KeyboardInterrupt, stop the server as Ctrl+C does, and return True. One line tells why."""
@@ -271,7 +271,7 @@ class Service:
     @staticmethod
     def tell_parked(name: str, where: str) -> None:
         """Log that a piece of work swallows every cancellation."""
-        log.error("%s goes on though it was cancelled; it is given up at %s", name, where)
+        log.error("%s ignores its cancellation; it is given up at %s", name, where)
 
     def work_done(self) -> None:
         """Note that a piece of work has ended."""
@@ -430,4 +430,4 @@ class Stuck:
             task = tasks.get(f"coserver connection {connection.id}")
             connection.abandon(where(task.coro) if task is not None else "an unknown place")
         if service.pending_work:
-            log.error("work after responses goes on where no cancellation reaches it: %d tasks", service.pending_work)
+            log.error("background tasks after responses ignore their cancellation: %d", service.pending_work)

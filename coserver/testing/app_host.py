@@ -163,7 +163,7 @@ class Host:
         if name is None and names:
             return names[0]
         missing = f"for {protocol}" if name is None else f"named {name!r}"
-        raise KeyError(f"no listener is {missing}; there are {', '.join(self.services)}")
+        raise KeyError(f"there is no listener {missing}; the listeners are {', '.join(self.services)}")
 
     async def connect(self, name: str) -> Link:
         """Connect to a listener, and wait as long as the server is full. Raises ConnectionRefusedError."""

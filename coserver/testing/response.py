@@ -97,7 +97,7 @@ class Response(Head):
         try:
             return json.loads(self.body)
         except ValueError as error:
-            raise ValueError(f"{self!r} is no JSON: {error}{self._beginning()}") from error
+            raise ValueError(f"{self!r} is not JSON: {error}{self._beginning()}") from error
 
     def _size(self) -> str:
         failure = self.failure

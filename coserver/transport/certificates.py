@@ -201,7 +201,7 @@ def _read_certificate(path: str) -> Certificate:
     except CertificateError:
         raise
     except ValueError as error:
-        raise CertificateError(f"{path} is no usable certificate: {error}") from None
+        raise CertificateError(f"{path} is not a usable certificate: {error}") from None
 
 
 def _read(path: str) -> bytes:

@@ -156,7 +156,7 @@ class TlsStream(SocketStream):
     def _answer(self) -> None:
         """Send what OpenSSL writes by itself, if the socket takes it; the rest goes out before the next bytes."""
         if self._engine.pending > _ANSWERS_MAX:
-            raise TlsError("the peer sends message after message and reads no answer")
+            raise TlsError("the peer sends messages and does not read the answers")
         if not self._sending and not self._out:
             try:
                 self._flush()

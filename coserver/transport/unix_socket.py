@@ -135,7 +135,7 @@ def _remove_leftover(path: str) -> None:
     """Remove the file of a server that is gone. Raises OSError if a server listens there, or if it is no socket."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise FileExistsError(errno.EEXIST, "this file is no socket; move it away or take another path", path)
+            raise FileExistsError(errno.EEXIST, "this file is not a socket; move it away or take another path", path)
         if answers(path):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         os.unlink(path)

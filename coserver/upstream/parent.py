@@ -140,7 +140,7 @@ def end_children(exchange: Exchange) -> None:
             child.body_stream.close()
         if not child.done:  # one that has its response may still be held
             if not child.awaited:
-                log.warning("%r was never awaited and ends with its exchange; use detach=True to let it go on", child)
+                log.warning("%r was never awaited and is cancelled with its request; use detach=True to keep it", child)
             child.cancel()
         elif not child.awaited and child.error is not None and not child.cancelled:
             log.warning("%r failed, and nobody awaited it: %s", child, child.error)

@@ -59,7 +59,7 @@ class Waitable(Generic[T]):
             if in_worker():
                 await_unseen(self._wait_for(timeout))
             elif get_ident() == self.thread:
-                raise RuntimeError(f"{self!r}: result() would block the loop that it waits for; write 'await' instead")
+                raise RuntimeError(f"{self!r}: result() would block the event loop; write 'await' instead")
             else:
                 self._block(timeout)
         return self._outcome()

@@ -59,7 +59,7 @@ def test_one_for_each_listener(listening: socket.socket) -> None:
 
 def test_what_is_none(tmp_path: Path) -> None:
     app = make()
-    with open(tmp_path / "file", "w") as file, pytest.raises(CannotListen, match="is no socket; pass a listening one"):
+    with open(tmp_path / "file", "w") as file, pytest.raises(CannotListen, match="is not a socket; pass"):
         app.start(fd=file.fileno())
     with pytest.raises(CannotListen, match="descriptor 987: it is not open; the parent process must let"):
         app.start(fd=987)
@@ -67,7 +67,7 @@ def test_what_is_none(tmp_path: Path) -> None:
         sock.bind(("127.0.0.1", 0))
         with pytest.raises(CannotListen, match=r"does not listen; call listen\(\) on it first"):
             app.start(fd=sock.fileno())
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, pytest.raises(CannotListen, match="no stream"):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, pytest.raises(CannotListen, match="a stream socket"):
         app.start(fd=sock.fileno())
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock, pytest.raises(CannotListen, match="of family"):
         app.start(fd=sock.fileno())

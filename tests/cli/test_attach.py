@@ -96,7 +96,7 @@ def test_wrong_words(socket_of_shop: str) -> None:
     environment = {**os.environ, "XDG_RUNTIME_DIR": runtime, "NO_COLOR": "1"}
     for arguments, code, message in (
         (("step", "~u", "/page", "&", "~m", "GET"), 2, "put a filter of several words in quotes"),
-        (("trace", "~u /items", "--once"), 3, "there are several servers: name one; there are"),
+        (("trace", "~u /items", "--once"), 3, "several servers run: give the name of one; running are"),
         (("trace", "nowhere", "~u /items", "--once"), 3, "no server named 'nowhere' is reachable"),
     ):
         done = subprocess.run([*COMMAND, *arguments], env=environment, text=True, stdin=subprocess.DEVNULL,

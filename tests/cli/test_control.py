@@ -72,11 +72,11 @@ def test_certificates_levels_and_the_drain(serve: Callable[..., Running], folder
     assert shown(port) == second
 
     client.set_level("warning", "coserver.access")
-    running.wait_for("coserver.access logs from warning on")
+    running.wait_for("coserver.access logs from level warning on")
     said = len(running.lines)
     shown(port)
     client.set_level("info", "coserver.access")
-    running.wait_for("coserver.access logs from info on")
+    running.wait_for("coserver.access logs from level info on")
     assert not [line for line in running.lines[said:] if '"GET /' in line]
     assert client.ask("GET", "/v1/log")["coserver.access"] == "info"
 
@@ -144,7 +144,7 @@ def test_two_of_one_name_and_one_that_was_killed(
     pids = {first.process.pid, second.process.pid}
     ended = coserver("top", "--once")
     assert ended.returncode == 3
-    assert "there are several servers: name one" in ended.stderr
+    assert "several servers run: give the name of one" in ended.stderr
     assert all(f"shop (pid {pid})" in ended.stderr for pid in pids)
     assert {json.loads(coserver("top", str(pid), "--json").stdout)["pid"] for pid in pids} == pids
     assert find("shop").about["pid"] == second.process.pid  # the newest

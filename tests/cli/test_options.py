@@ -60,7 +60,7 @@ def test_the_help_groups_all_of_them(coserver: Coserver, environment: dict[str, 
         assert re.search(rf"(^|\s){flag}\b", done.stdout), flag
     assert "[MODULE:APP]" in lines[0]
     assert "<str>" not in done.stdout
-    assert re.search(r"--body-size SIZE +The body of a request\. \[100 MiB\]", done.stdout)
+    assert re.search(r"--body-size SIZE +The largest body of a request\. \[100 MiB\]", done.stdout)
     assert re.search(r"--port NUMBER .*\n?.*\[8000\]", done.stdout)
 
 

@@ -422,7 +422,7 @@ def test_none_is_reachable(
     assert running.port
     ended = coserver("top", "other", "--json")
     assert ended.returncode == 3
-    assert f"there are shop (pid {running.process.pid})" in ended.stderr
+    assert f"running are shop (pid {running.process.pid})" in ended.stderr
     ended = coserver("top", "/nowhere.sock", "--once")
     assert ended.returncode == 3
     ended = coserver("top")

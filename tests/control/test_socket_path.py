@@ -45,14 +45,14 @@ def test_found_by_name_and_number_and_path(controlled: Controlled, runtime: Path
     _, client = controlled()
     for what in (None, "shop", str(os.getpid()), client.where, Path(client.where).stem):
         assert find(what).where == client.where
-    with pytest.raises(Unreachable, match=rf"'other'.*there are shop \(pid {os.getpid()}\)"):
+    with pytest.raises(Unreachable, match=rf"'other'.*running are shop \(pid {os.getpid()}\)"):
         find("other")
     other = App(name="an odd näme/../with all that a file's may not have and more and more")
     with other.start(control="auto") as second:
         assert second.control is not None
         assert Path(second.control.path).parent == runtime
         assert find(other.name).about["server"] == other.name
-        with pytest.raises(Unreachable, match="there are several servers: name one"):
+        with pytest.raises(Unreachable, match="several servers run: give the name of one"):
             find()
 
 
@@ -78,7 +78,7 @@ def test_a_path_of_ones_own(app: App, runtime: Path, tmp_path: Path) -> None:
         assert server.running
     assert not os.path.exists(path)
     Path(path).write_text("precious")
-    with pytest.raises(CannotListen, match="is no socket"):
+    with pytest.raises(CannotListen, match="is not a socket"):
         app.start(control=path)
     assert Path(path).read_text() == "precious"
     with pytest.raises(CannotListen, match="103 bytes"):

@@ -81,7 +81,7 @@ def test_servers_are_listed_and_stopped(shell: Any, capsys: pytest.CaptureFixtur
     shell.run_line_magic("coserver", "")
     assert "stop it: %coserver stop notebook" in capsys.readouterr().out
     with App("second").start():
-        with pytest.raises(UsageError, match=r"several servers, name one with -s: .*second"):
+        with pytest.raises(UsageError, match=r"several servers run, choose one with -s: .*second"):
             shell.run_line_magic("request", "/")
         assert shell.run_line_magic("request", "/ -s second").status == 404
     shell.run_line_magic("coserver", "stop all")

@@ -90,7 +90,7 @@ def test_every_letter_is_tried() -> None:
 @pytest.mark.parametrize(
     ("text", "column", "says"),
     [
-        ("~u (a", 4, "~u takes a regex"),
+        ("~u (a", 4, "~u needs a regex (the URL"),
         ("(~u a", 1, "never closed"),
         ("~u a)", 5, "closes nothing"),
         ("~uu a", 1, "did you mean ~u?"),

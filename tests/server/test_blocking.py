@@ -228,7 +228,7 @@ async def test_swallowing_is_told_again_and_then_parked(caplog: pytest.LogCaptur
         assert other
         assert blocking.events[:4] == ["receives", *["RequestCancelled"] * 3]
         assert len(workers.parked) == before + 2
-        assert "swallowed its cancellation again and again" in caplog.text
+        assert "caught its cancellation again and again" in caplog.text
         assert "one.recv(1)" in caplog.text
     del workers.parked[before:]
 

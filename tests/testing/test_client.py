@@ -205,7 +205,7 @@ async def test_a_bad_status_can_raise(app: App) -> None:
         with pytest.raises(BadStatus, match=r"<418 .*for GET /teapot, .*short and stout") as caught:
             (await c.get("/teapot")).raise_for_status()
         assert caught.value.response.status == 418
-        with pytest.raises(ValueError, match="is no JSON"):
+        with pytest.raises(ValueError, match="is not JSON"):
             (await c.get("/teapot")).json()
 
 

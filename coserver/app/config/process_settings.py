@@ -27,14 +27,14 @@ class HookSettings:
         of=("all", "none", *SHIMS),
         flag="hooks",
     )
-    off: Sequence[str] = option((), "families to leave out", of=tuple(SHIMS), flag="hooks-off")
+    off: Sequence[str] = option((), "the families of hooks to leave out", of=tuple(SHIMS), flag="hooks-off")
     mutex: str = option(
         "wake",
         "how a blocking handler waits for a lock: wake, until the release; retry, with a try every mutex_period",
         of=STRATEGIES,
     )
     mutex_period: float = option(
-        PERIOD, "between two tries of mutex = 'retry'; people do not notice 5 ms", unit="seconds"
+        PERIOD, "the time between two tries of mutex = 'retry'; people do not notice 5 ms", unit="seconds"
     )
     offloaded: Sequence[str] = option(
         (),
@@ -42,9 +42,9 @@ class HookSettings:
         of=tuple(DRIVERS),
     )
     offload_threads: int = option(
-        THREADS, "threads for offloaded calls, in each event loop; as many as a connection pool has connections"
+        THREADS, "the number of threads for offloaded calls in each event loop; that of connections in a large pool"
     )
-    offload_waiting: int = option(WAITING, "offloaded calls that may wait for a thread; a further call fails at once")
+    offload_waiting: int = option(WAITING, "the most offloaded calls that wait for a thread; one more fails at once")
 
     def __post_init__(self) -> None:
         try:
@@ -72,7 +72,7 @@ class LogSettings:
     """How the command logs. An embedded server leaves the logging of its program alone. Raises SetupError."""
 
     level: str = option("info", "the lowest level that is logged: debug, info, warning, error or critical", of=LEVELS)
-    format: str = option("text", "text, or json: one object a line", of=("text", "json"))
+    format: str = option("text", "the format of the log: text, or json with one object a line", of=("text", "json"))
     debug: Sequence[str] = option(
         (),
         "subjects to log in detail: http, each head with its secrets; hooks, each suspension of a handler, and calls "

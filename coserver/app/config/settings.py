@@ -93,7 +93,7 @@ class ListenerSettings:
     handler: Callable[..., Any] | None = option(None, "tcp: the function that serves each connection")
     framing: Any = option("raw", "tcp: raw, lines, length, coserver, or module:name of a class like them")
     proxy_protocol: bool | None = option(
-        None, "whether each connection begins with a PROXY header; as above if not given"
+        None, "require a PROXY header at the start of each connection; as above if not given"
     )
     tls: Tls | bool | None = field(default=None)  # False: plain, even if the server's other listeners speak TLS
     limits: Limits | None = field(default=None)
@@ -173,17 +173,19 @@ class Settings:
     listeners: Sequence[ListenerSettings] = ()
     upstreams: Sequence[UpstreamSettings] = ()
     access_log: bool = option(False, "log a line for each answered request, on the logger coserver.access")
-    access_format: str = option("common", "common, combined, or a format string with Apache's words")
+    access_format: str = option(
+        "common", "the format of the access log: common, combined, or a string with Apache's words"
+    )
     trusted_peers: Sequence[str] = option(
         (), "proxies whose X-Request-ID and X-Forwarded-For are trusted: addresses, networks, or unix"
     )
     forwarded_fields: str = option(
         "x-forwarded",
-        "the fields of those proxies: x-forwarded (-For, -Proto, -Host) or forwarded (RFC 7239); no others count",
+        "the headers of those proxies that count: x-forwarded (-For, -Proto, -Host) or forwarded (RFC 7239)",
         of=_FORWARDED,
     )
     proxy_protocol: bool = option(
-        False, "each connection must begin with a PROXY protocol header (v1 or v2) from a trusted peer, or it is closed"
+        False, "require a PROXY protocol header (v1 or v2) from a trusted peer at the start of each connection"
     )
     record: bool = option(
         False, "keep traces of the last 1,000 exchanges, for Server.traces; costs 2 to 4 µs a request"

@@ -80,7 +80,7 @@ def pictures(server: Server) -> Callable[[Event], ExchangeState | None]:
 def make_stepper(server: Server, filter: str | Filter, at: str | Iterable[str], limit: float | None) -> Stepper:
     """Make the stepper of ``server.step``. Raises FilterError, ValueError; RuntimeError for a server that drains."""
     if not server.accepting:
-        raise RuntimeError(f"server {server.name!r} stops, and holds nothing more")
+        raise RuntimeError(f"server {server.name!r} is stopping and cannot hold requests")
     of = Steppable(view_of(server), server.emitter, server.thread)
     step = ShownStepper(of, filter, at) if limit is None else ShownStepper(of, filter, at, limit)
     step.server = server.name

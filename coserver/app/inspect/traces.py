@@ -97,7 +97,7 @@ class Traces(TraceList):
             for row in snapshot.exchanges:
                 if row.id == number:
                     return so_far(row, snapshot.at, ShownTrace)
-            raise KeyError(f"no trace of an exchange {number} is kept; it may have given way to newer ones")
+            raise KeyError(f"no trace of an exchange {number} is kept; newer ones may have replaced it")
         return trace
 
     def mark(self, trace: Trace, on: bool = True) -> None:
@@ -150,7 +150,7 @@ class Traces(TraceList):
         if self._server.on_its_thread:
             if in_worker():
                 return await_(self.areplay(trace, **options))
-            raise RuntimeError("replay() blocks the loop that is to answer; use: await server.traces.areplay(trace)")
+            raise RuntimeError("replay() would block this event loop; use: await server.traces.areplay(trace)")
         return self._resend(trace, options)
 
     async def areplay(self, trace: Trace, **options: Unpack[ReplayOptions]) -> Replayed:

@@ -121,7 +121,7 @@ class RemoteStepper(ShownInPanel, BaseStepper[RemoteHeld]):
         """Do one of ACTIONS in the other process. Raises NotHeld, ValueError."""
         held = self.find(which)
         if held.over:
-            raise NotHeld(f"{held.title} is not held any more")
+            raise NotHeld(f"{held.title} is no longer held")
         try:
             found = self._remote.do(action, held.id, **arguments)
         except Refused as error:

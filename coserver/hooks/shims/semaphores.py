@@ -70,8 +70,8 @@ def _acquire_elsewhere(lock: Any, block: Any, timeout: Any) -> bool:
         if not block:
             return False
         raise RuntimeError(
-            f"{lock!r} is held by a handler of this loop: if loop code waited for it, both would stand still for ever: "
-            f"take it in a worker, by run_blocking()"
+            f"{lock!r} is held by a handler of this event loop, and the loop would wait for it for ever: take it in a "
+            f"def handler or in run_blocking()"
         )
     taken: bool = _acquire(lock, block, timeout)
     if taken:

@@ -124,7 +124,7 @@ def _said(trace: Trace, fields: Fields) -> Iterator[str]:
 def _fields(trace: Trace, secrets: bool) -> Fields:
     """The fields to send, without HTTP/2's pseudo-fields, which a browser's HAR may have. Raises ReplayError."""
     if trace.protocol != "http" or not trace.method:
-        raise ReplayError(f"{trace!r} is no HTTP request")
+        raise ReplayError(f"{trace!r} is not an HTTP request")
     found = tuple([pair for pair in trace.request.unmasked if not pair[0].startswith(":")])
     for name, value in found:
         if not _token.fullmatch(name) or _no_value.search(value):

@@ -132,7 +132,7 @@ def from_dict(given: Mapping[str, Any]) -> Snapshot:
             counters=given.get("counters", {}),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"this is no snapshot of coserver's: {error!r}") from error
+        raise ValueError(f"this is not a snapshot of coserver: {error!r}") from error
 
 
 @contextmanager

@@ -37,7 +37,7 @@ _next_number = itertools.count(1).__next__
 
 
 class NotHeld(Exception):
-    """The action needs something that is held, and it is not held any more."""
+    """The action needs something that is held, and it is no longer held."""
 
 
 class Held(HeldActions):
@@ -187,7 +187,7 @@ class Held(HeldActions):
                 case "abort":
                     self._abort()
                 case _:
-                    raise ValueError(f"{action!r:.30} is no action; there are {', '.join(ACTIONS)}")
+                    raise ValueError(f"{action!r:.30} is not an action; the actions are {', '.join(ACTIONS)}")
 
     def _edit(self, changes: dict[str, Any]) -> None:
         edit = getattr(self._source, "edit", None)
@@ -246,7 +246,7 @@ class Held(HeldActions):
 
     def _check(self) -> None:
         if self.over:
-            raise NotHeld(f"{self.title} is not held any more")
+            raise NotHeld(f"{self.title} is no longer held")
 
     @property
     def _is_subrequest(self) -> bool:

@@ -99,7 +99,7 @@ class BaseStepper(StepperActions[AnyHeldT, None]):
         if in_worker():
             return await_(self.wait_async(timeout))
         if threading.get_ident() == self._thread:
-            raise RuntimeError("wait() would stop the loop that it waits for; write 'await step.wait_async()'")
+            raise RuntimeError("wait() would block the event loop; write 'await step.wait_async()'")
         until = monotonic() + (math.inf if timeout is None else timeout)
         there = threading.Event()
         self.watch(there.set)
@@ -142,7 +142,7 @@ class BaseStepper(StepperActions[AnyHeldT, None]):
         found = waiting[:1] if which is None else [one for one in waiting if one.id == which]
         if not found:
             what = "nothing is held" if which is None else f"{which!r} is not held"
-            raise NotHeld(f"{what} by {self!r}; step.waiting lists what is")
+            raise NotHeld(f"{what} by {self!r}; step.waiting lists the held ones")
         return found[0]
 
     def close(self) -> None:
@@ -165,7 +165,7 @@ class BaseStepper(StepperActions[AnyHeldT, None]):
             return waiting[0]
         if self.closed:
             why = f": {self.error.reason}" if self.error is not None else ""
-            raise NotHeld(f"this stepper is closed, and holds nothing more{why}")
+            raise NotHeld(f"this stepper is closed and cannot hold requests{why}")
         return None
 
     def _changed(self) -> None:
@@ -263,7 +263,7 @@ class Stepper(BaseStepper[Held]):
             if late:
                 self._changed()
         if late:
-            log.warning("%r goes on: the limit of a hold is %g s", held, self.limit)
+            log.warning("%r is released: the time limit of a hold is %g s", held, self.limit)
         if held.answered is not None:
             raise held.answered
 

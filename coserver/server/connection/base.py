@@ -447,7 +447,7 @@ class Connection(Holdable):
 
     def abandon(self, where: str) -> None:
         """Reset the socket for the client's sake: no cancellation reaches the task."""
-        log.error("%r goes on where no cancellation reaches it, at %s; its client is let go", self, where)
+        log.error("%r ignores its cancellation, at %s; its connection is closed", self, where)
         self.end("the server stops")
         if self._socket is not None:
             self.unwatch()

@@ -91,7 +91,7 @@ class Params(Values[T]):
             return _converter(type)(value)
         except (ValueError, ArithmeticError, LookupError) as error:
             called = getattr(type, "__name__", "value")
-            raise HTTPException(400, f"The {self.kind} {name!r:.60} is no {called}: {value!r:.60}") from error
+            raise HTTPException(400, f"The {self.kind} {name!r:.60} is not a valid {called}: {value!r:.60}") from error
 
     def _missing(self, name: str) -> Exception:
         names = [f"{each!r:.60}" for each in self]

@@ -276,8 +276,8 @@ class HttpExchange(Exchange):
         if self.head.method == "GET" and b"websocket" in asked:
             raise HTTPException(
                 501,
-                "WebSocket is not there yet: this route answers plain HTTP. For events from the server there is "
-                "Response.events, new EventSource(url) in a browser",
+                "WebSocket is not supported: this route answers plain HTTP. To send events to a browser, return "
+                "Response.events here, and use new EventSource(url) there",
             )
 
     async def _read_body(self) -> None:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 #: An async handler's place, or the whole stack of a blocking one.
-GIVEN_UP = re.compile(r"given up at line \d+ of \S+test_cancellation.py, in Stubborn\.|(?s:is parked.*in swallow_def)")
+GIVEN_UP = re.compile(r"given up at line \d+ of \S+test_cancellation.py, in Stubborn\.|(?s:given up:.*in swallow_def)")
 
 
 class Stubborn:

@@ -39,7 +39,7 @@ async def test_a_websocket_handshake(codec: str, caplog: pytest.LogCaptureFixtur
         for path in ("/chat", "/def"):
             answer = await client.ask(get(path, *HANDSHAKE))
             assert answer.status == 501
-            assert answer.text.startswith("501 Not Implemented\nWebSocket is not there yet")
+            assert answer.text.startswith("501 Not Implemented\nWebSocket is not supported")
             assert "Response.events" in answer.text
             assert "upgrade" not in answer.headers
         assert (await client.ask(get("/chat"))).text == "GET plain"  # the connection lives on
