@@ -32,7 +32,7 @@ PARTICIPLES = {
     "coserver/views/held.py": "the table of what is held, as the type is called",
 }
 IRREGULAR = {"held", "sent", "given", "frozen", "shown", "kept", "told", "taken", "lost", "broken", "spoken", "begun"}
-#: Base names that occur more than once: the same thing on two sides (server, upstream), or on two floors.
+#: Base names that occur more than once: the same thing on two sides (server, upstream), or on two layers.
 SHARED = {
     "cancellation": "of a task (transport), of a worker (hooks)",
     "child": "the process of an isolated server, of a reload",
@@ -41,7 +41,7 @@ SHARED = {
     "dns": "the shim, and the names of members",
     "edit": "of a request's exchange, of a subrequest",
     "endpoint": "a handler, a hosted application",
-    "errors": "of each floor",
+    "errors": "of each layer",
     "exchange": "the live one, and its page",
     "held": "the live one, and its table",
     "hold": "of a connection, of a subrequest",
@@ -83,7 +83,7 @@ SHORT = {
 LINES = 60
 #: Classes that nobody names but the one class which they are a base of.
 BASES = {
-    "coserver/protocol/values.py:Values": "the floor above adds the errors that clients get",
+    "coserver/protocol/values.py:Values": "the layer above adds the errors that clients get",
     "coserver/upstream/encode.py:EncodeOptions": "the keywords of encode_request, typed",
 }
 #: Modules that the documentation imports though they are no public path.

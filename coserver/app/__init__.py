@@ -1,4 +1,4 @@
-"""Floor 9: App and the running Server, composed of everything below.
+"""Layer 9: App and the running Server, composed of everything below.
 
 | file | what it holds |
 |---|---|

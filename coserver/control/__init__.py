@@ -1,4 +1,4 @@
-"""Floor 6: the control socket, by which ``coserver top``, ``step`` and ``trace`` ask a server; and its client.
+"""Layer 6: the control socket, by which ``coserver top``, ``step`` and ``trace`` ask a server; and its client.
 
 Public are the names in ``__all__``. Each is imported when it is first asked for (PEP 562).
 

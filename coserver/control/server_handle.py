@@ -1,4 +1,4 @@
-"""The server as the control needs it: a protocol, so that this floor does not import ``app``."""
+"""The server as the control needs it: a protocol, so that this layer does not import ``app``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 3: workers, which are greenlets in which a blocking call suspends only its caller.
+"""Layer 3: workers, which are greenlets in which a blocking call suspends only its caller.
 
 Public: ``install``, ``uninstall``, ``installed``, ``offload``, ``offloaded``, ``OffloadFull``, ``watching``.
 ``coserver.hooks.install`` and ``coserver.hooks.offload`` are the functions, though modules have the same names: import

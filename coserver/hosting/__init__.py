@@ -1,4 +1,4 @@
-"""Floor 6: applications of other frameworks, ASGI and WSGI, served unmodified.
+"""Layer 6: applications of other frameworks, ASGI and WSGI, served unmodified.
 
 | file | what it holds |
 |---|---|

@@ -1,4 +1,4 @@
-"""Floor 1: phases and events, their order, the observers and the gates. The standard library only.
+"""Layer 1: phases and events, their order, the observers and the gates. The standard library only.
 
 | file | what it holds |
 |---|---|

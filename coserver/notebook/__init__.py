@@ -1,4 +1,4 @@
-"""Floor 8: live displays in a notebook: the table of a server, the stepper; and the magics.
+"""Layer 8: live displays in a notebook: the table of a server, the stepper; and the magics.
 
 | file | what it holds |
 |---|---|

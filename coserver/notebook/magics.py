@@ -1,6 +1,6 @@
 """``%load_ext coserver``: ``%%serve`` makes a handler of a cell, ``%coserver`` lists servers, ``%request`` asks one.
 
-The floor above passes in its functions. Wrong input raises UsageError: the cell shows the message without a traceback.
+The layer above passes in its functions. Wrong input raises UsageError: the cell shows the message without a traceback.
 """
 
 from __future__ import annotations

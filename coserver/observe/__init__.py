@@ -1,4 +1,4 @@
-"""Floor 5: how a server is seen. Snapshots, traces, filters, steppers, metrics.
+"""Layer 5: how a server is seen. Snapshots, traces, filters, steppers, metrics.
 
 Public are the names in ``__all__``. Each is imported when it is first asked for (PEP 562).
 

@@ -1,4 +1,4 @@
-"""Ground floor: bytes to messages and back. No clock, no I/O, no async, no threads.
+"""Layer 0: bytes to messages and back. No clock, no I/O, no async, no threads.
 
 | file | what it holds |
 |---|---|

@@ -1,6 +1,6 @@
 """Names with values, of which one name may have several: queries and forms, and their urlencoded text.
 
-The first value counts if one is asked for. A missing name is a KeyError here, a 400 on the server's floor.
+The first value counts if one is asked for. A missing name is a KeyError here, a 400 on the server's layer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Floor 5: connections and their exchanges, from accept to close. One ``Service`` for each listener.
+"""Layer 5: connections and their exchanges, from accept to close. One ``Service`` for each listener.
 
 | file | what it holds |
 |---|---|

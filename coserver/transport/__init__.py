@@ -1,4 +1,4 @@
-"""Floor 2: sockets on anyio.
+"""Layer 2: sockets on anyio.
 
 | file | what it holds |
 |---|---|

@@ -1,4 +1,4 @@
-"""Floor 4: subrequests, from a handler to the members of an upstream.
+"""Layer 4: subrequests, from a handler to the members of an upstream.
 
 | file | what it holds |
 |---|---|

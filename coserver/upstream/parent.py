@@ -1,4 +1,4 @@
-"""The parent of a subrequest: the exchange whose handler asked. ``Exchange`` lists all that this floor knows of it.
+"""The parent of a subrequest: the exchange whose handler asked. ``Exchange`` lists all that this layer knows of it.
 
 A contextvar holds the connection, set once for its life. Once an upstream has been opened, a second contextvar holds
 the number of the exchange, so that a task that outlives its exchange does not act for the next one. When an exchange

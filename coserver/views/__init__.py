@@ -1,4 +1,4 @@
-"""Floor 7: all that a person sees. Only this floor and ``notebook`` know a screen.
+"""Layer 7: all that a person sees. Only this layer and ``notebook`` know a screen.
 
 A view is a file with ``render`` and a demo: ``python -m coserver.views.waterfall`` prints it with example data.
 

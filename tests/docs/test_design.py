@@ -1,4 +1,4 @@
-"""The design pages and CONTRIBUTING speak of what is there: files, tables, floors."""
+"""The design pages and CONTRIBUTING speak of what is there: files, tables, layers."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ def test_what_it_names_is_there(page: Path) -> None:
         assert re.search(rf"\b{table}\b", CODE), table
 
 
-def test_the_house_has_the_floors_that_are_enforced() -> None:
+def test_the_layers_are_those_that_are_enforced() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    [floors] = [one["layers"] for one in contracts if one["id"] == "floors"]
-    order = [sorted(re.split(r"\W+", floor)) for floor in floors]
+    [layers] = [one["layers"] for one in contracts if one["id"] == "floors"]
+    order = [sorted(re.split(r"\W+", layer)) for layer in layers]
     drawn = (ROOT / "docs/design/house.md").read_text().partition("```\n")[2].partition("```")[0]
-    names = [re.split(r"\s(?:floor|ground|below)\s", line)[0] for line in drawn.splitlines()]
+    names = [re.split(r"\s(?:layer|below)\s", line)[0] for line in drawn.splitlines()]
     assert [sorted(re.split(r"\W+", name.strip())) for name in names] == order
-    # The numbers count from the ground, which is protocol; those below it have none.
+    # The numbers count from protocol, which is 0; those below it have none.
     ground = order.index(["protocol"])
-    numbers = {name: ground - at for at, floor in enumerate(order[:ground]) for name in floor}
-    for line in drawn.splitlines()[:ground]:
-        name, number = re.split(r"\W", line)[0], re.findall(r"floor (\d+)", line)
+    numbers = {name: ground - at for at, layer in enumerate(order[: ground + 1]) for name in layer}
+    for line in drawn.splitlines()[: ground + 1]:
+        name, number = re.split(r"\W", line)[0], re.findall(r"layer (\d+)", line)
         assert number == [str(numbers[name])], line
     for name, number in numbers.items():
         if name == "__main__":
             continue  # a file
-        told = re.match(r'"""Floor (\d+):', (ROOT / f"coserver/{name}/__init__.py").read_text())
+        told = re.match(r'"""Layer (\d+):', (ROOT / f"coserver/{name}/__init__.py").read_text())
         assert told is None or int(told[1]) == number, name
     table = re.findall(r"^\| (\d+) \| (.+?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
     rows = {name: int(number) for number, packages in table for name in re.findall(r"coserver/(\w+)", packages)}

@@ -1,1 +1,1 @@
-"""Tests of the ground floor. Nothing here does I/O or waits."""
+"""Tests of layer 0. Nothing here does I/O or waits."""

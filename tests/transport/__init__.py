@@ -1,1 +1,1 @@
-"""Tests of the second floor: stream, listener, deadlines, poller, loop."""
+"""Tests of the second layer: stream, listener, deadlines, poller, loop."""

@@ -1,6 +1,6 @@
 """Take a snapshot of a live server: first copy references on its loop, then build the rows in any thread.
 
-This floor does not import the server's classes. It reads their plain attributes; ``app.inspect`` makes the ServerView.
+This layer does not import the server's classes. It reads their plain attributes; ``app.inspect`` makes the ServerView.
 Values that other threads change are read once.
 """
 

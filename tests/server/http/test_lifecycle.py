@@ -428,7 +428,7 @@ class Hold:
         return self.held.source
 
 
-#: Subrequests are another floor's tests.
+#: Subrequests are another layer's tests.
 PLACES = {phase: kind for phase, kind in HOLDABLE.items() if phase != "subrequest"}
 HOLDS = pytest.mark.parametrize("kind", PLACES.values(), ids=list(PLACES))
 #: Far shorter than what a hold may last.
