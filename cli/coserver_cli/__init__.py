@@ -2,6 +2,7 @@
 
 | file | what it holds |
 |---|---|
+| overview | the names of the commands, all that ``--help`` and ``--version`` need; commands of other programs |
 | commands | all commands and their options, but for the three below |
 | attach_commands | top, step, trace: commands that attach to a running server |
 | attach | the work of these three: find the server, run the view, choose the exit code |
@@ -12,6 +13,8 @@
 | log | the process's log: levels, text format, JSON format |
 | log_writer | the thread that writes log lines to stderr |
 | routes | ``coserver routes`` |
+| new | ``coserver new`` |
+| har/ | ``coserver open`` and ``replay``: HAR files |
 | dev_cert | ``coserver dev-cert`` |
 | serve/ | ``coserver serve`` and ``dev`` |
 | reload/ | ``--reload``: a supervisor, its child, a stand-in |
@@ -32,8 +35,11 @@ def main() -> None:
 
         prepare(as_json="--json" in sys.argv)
         with one_line_errors():
-            from .commands import run  # slow enough for a Ctrl+C
+            from .overview import answer
 
-            run()
+            if not answer(sys.argv[1:]):
+                from .commands import run  # slow enough for a Ctrl+C
+
+                run()
     except KeyboardInterrupt:  # before the server handles signals
         raise SystemExit(130) from None

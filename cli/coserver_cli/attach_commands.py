@@ -98,11 +98,3 @@ def trace(
 
     options = TraceOptions(json=json, waterfall=waterfall, curl=curl, once=once, har=har)
     raise typer.Exit(attach.trace(attach.Words(words, server), options))
-
-
-#: The line of each command in the list of commands.
-ABOUT = {
-    top: "Show what a running server does; hold and step its requests.",
-    step: "Hold requests, and step them by commands.",
-    trace: "Print exchanges as they end.",
-}

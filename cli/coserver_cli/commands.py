@@ -6,43 +6,29 @@ included), 1 failed, 2 wrong usage, 130 ended by Ctrl+C.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from coserver import __version__
-
 from . import console
-from .attach_commands import ABOUT, step, top, trace
-from .options import DEV_DEFAULTS, DEVELOPMENT, OBSERVING, Sectioned, with_flags
+from .attach_commands import step, top, trace
+from .options import DEV_DEFAULTS, DEVELOPMENT, OBSERVING, Sectioned, restore_docstrings, with_flags
+from .overview import ABOUT, make_typer
 from .reload.child import join_parent
 from .serve.serve import Arguments, serve_app
 
-cli = typer.Typer(
-    name="coserver",
-    help="Serve HTTP and TCP on coroutines, on asyncio or trio.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+cli = make_typer()
 
 
 def run() -> None:
     """Read the command line and run its command."""
+    if sys.flags.optimize > 1:
+        restore_docstrings(cli)
     cli(prog_name="coserver")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"coserver {__version__}")
-        raise typer.Exit
-
-
-Version = Annotated[
-    bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
-]
 Target = Annotated[
     str | None,
     typer.Argument(
@@ -98,9 +84,17 @@ ReloadDir = Annotated[
 ]
 
 
-@cli.callback()
-def main(version: Version = False) -> None:
-    """Serve HTTP and TCP on coroutines, on asyncio or trio."""
+@cli.command(cls=Sectioned, short_help=ABOUT["new"])
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The folder, and the app's name; . for the current one.")],
+) -> None:
+    """Make a folder with a small app, its test and its coserver.toml. No file is overwritten.
+
+    Example: coserver new notes && cd notes && coserver dev
+    """
+    from .new import run
+
+    raise typer.Exit(run(name))
 
 
 class Serving(Sectioned):
@@ -118,7 +112,7 @@ class Serving(Sectioned):
         return super().parse_args(ctx, own)
 
 
-@cli.command(cls=Serving)
+@cli.command(cls=Serving, short_help=ABOUT["serve"])
 @with_flags
 def serve(
     target: Target = None,
@@ -156,7 +150,7 @@ def serve(
     raise typer.Exit(serve_app(Arguments(target, flags, config, env_file, factory, app_dir, live), child))
 
 
-@cli.command(cls=Serving, short_help="Serve an app while you write it.")
+@cli.command(cls=Serving, short_help=ABOUT["dev"])
 @with_flags(defaults=DEV_DEFAULTS)
 def dev(
     target: Target = None,
@@ -181,10 +175,57 @@ def dev(
 
 
 for attached in (top, step, trace):
-    cli.command(cls=Sectioned, short_help=ABOUT[attached])(attached)
+    cli.command(cls=Sectioned, short_help=ABOUT[attached.__name__])(attached)
 
 
-@cli.command(cls=Sectioned, short_help="Show the routes of an app.")
+HarFile = Annotated[Path, typer.Argument(metavar="FILE", help="A HAR file of any program; - reads it from stdin.")]
+HarFilter = Annotated[
+    str, typer.Argument(metavar="[FILTER]", show_default=False, help="The requests to take: ~u /page & ~m GET.")
+]
+
+
+@cli.command("open", cls=Sectioned, short_help=ABOUT["open"])
+def open_har(
+    file: HarFile,
+    filter: HarFilter = "",
+    waterfall: Annotated[bool, typer.Option("--waterfall", help="Print each request as a waterfall.")] = False,
+    curl: Annotated[bool, typer.Option("--curl", help="Print each request as a curl command.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Print the requests of a HAR file, as 'coserver trace' prints those of a server. Nothing is sent.
+
+    Example: coserver open slow.har '~took >200ms' --waterfall
+    """
+    from coserver.views.shell.trace import TraceOptions
+
+    from .har.har_file import run
+
+    raise typer.Exit(run(file, TraceOptions(filter, json=json, waterfall=waterfall, curl=curl)))
+
+
+@cli.command(cls=Sectioned, short_help=ABOUT["replay"])
+def replay(
+    file: HarFile,
+    url: Annotated[str, typer.Argument(metavar="URL", help="The server: http://127.0.0.1:8000.")],
+    filter: HarFilter = "",
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Give up an answer after this time.")
+    ] = 30.0,
+    json: AsJson = False,
+) -> None:
+    """Send the requests of a HAR file to a server, one after the other, and compare the answers.
+
+    Each goes out as it was recorded, with Host set to the server. Fields that the file masks go out masked. The exit
+    code is 1 if the status of an answer differs from the one in the file, or a request fails.
+
+    Example: coserver replay slow.har http://127.0.0.1:8000 '~m GET'
+    """
+    from .har.comparison import run
+
+    raise typer.Exit(run(file, url, filter, timeout, as_json=json))
+
+
+@cli.command(cls=Sectioned, short_help=ABOUT["routes"])
 def routes(
     target: Target = None, config: Config = None, factory: Factory = False, app_dir: AppDir = None, json: AsJson = False
 ) -> None:
@@ -199,7 +240,7 @@ def routes(
     raise typer.Exit(run(Arguments(target, {}, config, None, factory, app_dir), as_json=json))
 
 
-@cli.command(cls=Sectioned, short_help="Check what is installed here.")
+@cli.command(cls=Sectioned, short_help=ABOUT["doctor"])
 def doctor(
     app: Annotated[str | None, typer.Argument(metavar="[MODULE:APP]", show_default=False)] = None, json: AsJson = False
 ) -> None:
@@ -212,7 +253,7 @@ def doctor(
     raise typer.Exit(run(app, as_json=json))
 
 
-@cli.command(cls=Sectioned, short_help="Serve a small shop, to try coserver.")
+@cli.command(cls=Sectioned, short_help=ABOUT["demo"])
 def demo(
     port: Annotated[
         int | None,
@@ -231,7 +272,7 @@ def demo(
     raise typer.Exit(run(port))
 
 
-@cli.command("dev-cert", cls=Sectioned, short_help="Make a certificate for this machine.")
+@cli.command("dev-cert", cls=Sectioned, short_help=ABOUT["dev-cert"])
 def dev_cert(
     names: Annotated[
         list[str] | None,
@@ -261,9 +302,7 @@ def dev_cert(
     raise typer.Exit(run(names or [], folder, force=force))
 
 
-config_commands = typer.Typer(
-    help="Check and show the configuration, or print its reference.", no_args_is_help=True, rich_markup_mode=None
-)
+config_commands = typer.Typer(help=ABOUT["config"], no_args_is_help=True, rich_markup_mode=None)
 cli.add_typer(config_commands, name="config")
 NoImport = Annotated[bool, typer.Option("--no-import", help="Do not import the apps.")]
 

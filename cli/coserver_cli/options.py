@@ -173,3 +173,31 @@ class Sectioned(TyperCommand):
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
+
+
+def restore_docstrings(cli: typer.Typer) -> None:
+    """Give each command its docstring, which is its help, from the source if that is there: ``python -OO`` drops it."""
+    for command in cli.registered_commands:
+        if command.callback is not None and not command.help:
+            command.help = _docstring(inspect.unwrap(command.callback))
+    for group in cli.registered_groups:
+        if group.typer_instance is not None:
+            restore_docstrings(group.typer_instance)
+
+
+def _docstring(function: Callable[..., Any]) -> str | None:
+    code = function.__code__
+    return _docstrings(code.co_filename).get(code.co_name)
+
+
+@functools.cache
+def _docstrings(file: str) -> dict[str, str | None]:
+    """The docstrings of a module's functions, by name."""
+    import ast
+
+    try:
+        with open(file, encoding="utf-8") as source:
+            tree = ast.parse(source.read())
+    except (OSError, SyntaxError, ValueError):
+        return {}
+    return {one.name: ast.get_docstring(one) for one in tree.body if isinstance(one, ast.FunctionDef)}

@@ -13,24 +13,28 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-#: The name of the error handler that writes characters as JSON escapes (RFC 8259 §7).
-_JSON = "coserver.json"
+#: The names of the error handlers: one writes characters as JSON escapes (RFC 8259 §7), the other as ASCII that
+#: looks alike.
+_JSON, _ALIKE = "coserver.json", "coserver.alike"
 #: Errors of a stream that is open already. An error of a file names the file.
 _OF_THE_STREAM = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.ECONNRESET}
 
 
 def prepare(*, as_json: bool) -> None:
-    """Have stdout and stderr take any text. A character that the encoding lacks becomes a ?, or an escape in JSON.
+    """Have stdout and stderr take any text.
+
+    In the place of a character that the encoding lacks stands one that looks alike, or a ?; in JSON an escape.
 
     A closed stdout or stderr is replaced by a file that takes all and keeps nothing.
     """
     codecs.register_error(_JSON, _escape)
+    codecs.register_error(_ALIKE, _look_alike)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the process's life
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=_JSON if as_json and name == "stdout" else "replace")
+            stream.reconfigure(errors=_JSON if as_json and name == "stdout" else _ALIKE)
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:
@@ -38,6 +42,15 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
         raise error
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2)), error.end
+
+
+def _look_alike(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    from coserver.views.dashboard.terminal import glyphs_for
+
+    alike = error.object[error.start : error.end].translate(glyphs_for("", "ascii"))
+    return "".join(one if one.isascii() else "?" for one in alike), error.end
 
 
 @contextmanager

@@ -27,7 +27,8 @@ from ..traces import line_of
 class TraceOptions:
     """Options. Each exchange is printed as ``json``, ``waterfall``, ``curl`` or else a line.
 
-    ``once``: print the kept traces only. ``har`` is a file for all of them, complete when the command ends.
+    ``once``: print the kept traces only. ``har`` is a file for all of them, complete when the command ends; then no
+    lines are printed.
     """
 
     filter: str = ""
@@ -56,6 +57,13 @@ def follow(client: Client, options: TraceOptions, out: TextIO, note: TextIO) -> 
                 _print(console, out, trace, options)
         except KeyboardInterrupt:
             pass
+
+
+def print_traces(traces: Iterable[Trace], options: TraceOptions, out: TextIO) -> None:
+    """Print traces that are there already, those of a file say."""
+    console = Console(file=out, highlight=False, emoji=False, soft_wrap=not options.waterfall)
+    for trace in traces:
+        _print(console, out, trace, options)
 
 
 @contextmanager
@@ -122,7 +130,7 @@ def _print(console: Console, out: TextIO, trace: Trace, options: TraceOptions) -
     elif options.waterfall:
         console.print(waterfall.render(trace))
         console.print()
-    else:
+    elif options.har is None:
         line: Any = line_of(trace)
         console.print(line if isinstance(line, Text) else str(line), soft_wrap=True)
     out.flush()
