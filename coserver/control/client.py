@@ -35,11 +35,11 @@ class Unreachable(Exception):
 
 
 class Ended(Unreachable):
-    """The server was reached, and has ended what it was asked for; the message says why."""
+    """The server ended a stream or a stepper by itself; the message says why."""
 
 
 class Refused(Exception):
-    """The server says no: ``status``, and why in words."""
+    """The server refused a request: ``status`` has its number, the message its reason."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -79,10 +79,10 @@ def _those(there: list[tuple[str, int, Path]]) -> str:
 
 
 class Client:
-    """One server's control. ``where`` is a socket's path or an http:// URL; ``about`` says who it is."""
+    """One server's control. ``where`` is a socket's path or an http:// URL; ``about`` describes the server."""
 
     def __init__(self, where: str, token: str | None = None) -> None:
-        """Asks who is there. Raises Unreachable, Refused."""
+        """Connects to the server. Raises Unreachable, Refused."""
         self.where = where
         self._token = token
         self.about: dict[str, Any] = self._ask("GET", "/v1")
@@ -101,30 +101,30 @@ class Client:
         return str(self.about["server"])
 
     def ask_about(self) -> dict[str, Any]:
-        """Who it is, and its state now. Raises Unreachable."""
+        """The server's name, process, version and present state. Raises Unreachable."""
         self.about = self._ask("GET", "/v1")
         return self.about
 
     def snapshot(self, filter: str = "") -> Snapshot:
-        """Raises Unreachable, Refused."""
+        """The server's snapshot. Raises Unreachable, Refused."""
         return Snapshot.from_json(self._bytes("GET", _target("/v1/snapshot", filter=filter)))
 
     def traces(self, filter: str = "", last: int = 0, *, whole: bool = False) -> list[Trace]:
-        """Raises Unreachable, Refused."""
+        """The recorded traces. Raises Unreachable, Refused."""
         found = self._ask("GET", _target("/v1/traces", filter=filter, last=last or "", whole=int(whole)))
         return [read_trace(one) for one in found["traces"]]
 
     def latest(self, last: int) -> tuple[list[Trace], int]:
-        """The last ones, without fields and bodies, and how many were recorded in all. Raises Unreachable, Refused."""
+        """The last traces, without fields and bodies, and the number of all recorded. Raises Unreachable, Refused."""
         found = self._ask("GET", _target("/v1/traces", last=last))
         return [read_trace(one) for one in found["traces"]], int(found["total"])
 
     def trace(self, number: int) -> Trace:
-        """One in full. Raises Unreachable, Refused (404)."""
+        """One trace in full. Raises Unreachable, Refused (404)."""
         return read_trace(self._ask("GET", f"/v1/traces/{number}"))
 
     def mark(self, number: int, on: bool = True) -> None:
-        """Mark a trace that was recorded, or take the mark away."""
+        """Mark a recorded trace, or remove the mark."""
         self._ask("PUT", f"/v1/traces/{number}/mark", {"on": on})
 
     def replay(self, number: int, **changes: Any) -> dict[str, Any]:
@@ -136,23 +136,23 @@ class Client:
         return found
 
     def record(self, on: bool = True) -> None:
-        """Record exchanges from now on, or no more."""
+        """Start or stop recording exchanges."""
         self._ask("PUT", "/v1/traces/recording", {"on": on})
 
     def metrics(self) -> str:
-        """OpenMetrics text. Raises Unreachable, Refused."""
+        """The metrics as OpenMetrics text. Raises Unreachable, Refused."""
         return self._bytes("GET", "/v1/metrics").decode()
 
     def reload_certificates(self) -> None:
-        """Have the files of the TLS listeners read again."""
+        """Make the server read its certificate files again."""
         self._ask("POST", "/v1/certificates")
 
     def drain(self, grace: float | None = None) -> None:
-        """Have the server stop; its own grace if none is given."""
+        """Drain and stop the server, within ``grace`` seconds or its own grace."""
         self._ask("POST", "/v1/drain", {"grace": grace})
 
     def set_level(self, level: str, logger: str = "coserver") -> None:
-        """What the server logs from now on."""
+        """Set the lowest level that the server logs from now on."""
         self._ask("PUT", "/v1/log", {"level": level, "logger": logger})
 
     def events(self, filter: str = "") -> Stream:
@@ -166,7 +166,7 @@ class Client:
     def step(
         self, filter: str = "", at: str | list[str] = "handler", limit: float | None = None, *, by: str = "a program"
     ) -> StepStream:
-        """Hold what matches until the stepper is closed, or this process is gone. Raises Unreachable, Refused.
+        """Hold matching exchanges until the stepper is closed, or this process ends. Raises Unreachable, Refused.
 
         ``by`` is the program's name. The server logs it, and shows it to others, with this process's number.
         """
@@ -187,11 +187,11 @@ class Client:
         return json.loads(self._bytes(method, target, body))
 
     def steps(self) -> list[dict[str, Any]]:
-        """Every stepper that was opened over the control: ``by``, ``filter``, ``at``, and what is held, in brief."""
+        """All open steppers: ``by``, ``filter``, ``at``, and the exchanges that each holds, in brief."""
         return list(self._ask("GET", "/v1/steps?brief=1")["steps"])
 
     def ask(self, method: str, target: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Any request, its answer read as JSON. Raises Unreachable, Refused."""
+        """Send any request, and read its answer as JSON. Raises Unreachable, Refused."""
         return self._ask(method, target, body)
 
     def _bytes(
@@ -263,7 +263,7 @@ class Stream:
         return self._connection.sock is None
 
     def close(self) -> None:
-        """From any thread: whoever reads sees the end."""
+        """Close the stream, from any thread; its reader sees the end."""
         sock = self._connection.sock
         if sock is not None:
             self._connection.sock = None
@@ -276,7 +276,7 @@ class Stream:
 
 
 class StepStream(StepperActions[Mapping[str, Any], dict[str, Any]]):
-    """A stepper on the other side. ``changes`` are what it holds, after each change; the other words are a Stepper's.
+    """A stepper of another process. ``changes`` lists what it holds; the other methods are a Stepper's.
 
     What is held is plain values, as ``Held.as_dict`` gives them; ``which`` is one of those, or its id.
     """
@@ -309,7 +309,7 @@ class StepStream(StepperActions[Mapping[str, Any], dict[str, Any]]):
         self._stream.close()
 
     def resume_all(self) -> int:
-        """Let all go that is held now; how many those were."""
+        """Release everything that is held now, and return the number."""
         return int(self._ask("resume_all", {})["let_go"])
 
     def do(self, action: str, /, which: Mapping[str, Any] | int | None = None, **arguments: Any) -> dict[str, Any]:

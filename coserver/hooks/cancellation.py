@@ -29,7 +29,7 @@ CLEANUP_TIMEOUT = 5.0
 
 
 class RequestCancelled(BaseException):
-    """The request of this blocking code is cancelled: its client left, its time is over, or the server stops.
+    """The request of this blocking code is cancelled: its client left, its time limit passed, or the server stops.
 
     Raised by the next hooked call that does I/O. It is no Exception, so ``except Exception`` lets it pass. If it is
     caught all the same, the next call raises it again.

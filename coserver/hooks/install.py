@@ -104,7 +104,7 @@ def install_late(family: str, module: str) -> None:
 
 
 def uninstall() -> None:
-    """Put every original back, also where a shim was bound by name. Calls under way in workers still end well."""
+    """Remove all hooks, also where one was bound by name. Calls that wait in workers still end normally."""
     with _lock:
         old = [one for patches in _patches.values() for one in patches]
         families = tuple(_patches)

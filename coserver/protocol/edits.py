@@ -13,8 +13,8 @@ from .jsons import encode_json
 
 #: The phases in which each name can be changed, for an edit that comes too early or too late.
 _WHERE = {
-    "status": ". An answer's status is changed where there is one; respond() gives another",
-    "body": ". A request's body is there at 'body' and 'handler', an answer's at 'response'",
+    "status": ". Hold it at 'response' to change the status, or answer by respond()",
+    "body": ". Hold it at 'body' or 'handler' for the request's body, at 'response' for the answer's",
 }
 
 
@@ -22,8 +22,8 @@ def check_names(phase: str, given: Iterable[str], names: tuple[str, ...]) -> Non
     """Check that all of ``given`` are among ``names``, which can be changed in this phase. Raises ValueError."""
     for name in given:
         if name not in names:
-            way_out = f"it may be {', '.join(names)}" if names else "nothing can be"
-            raise ValueError(f"{name} cannot be changed at {phase!r}, {way_out}{_WHERE.get(name, '')}")
+            can = f"{', '.join(names)} can" if names else "nothing can be"
+            raise ValueError(f"{name} cannot be changed at {phase!r}; {can}{_WHERE.get(name, '')}")
 
 
 def check_status(status: Any) -> None:

@@ -89,13 +89,13 @@ class Stream:
         return self._carrier.was_reset
 
     def send(self, piece: bytes) -> None:
-        """Send a piece of the body; an empty one is none."""
+        """Send a piece of the body; an empty one sends nothing."""
         if piece:
             self._carrier.pieces.append(piece)
         self._carrier.change()
 
     def end(self) -> None:
-        """The body has been sent to its end."""
+        """End the body of the request."""
         self._carrier.sent_all = True
         self._carrier.change()
 

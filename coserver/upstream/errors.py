@@ -38,7 +38,7 @@ class UpstreamConnectError(UpstreamError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """A time limit is over. ``phase`` is connect, tls, send, first byte, body, total, or take (the caller read too
+    """A time limit passed. ``phase`` is connect, tls, send, first byte, body, total, or take (the caller read too
     slowly).
     """
 
@@ -50,7 +50,7 @@ class UpstreamTimeout(UpstreamError):
 
 
 class UpstreamProtocolError(UpstreamError):
-    """A member sent bytes that are no HTTP/1.1 response, or closed the connection before the response was whole."""
+    """A member sent bytes that are not an HTTP/1.1 response, or closed the connection before the response was whole."""
 
 
 class UpstreamBusy(UpstreamError):

@@ -88,7 +88,7 @@ class MapOptions(RequestOptions, total=False):
 
 
 class Upstream:
-    """One or more members that serve the same. ``async with Upstream("http://127.0.0.1:8000") as users:``
+    """A group of servers that handlers ask, its members. ``async with Upstream("http://127.0.0.1:8000") as users:``
 
     ``members`` are URLs or ``UpstreamMember`` objects. ``policy`` is a key of POLICIES. ``key``, for the policy
     "consistent-hash", takes a Subrequest and returns a str or bytes: equal keys go to the same member. ``codec`` is the

@@ -73,7 +73,7 @@ async def test_the_grace_ends_it(caplog: pytest.LogCaptureFixture) -> None:
     with anyio.fail_after(8):
         async with talking(app, limits=Limits(grace=0.1)) as (_, client):
             await client.ask(get())
-    assert "cancelled by the end of the grace: sleep_forever and what follows it: 1" in caplog.text
+    assert "cancelled at the end of the grace: sleep_forever and 1 more" in caplog.text
 
 
 async def test_one_that_fails(caplog: pytest.LogCaptureFixture) -> None:

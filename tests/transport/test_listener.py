@@ -172,7 +172,7 @@ def test_unix(tmp_path: Path) -> None:
     # Nobody listens there any more: the file is a leftover.
     bind_unix(path)[0].close()
     (tmp_path / "file").write_text("precious")
-    with pytest.raises(FileExistsError, match="no socket"):
+    with pytest.raises(FileExistsError, match="not a socket"):
         bind_unix(str(tmp_path / "file"))
     assert (tmp_path / "file").read_text() == "precious"
     with pytest.raises(OSError, match=r"."):

@@ -69,7 +69,7 @@ def test_typed(text: str, type: Any, value: Any) -> None:
     ],
 )  # fmt: skip
 def test_what_does_not_convert(text: str, type: Any) -> None:
-    with pytest.raises(HTTPException, match="The query parameter 'x' is no ") as caught:
+    with pytest.raises(HTTPException, match="The query parameter 'x' is not a valid ") as caught:
         request(urlencode({"x": text})).query.get("x", 1, type=type)
     assert caught.value.status == 400
     assert len(caught.value.detail) < 150
