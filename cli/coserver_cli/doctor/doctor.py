@@ -10,6 +10,7 @@ import platform
 import re
 import select
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -45,6 +46,8 @@ PURPOSES = {
     "prometheus-client": "metrics",
     "opentelemetry-sdk": "traces for OpenTelemetry",
 }
+#: The extra of all extras.
+_ALL = "all"
 #: Modules whose names are not their distribution's, with "_" for "-".
 _MODULES = {"python-dotenv": "dotenv"}
 #: A requirement in a package's metadata: name, lowest version, extra.
@@ -104,6 +107,8 @@ def _said(one: Finding) -> str:
 
 def _python() -> Iterator[Finding]:
     yield Finding("Python", FINE, f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}")
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        yield Finding("free threading", NOTE, "untested on such a build", "python -X gil=1 switches the GIL on")
     yield Finding("coserver", FINE, f"{__version__}, {Path(sys.modules['coserver'].__file__ or '').parent}")
 
 
@@ -114,6 +119,8 @@ def _packages() -> Iterator[Finding]:
         if match is None:
             continue
         name, least, extra = match.groups(default="")
+        if extra == _ALL:
+            continue  # each of its packages stands under its own extra
         version = _version(name)
         command = f"pip install 'coserver[{extra}]'" if extra else f"pip install '{name}>={least or 0}'"
         if not version:

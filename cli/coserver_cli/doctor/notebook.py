@@ -27,7 +27,8 @@ def kernel(version: str) -> Result:
     if (7, 1) <= numbers <= (7, 3):
         return "kernel", True, f"ipykernel {version}: clicks arrive while a cell runs (subshells)", ""
     later = "" if numbers <= (7, 4) else " (newest tested: 7.4)"
-    return "kernel", True, f"ipykernel {version}: clicks wait until the running cell has ended{later}", ""
+    found = f"ipykernel {version} hears no clicks while a cell runs; clicks wait until the running cell has ended"
+    return "kernel", True, found + later, "pip install 'ipykernel>=7.1,<7.4' has clicks at once"
 
 
 def click_path(environment: Mapping[str, str] = environ) -> Result:

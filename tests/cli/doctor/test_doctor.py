@@ -53,6 +53,22 @@ def test_an_extra_that_is_missing_is_a_note(monkeypatch: pytest.MonkeyPatch) -> 
     assert doctor.run() == 0
 
 
+def test_the_extra_of_all_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``all`` is for the hurried; a package that is missing is told with the extra of its purpose."""
+    hide(monkeypatch, "uvloop", "anywidget")
+    whats = [one.what for one in doctor.examine()]
+    assert "coserver[all]" not in str(doctor.examine())
+    assert (whats.count("uvloop"), whats.count("coserver"), found("anywidget").way_out) == (
+        1, 1, "pip install 'coserver[notebook]'",
+    )  # fmt: skip
+
+
+def test_a_free_threaded_build_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "free threading" not in [one.what for one in doctor.examine()]
+    monkeypatch.setattr(doctor.sysconfig, "get_config_var", lambda name: int(name == "Py_GIL_DISABLED"))
+    assert found("free threading").state == NOTE
+
+
 def test_what_is_needed_is_a_problem(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     hide(monkeypatch, "h11")
     one = found("h11")

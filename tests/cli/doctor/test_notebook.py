@@ -17,7 +17,7 @@ HUB = {"JUPYTERHUB_SERVICE_PREFIX": "/user/ada/"}
         ("7.0.1", False, "threads cannot reach widgets"),
         ("7.1.0", True, "clicks arrive"),
         ("7.3.2", True, "clicks arrive"),
-        ("7.4.0", True, "clicks wait until the running cell has ended"),
+        ("7.4.0", True, "hears no clicks while a cell runs; clicks wait until the running cell has ended"),
         ("8.0.0", True, "(newest tested: 7.4)"),
         ("strange", False, "not known"),
     ],
