@@ -161,7 +161,7 @@ def test_many_failures_are_bounded(notebook: Notebook) -> None:
 def test_a_handler_defined_again_answers_at_once_and_it_is_said(notebook: Notebook) -> None:
     url = f"http://127.0.0.1:{port_of(notebook)}"
     said = notebook.run("@app.get('/')\ndef index():\n    return 'second'")
-    assert said.count("GET /: ") == 1
+    assert said.count("GET / now uses ") == 1
     assert ask(url) == "second"
 
 
