@@ -69,6 +69,7 @@ if _TYPE_CHECKING:
     from .app.inspect.failures import Failure, Failures
     from .app.inspect.traces import Traces
     from .app.process.isolation import IsolatedServer
+    from .app.standstill import Standstill
     from .notebook.live import LiveTable
     from .server.handler.forms import Form
 
@@ -81,6 +82,7 @@ _LATE = {
     "Form": ".server.handler.forms",
     "IsolatedServer": ".app.process.isolation",
     "LiveTable": ".notebook.live",
+    "Standstill": ".app.standstill",
     "Traces": ".app.inspect.traces",
 }
 
@@ -107,6 +109,7 @@ __all__ = [
     "Server",
     "ServerSentEvent",
     "SetupError",
+    "Standstill",
     "StreamedUpstreamResponse",
     "Subrequest",
     "SubrequestCancelled",

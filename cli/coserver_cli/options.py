@@ -36,6 +36,7 @@ _UNDER = {
     "control_port": OBSERVING,
     "control_token": OBSERVING,
     "record": OBSERVING,
+    "stuck_after": OBSERVING,
 }
 _SECTIONS = {"": LISTENING, "tls": TLS, "limits": LIMITS, "hosting": HOSTING, "hooks": ENGINE, "log": LOGGING}
 #: Other well-known names of options.

@@ -14,6 +14,7 @@
 | registry | the servers of this process by name |
 | runner | run an app in the caller's loop, in a thread, in the foreground |
 | signals | SIGINT, SIGTERM, SIGHUP |
+| standstill | notice that a loop stands still |
 | config/ | settings: fields, files, environment variables, flags |
 | inspect/ | traces, failures and snapshots of a running server |
 | process/ | a server in a process of its own |

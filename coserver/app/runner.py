@@ -30,6 +30,7 @@ from .listeners import ListenerPlan, plan_listeners
 from .server import Server
 from .signals import OnSignal, ends_the_start, handle_signals
 from .sockets import BoundListener, CannotListen
+from .standstill import loop_watched
 
 if TYPE_CHECKING:
     from ..control.host import Control
@@ -70,16 +71,28 @@ async def serving(app: App, settings: Settings) -> AsyncIterator[Server]:
                 server.traces.start()
             if any(one.measured for one in apps):
                 server.measure()
+            server.remove_files = partial(_remove_files, server, bound)
             async with _controlled(server), _accepting(plans, services, server, bound):
                 if predecessor is not None:
                     await server.replace(predecessor)
                 if (apart := registry.isolated.get(app.name)) is not None:
                     await anyio.to_thread.run_sync(apart.give_way)
-                with watching() if settings.debug or watchdog_asked() else nullcontext():
+                with (
+                    watching() if settings.debug or watchdog_asked() else nullcontext(),
+                    loop_watched(settings.stuck_after) as server.loop_watch,
+                ):
                     yield server
     finally:
         if server is not None:
             server.ended()
+
+
+def _remove_files(server: Server, bound: list[BoundListener]) -> None:
+    """Remove the files of the server's sockets, as far as they are its own: the process is about to be ended."""
+    for one in bound:
+        one.close_and_remove()
+    if server.control is not None:
+        server.control.close()
 
 
 @asynccontextmanager

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .app import App
     from .inspect.failures import Failures
     from .inspect.traces import Traces
+    from .standstill import LoopWatch, Standstill
 
 log = logging.getLogger("coserver.app")
 
@@ -65,6 +66,8 @@ class Server(Addressed):
         #: for the app's work after its last request. False in a caller's own block, which may go on.
         self.owns_block = False
         self.control: Control | None = None  # its control socket, if it has one
+        self.loop_watch: LoopWatch | None = None  # notices that its loop stands still
+        self.remove_files: Callable[[], None] = _nothing  # of its sockets, for a process that is ended by force
         self.steps: list[Stepper] = []
         self._services = services  # one for each listener
         self._post = poster()
@@ -130,6 +133,11 @@ class Server(Addressed):
         """Call ``interrupt()`` if a handler raises KeyboardInterrupt."""
         for service in self._services:
             service.interrupt = interrupt
+
+    @property
+    def standstill(self) -> Standstill | None:
+        """Where its event loop stands still, if it has done so for two seconds; from any thread."""
+        return None if self.loop_watch is None else self.loop_watch.standstill()
 
     # Certificates.
 
@@ -381,7 +389,7 @@ class Server(Addressed):
 
 
 def _nothing() -> None:
-    """Not listening yet."""
+    """There is nothing to do yet."""
 
 
 def _no_loop(*_: object) -> None:

@@ -27,8 +27,8 @@ from coserver.views.shell.line_input import LineInput
 from coserver.views.shell.step import LineStepper, StepOptions
 
 ROOT = str(Path(coserver.__file__).parent) + "/"
-#: The loop's own, and the admission that comes before a trip.
-NOT_THE_TRIPS = {"transport/loop", "transport/deadlines", "transport/poller", "server/capacity"}
+#: The loop's own, the admission that comes before a trip, and the wrapper of a few constructors.
+NOT_THE_TRIPS = {"transport/loop", "transport/deadlines", "transport/poller", "server/capacity", "keywords"}
 
 
 class Trip:

@@ -50,6 +50,7 @@ class Options(TypedDict, total=False):
     control: str
     control_port: int | None
     control_token: str | None
+    stuck_after: float
     debug: bool
 
 
@@ -198,6 +199,12 @@ class Settings:
     control_token: str | None = option(
         None, "the secret for control over that port; 16 characters at least", secret=True
     )
+    stuck_after: float = option(
+        10.0,
+        "the time for which the event loop may stand still before that is logged, with the line where it stands; 0: "
+        "never",
+        unit="seconds",
+    )
     debug: bool = option(
         False,
         "show clients the exceptions of handlers, and log calls that block the event loop; for development only",
@@ -212,6 +219,8 @@ class Settings:
         check_socket(self.uds_permissions, self.fd, self.uds)
         if not isinstance(self.limits, Limits):
             raise SetupError(f"limits must be a Limits; got {self.limits!r}")
+        if isinstance(self.stuck_after, bool) or not isinstance(self.stuck_after, int | float) or self.stuck_after < 0:
+            raise SetupError(f"stuck_after is a number of seconds, 0 for never; got {self.stuck_after!r}")
         for name in ("access_log", "proxy_protocol", "record", "debug"):
             if not isinstance(getattr(self, name), bool):
                 raise SetupError(f"{name} must be True or False; got {getattr(self, name)!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,10 @@ def take_snapshot(server: Server) -> ShownSnapshot:
     """Take a snapshot, from any thread. The loop copies references only, unless the caller runs on it."""
     captured = _capture(view_of(server), server)
     state = "running" if server.accepting else "draining" if server.running else "stopped"
-    return show_snapshot(captured.build(state))
+    snapshot = captured.build(state)
+    if (found := server.standstill) is not None:
+        snapshot = replace(snapshot, stands=found.seconds, stands_at=found.place)
+    return show_snapshot(snapshot)
 
 
 def make_meter(server: Server) -> Meter:

@@ -54,7 +54,8 @@ class Snapshot:
     """One server at one moment.
 
     ``state`` is "running", "draining" or "stopped"; ``pid`` is the server's process; ``counters`` are whole numbers
-    since the start.
+    since the start. ``stands`` is the seconds for which the event loop has stood still, 0.0 if it does not, and
+    ``stands_at`` the user's line, "shop.py:15 in read".
     """
 
     server: str
@@ -66,6 +67,8 @@ class Snapshot:
     connections: tuple[ConnectionState, ...]
     upstreams: tuple[UpstreamState, ...] = ()
     workers: WorkersState = WorkersState()
+    stands: float = 0.0
+    stands_at: str = ""
     counters: Mapping[str, int]
 
     def __repr__(self) -> str:
@@ -96,7 +99,8 @@ class Snapshot:
     def to_json(self) -> str:
         """Write one JSON object. 5,000 rows may take 10 ms; it sleeps between parts, so that other threads run."""
         head = {"server": self.server, "pid": self.pid, "at": self.at, "seconds": round(self.seconds, 6),
-                "state": self.state, "counters": dict(self.counters)}  # fmt: skip
+                "state": self.state, "stands": round(self.stands, 3), "stands_at": self.stands_at,
+                "counters": dict(self.counters)}  # fmt: skip
         parts = [
             json.dumps(head)[:-1],
             f'"listeners": {json_rows.list_json(json_rows.write_listener, self.listeners)}',
@@ -129,6 +133,8 @@ def from_dict(given: Mapping[str, Any]) -> Snapshot:
             connections=tuple([json_rows.read_connection(one) for one in given["connections"]]),
             upstreams=tuple([json_rows.read_upstream(one) for one in given.get("upstreams", ())]),
             workers=json_rows.read_workers(given.get("workers", {})),
+            stands=given.get("stands", 0.0),
+            stands_at=given.get("stands_at", ""),
             counters=given.get("counters", {}),
         )
     except (KeyError, TypeError, AttributeError) as error:

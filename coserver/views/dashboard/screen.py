@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from ...observe.filters import EVERYTHING
-from ...observe.snapshot.snapshot import ConnectionState, ExchangeState
+from ...observe.snapshot.snapshot import ConnectionState, ExchangeState, Snapshot
 from ...observe.trace.trace import Trace
 from ...observe.trace.waterfall import show_seconds
 from .. import exchange as exchange_view
@@ -82,6 +82,8 @@ def _apart(parts: list[tuple[str, str]]) -> Text:
 
 
 def _figures(board: Dashboard, width: int) -> Text:
+    if board.snapshot is not None and board.snapshot.stands and not board.gone:
+        return _alarm(board.snapshot)
     now, seconds = board.rates.now, list(board.rates.seconds)
     spark = max(4, min(60, (width - 60) // 2)) if width >= 70 else 0
     latency = show_seconds(now.latency) if now.latency is not None else "–"
@@ -93,6 +95,13 @@ def _figures(board: Dashboard, width: int) -> Text:
     line.append(f" {latency:>8}", "bold")
     flow = Text(f"↓ {show_size(round(now.received))}/s ↑ {show_size(round(now.sent))}/s", "bright_black")
     return _both(line, flow, width)
+
+
+def _alarm(snapshot: Snapshot) -> Text:
+    """The event loop stands still: nothing else of the server's matters then."""
+    where = f" at {plain(snapshot.stands_at)}" if snapshot.stands_at else ""
+    said = f"the loop stands still{where}, for {show_seconds(snapshot.stands)}: no request goes on"
+    return Text(said, "bold white on red", no_wrap=True, overflow="ellipsis")
 
 
 def _tabs(board: Dashboard, width: int) -> Text:

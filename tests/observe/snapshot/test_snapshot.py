@@ -169,6 +169,9 @@ def test_every_field_is_in_the_json_and_comes_back() -> None:
     again = Snapshot.from_json(snapshot.to_json())
     assert again.to_json() == snapshot.to_json()
     assert again.connections[0].exchanges[0].subrequests[0].target == odd
+    stood = dataclasses.replace(snapshot, stands=4.5, stands_at="shop.py:15 in read")
+    assert Snapshot.from_json(stood.to_json()).stands_at == "shop.py:15 in read"
+    assert Snapshot.from_json(stood.to_json()).stands == 4.5
     # Of another version: what is not known is passed over, what has a default may be missing.
     del found["workers"], found["upstreams"][0]["members"][0]["latency"], found["connections"][0]["tls"]
     found["connections"][0]["unheard"] = found["unheard"] = 1

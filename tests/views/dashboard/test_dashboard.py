@@ -439,3 +439,16 @@ def test_all_views_have_a_table() -> None:
             console.print(view.render(example()))
             console.print(view.render(Snapshot.from_json(example().to_json())))
     assert "/items/7" in captured.get()
+
+
+def test_a_loop_that_stands_still_is_named() -> None:
+    from dataclasses import replace
+
+    from coserver.views.dashboard.screen import _figures
+    from coserver.views.live import example
+
+    board = Dashboard()
+    board.snapshot = replace(example(), stands=4.5, stands_at="shop.py:15 in read")
+    assert _figures(board, 100).plain == "the loop stands still at shop.py:15 in read, for 4.50 s: no request goes on"
+    board.snapshot = example()
+    assert "latency" in _figures(board, 100).plain
