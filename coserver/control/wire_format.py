@@ -49,6 +49,7 @@ def read_trace(given: Mapping[str, Any]) -> Trace:
             **{name: given[name] for name in names},
             secure=bool(given.get("secure")),
             replay_of=int(given.get("replay_of", 0)),
+            traceback=given.get("traceback", ""),
             raw_target=given["target"],
             host=given.get("host", ""),
             request=_message(given.get("request"), given["request_size"]),

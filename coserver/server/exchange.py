@@ -61,6 +61,11 @@ class Exchange(Holdable):
     started: float
     limits: Limits
 
+    def count_held(self, seconds: float) -> None:
+        """Take a hold out of the time that its connection spends on exchanges. After its end that counts no more."""
+        if self.phase is not phases.RECYCLE:
+            self.connection.spent -= seconds
+
     @property
     def reason(self) -> str:  # type: ignore[override]
         """Why the exchange ends early; "" if it does not."""

@@ -40,29 +40,47 @@ SLOW_BODY = ("body_rate", 408, "the body came slower than {} bytes a second")
 
 
 class Pause:
-    """The suspended deadline of a subject, and the number of its holds. The first hold makes it."""
+    """The suspended deadline of a subject, and the number of its holds. The first hold makes it.
 
-    __slots__ = ("_left", "_since", "holds", "scope")
+    ``times`` has its holds up to now, as the phase, the begin and the end of each in monotonic seconds. The end is
+    infinite while it lasts. Holds that overlap are one.
+    """
+
+    __slots__ = ("_left", "_since", "holds", "scope", "times")
 
     def __init__(self) -> None:
         self.holds = 0
         self.scope: anyio.CancelScope | None = None  # around a hold of the subject itself, not of a subrequest
         self._left = math.inf
         self._since = 0.0
+        self.times: list[tuple[str, float, float]] = []
+
+    @property
+    def seconds(self) -> float:
+        """The time of all holds that are over."""
+        return sum(end - begin for _, begin, end in self.times if end < math.inf)
 
     def begin(self, subject: Holdable) -> None:
         """Count one hold more. The first one takes the deadline away."""
         if not self.holds:
             # Infinite, not only later: moving a deadline that has passed does not undo it.
-            self._left, subject.deadline = subject.deadline - monotonic(), math.inf
+            now = monotonic()
+            self._left, subject.deadline = subject.deadline - now, math.inf
             self._since = subject.since
+            self.times.append((subject.phase, now, math.inf))
         self.holds += 1
 
     def end(self, subject: Holdable) -> None:
         """Count one hold less. The last one sets the deadline to the time that was left."""
         self.holds -= 1
-        if not self.holds and subject.since == self._since:  # else a new phase has set its own deadline
-            subject.deadline = monotonic() + self._left
+        if self.holds:
+            return
+        now = monotonic()
+        phase, begin, _ = self.times[-1]
+        self.times[-1] = (phase, begin, now)
+        subject.count_held(now - begin)
+        if subject.since == self._since:  # else a new phase has set its own deadline
+            subject.deadline = now + self._left
 
 
 class Holdable:
@@ -103,6 +121,19 @@ class Holdable:
         """Undo one ``pause()``."""
         assert self._pause is not None
         self._pause.end(self)
+
+    @property
+    def hold_times(self) -> list[tuple[str, float, float]]:
+        """The holds of the subject up to now: see ``Pause.times``."""
+        return self._pause.times if self._pause is not None else []
+
+    @property
+    def held_seconds(self) -> float:
+        """How long it was held, in holds that are over."""
+        return self._pause.seconds if self._pause is not None else 0.0
+
+    def count_held(self, seconds: float) -> None:
+        """A hold of so many seconds is over."""
 
     def release_hold(self) -> None:
         """End a gate's hold of the subject itself. Its subrequests stay held."""

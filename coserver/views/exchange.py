@@ -36,11 +36,17 @@ def _parts(trace: Trace) -> Iterator[RenderableType]:
         ("at", datetime.fromtimestamp(trace.at).isoformat(" ", "milliseconds")),
         ("handler", f"{trace.handler} on {trace.route}" if trace.route else trace.handler),
         ("ended", "complete" if trace.phase == "recycle" else f"in phase {trace.phase}"),
+        ("failed at", trace.place),
         ("skipped", f"{trace.skipped} steps, above the limit of one exchange" if trace.skipped else ""),
     ]
     for name, value in facts:
         if value:
             yield Text.assemble((f"{name:<10}", "bright_black"), plain(value))
+    if trace.traceback:
+        yield ""
+        for each in trace.traceback.splitlines():
+            style = "red" if not each.startswith(" ") else "yellow" if each.startswith('  File "') else ""
+            yield Text(plain(each.replace("\t", "    ")), style)
     line = f"{trace.method} {trace.target} {trace.version}" if trace.method else "message"
     yield from message("→", line, trace.request)
     if trace.status or trace.response.body.size:

@@ -23,7 +23,7 @@ from ..observe.trace.waterfall import show_seconds
 from . import waterfall
 from .columns import Cell, Column, View
 from .exchange import message
-from .text import plain
+from .text import plain, readable
 
 
 def _seconds(held: Mapping[str, Any]) -> float:
@@ -32,7 +32,7 @@ def _seconds(held: Mapping[str, Any]) -> float:
 
 def _target(held: Mapping[str, Any]) -> Cell:
     target = held["request"]["target"]
-    return plain(mask_target(target) if target else held["title"])
+    return readable(mask_target(target) if target else held["title"])
 
 
 def _handler(held: Mapping[str, Any]) -> Cell:

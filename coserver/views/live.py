@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -24,7 +25,7 @@ from ..observe.trace.trace import Trace
 from ..observe.trace.waterfall import show_seconds
 from .columns import Cell, Column, Rows, View
 from .held import HELD
-from .text import plain
+from .text import plain, readable
 from .traces import show_size
 
 _PHASES = {"head": "cyan", "body": "cyan", "handler": "blue", "suspend": "yellow", "subrequest": "magenta",
@@ -42,14 +43,31 @@ def _status(row: ExchangeState | Trace) -> Cell:
 
 
 def _target(row: ExchangeState) -> Cell:
-    return plain(mask_target(row.target) if row.method else row.url)
+    return readable(mask_target(row.target) if row.method else row.url)
+
+
+def _waited(waits: Suspension) -> str:
+    """What a suspension waits for; a time in its own unit: 767 ms."""
+    number, _, unit = waits.on.partition(" ")
+    try:
+        return show_seconds(float(number)) if unit == "s" else waits.on
+    except ValueError:
+        return waits.on
+
+
+def _outcome(row: Trace) -> Cell:
+    """The error and its place, or else the handler."""
+    if not row.error:
+        return row.handler, "bright_black"
+    return plain(f"{row.error} ({row.place.partition(' in ')[0]})" if row.place else row.error), "red"
 
 
 def _doing(row: ExchangeState) -> Cell:
     """The call or subrequest that it waits for, or else its handler."""
     if row.suspended is not None:
         waits = row.suspended
-        return f"{waits.call} {plain(waits.on)} {plain(waits.place.rpartition('/')[2])}".strip(), "yellow"
+        place = waits.place.rpartition("/")[2].partition(" in ")[0]  # the file and line, which a narrow column has
+        return " ".join([one for one in (waits.call, plain(_waited(waits)), plain(place)) if one]), "yellow"
     under_way = [one for one in row.subrequests if one.state not in ("done", "failed", "cancelled")]
     if under_way:
         first = under_way[0]
@@ -133,15 +151,16 @@ TRACES = View(
     (
         Column("", 1, lambda row: ("●" if row.marked else "", "magenta"), lambda row: row.marked),
         Column("id", 6, lambda row: (str(row.id), "bright_black"), lambda row: row.id, right=True),
+        Column("at", 8, lambda row: (datetime.fromtimestamp(row.at).strftime("%H:%M:%S"), "bright_black"),
+               lambda row: row.at, rank=5),
         Column("method", 7, lambda row: (plain(row.method or row.protocol), "bold"), lambda row: row.method, rank=1),
-        Column("target", 0, lambda row: plain(row.target if row.method else row.url), lambda row: row.raw_target),
+        Column("target", 0, lambda row: readable(row.target if row.method else row.url), lambda row: row.raw_target),
         Column("status", 7, _status, lambda row: row.status, right=True),
         Column("time", 8, lambda row: show_seconds(row.seconds), lambda row: row.seconds, right=True),
         Column("size", 7, lambda row: show_size(row.response.body.size), lambda row: row.response.body.size,
                right=True, rank=2),
-        Column("handler", 18, lambda row: (plain(row.error), "red") if row.error else (row.handler, "bright_black"),
-               lambda row: row.handler, rank=3, grows=True),
-        Column("client", 21, lambda row: (row.src, "bright_black"), lambda row: row.src, rank=4),
+        Column("handler", 18, _outcome, lambda row: row.handler, rank=3, grows=True),
+        Column("client", 21, lambda row: (row.src, "bright_black"), lambda row: row.src, rank=6),
     ),
     lambda snapshot: (),
     "nothing is recorded yet; exchanges are recorded when they end",

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..observe.trace.trace import Trace
 from ..observe.trace.waterfall import show_seconds
-from .text import plain
+from .text import cut, plain, readable
 
 
 def render(traces: Sequence[Trace]) -> Table:
@@ -41,7 +42,7 @@ def _cells(trace: Trace) -> tuple[Text | str, ...]:
         str(trace.id),
         datetime.fromtimestamp(trace.at).strftime("%H:%M:%S"),
         Text(plain(trace.method or trace.protocol), "bold"),
-        Text(plain(trace.target if trace.method else trace.url)),
+        Text(readable(trace.target if trace.method else trace.url)),
         status(trace),
         show_size(trace.response.body.size),
         show_seconds(trace.seconds),
@@ -49,18 +50,26 @@ def _cells(trace: Trace) -> tuple[Text | str, ...]:
     )
 
 
-def line_of(trace: Trace) -> Text:
-    """One trace as a line, its columns wide enough for usual values."""
+def line_of(trace: Trace, width: int = 0) -> Text:
+    """One trace as a line, its columns wide enough for usual values. In ``width`` cells a long target is cut."""
     at = datetime.fromtimestamp(trace.at).strftime("%H:%M:%S")
     said = status(trace)
     line = Text.assemble(
         (f"{at} {trace.id:>5} ", "bright_black"), said, " " * (5 - len(said)),
         f"{show_seconds(trace.seconds):>8} ",
         f"{show_size(trace.response.body.size):>7} ", (plain(trace.method or trace.protocol), "bold"), " ",
-        plain(trace.target if trace.method else trace.url),
     )  # fmt: skip
-    if trace.error:
-        line.append(f"  {plain(trace.error)}", "red")
+    error = f"  {plain(trace.error)}" if trace.error else ""
+    if trace.place:
+        error += f" ({plain(trace.place)})"
+    target = readable(trace.target if trace.method else trace.url)
+    if width:
+        left = width - line.cell_len
+        target = cut(target, max(left - min(cell_len(error), left // 2), 20))
+    line.append(target)
+    if trace.held_seconds:
+        line.append(f"  held {show_seconds(trace.held_seconds)}", "yellow")
+    line.append(error, "red")
     return line
 
 

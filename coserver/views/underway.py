@@ -17,7 +17,7 @@ from ..observe.trace.underway import so_far
 from ..observe.trace.waterfall import show_seconds
 from . import waterfall
 from .exchange import message
-from .text import plain
+from .text import plain, readable
 from .traces import show_size
 
 
@@ -49,7 +49,7 @@ def _parts(row: ExchangeState, over: bool) -> Iterator[RenderableType]:
     if over:
         phase = (f"has ended after {row.phase}", "bold yellow")
     taken = f"  {show_seconds(row.seconds)}"
-    above = Text.assemble((plain(what), "bold"), "  ", phase, taken, no_wrap=True, overflow="ellipsis")
+    above = Text.assemble((readable(what), "bold"), "  ", phase, taken, no_wrap=True, overflow="ellipsis")
     yield waterfall.render(so_far(row), above)
     yield ""
     facts = (

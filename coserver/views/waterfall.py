@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..observe.trace.trace import CANCELLED, FAILED, OPEN, Trace
 from ..observe.trace.waterfall import Bar, Row, rows_of, show_seconds, show_tick, ticks
-from .text import plain
+from .text import cut, plain, readable
 
 #: The style of each kind of bar, and the character that fills it.
 BARS: dict[str, tuple[str, str]] = {
@@ -22,6 +22,7 @@ BARS: dict[str, tuple[str, str]] = {
     "suspend": ("yellow", "░"),
     "subrequest": ("magenta", "█"),
     "response": ("green", "█"),
+    "held": ("bold yellow", "‖"),
     "blocked": ("bright_black", "░"),
     "dns": ("yellow", "▒"),
     "receive": ("green", "█"),
@@ -44,7 +45,7 @@ class Waterfall:
 
     def __init__(self, trace: Trace, above: Text | None = None) -> None:
         self.trace = trace
-        self.above = above if above is not None else heading(trace)
+        self.above = above
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = max(40, options.max_width)
@@ -52,7 +53,7 @@ class Waterfall:
         widest = max((cell_len(_label(row)) for row in rows), default=0)  # a browser's HAR may have no steps
         label = min(widest, _LABEL_MAX, width // 3)
         axis = width - label - _TIME - 3
-        yield self.above
+        yield self.above if self.above is not None else heading(self.trace, width)
         yield Text.assemble(" " * (label + 1), (_axis(self.trace.seconds, axis), "bright_black"))
         for row in rows:
             yield from self._line(row, label, axis)
@@ -78,16 +79,20 @@ def render(trace: Trace, above: Text | None = None) -> Waterfall:
     return Waterfall(trace, above)
 
 
-def heading(trace: Trace) -> Text:
-    """One line: method, target, status, time, error."""
+def heading(trace: Trace, width: int = 0) -> Text:
+    """One line: method, target, status, time, error. In ``width`` cells a long target is cut, not status and time."""
     what = f"{trace.method} {trace.target}" if trace.method else trace.url
     status = str(trace.status) if trace.status else ("" if trace.protocol == "tcp" else "unanswered")
     fine = 0 < trace.status < 400
     colour = "red" if trace.status >= 500 or trace.error else "green" if fine else "yellow"
-    parts = [(plain(what), "bold"), ("  ", ""), (status, colour), ("  ", ""), (show_seconds(trace.seconds), "")]
+    parts = [("  ", ""), (status, colour), ("  ", ""), (show_seconds(trace.seconds), "")]
+    if held := trace.held_seconds:
+        parts += [("  ", ""), (f"held {show_seconds(held)}", "yellow")]
     if trace.error:
-        parts += [("  ", ""), (plain(trace.error), "red")]
-    text = Text.assemble(*parts)
+        where = f" ({trace.place})" if trace.place else ""
+        parts += [("  ", ""), (plain(trace.error) + where, "red")]
+    room = width - min(sum(cell_len(part) for part, _ in parts), width // 2) if width else 10_000
+    text = Text.assemble((cut(readable(what), max(room, 20)), "bold"), *parts)
     text.no_wrap, text.overflow = True, "ellipsis"
     return text
 

@@ -16,8 +16,9 @@ from coserver.observe.trace.waterfall import LINES_MAX, rows_of, show_seconds, s
 from coserver.views.exchange import render as render_exchange
 from coserver.views.samples import page, quick
 from coserver.views.svg.waterfall import WIDTH, waterfall_svg
+from coserver.views.text import readable
+from coserver.views.traces import line_of, show_size
 from coserver.views.traces import render as render_traces
-from coserver.views.traces import show_size
 from coserver.views.waterfall import render
 
 ANY_TEXT = st.text(st.characters(max_codepoint=0x2FFF), max_size=40)
@@ -100,3 +101,24 @@ def test_durations(seconds: float, shown: str) -> None:
 )
 def test_sizes(size: int, shown: str) -> None:
     assert show_size(size) == shown
+
+
+def test_a_long_target_hides_no_status() -> None:
+    trace = replace(page(), raw_target="/" + "x" * 300)
+    for width in (60, 80, 120):
+        console = Console(width=width, color_system=None)
+        with console.capture() as captured:
+            console.print(render(trace))
+        assert "…  200  124 ms" in captured.get().splitlines()[0]
+    line = line_of(replace(trace, error="KeyError: 'price'"), 80).plain
+    assert len(line) <= 80
+    assert line.endswith("…  KeyError: 'price'")
+    assert "x" * 300 in line_of(trace).plain
+
+
+@pytest.mark.parametrize(("target", "shown"), [
+    ("/items/%E6%9D%B1", "/items/東"), ("/a%2Fb%20c?x=%C3%A9", "/a%2Fb%20c?x=é"), ("/%ff%C3%A9", "/%ff%C3%A9"),
+    ("/%E2%80%AEx", "/%E2%80%AEx"), ("/%C2%A0", "/%C2%A0"), ("/%1b%5B2J", "/%1b%5B2J"), ("/plain", "/plain"),
+])  # fmt: skip
+def test_encoded_letters_are_readable(target: str, shown: str) -> None:
+    assert readable(target) == shown

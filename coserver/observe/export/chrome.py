@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from ..trace.trace import STEP, SUBREQUEST, SUSPEND, Span, Trace
+from ..trace.trace import HELD, STEP, SUBREQUEST, SUSPEND, Span, Trace
 
 #: Nanoseconds by which exchanges of one connection may seem to overlap: starts and durations come from two clocks.
 _SKEW = 1_000_000
@@ -75,7 +75,7 @@ def _events(trace: Trace, pid: int, tid: int, start: int) -> Iterator[dict[str, 
     free = 0  # the end of the last slice of this thread
     for number, span in enumerate(trace.spans):
         begin, end = round(span.start * 1e9), round(span.end * 1e9)
-        if span.kind in (SUSPEND, SUBREQUEST) or begin < free or end > length:
+        if span.kind in (SUSPEND, SUBREQUEST, HELD) or begin < free or end > length:
             own = f"{pid}.{tid}.{trace.id}.{number}"
             yield from _asynchronous(span, {**base, "id": own, "cat": span.kind}, start)
         else:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ..secrets import MASK
 from ..text import Fields, unpack
-from ..trace.trace import REQUEST, RESPONSE, Body, Trace, span_dict
+from ..trace.trace import HELD, REQUEST, RESPONSE, Body, Trace, span_dict
 
 _TEXT = ("text/", "application/json", "application/xml", "application/javascript", "application/x-www-form-urlencoded")
 
@@ -43,19 +43,31 @@ def _entry(trace: Trace, secrets: bool) -> dict[str, Any]:
         "connection": str(trace.connection),
         "_coserver": _own(trace),
     }
+    if held := trace.held_seconds:
+        entry["_held"] = round(held * 1e3, 6)
+        timings["comment"] = f"a stepper held it for {entry['_held']:.0f} ms, which these times leave out"
     if trace.error:
         entry["comment"] = trace.error
     return entry
 
 
-def _timings(trace: Trace) -> dict[str, float]:
-    """The server's times under HAR's names: "send" is the reading of the request, "wait" the time to the response."""
+def _timings(trace: Trace) -> dict[str, Any]:
+    """The server's times under HAR's names: "send" is the reading of the request, "wait" the time to the response.
+
+    Time that a stepper held the exchange is in none of them.
+    """
     read = next((span.end for span in trace.spans if span.kind == REQUEST), 0.0)
     starts = [span.start for span in trace.spans if span.kind == RESPONSE]
     answered = max(starts[-1], read) if starts else trace.seconds
-    parts = (read, answered - read, trace.seconds - answered)
+    edges = ((0.0, read), (read, answered), (answered, trace.seconds))
+    parts = [end - start - _held_between(trace, start, end) for start, end in edges]
     send, wait, receive = (round(max(part, 0.0) * 1e3, 6) for part in parts)
     return {"blocked": -1, "dns": -1, "connect": -1, "send": send, "wait": wait, "receive": receive, "ssl": -1}
+
+
+def _held_between(trace: Trace, start: float, end: float) -> float:
+    holds = (span for span in trace.spans if span.kind == HELD)
+    return sum(max(min(one.end, end) - max(one.start, start), 0.0) for one in holds)
 
 
 def _request(trace: Trace, secrets: bool) -> dict[str, Any]:
@@ -112,7 +124,7 @@ def _response(trace: Trace, secrets: bool) -> dict[str, Any]:
 def _own(trace: Trace) -> dict[str, Any]:
     names = (
         "id", "server", "listener", "src", "dst", "seconds", "handler", "route", "phase", "error", "marked", "skipped",
-        "secure", "replay_of",
+        "secure", "replay_of", "traceback",
     )  # fmt: skip
     return {**{name: getattr(trace, name) for name in names}, "spans": [span_dict(span) for span in trace.spans]}
 

@@ -126,6 +126,7 @@ def _trace(entry: _Reader, number: int, make: type[Trace]) -> Trace:
         response=Message(unmasked=_fields(response), body=_answered(response)),
         handler=own.text("handler"),
         replay_of=int(own.number("replay_of")),
+        traceback=own.text("traceback"),
         route=own.text("route"),
         phase=own.text("phase", "recycle"),
         error=own.text("error") or response.text("_error") or ("" if status else "no response"),

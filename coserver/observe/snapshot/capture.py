@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from ...hooks.describe import describe, place_of
 from ...hooks.workers import frame_of, parked
 from ...lifecycle import events as ev
+from ...lifecycle import phases
 from ...lifecycle.frozen_dataclass import maker
 from .rows import (
     ConnectionState,
@@ -123,11 +124,11 @@ Row = tuple[Any, str, float, Any, str, float]
 
 def _columns(one: ListenerView) -> Columns:
     live = list(one.service.connections.values())
-    phases, sinces, currents = (list(map(attrgetter(name), live)) for name in ("own_phase", "own_since", "current"))
+    own_phases, sinces, currents = (list(map(attrgetter(name), live)) for name in ("own_phase", "own_since", "current"))
     return Columns(
         one,
         live,
-        phases,
+        own_phases,
         sinces,
         currents,
         ["" if each is None else each.phase for each in currents],
@@ -173,6 +174,10 @@ class Capture:
     def _counters(self, rows: Sequence[ConnectionState]) -> dict[str, int]:
         """The sums since the start, over all listeners: closed connections, and the open ones in ``rows``."""
         spent = self.gone["spent"] + sum(each.spent for column in self.columns for each in column.connections)
+        # Holds are taken out of ``spent`` when they end, the rest is added when the exchange does: no sum may sink.
+        under_way = [one for column in self.columns for one in column.currents if one is not None]
+        under_way += [one for column in self.columns for many in column.multiplexed.values() for one, _, _ in many]
+        spent += sum([one.held_seconds for one in under_way if one.hold_times and one.phase != phases.RECYCLE])
         return {
             "accepted": sum(one.service.accepted for one in self.of.listeners),
             "served": int(self.gone["served"]) + sum([row.served for row in rows]),

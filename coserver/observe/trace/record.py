@@ -14,7 +14,7 @@ from ...lifecycle import phases
 from ...protocol.head import RequestHead
 from ..snapshot.capture import ListenerView
 from ..text import answer_fields, decode_fields, read_request
-from .spans import ENDS, Marks, Timeline
+from .spans import ENDS, Hold, Marks, Timeline
 from .trace import HANDLER, RESPONSE, Body, Message, Span, Trace
 
 #: Bytes of a record beside its head and bodies.
@@ -151,6 +151,8 @@ def keep(exchange: Any, listener: ListenerView, began: float, ended: float, most
     Makes as few objects as possible, and none of its own for an exchange that went smoothly: each is freed a thousand
     requests later, when no cache of the processor has it any more. So the head is kept as it came.
     """
+    if exchange.hold_times:
+        draft = _with_holds(exchange, listener, draft)
     connection, head, endpoint = exchange.connection, exchange.head, exchange.endpoint
     raw, status, answer_size = head.raw if head is not None else b"", exchange.status, exchange.size
     answer = exchange.answer_head if status else b""
@@ -171,11 +173,21 @@ def keep_message(exchange: Any, ended: float, most: int, draft: Draft) -> Row:
     """The row of a TCP message's exchange, with ``most`` bytes of the message."""
     connection, message = exchange.connection, exchange.message
     draft.message = message[:most]
+    if exchange.hold_times:
+        _with_holds(exchange, draft.listener, draft)
     return Record(
         size=_OVERHEAD + draft.size, id=exchange.id, connection=connection.id, peer=connection.peer,
         listener=draft.listener, started=exchange.started, began=0.0, since=0.0, ended=ended, at=time(), head=b"",
         handler=exchange.handler, route="", status=0, sent_size=len(message), answer_size=0, answer=b"", draft=draft,
     )  # fmt: skip
+
+
+def _with_holds(exchange: Any, listener: ListenerView, draft: Draft | None) -> Draft:
+    """The draft, a new one if there is none, with marks of the exchange's holds."""
+    draft = draft if draft is not None else Draft(listener)
+    for phase, begin, end in exchange.hold_times:
+        draft.marks += (Hold, begin, (phase, end))
+    return draft
 
 
 def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Trace:
@@ -209,6 +221,7 @@ def fold(record: Record, server: str, make: type[Trace], *, marked: bool) -> Tra
         marked=marked,
         skipped=draft.skipped if draft is not None else 0,
         spans=spans,
+        traceback=timeline.traceback,
     )
 
 
@@ -231,6 +244,7 @@ def _response(record: Record) -> Message:
 
 def _phase(record: Record, head: RequestHead | None, marks: Marks, spans: tuple[Span, ...]) -> str:
     """The phase in which the exchange ended."""
+    marks = [one for at in range(0, len(marks), 3) if marks[at] is not Hold for one in marks[at : at + 3]]
     if marks[-3] in (ev.ResponseFinished, ev.HandlerFinished):
         return phases.RECYCLE
     last = max((span for span in spans if span.kind in (HANDLER, RESPONSE)), key=lambda span: span.end, default=None)

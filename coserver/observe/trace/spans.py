@@ -6,12 +6,15 @@ and a row in BEGINS or ENDS.
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 from ...lifecycle import events as ev
 from ..secrets import mask_target
-from .trace import CANCELLED, FAILED, HANDLER, OK, OPEN, REQUEST, RESPONSE, STEP, SUBREQUEST, SUSPEND, Span
+from .trace import CANCELLED, FAILED, HANDLER, HELD, OK, OPEN, REQUEST, RESPONSE, STEP, SUBREQUEST, SUSPEND, Span
 
 #: Characters of an error's text.
 _WORDS = 300
@@ -38,6 +41,38 @@ def words_of(error: BaseException) -> tuple[str, bool]:
     return told, not (isinstance(status, int) and status < 500)
 
 
+#: Limits of a kept traceback, which a recursion would fill: frames, counted from the innermost, and characters.
+_FRAMES, _CHARACTERS = 20, 8_000
+_COSERVER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
+
+
+def failure_of(error: BaseException) -> tuple[str, bool, str]:
+    """``words_of`` an exception, and its traceback as text if it is a failure."""
+    told, failed = words_of(error)
+    if not failed:
+        return told, False, ""
+    try:
+        own = _from_users_frame(error.__traceback__)
+        shown = "".join(traceback.format_exception(type(error), error, own, limit=-_FRAMES))
+    except Exception:  # an exception's own code: its str may raise
+        return told, True, ""
+    if len(shown) > _CHARACTERS:
+        shown = f"… {len(shown) - _CHARACTERS} characters more\n{shown[-_CHARACTERS:]}"
+    return told, True, shown.encode("utf-8", "backslashreplace").decode()
+
+
+def _from_users_frame(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback without coserver's frames before the first one of other code; all of it if there is none."""
+    at = trace
+    while at is not None and at.tb_frame.f_code.co_filename.startswith(_COSERVER):
+        at = at.tb_next
+    return at or trace
+
+
+class Hold:
+    """The kind of a mark about a hold by a stepper; its note is the phase and the end."""
+
+
 def _subrequest_began(event: Any) -> tuple[Any, ...]:
     return event.subrequest, event.upstream, f"{event.method} {event.target}"
 
@@ -59,7 +94,7 @@ NOTES: dict[Kind, Callable[[Any], Any] | None] = {
     ev.RequestRefused: lambda event: event.reason,
     ev.HandlerStarted: lambda event: event.handler,
     ev.HandlerFinished: None,
-    ev.HandlerFailed: lambda event: words_of(event.error),
+    ev.HandlerFailed: lambda event: failure_of(event.error),
     ev.HandlerCancelled: None,
     ev.Suspended: lambda event: (event.call, event.on, event.where),
     ev.Resumed: lambda event: (event.call, event.seconds),
@@ -96,6 +131,7 @@ class Timeline:
         self.started = started
         self.seconds = seconds
         self.errors: list[str] = []
+        self.traceback = ""
         self._read: float | None = None
         self._begun: dict[Any, tuple[float, Any]] = {}
         self._waits: list[tuple[float, tuple[str, str, str]]] = []
@@ -110,6 +146,11 @@ class Timeline:
                 self._waits.append((at - started, note))
             elif kind is ev.Resumed:
                 self._resume(at - started, *note)
+            elif kind is Hold:
+                phase, until = note
+                end = min(until - started, seconds)
+                if at - started <= seconds:
+                    self._done.append(Span(kind=HELD, name=phase, start=at - started, end=end))
             elif kind is ev.RequestRead:
                 self._read = at - started
             elif note:
@@ -138,9 +179,10 @@ class Timeline:
             return  # the subrequest began before the recording
         if type(note) is float:
             begun, note = begun or (note - self.started, ""), None
-        start, before = begun or (self._done[-1].end if self._done else 0.0, "")
+        start, before = begun or (next((one.end for one in reversed(self._done) if one.kind != HELD), 0.0), "")
         if kind != SUBREQUEST and note is not None and note[1]:
             self.errors.append(note[0])
+            self.traceback = self.traceback or (note[2] if len(note) > 2 else "")
         self._done.append(self._span(key, (start, when), outcome, before, note))
 
     def _resume(self, when: float, call: str, seconds: float) -> None:

@@ -6,6 +6,7 @@ It is a value, and a subject of filters. Secrets in its fields and its target ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field
 from typing import Any
@@ -17,6 +18,7 @@ from ..text import Fields
 
 #: The kinds of a span.
 REQUEST, HANDLER, SUSPEND, SUBREQUEST, RESPONSE = "request", "handler", "suspend", "subrequest", "response"
+HELD = "held"  # by a stepper; it lies within the other spans
 STEP = "step"  # of a subrequest: wait, connect, send ...
 #: How a span ended. OPEN: it had not ended when the exchange did.
 OK, FAILED, CANCELLED, OPEN = "ok", "failed", "cancelled", "open"
@@ -92,7 +94,8 @@ class Trace:
     the phase in which it ended, "recycle" for a whole one; ``error`` says what went wrong. ``target`` is masked,
     ``raw_target`` is not. ``skipped`` is the number of steps beyond the recorder's limit. For TCP, request and response
     are the messages, without framing. ``secure`` is true for TLS. ``replay_of`` is the id of the trace whose request
-    was sent again here, 0 for any other.
+    was sent again here, 0 for any other. ``traceback`` is that of a handler that failed, as text, from the first frame
+    that is not coserver's; "" without one.
     """
 
     id: int
@@ -120,6 +123,7 @@ class Trace:
     skipped: int = 0
     spans: tuple[Span, ...] = ()
     replay_of: int = 0
+    traceback: str = field(default="", repr=False)
 
     def __repr__(self) -> str:
         what = f"{self.method} {self.url}" if self.method else self.url
@@ -139,6 +143,16 @@ class Trace:
     def raw_url(self) -> str:
         """The whole URL as it was asked for, with its secrets."""
         return url_of(self, self.raw_target)
+
+    @property
+    def held_seconds(self) -> float:
+        """How long a stepper held it."""
+        return sum(span.seconds for span in self.spans if span.kind == HELD)
+
+    @property
+    def place(self) -> str:
+        """Where its handler failed: "shop.py:41 in order"; "" if it did not."""
+        return place_in(self.traceback)
 
     def walk(self) -> Iterator[Span]:
         """All spans, depth first."""
@@ -167,7 +181,7 @@ class Trace:
         names = (
             "id", "connection", "server", "listener", "protocol", "src", "dst", "at", "seconds", "method", "target",
             "url", "version", "status", "handler", "route", "phase", "error", "marked",
-            "skipped", "secure", "replay_of",
+            "skipped", "secure", "replay_of", "traceback",
         )  # fmt: skip
         found: dict[str, Any] = {name: getattr(self, name) for name in names}
         found["request_size"], found["response_size"] = self.request.body.size, self.response.body.size
@@ -188,3 +202,20 @@ def span_dict(span: Span) -> dict[str, Any]:
     if span.children:
         found["children"] = [span_dict(child) for child in span.children]
     return found
+
+
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+
+
+def place_in(traceback: str) -> str:
+    """The innermost frame of a traceback that is no library's: "shop.py:41 in order". "" if there is none."""
+    frames = _FRAME.findall(traceback)
+    own = [one for one in frames if not _is_library(one[0])] or frames
+    if not own:
+        return ""
+    file, line, name = own[-1]
+    return f"{file.replace(chr(92), '/').rpartition('/')[2]}:{line} in {name}"
+
+
+def _is_library(file: str) -> bool:
+    return file.startswith("<") or "/site-packages/" in file or "/dist-packages/" in file or "/lib/python3" in file

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .trace import FAILED, HANDLER, OK, RESPONSE, STEP, SUBREQUEST, SUSPEND, Span, Trace
+from .trace import FAILED, HANDLER, HELD, OK, RESPONSE, STEP, SUBREQUEST, SUSPEND, Span, Trace
 
 #: Lines of subrequests and of suspensions, as many as a screen holds.
 LINES_MAX = 40
@@ -45,24 +45,33 @@ def rows_of(trace: Trace) -> list[Row]:
     """The lines of a trace, sorted by start. A handler's subrequests and suspensions follow its line."""
     found: list[Row] = []
     inner = [span for span in trace.spans if span.kind in (SUSPEND, SUBREQUEST)]
+    holds = [span for span in trace.spans if span.kind == HELD]
     for span in trace.spans:
         if span.kind in (SUSPEND, SUBREQUEST):
             continue
+        if span.kind == HELD:
+            bars = (Bar(HELD, span.start, span.end),)
+            found.append(Row(f"held at {span.name}", HELD, 1, bars, span.seconds, span.outcome))
+            continue
         mine = [one for one in inner if span.kind == HANDLER and span.start <= one.start <= span.end]
         inner = [one for one in inner if one not in mine] if mine else inner
-        found.append(_row(span, [one for one in mine if one.kind == SUSPEND]))
+        found.append(_row(span, [one for one in mine if one.kind == SUSPEND], holds))
         found += _inner(mine)
     return found + _inner(inner)
 
 
-def _row(span: Span, suspended: Sequence[Span] = ()) -> Row:
+def _row(span: Span, suspended: Sequence[Span], holds: Sequence[Span]) -> Row:
     label = span.name if span.kind == STEP else f"{span.kind} {span.name}".rstrip()
     bars = [
         Bar(span.name if span.kind == STEP else span.kind, span.start, span.end),
         *(Bar(SUSPEND, one.start, one.end) for one in suspended),
     ]
+    held = [(max(one.start, span.start), min(one.end, span.end)) for one in holds]
+    held = [(start, end) for start, end in held if start < end]
+    bars += [Bar(HELD, start, end) for start, end in held]
+    seconds = span.seconds - sum(end - start for start, end in held)  # a stepper's time is not the handler's
     note = span.detail if span.kind != RESPONSE or span.outcome == FAILED else ""
-    return Row(label, span.kind, 0, tuple(bars), span.seconds, span.outcome, note)
+    return Row(label, span.kind, 0, tuple(bars), seconds, span.outcome, note)
 
 
 def _inner(spans: Sequence[Span]) -> list[Row]:

@@ -131,7 +131,7 @@ def _print(console: Console, out: TextIO, trace: Trace, options: TraceOptions) -
         console.print(waterfall.render(trace))
         console.print()
     elif options.har is None:
-        line: Any = line_of(trace)
+        line: Any = line_of(trace, console.width if console.is_terminal else 0)
         console.print(line if isinstance(line, Text) else str(line), soft_wrap=True)
     out.flush()
 

@@ -23,6 +23,7 @@ COLOURS: dict[str, tuple[str, str]] = {
     "suspend": ("#dfb24a", "#8a6d24"),
     "subrequest": ("#8f4bb8", "#c590ea"),
     "response": ("#2a8f4f", "#5ccb86"),
+    "held": ("#e8c547", "#f2d76b"),
     "blocked": ("#9aa1ac", "#5b626e"),
     "dns": ("#c77f1a", "#e0a54a"),
     "receive": ("#2a8f4f", "#5ccb86"),

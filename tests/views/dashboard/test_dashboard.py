@@ -189,7 +189,7 @@ def test_the_newest_trace_until_one_is_chosen() -> None:
 
 def test_a_wide_screen_has_room_for_more_than_targets() -> None:
     board = bare_board()
-    assert "recv 10.0.0.9:5432 prices.py:41 in price " in "\n".join(plain_lines(board, 200, 24))
+    assert "recv 10.0.0.9:5432 prices.py:41 " in "\n".join(plain_lines(board, 200, 24))
     press(board, "4")
     board.show_trace(replace(page(), id=7))
     press(board, "m")
