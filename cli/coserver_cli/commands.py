@@ -242,7 +242,11 @@ def routes(
 
 @cli.command(cls=Sectioned, short_help=ABOUT["doctor"])
 def doctor(
-    app: Annotated[str | None, typer.Argument(metavar="[MODULE:APP]", show_default=False)] = None, json: AsJson = False
+    app: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODULE:APP]", show_default=False, help="The app to check, and its module."),
+    ] = None,
+    json: AsJson = False,
 ) -> None:
     """Show what is installed and what is missing, with the command that installs it. The exit code is 1 on a problem.
 
