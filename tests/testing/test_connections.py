@@ -265,7 +265,8 @@ async def test_tcp_handlers(app: App) -> None:
         async with c.tcp("lengths") as conversation:
             await conversation.send(b"x" * 100_000)
             assert await conversation.receive() == b"100000"
-        with pytest.raises(KeyError, match="there is no listener named 'nobody'; the listeners are http, upper, lengths"):
+        message = "there is no listener named 'nobody'; the listeners are http, upper, lengths"
+        with pytest.raises(KeyError, match=message):
             async with c.tcp("nobody"):
                 pass
         async with c.tcp("upper") as conversation:
