@@ -16,6 +16,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.text import Text
 
+import coserver
 from coserver import Server, __version__
 from coserver.app.address import Address
 from coserver.views.text import counted
@@ -25,6 +26,7 @@ from .log import writer
 log = logging.getLogger("coserver.cli")
 #: All lines go to the log instead: in a JSON log, a line that is not JSON would stop its reader.
 as_records = False
+_OURS = Path(coserver.__file__).parent, Path(__file__).parent
 
 
 def started(server: Server) -> None:
@@ -110,6 +112,20 @@ def error(message: str, way_out: str = "", cause: BaseException | None = None) -
     if way_out:
         say(Text(f"  {way_out}"))
     return None
+
+
+def place_of(error: BaseException) -> str:
+    """The user's line that an error of the library comes from, "shop.py:12: ..."; "" if there is none.
+
+    A note of the error names it, or else the traceback.
+    """
+    if notes := getattr(error, "__notes__", ()):
+        return str(notes[-1]).replace(f"{os.getcwd()}/", "")
+    for step in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(step.filename)
+        if step.line and not any(file.is_relative_to(ours) for ours in _OURS):
+            return f"{_short(file)}:{step.lineno}: {step.line}"
+    return ""
 
 
 def _what(address: Address) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,12 @@ def make_router(app: App) -> Router:
 
 def _add(router: Router, route: Route, place: Place) -> None:
     names = tuple(text for text, kind in split_route(route.path) if kind is not None)
-    endpoint = Endpoint(route.handler, "request", names, stream=route.stream)
+    try:
+        endpoint = Endpoint(route.handler, "request", names, stream=route.stream)
+    except SetupError as error:
+        if code := getattr(inspect.unwrap(route.handler), "__code__", None):
+            error.add_note(f"{code.co_filename}:{code.co_firstlineno}: {route.path}")
+        raise
     endpoint.app, endpoint.errors, endpoint.limits = place.app, place.tables, route.limits
     endpoint.mount, endpoint.route = place.prefix, place.prefix + route.path
     paths = [endpoint.route]

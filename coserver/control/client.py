@@ -30,6 +30,10 @@ PATIENCE = 10.0
 REPLAYED = 40.0
 
 
+#: Statuses by which a control refuses a client: its token, its place.
+_BY_CONTROL = (401, 403, 429, 503)
+
+
 class Unreachable(Exception):
     """No server can be reached there; the message names those that can."""
 
@@ -85,12 +89,30 @@ class Client:
         """Connects to the server. Raises Unreachable, Refused."""
         self.where = where
         self._token = token
-        self.about: dict[str, Any] = self._ask("GET", "/v1")
+        self.about: dict[str, Any] = self._introduced()
         if self.about.get("protocol") != PROTOCOL:
             raise Unreachable(
                 f"{where} speaks version {self.about.get('protocol')} of the control protocol, and this is version "
                 f"{PROTOCOL}: use the coserver that serves there, {self.about.get('coserver')}"
             )
+
+    def _introduced(self) -> dict[str, Any]:
+        """The answer of a control. Another server may listen there: the port of the app itself, say."""
+        try:
+            about = self._ask("GET", "/v1")
+        except Refused as error:
+            if error.status in _BY_CONTROL:
+                raise
+            about = None
+        except ValueError:  # its answer is no JSON
+            about = None
+        if isinstance(about, dict) and "protocol" in about:
+            return about
+        raise Unreachable(
+            f"{self.where} answers, but is no control port: it may be the port of the app. 'coserver serve "
+            f"--control-port 9000' opens one, http://127.0.0.1:9000; on the same machine a server's name is enough"
+            f"{_those(list(place.running()))}"
+        )
 
     def __repr__(self) -> str:
         return f"<Client of {self.name!r} at {self.where}>"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coserver import App, SetupError
-from coserver.control.client import find
+from coserver.control.client import Unreachable, find
 
 
 def test_settings_that_cannot_be(app: App) -> None:
@@ -35,3 +35,15 @@ async def test_in_the_callers_loop(app: App, runtime: Any) -> None:
         assert (await anyio.to_thread.run_sync(client.snapshot)).server == "shop"
         assert json.loads(await anyio.to_thread.run_sync(client._bytes, "GET", "/v1"))["state"] == "running"
     assert not list(runtime.iterdir())
+
+
+def test_the_port_of_an_app_is_no_control(app: App) -> None:
+    """Whatever answers there: a 404, a page, JSON that says something else."""
+    answers: dict[str, Any] = {"value": None}
+    with app.start() as server:
+        for value in (None, "a page", {"other": "json"}, ["a", "list"]):
+            if value is not None:
+                answers["value"] = value
+                app.get("/v1")(lambda: answers["value"])
+            with pytest.raises(Unreachable, match=r"is no control port: .* the port of the app.*--control-port"):
+                find(server.url)

@@ -15,7 +15,7 @@ from typing import Any
 from coserver import hooks
 from coserver.hooks.install import originals
 from coserver.hooks.offload_drivers import DRIVERS, is_offloaded
-from coserver.hooks.shims.locals import older
+from coserver.hooks.shims.locals import older, per_thread
 
 from ..serve.target import TargetError, find_app, look_in
 
@@ -34,9 +34,18 @@ def escapes(target: str) -> Iterator[tuple[str, str, str]]:
 
 __all__ = ["TargetError", "escapes"]
 
+#: Packages that the command itself has loaded before any app: what they hold is not the app's to change.
+_OURS = frozenset(
+    ("anyio", "click", "coserver_cli", "h11", "httptools", "idna", "markdown_it", "orjson", "pygments", "regex", "rich",
+     "shellingham", "typer")
+)  # fmt: skip
+
 
 def _locals() -> Iterator[tuple[str, str, str]]:
     for one in older():
+        holder = _named(one) or f"{type(one).__module__}."
+        if per_thread(holder) or holder.partition(".")[0] in _OURS:
+            continue
         place = _place(one)
         meant = f"{place} was created before the hooks were installed: handlers of one thread share its values"
         yield "threading.local", meant, "create it later, or keep the values of a request in a contextvars.ContextVar"

@@ -125,7 +125,8 @@ def validate(loaded: LoadedApp) -> None:
             app.compile()
         plan_listeners(loaded.app, settings)  # reads certificates
     except SetupError as error:
-        raise _failed(str(error)) from None
+        console.error(str(error), console.place_of(error))
+        raise CommandFailed(str(error)) from None
 
 
 def _app_of_listeners(configuration: Configuration) -> App:
@@ -194,7 +195,8 @@ def _run(loaded: LoadedApp, child: Child | None, live: bool) -> int | None:
         console.error(message, _who_holds(message) if error.errno == errno.EADDRINUSE else "")
         raise CommandFailed(message) from error
     except SetupError as error:
-        raise _failed(str(error)) from None
+        console.error(str(error), console.place_of(error))
+        raise CommandFailed(str(error)) from None
     except Exception as error:  # raised by a lifespan
         when = "end" if begun else "start"
         said = f"the app failed at its {when}: {type(error).__name__}: {error}"

@@ -133,6 +133,8 @@ def _made(module: ModuleType, attribute: str, make: Any) -> Any:
     try:
         with runs_ignored(_warn_of_run):
             app = make()
+    except SetupError as error:
+        raise TargetError(str(error), console.place_of(error)) from None
     except (Exception, SystemExit) as error:
         message = f"{name}() failed: {type(error).__name__}: {error}"
         raise TargetError(message, "fix it; the traceback shows the line", error) from None
@@ -156,6 +158,8 @@ def _import(name: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise TargetError(f"there is no module {name!r}", _which_modules(name)) from None
         raise _failed(name, error, f"install {error.name}, or correct the import") from None
+    except SetupError as error:
+        raise TargetError(str(error), console.place_of(error)) from None
     except (Exception, SystemExit) as error:
         raise _failed(name, error, "fix it; the traceback shows the line") from None
 

@@ -136,6 +136,7 @@ class Timeline:
         self._begun: dict[Any, tuple[float, Any]] = {}
         self._waits: list[tuple[float, tuple[str, str, str]]] = []
         self._done: list[Span] = []
+        self._failed: float | None = None  # the end of a handler that failed, until its answer begins
         each = iter(marks)
         for kind, at, note in zip(each, each, each, strict=True):
             if kind in BEGINS:
@@ -170,6 +171,8 @@ class Timeline:
     def _begin(self, kind: str, when: float, note: Any) -> None:
         if self._read is None:
             self._read = when
+        if self._failed is not None and kind != SUBREQUEST:
+            self._logged(when)
         self._begun[(kind, note[0]) if kind == SUBREQUEST else (kind, 0)] = (when, note)
 
     def _end(self, kind: str, outcome: str, when: float, note: Any) -> None:
@@ -180,10 +183,22 @@ class Timeline:
         if type(note) is float:
             begun, note = begun or (note - self.started, ""), None
         start, before = begun or (next((one.end for one in reversed(self._done) if one.kind != HELD), 0.0), "")
+        if self._failed is not None and kind == RESPONSE:
+            self._logged(start)
         if kind != SUBREQUEST and note is not None and note[1]:
             self.errors.append(note[0])
             self.traceback = self.traceback or (note[2] if len(note) > 2 else "")
+            self._failed = when if kind == HANDLER else None
         self._done.append(self._span(key, (start, when), outcome, before, note))
+
+    def _logged(self, when: float) -> None:
+        """Between a handler's failure and its answer the failure is logged, with its traceback."""
+        assert self._failed is not None
+        held = [one.start for one in self._done if one.kind == HELD and one.start >= self._failed]
+        end = min(when, *held) if held else when
+        if end > self._failed:
+            self._done.append(Span(kind=STEP, name="log", start=self._failed, end=end))
+        self._failed = None
 
     def _resume(self, when: float, call: str, seconds: float) -> None:
         """End a suspension. Several workers may wait in the same call; the begin tells which one resumes."""

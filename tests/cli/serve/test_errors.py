@@ -98,7 +98,8 @@ def test_a_syntax_error(coserver: Coserver, folder: Path) -> None:
 
 def test_a_handler_that_asks_for_too_much(coserver: Coserver) -> None:
     done = coserver("serve", "unknown", "--port", "0")
-    assert re.fullmatch(r"error: <lambda> asks for 'b', which nothing provides; .*\n", done.stderr)
+    said = r"error: <lambda> asks for 'b', which nothing provides; .*\n  unknown.py:3: /{a}\n"
+    assert re.fullmatch(said, done.stderr)
     assert done.returncode == 1
 
 
@@ -276,3 +277,44 @@ def test_python_m_coserver(folder: Path, environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "coserver", "--version"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == f"coserver {__version__}\n"
+
+
+SETUP = """from coserver import App
+app = App("shop")
+
+
+{line}
+def index({parameter}):
+    return "ok"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "parameter", "message", "shown"),
+    [
+        ('@app.get("a")', "", "a route is a text that must start with '/'; got 'a'", '@app.get("a")'),
+        ('@app.get("/{a}/{a}")', "a", "two parameters are named 'a'", '@app.get("/{a}/{a}")'),
+        ('@app.get("/<a>")', "a", "write {a}", '@app.get("/<a>")'),
+        ('@app.get("/", limits={"nix": 3})', "", "'nix' is no limit", "@app.get("),
+        ('@app.tcp(framing="nix")', "c", "unknown framing 'nix'", "@app.tcp("),
+        ('app.mount("x", App())', "", "a prefix starts with '/'", 'app.mount("x", App())'),
+        ('@app.get("/a/{id}")', "idd", "index asks for 'idd', which nothing provides", "/a/{id}"),
+    ],
+)
+def test_a_mistake_in_a_route(
+    coserver: Coserver, folder: Path, line: str, parameter: str, message: str, shown: str
+) -> None:
+    """One manner for all: the error, and the line of the app that it comes from. No traceback of the library."""
+    (folder / "wrong.py").write_text(SETUP.format(line=line, parameter=parameter))
+    done = coserver("serve", "wrong", "--port", "0")
+    assert done.returncode == 1
+    first, second = done.stderr.splitlines()
+    assert first.startswith("error: ")
+    assert message in first
+    assert second.startswith(f"  wrong.py:5: {shown}")
+
+
+def test_a_mistake_in_a_factory(coserver: Coserver, folder: Path) -> None:
+    (folder / "wrong.py").write_text("from coserver import App\n\ndef make():\n    App().get('a')\n")
+    done = coserver("routes", "wrong:make", "--factory")
+    assert done.stderr.splitlines()[1:] == ["  wrong.py:4: App().get('a')"]

@@ -17,6 +17,7 @@ from coserver.app.inspect.traces import Traces
 from coserver.observe.secrets import MASK, mask_fields, mask_target
 from coserver.observe.trace.recorder import Bounds
 from coserver.observe.trace.trace import Trace
+from coserver.observe.trace.waterfall import rows_of
 
 from ...server.clients import chunked, connect, get, post, talking, until
 
@@ -164,6 +165,31 @@ async def test_what_goes_wrong_is_kept_with_its_reason(caplog: pytest.LogCapture
             await until(lambda: server.snapshot().filter("~at body"))
         trace = await last(server)
         assert (trace.status, trace.phase, kinds(trace)) == (0, "body", [("request", "open")])
+
+
+async def test_the_log_of_a_failure_has_a_span() -> None:
+    """So no time between a failed handler and its answer is blank; an error handler's begins after it."""
+    app = shop()
+
+    @app.error(KeyError)
+    def answer_key(error: KeyError) -> str:
+        return "no such key"
+
+    @app.get("/key")
+    def key() -> str:
+        raise KeyError("k")
+
+    async with talking(app, record=True) as (server, client):
+        for path in ("/boom", "/key", "/missing", "/"):
+            await client.ask(get(path))
+        boom, mine, missing, fine = server.traces
+    assert [one[0] for one in kinds(boom)] == ["request", "handler", "step", "response"]
+    assert [one[0] for one in kinds(mine)] == ["request", "handler", "step", "handler", "response"]
+    for trace in (boom, mine):
+        _, handler, log, after, *_ = trace.spans
+        assert (log.name, log.start, log.end) == ("log", handler.end, after.start)
+    assert "step" not in [one[0] for one in kinds(missing) + kinds(fine)]
+    assert [row.label for row in rows_of(boom)] == ["request", f"handler {boom.handler}", "log", "response"]
 
 
 async def test_secrets_are_masked_wherever_they_are_shown() -> None:
