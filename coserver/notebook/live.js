@@ -102,8 +102,9 @@ class Live {
       this.filter.value = this.about.filter;
     const table = this.tables[this.shown], more = this.more[this.shown] ?? 0;
     const said = [];
-    if (!table.rows.size) said.push(this.shown === "requests" ? "no request so far" : "none");
-    if (more > 0) said.push(`and ${more} more`);
+    if (!table.rows.size && more > 0) said.push(`nothing matches the filter (${more.toLocaleString("en")} hidden)`);
+    else if (!table.rows.size) said.push(this.shown === "requests" ? "no request so far" : "none");
+    else if (more > 0) said.push(`and ${more.toLocaleString("en")} more`);
     if (this.shown === "requests" && recording === false) said.push("finished requests are not recorded: server.traces.start()");
     if (this.paused) said.push("paused");
     setText(this.note, said.join("; "));

@@ -175,7 +175,7 @@ def _awaits(body: list[ast.stmt]) -> bool:
 
 def _parser(name: str, options: tuple[tuple[str, str, str], ...]) -> Any:
     parser = MagicArgumentParser(prog=name, add_help=False)  # type: ignore[no-untyped-call]
-    parser.add_argument("what", nargs="+")
+    parser.add_argument("what", nargs="*")
     for short, long, told in options:
         more: dict[str, Any] = {"action": "append", "default": []} if short == "-H" else {}
         parser.add_argument(short, long, help=told, **more)
@@ -194,7 +194,10 @@ _REQUEST = _parser(
 
 
 def _parse(parser: Any, line: str) -> Any:
-    return parser.parse_args(_split(line))  # raises UsageError
+    asked = parser.parse_args(_split(line))  # raises UsageError
+    if not asked.what:
+        raise UsageError(f"give a path: {parser.prog} /hello")
+    return asked
 
 
 def _split(line: str) -> list[str]:

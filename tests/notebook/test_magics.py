@@ -98,7 +98,7 @@ def test_servers_are_listed_and_stopped(shell: Any, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("line", "cell", "said"),
     [
-        ("", "1", "required: what"),
+        ("", "1", "give a path: %%serve /hello"),
         ("items", "1", r"%%serve \[METHOD\] /path"),
         ("FETCH /x", "1", "METHOD being one of"),
         ("/x y z", "1", "METHOD"),
