@@ -229,6 +229,11 @@ class Client:
         return _checked(response.status, data)
 
     def unreachable(self, error: Exception) -> Unreachable:
+        if isinstance(error, TimeoutError):
+            return Unreachable(
+                f"the server at {self.where} does not answer: nothing came for {PATIENCE:g} s. Its process is stopped, "
+                f"or its loop stands still"
+            )
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if isinstance(error, BlockingIOError):  # its queue is full; that is all that the system says
             why = "it has as many clients as it takes, and more are waiting"

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..observe.step.actions import ACTIONS
 
+_AT, _QUOTED = re.compile(r"\s@(\S+)"), re.compile(r"'[^']*'|\"[^\"]*\"")
 _NAMES = ("method", "target", "status", "body")
 _item = re.compile(r"(?P<name>[A-Za-z0-9!#$%&'*+.^_`|~-]+)(?P<sign>[=:])(?P<value>.*)", re.DOTALL)
 
@@ -65,8 +66,15 @@ def read_answer(line: str) -> tuple[int, str, dict[str, str]]:
 
 
 def read_hold(line: str) -> tuple[str, list[str]]:
-    """``~u /x @handler,response``: a filter, and the phases after the last @; "handler" if there are none."""
+    """``~u /x @handler,response``: a filter, and the phases after the @; "handler" if there are none.
+
+    Raises ValueError for a second @: two holds, one typed after the other.
+    """
     filter, sign, phases = f" {line}".rpartition(" @")
+    if sign and (other := _AT.search(_QUOTED.sub("", filter))) is not None:
+        raise ValueError(
+            f"a hold has one '@', before the phases at its end: '~u /page @handler'; got '@{other[1]:.40}' before that"
+        )
     if not sign:
         filter, phases = phases, ""
     return filter.strip(), [phase for one in phases.split(",") if (phase := one.strip())] or ["handler"]

@@ -38,6 +38,8 @@ def _target(held: Mapping[str, Any]) -> Cell:
 def _handler(held: Mapping[str, Any]) -> Cell:
     """The handler; for a subrequest, its upstream and the exchange that sent it."""
     exchange = held["exchange"]
+    if "by" in held:
+        return plain(f"held by {held['by']}"), "yellow"
     if held["subrequest"] is None:
         return plain(exchange["handler"]), "bright_black"
     return plain(f"{held['title'].partition(' ')[0]} for {mask_target(exchange['target'])}"), "magenta"

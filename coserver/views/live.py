@@ -62,6 +62,16 @@ def _outcome(row: Trace) -> Cell:
     return plain(f"{row.error} ({row.place.partition(' in ')[0]})" if row.place else row.error), "red"
 
 
+def finished_row(trace: Trace) -> ExchangeState:
+    """A finished exchange as a row among those under way."""
+    return ExchangeState(
+        id=trace.id, connection=trace.connection, server=trace.server, listener=trace.listener,
+        protocol=trace.protocol, secure=trace.secure, src=trace.src, dst=trace.dst, method=trace.method,
+        target=trace.target, host=trace.host, status=trace.status, phase="done", phase_seconds=0.0,
+        seconds=trace.seconds, handler=str(_outcome(trace)[0]), route=trace.route,
+    )  # fmt: skip
+
+
 def _doing(row: ExchangeState) -> Cell:
     """The call or subrequest that it waits for, or else its handler."""
     if row.suspended is not None:

@@ -41,7 +41,8 @@ def run_live(
             raise SetupError("--live needs the control socket, which could not be opened; the log says why")
         with _quiet() as screen:
             try:
-                run(Client(server.control.path), ended=lambda: not server.running, out=screen)
+                client = Client(server.control.path)
+                run(client, ended=lambda: not server.running, out=screen, quits="quit and stop the server")
             except SystemExit as ended:
                 ended_by = int(ended.code or 0) - 128
         on_signal(server, 1)

@@ -141,8 +141,8 @@ class Record(NamedTuple):
 
 #: A Record's values in their order. A bare tuple costs a third of a Record, and most are never looked at.
 Row = tuple[Any, ...]
-#: Where a Row has its size and its exchange's id.
-SIZE, ID = Record._fields.index("size"), Record._fields.index("id")
+#: Where a Row has its size, its exchange's id, the status, and the draft.
+SIZE, ID, STATUS, DRAFT = (Record._fields.index(name) for name in ("size", "id", "status", "draft"))
 
 
 def keep(exchange: Any, listener: ListenerView, began: float, ended: float, most: int, draft: Draft | None) -> Row:

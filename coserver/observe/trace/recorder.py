@@ -16,8 +16,8 @@ from typing import Any
 from ...lifecycle import events as ev
 from ...lifecycle.emitter import Emitter
 from ..snapshot.capture import ListenerView
-from .record import ID, SIZE, BodyPrefix, Draft, Record, Row, fold, keep, keep_message
-from .spans import NOTES
+from .record import DRAFT, ID, SIZE, STATUS, BodyPrefix, Draft, Record, Row, fold, keep, keep_message
+from .spans import NOTES, Hold
 from .trace import Trace
 
 log = logging.getLogger("coserver.observe")
@@ -32,7 +32,8 @@ MARKS_MAX = 2000
 class Bounds:
     """The limits of a recorder: ``traces`` traces of ``size`` bytes together, ``body_size`` bytes of each body.
 
-    The oldest traces give way to new ones. Raises ValueError.
+    The oldest traces give way to new ones. Those that are marked, that failed (5xx) or that a stepper held stay longer:
+    they may take a quarter of the places. Raises ValueError.
     """
 
     traces: int = 1000
@@ -79,6 +80,7 @@ class Recorder:
         self._listeners = {one.service: one for one in listeners}
         self._drafts: dict[int, Draft] = {}
         self._rows: deque[Row] = deque()
+        self._kept: deque[Row] = deque()  # older ones that stay longer: see Bounds
         self._followers: tuple[Callable[[Trace], object], ...] = ()
         self._emitter: Emitter | None = None
 
@@ -86,7 +88,7 @@ class Recorder:
         return f"<Recorder {'on' if self.recording else 'off'}, {len(self)} traces, {self.size} bytes>"
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._kept) + len(self._rows)
 
     @property
     def recording(self) -> bool:
@@ -127,6 +129,8 @@ class Recorder:
         """Forget all traces."""
         while self._rows:
             self._forget()
+        while self._kept:
+            self._drop_oldest(self._kept)
         self.marked.clear()
 
     def follow(self, follower: Callable[[Trace], object]) -> None:
@@ -184,7 +188,7 @@ class Recorder:
     def _room(self, kept: BodyPrefix) -> int:
         """How many bytes of this body may be kept in all. Old traces give way; exchanges under way do not."""
         most = self.bounds.body_size
-        while self.size + most - kept.kept > self.bounds.size and self._rows:
+        while self.size + most - kept.kept > self.bounds.size and len(self):
             self._forget()
         return min(most, max(0, self.bounds.size - self.size) + kept.kept)
 
@@ -250,7 +254,7 @@ class Recorder:
         rows, bounds = self._rows, self.bounds
         self.size += row[SIZE] - counted
         rows.append(row)
-        while len(rows) > bounds.traces or (self.size > bounds.size and len(rows) > 1):
+        while len(rows) + len(self._kept) > bounds.traces or (self.size > bounds.size and len(rows) > 1):
             self._forget()
         if self._followers:
             self._tell(self._fold(row))
@@ -264,8 +268,25 @@ class Recorder:
                 log.exception("follower %r raised for %r, and was removed", follower, trace)
 
     def _forget(self) -> None:
+        """Make room by one step: move a trace that stays longer among those, or drop the oldest."""
+        rows, kept, bounds = self._rows, self._kept, self.bounds
         try:
-            row = self._rows.popleft()
+            stays = bool(rows) and self._stays(rows[0])
+            if stays and len(kept) < bounds.traces // 4 and self.size <= bounds.size:
+                kept.append(rows.popleft())
+                return
+        except IndexError:
+            return  # another thread called clear()
+        self._drop_oldest(kept if kept and (stays or not rows or self.size > bounds.size) else rows)
+
+    def _stays(self, row: Row) -> bool:
+        """Whether a trace stays longer: it is marked, failed, or was held."""
+        draft = row[DRAFT]
+        return row[STATUS] >= 500 or row[ID] in self.marked or (draft is not None and Hold in draft.marks[::3])
+
+    def _drop_oldest(self, rows: deque[Row]) -> None:
+        try:
+            row = rows.popleft()
         except IndexError:
             return  # another thread called clear()
         self.size -= row[SIZE]
@@ -281,7 +302,7 @@ class Recorder:
     def _copy(self) -> list[Row]:
         while True:
             try:
-                return list(self._rows)
+                return [*self._kept, *self._rows]
             except RuntimeError:  # the loop's thread has added a row meanwhile
                 continue
 

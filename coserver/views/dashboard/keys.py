@@ -62,6 +62,9 @@ def _held(board: Dashboard) -> dict[str, Any] | None:
     held = board.current_held()
     if held is None:
         row = board.looked if board.mode == LOOK else board.current()
+        if isinstance(row, dict) and "by" in row:
+            board.say(f"{row['by']} holds this one, and can release it", wrong=True)
+            return None
         lists = (
             "this one is not held; 5 lists the held ones" if board.held else "nothing is held; press i to hold requests"
         )
@@ -119,6 +122,14 @@ def _look(board: Dashboard) -> Command | None:
     return Command("look", {"id": board.looked.id}) if isinstance(board.looked, Trace | ExchangeState) else None
 
 
+def _copy(board: Dashboard) -> Command | None:
+    """Copy what is shown: a curl command as it is; of an exchange its curl command."""
+    if isinstance(board.looked, str):
+        board.say("copied, if the terminal lets programs write to its clipboard (OSC 52)")
+        return Command("copy", {"text": board.looked})
+    return _with_request("copy_curl")(board)
+
+
 def _mark(board: Dashboard) -> Command | None:
     row = board.looked if board.mode == LOOK else board.current()
     row = oldest_exchange(row)
@@ -137,7 +148,7 @@ def _with_request(what: str) -> Callable[[Dashboard], Command | None]:
         row = oldest_exchange(row)
         if isinstance(row, dict):
             return Command(what, {"id": row["exchange"]["id"]})
-        if not isinstance(row, Trace | ExchangeState):
+        if isinstance(board.looked, str) or not isinstance(row, Trace | ExchangeState):
             board.say("choose a request in the exchanges (1) or the traces (4)", wrong=True)
             return None
         return Command(what, {"id": row.id})
@@ -179,7 +190,7 @@ KEYS: dict[str, Key] = {
     "right": Key(_look),
     "1": Key(
         _view("exchanges"),
-        "1 to 5, tab: exchanges, connections, upstreams, traces (recording starts then), held",
+        "1 to 5, tab: exchanges, connections, upstreams, traces, held",
     ),
     "2": Key(_view("connections")),
     "3": Key(_view("upstreams")),
@@ -199,6 +210,7 @@ KEYS: dict[str, Key] = {
     "X": Key(_with_held("abort"), "X: abort it: reset its connection; cancel a subrequest", "abort"),
     "r": Key(_with_request("replay"), "r: send its request again", "replay"),
     "c": Key(_with_request("curl"), "c: show its request as a curl command, secrets masked", "curl"),
+    "y": Key(_copy, "y: copy the curl command of its request to the clipboard, by the terminal (OSC 52)", "copy"),
     "m": Key(_mark, "m: mark it or remove the mark; the filter ~marked finds it", "mark"),
     "ctrl-l": Key(lambda board: Command("redraw"), "ctrl-l: redraw the screen"),
     "?": Key(_help, "?, F1: this help", "help"),

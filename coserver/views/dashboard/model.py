@@ -22,7 +22,11 @@ from .prompt import Prompt
 from .rates import Rates
 
 #: Finished exchanges that are kept.
-TRACES_MAX = 500
+TRACES_MAX = 1000
+#: Seconds that a finished exchange stays among those under way.
+STAYS = 4.0
+#: Seconds without an answer after which the title says so.
+SILENT = 2.0
 TABLE, LOOK, HELP = "table", "look", "help"
 
 
@@ -74,16 +78,25 @@ class Dashboard:
         self._then: Callable[[str], Command | None] | None = None
         self.note, self.wrong = "", False
         self.draft: tuple[int, str] | None = None  # the id and the edited text, until the edit is accepted
-        self.gone = False  # the server does not answer
+        self.gone = False  # the server cannot be reached
+        self.asked: float | None = None  # when the question under way was sent, monotonic
+        self.quits = "quit"  # what q does, for the bottom line
+        self.other_held: list[dict[str, Any]] = []  # what other steppers hold, each with ``by``
+        self._arrived: dict[int, float] = {}  # by id, when a finished exchange came
+        self._paused_at = 0.0
+        self._was_silent = False
         self.ended = False
 
     # New data.
 
     def show(self, snapshot: Snapshot) -> None:
         """Take a new snapshot."""
-        self.gone = False
+        if self.gone or self._was_silent:
+            self.say("it answers again")
+        self.gone = self._was_silent = False
         self.rates.add(snapshot)
         if self.snapshot is not None and snapshot.pid != self.snapshot.pid:
+            self._arrived.clear()
             self.traces.clear()  # another process has other ids
             self.marked.clear()
         if not self.paused or self.snapshot is None:
@@ -112,6 +125,8 @@ class Dashboard:
 
     def held_now(self, looked: Mapping[str, Any]) -> dict[str, Any] | None:
         """The current hold of the same exchange: in the next phase it has a new id."""
+        if "by" in looked:
+            return None  # it is held by another
         if looked["id"] in self.held:
             return self.held[looked["id"]]
         same = [
@@ -120,16 +135,58 @@ class Dashboard:
         ]  # fmt: skip
         return same[0] if same else None
 
-    def show_trace(self, trace: Trace) -> None:
-        """Take a finished exchange."""
+    def show_trace(self, trace: Trace, *, before: bool = False) -> None:
+        """Take a finished exchange; one that finished ``before`` this dashboard was there is only among the traces."""
         self.traces.append(trace)
-        del self.traces[:-TRACES_MAX]
+        if not before:
+            self._arrived[trace.id] = monotonic()
+        if len(self.traces) > TRACES_MAX:
+            at = next((at for at, one in enumerate(self.traces) if not self._is_kept(one)), 0)
+            self._arrived.pop(self.traces.pop(at).id, None)
         if not self.paused and isinstance(self.looked, ExchangeState) and self.looked.id == trace.id:
             self.looked = trace
+
+    def _is_kept(self, trace: Trace) -> bool:
+        """Whether it gives way last: it is marked, it failed, or it was held."""
+        return trace.marked or trace.id in self.marked or has_failed(trace) or trace.held_seconds > 0
+
+    @property
+    def silent(self) -> float:
+        """Seconds for which the server has owed an answer, 0 below SILENT."""
+        asked = self.asked
+        seconds = monotonic() - asked if asked is not None else 0.0
+        if seconds < SILENT:
+            return 0.0
+        self._was_silent = True
+        return seconds
+
+    def finished(self) -> list[Trace]:
+        """The exchanges that finished a moment ago, the newest first."""
+        now = self._paused_at if self.paused else monotonic()
+        traces = self._frozen if self.paused else self.traces
+        busy = {one.id for one in self.snapshot.exchanges} if self.snapshot is not None else set()
+        found = []
+        for one in reversed(traces):
+            if now - self._arrived.get(one.id, 0.0) > STAYS:
+                break
+            if one.id not in busy:
+                found.append(one)
+        return found
+
+    def error_rate(self, seconds: float = 10.0) -> float | None:
+        """The part of the requests of the last seconds that failed, None without requests."""
+        since, count, failed = monotonic() - seconds, 0, 0
+        for one in reversed(self.traces):
+            if self._arrived.get(one.id, 0.0) < since:
+                break
+            count += 1
+            failed += has_failed(one)
+        return failed / count if count else None
 
     def pause(self) -> None:
         """Pause the display, or continue with all data that came meanwhile."""
         self.paused = not self.paused
+        self._paused_at = monotonic()
         self._frozen = list(self.traces)
 
     def say(self, note: str, *, wrong: bool = False) -> None:
@@ -140,7 +197,7 @@ class Dashboard:
     def rows(self) -> list[Any]:
         """The matching rows of the view, sorted."""
         if self.view.name == "held":
-            rows: list[Any] = list(self.held.values())
+            rows: list[Any] = [*self.held.values(), *self.other_held]
         elif self.view.name == "traces":
             traces = self._frozen if self.paused else self.traces
             rows = [replace(one, marked=one.marked or one.id in self.marked) for one in traces]
@@ -152,6 +209,8 @@ class Dashboard:
         column = next((one for one in self.view.columns if one.heading == heading), None)
         if column is not None:
             rows.sort(key=column.key, reverse=down)
+        if self.view.name == "exchanges":
+            rows += [one for one in self.finished() if self.filter is EVERYTHING or self._matches(one)]
         return rows
 
     def _matches(self, row: Any) -> bool:
@@ -302,3 +361,8 @@ def oldest_exchange(row: Any) -> Any:
     if not isinstance(row, ConnectionState):
         return row
     return row.exchanges[0] if row.exchanges else None
+
+
+def has_failed(trace: Trace) -> bool:
+    """Whether it is an error of the server: a status of 5xx, a handler that raised, or no whole answer."""
+    return trace.status >= 500 or bool(trace.error)

@@ -9,6 +9,7 @@ from rich.text import Text
 class Prompt:
     """A line of input. ``press`` takes keys; Enter sets ``done``, Escape sets ``given_up``.
 
+    A text that is there at the beginning is selected: the first character that is typed replaces it.
     ``wrong`` is the position of an error in the text, None if it is unknown.
     """
 
@@ -17,11 +18,15 @@ class Prompt:
         self.text = text
         self.hint = hint
         self.at = len(text)
+        self.selected = bool(text)
         self.done = self.given_up = False
         self.wrong: int | None = None
 
     def press(self, key: str) -> None:
         """Take one key: its name, or the character that it types."""
+        if self.selected and (len(key) == 1 or key in ("backspace", "delete", "ctrl-u", "ctrl-w")):
+            self.text, self.at = "", 0
+        self.selected = False
         text, at = self.text, self.at
         self.wrong = None
         if key == "enter":
@@ -66,7 +71,7 @@ class Prompt:
         shown = self.text[begin : self.at + width] + " "
         where = self.at - begin
         line = Text.assemble((f"{self.label} ", "bold cyan"), no_wrap=True, overflow="crop")
-        line.append(shown[:where])
+        line.append(shown[:where], "black on cyan" if self.selected else "")
         line.append(shown[where], "reverse")
         line.append(shown[where + 1 :])
         if self.hint and not self.text:

@@ -16,14 +16,18 @@ from .session import REFRESH, Session
 from .terminal import Terminal
 
 
-def run(client: Client, filter: str = "", *, ended: Callable[[], bool] = lambda: False, out: int | None = None) -> None:
+def run(client: Client, filter: str = "", *, ended: Callable[[], bool] = lambda: False, out: int | None = None,
+    quits: str = "quit",
+) -> None:
     """Run until a person quits, or ``ended()`` is true. ``out`` is the terminal's descriptor, if it is not stdout.
 
+    ``quits`` is what the key q does, in words.
     Raises FilterError; OSError without a terminal.
     """
     board = Dashboard(filter)
+    board.quits = quits
     with Terminal(out) as terminal:
-        session = Session(client, board, terminal.wake)
+        session = Session(client, board, terminal.wake, terminal.copy)
         session.start()
         try:
             while not board.ended and not ended():
@@ -52,6 +56,8 @@ def _once(terminal: Terminal, session: Session) -> None:
             command = press(board, key)
         if command is not None and command.what == "redraw":
             terminal.redraw()
+        elif command is not None and command.what == "copy":
+            terminal.copy(command.given["text"])
         elif command is not None and command.what == "editor":
             _edit(terminal, session, command.given["which"])
         elif command is not None:

@@ -21,7 +21,7 @@ from .. import exchange as exchange_view
 from .. import held as held_view
 from .. import underway
 from ..columns import heading_line, row_line
-from ..live import VIEWS, example
+from ..live import VIEWS, example, finished_row
 from ..samples import all_samples
 from ..text import counted, plain
 from ..traces import show_size
@@ -64,12 +64,14 @@ def _title(board: Dashboard, width: int) -> Text:
     state = (snapshot.state, "" if snapshot.state == "running" else "bold yellow")
     if board.gone:
         state = ("gone", "bold red")
+    elif board.silent:
+        state = (f"no answer for {board.silent:.0f} s", "bold red")
     left = [(plain(snapshot.server), "bold green"), (f"pid {snapshot.pid}", ""), state, (f"up {up}", "")]
     right = [(counted(len(snapshot.connections), "connection"), ""), (f"{len(snapshot.exchanges)} busy", "")]
     if snapshot.workers.suspended:
         right.append((f"{snapshot.workers.suspended} suspended", "yellow"))
-    if board.held:
-        right.append((f"{len(board.held)} held", "bold yellow"))
+    if held := len(board.held) + len(board.other_held):
+        right.append((f"{held} held", "bold yellow"))
     spare = [left[3], left[1], *([state] if state[0] == "running" else []), right[0], right[1]]
     for one in spare:
         if sum(len(text) + 2 for text, _ in [*left, *right]) > width + 2:
@@ -85,15 +87,20 @@ def _figures(board: Dashboard, width: int) -> Text:
     if board.snapshot is not None and board.snapshot.stands and not board.gone:
         return _alarm(board.snapshot)
     now, seconds = board.rates.now, list(board.rates.seconds)
-    spark = max(4, min(60, (width - 60) // 2)) if width >= 70 else 0
+    spark = max(4, min(60, (width - 84) // 2)) if width >= 80 else 0
     latency = show_seconds(now.latency) if now.latency is not None else "–"
     line = Text("requests ", "bright_black", no_wrap=True)
     line.append(sparkline([one.rate for one in seconds], spark), "cyan")
     line.append(f" {now.rate:>6.{0 if now.rate >= 100 else 1}f}/s", "bold")
-    line.append("  latency ", "bright_black")
+    line.append("  mean latency " if width >= 60 else "  mean ", "bright_black")
     line.append(sparkline([one.latency for one in seconds], spark), "magenta")
     line.append(f" {latency:>8}", "bold")
-    flow = Text(f"↓ {show_size(round(now.received))}/s ↑ {show_size(round(now.sent))}/s", "bright_black")
+    errors = board.error_rate()
+    if errors is not None:
+        line.append("  errors ", "bright_black")
+        line.append(f"{errors:.{1 if 0 < errors < 0.0995 else 0}%}", "bold red" if errors else "bold")
+    rest = f"↓ {show_size(round(now.received))}/s ↑ {show_size(round(now.sent))}/s"
+    flow = Text(rest if line.cell_len + cell_len(rest) < width else "", "bright_black")
     return _both(line, flow, width)
 
 
@@ -156,7 +163,12 @@ def _table(board: Dashboard, width: int, room: int) -> list[Text]:
         line = Text(no_wrap=True)  # a style here would apply to all unstyled cells
         line.append("●" if marked else " ", "magenta")
         line.append("▸" if at == chosen else " ", "bold cyan")
-        line.append_text(row_line(columns, row))
+        if isinstance(row, Trace) and board.view.name == "exchanges":
+            done = row_line(columns, finished_row(row))
+            done.stylize("dim")
+            line.append_text(done)
+        else:
+            line.append_text(row_line(columns, row))
         if at == chosen:
             line.stylize("on grey23")
         found.append(line)
@@ -210,7 +222,7 @@ def _keys(board: Dashboard, width: int) -> Text:
         return _under(board, board.prompt, width)
     line = Text(no_wrap=True)
     for key in _useful(board):
-        short = KEYS[key].short if (key, board.mode) not in _BACK else "back"
+        short = (board.quits if key == "q" else KEYS[key].short) if (key, board.mode) not in _BACK else "back"
         if len(line) + len(key) + len(short) + 2 > width:
             break
         line.append(f"{key} ", "bold cyan")
@@ -220,13 +232,15 @@ def _keys(board: Dashboard, width: int) -> Text:
 
 _BACK = (("q", LOOK), ("q", HELP))
 _ALWAYS, _OF_HELD = ("?", "q"), ("n", "a", "e", "X", "E", "R", "A")
-_OF_REQUEST, _OF_TABLE = ("r", "m", "c"), ("enter", "f", "i", "o", "p")
+_OF_REQUEST, _OF_TABLE = ("r", "m", "c", "y"), ("enter", "f", "i", "o", "p")
 
 
 def _useful(board: Dashboard) -> tuple[str, ...]:
     """The useful keys in this mode. The help first: it lists the keys that do not fit."""
     if board.mode == HELP:
         return _ALWAYS[::-1]
+    if board.mode == LOOK and isinstance(board.looked, str):
+        return (*_ALWAYS[::-1], "y")
     if board.mode == LOOK:
         return (*_ALWAYS[::-1], *(_OF_HELD if board.current_held() is not None else ()), *_OF_REQUEST)
     # Keys for held exchanges first: somebody waits for them.
@@ -236,7 +250,7 @@ def _useful(board: Dashboard) -> tuple[str, ...]:
 def _under(board: Dashboard, prompt: Prompt, width: int) -> Text:
     """The line below the prompt: the error with a mark at its position, else the keys."""
     if not (board.note and board.wrong):
-        return Text("enter: apply   escape: cancel", "bright_black", no_wrap=True)
+        return Text("enter: apply   escape: cancel   ctrl-u: clear", "bright_black", no_wrap=True)
     reason = plain(board.note)
     if prompt.wrong is None:
         return Text(reason, "red", no_wrap=True)

@@ -5,6 +5,7 @@ A new command is a method here and a row of COMMANDS. ``run`` runs the dashboard
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -33,7 +34,14 @@ _STOP = Command("")
 class Session:
     """A dashboard's connection to its server. ``lock`` guards the board, which three threads change."""
 
-    def __init__(self, client: Client, board: Dashboard, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        board: Dashboard,
+        wake: Callable[[], None],
+        copy: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.copy = copy
         self.client = client
         self.board = board
         self.lock = threading.Lock()
@@ -52,6 +60,7 @@ class Session:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
+        self.commands.put(Command("follow"))
         self._thread(self._watch)
         self._thread(self._obey)
 
@@ -83,7 +92,10 @@ class Session:
         while not self._ended.is_set():
             began = time.monotonic()
             try:
+                if self.board.asked is None:
+                    self.board.asked = began
                 snapshot = self.client.snapshot()
+                self.board.asked = None
                 with self.lock:
                     self.board.show(snapshot)
                 self._ask_matches()
@@ -95,6 +107,10 @@ class Session:
                     for command in again:
                         self.commands.put(command)
             except (Unreachable, Refused) as error:
+                if isinstance(error.__cause__, TimeoutError):
+                    self._say("the process is stopped, or its loop stands still; top goes on asking", wrong=True)
+                    continue
+                self.board.asked = None
                 self.board.gone = True
                 self._say(f"{error}", wrong=True)
                 self._ended.wait(_AGAIN)
@@ -106,15 +122,22 @@ class Session:
 
     def _show_other_holds(self) -> None:
         """Show what other clients of the control hold."""
-        own = self._step.number if self._step is not None else 0
+        own = f"coserver top, process {os.getpid()}"  # by name: its own hold may be listed before its number is known
         try:
-            found = [one for one in self.client.steps() if one["step"] != own and not one["closed"]]
+            found = [one for one in self.client.steps() if one["by"] != own and not one["closed"]]
         except Refused:
             return  # an older server
+        rows = []
+        if any(one["held"] for one in found):
+            full = {one["step"]: one for one in self.client.ask("GET", "/v1/steps")["steps"]}
+            for one in found:
+                rows += [{**each, "by": one["by"]} for each in full.get(one["step"], {"held": []})["held"]]
         others = [(f"{one['filter'] or 'all'} @{','.join(one['at'])}", one["by"]) for one in found]
         with self.lock:
             new = [one for one in others if one not in self.board.others]
             self.board.others = others
+            now = time.monotonic()
+            self.board.other_held = [{**one, "since": now - one["seconds"]} for one in rows]
         for what, by in new:
             self._say(f"{by} holds {what}")
 
@@ -251,7 +274,7 @@ class Session:
             known = {one.id for one in self.board.traces}
             for trace in kept:
                 if trace.id not in known:
-                    self.board.show_trace(trace)
+                    self.board.show_trace(trace, before=True)
         self._thread(self._follow_traces, stream)
 
     def _follow_traces(self, stream: Any) -> None:
@@ -290,6 +313,10 @@ class Session:
         with self.lock:
             self.board.look(as_curl(trace))
 
+    def _copy_curl(self, id: int) -> None:
+        self.copy(as_curl(self.client.trace(id)))
+        self._say("the curl command is copied, if the terminal lets programs write to its clipboard (OSC 52)")
+
     def _mark(self, id: int, on: bool) -> None:
         self.client.mark(id, on)
 
@@ -325,4 +352,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "mark": Session._mark,
     "replay": Session._replay,
     "curl": Session._curl,
+    "copy_curl": Session._copy_curl,
 }

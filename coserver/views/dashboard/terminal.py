@@ -5,6 +5,7 @@ The terminal is always restored: at the end of the block, on Ctrl+C, on an error
 
 from __future__ import annotations
 
+import base64
 import codecs
 import os
 import re
@@ -123,6 +124,10 @@ class Terminal:
         """Clear the screen; the next ``draw`` writes all lines. Another program may have written over them."""
         self._shown = []
         self._write("\x1b[2J")
+
+    def copy(self, text: str) -> None:
+        """Put text into the clipboard, by the terminal: OSC 52. Many terminals do, some only if they are set to."""
+        self._write(f"\x1b]52;c;{base64.b64encode(text.encode('utf-8', 'replace')).decode()}\x07")
 
     def keys(self, seconds: float) -> list[str]:
         """The keys pressed within ``seconds``, or until ``wake``: characters, or names like "up" and "enter"."""

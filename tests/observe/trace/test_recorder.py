@@ -380,3 +380,23 @@ def asking(server: Server) -> Any:
 def test_wrong_bounds_are_told(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Bounds(**wrong)
+
+
+async def test_failed_and_marked_traces_stay_longer() -> None:
+    async with talking(shop()) as (server, client):
+        traces = Traces(server, Bounds(traces=8)).start()
+        await client.ask(get("/boom"))
+        await client.ask(get("/"))
+        await until(lambda: len(traces) == 2)
+        traces.mark(traces[1])
+        for _ in range(20):
+            await client.ask(get("/"))
+        await until(lambda: traces.dropped == 14)
+        found = list(traces)
+        assert len(found) == 8
+        assert found[0].status == 500
+        assert found[1].marked
+        for _ in range(5):
+            await client.ask(get("/boom"))
+        await until(lambda: traces.dropped == 19)
+        assert len(traces) == 8  # no more than a quarter stays longer

@@ -17,10 +17,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from coserver.observe.snapshot.snapshot import Snapshot
-from coserver.observe.trace.trace import Body, Message
+from coserver.observe.trace.trace import Body, Message, Span
 from coserver.views import held as held_view
 from coserver.views.dashboard.keys import KEYS, press
-from coserver.views.dashboard.model import Dashboard
+from coserver.views.dashboard.model import STAYS, TRACES_MAX, Dashboard
 from coserver.views.dashboard.prompt import Prompt
 from coserver.views.dashboard.rates import Rates, sparkline
 from coserver.views.dashboard.screen import example_board, lines, plain_lines
@@ -256,7 +256,7 @@ def test_the_line_of_keys_has_what_can_be_done() -> None:
     press(board, "enter")
     assert plain_lines(board, 80, 24)[-1].startswith("q back ? help n next a resume e edit X abort E editor R respond")
     board.show_held([])
-    assert plain_lines(board, 80, 24)[-1].startswith("q back ? help r replay m mark c curl")
+    assert plain_lines(board, 80, 24)[-1].startswith("q back ? help r replay m mark c curl y copy")
     press(board, "?")
     assert "choose a row" in plain_lines(board, 80, 24)[3]
     press(board, "?")
@@ -267,7 +267,7 @@ def test_the_line_of_keys_has_what_can_be_done() -> None:
     assert plain_lines(board, 80, 24)[-2].startswith("▾ ")
     narrow = plain_lines(example_board(), 40, 10)
     assert narrow[0] == "shop         4 busy  1 suspended  1 held"
-    assert narrow[1].startswith("requests     156/s  latency   5.20 ms")
+    assert narrow[1].startswith("requests     156/s  mean   5.20 ms")
     assert "up " in plain_lines(example_board(), 120, 24)[0]
     assert narrow[2].startswith(" 1 exchanges  2  3  4  5 ")
 
@@ -452,3 +452,99 @@ def test_a_loop_that_stands_still_is_named() -> None:
     assert _figures(board, 100).plain == "the loop stands still at shop.py:15 in read, for 4.50 s: no request goes on"
     board.snapshot = example()
     assert "latency" in _figures(board, 100).plain
+
+
+def test_a_prefilled_line_is_replaced_by_the_first_key() -> None:
+    board = bare_board()
+    board.set_filter("~u /a")
+    press(board, "f")
+    for char in "~u /b":
+        press(board, char)
+    press(board, "enter")
+    assert str(board.filter) == "~u /b"
+    press(board, "f")
+    press(board, "end")
+    press(board, "c")
+    press(board, "enter")
+    assert str(board.filter) == "~u /bc"
+    press(board, "i")
+    assert "ctrl-u: clear" in plain_lines(board, 80, 24)[-1]
+    for char in "~u /a @handler~u /b @body":
+        press(board, char)
+    assert press(board, "enter") is None
+    assert "a hold has one '@'" in board.note
+    board = bare_board()
+    assert board.set_hold("~u 'a @b' @body").given["filter"] == "~u 'a @b'"
+
+
+def test_a_finished_exchange_stays_a_moment_and_is_dim(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = bare_board()
+    board.show(replace(example(), connections=()))
+    board.show_trace(replace(page(), id=6), before=True)
+    board.show_trace(replace(page(), id=7))
+    assert [one.id for one in board.rows()] == [7]
+    line = lines(board, 80, 24)[4]
+    assert "done" in line.plain
+    assert any("dim" in str(span.style) for span in line.spans)
+    command = press(board, "enter")
+    assert command is not None
+    assert command.given == {"id": 7}
+    press(board, "q")
+    now = time.monotonic()
+    monkeypatch.setattr("coserver.views.dashboard.model.monotonic", lambda: now + STAYS + 1)
+    assert board.rows() == []
+
+
+def test_what_went_wrong_is_kept_longer() -> None:
+    board = bare_board()
+    held = Span(kind="held", name="handler", start=0.0, end=0.1)
+    for number, more in ((1, {"status": 500}), (2, {"spans": (held,)}), (3, {}), (4, {})):
+        board.show_trace(replace(page(), id=number, **more))
+    board.marked.add(4)
+    for number in range(5, TRACES_MAX + 20):
+        board.show_trace(replace(page(), id=number))
+    kept = [one.id for one in board.traces]
+    assert len(kept) == TRACES_MAX
+    assert kept[:3] == [1, 2, 4]
+    assert board.error_rate() == pytest.approx(1 / TRACES_MAX)
+    assert "errors 0.1%" in plain_lines(board, 120, 24)[1]
+
+
+def test_a_server_that_does_not_answer_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = bare_board()
+    board.asked = time.monotonic() - 5
+    assert "no answer for 5 s" in plain_lines(board, 80, 24)[0]
+    board.say("the process is stopped, or its loop stands still", wrong=True)
+    board.asked = None
+    board.show(example())
+    assert "running" in plain_lines(board, 80, 24)[0]
+    assert board.note == "it answers again"
+
+
+def test_the_holds_of_other_steppers_are_listed() -> None:
+    board = bare_board()
+    board.other_held = [{**held_view.example(), "by": "coserver step, process 7"}]
+    assert "1 held" in plain_lines(board, 120, 24)[0]
+    press(board, "5")
+    assert "held by coserver step, process 7" in plain_lines(board, 200, 24)[4]
+    assert press(board, "n") is None
+    assert board.note == "coserver step, process 7 holds this one, and can release it"
+
+
+def test_the_curl_view_offers_what_it_can() -> None:
+    board = bare_board()
+    board.look("curl 'http://x/'")
+    assert plain_lines(board, 80, 24)[-1] == "q back ? help y copy "
+    command = press(board, "y")
+    assert command is not None
+    assert (command.what, command.given) == ("copy", {"text": "curl 'http://x/'"})
+    board.quits = "quit and stop the server"
+    press(board, "q")
+    assert "q quit and stop the server" in plain_lines(board, 80, 24)[-1]
+
+
+def test_text_goes_to_the_clipboard_by_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    with on_a_terminal(monkeypatch) as master, Terminal() as terminal:
+        os.read(master, 4096)
+        terminal.copy("é'")
+        assert os.read(master, 4096) == b"\x1b]52;c;w6kn\x07"
