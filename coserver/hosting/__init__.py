@@ -5,6 +5,7 @@
 | application | a hosted application and its options |
 | kind | which kind an application is |
 | endpoint | the endpoint that takes every request below a prefix |
+| names | the handler and the route as the framework knows them |
 | answer | the answer that an application gives piece by piece |
 | asgi | a run of an ASGI application |
 | wsgi | a run of a WSGI application, in a worker |

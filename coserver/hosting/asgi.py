@@ -65,11 +65,11 @@ class AsgiRun(Answer):
     @property
     def name(self) -> str:
         """The endpoint as the framework knows it, "shop.api.read_item"; else the application's name."""
-        return self.endpoint.name_of(self.scope)
+        return self.endpoint.names_of(self.scope)[0]
 
     @property
     def route(self) -> str:
-        return self.endpoint.route_of(self.scope)
+        return self.endpoint.names_of(self.scope)[1]
 
     def client_left(self) -> bool:
         if self.endpoint.cancels:

@@ -10,6 +10,7 @@ from ..server.http.carrier import Sent
 from ..server.limits import RouteLimits
 from .asgi import run_asgi
 from .kind import WSGI, Kind
+from .names import Names, find_names
 
 #: Whether the client's FIN is its end, by the kind of application: a WSGI client may shut its side and wait.
 _WSGI_LIMITS = RouteLimits({"on_half_close": "answer"})
@@ -61,18 +62,13 @@ class HostedEndpoint(Endpoint):
 
         return await run_wsgi(self.application, exchange, self)
 
-    def name_of(self, scope: Mapping[str, Any]) -> str:
-        """The endpoint that the framework has chosen, "shop.api.read_item"; the application's name until it has."""
-        endpoint = scope.get("endpoint")
-        if endpoint is None:
-            return self.name
-        module = getattr(endpoint, "__module__", None) or type(endpoint).__module__
-        return f"{module}.{describe(endpoint)}"
+    def names_of(self, scope: Mapping[str, Any]) -> Names:
+        """The handler that the framework has chosen, and its route's pattern: "shop.api.read_item", "/items/{id}".
 
-    def route_of(self, scope: Mapping[str, Any]) -> str:
-        """The pattern of the framework's route, "/items/{id}"."""
-        path = getattr(scope.get("route"), "path", None)
-        return f"{scope.get('root_path', '')}{path}" if isinstance(path, str) else self.route
+        Until it has, those of the application and of its mount.
+        """
+        name, route = find_names(scope, self.handler)
+        return name or self.name, route or self.route
 
 
 def application_name(application: Any) -> str:

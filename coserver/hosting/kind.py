@@ -63,7 +63,8 @@ def of_known_class(application: Any) -> Kind | None:
     for each in type(application).__mro__:
         known = KNOWN.get((each.__module__.partition(".")[0], each.__name__))
         if known is not None:
-            return known
+            # A subclass may be of the other kind: falcon.asgi.App is one of falcon.App.
+            return ASGI if inspect.iscoroutinefunction(type(application).__call__) else known
     return None
 
 

@@ -22,6 +22,7 @@ from .asgi import drive, known
 if TYPE_CHECKING:
     from ..server.http.exchange import HttpExchange
     from .endpoint import HostedEndpoint
+    from .names import Names
 
 Environ = dict[str, Any]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -42,7 +43,7 @@ _BLOCK = 64 * 1024
 class WsgiRun(Answer):
     """One run of a WSGI application."""
 
-    __slots__ = ("_exc_info_given", "_iterable", "apart", "application", "context", "endpoint", "environ")
+    __slots__ = ("_names", "apart", "application", "context", "endpoint", "environ")
 
     def __init__(self, application: WsgiApp, exchange: HttpExchange, endpoint: HostedEndpoint) -> None:
         super().__init__(exchange)
@@ -51,14 +52,15 @@ class WsgiRun(Answer):
         self.apart = False
         self.context = copy_context()
         self.environ: Environ = {}
+        self._names: Names | None = None
 
     @property
     def name(self) -> str:
-        return self.endpoint.name_of(self.environ)
+        return (self._names or self.endpoint.names_of(self.environ))[0]
 
     @property
     def route(self) -> str:
-        return self.endpoint.route_of(self.environ)
+        return (self._names or self.endpoint.names_of(self.environ))[1]
 
     def client_left(self) -> bool:
         if self.endpoint.cancels:
@@ -109,6 +111,8 @@ class WsgiRun(Answer):
                 raise TypeError(
                     f"a field is a name and a value, both str of ISO-8859-1; got {name!r}: {value!r}"
                 ) from error
+        if self.exchange.emitter.heard or self.exchange.connection.service.access is not None:
+            self._names = self.endpoint.names_of(self.environ)  # Flask forgets them at the end of the request
         self.begin(int(status[:3]), fields)
         return self._write
 

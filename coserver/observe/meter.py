@@ -88,7 +88,7 @@ class Meter:
     def _count(self, one: ListenerView, exchange: Any, at: float) -> None:
         head, endpoint = exchange.head, exchange.endpoint
         method = head.method if head is not None and head.method in _METHODS else "other"
-        route = endpoint.route if endpoint is not None else ""
+        route = "" if endpoint is None else endpoint.route if exchange.hosted is None else exchange.route
         key = (one.name, method, route, exchange.status)
         self.requests[key] = self.requests.get(key, 0) + 1
         _durations(self.durations, (one.name, route)).add(at - exchange.started)

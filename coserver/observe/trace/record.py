@@ -163,8 +163,10 @@ def keep(exchange: Any, listener: ListenerView, began: float, ended: float, most
         size += draft.size
     if endpoint is None:
         handler = route = ""
-    else:
+    elif exchange.hosted is None:
         handler, route = endpoint.name, endpoint.route
+    else:
+        handler, route = exchange.handler, exchange.route
     return (size, exchange.id, connection.id, connection.peer, listener, exchange.started, began, exchange.since,
             ended, time(), raw, handler, route, status, exchange.body_size, answer_size, answer, draft)  # fmt: skip
 
