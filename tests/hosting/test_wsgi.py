@@ -310,7 +310,7 @@ async def test_views_block_only_their_request(codec: str) -> None:
         async with anyio.create_task_group() as tasks:
             for _ in range(30):
                 tasks.start_soon(one)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 5  # one after another: 9
 
 
 async def test_thread_locals_are_of_the_request(codec: str) -> None:
