@@ -235,7 +235,8 @@ def limits_of(route: RouteLimits, listener: Limits) -> Limits:
     made = route._made
     found = made.get(id(listener))
     if found is None or found[0] is not listener:  # another may have got the number of one that is gone
+        equal = next((limits for other, limits in list(made.values()) if other == listener), None)
         if len(made) >= _LISTENERS_MAX:  # the listeners of servers that ended
             made.clear()
-        found = made[id(listener)] = (listener, replace(listener, **dict(route.changes)))
+        found = made[id(listener)] = (listener, equal or replace(listener, **dict(route.changes)))
     return found[1]
