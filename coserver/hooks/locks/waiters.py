@@ -70,18 +70,30 @@ def poll_and_take(worker: Worker, call: str, on: Any, attempt: Callable[[], bool
     return True
 
 
-def take(worker: Worker, call: str, lock: Any, attempt: Callable[[], bool], until: float | None) -> bool:
-    """Suspend until ``attempt()`` takes ``lock``; false if ``until`` (monotonic seconds) came first."""
+def take(
+    worker: Worker,
+    call: str,
+    lock: Any,
+    attempt: Callable[[], bool],
+    until: float | None,
+    kind: int = WAIT,
+    key: int | None = None,
+) -> bool:
+    """Suspend until ``attempt()`` takes ``lock``; false if ``until`` (monotonic seconds) came first.
+
+    ``kind`` says what a cancellation does (see ``suspend``), ``key`` names the queue: by default the lock's id.
+    """
     backstop, again = BACKSTOP, False
+    key = id(lock) if key is None else key
     while (now := monotonic()) < (until if until is not None else now + 1):
         limit = now + (backstop if _period is None else _period)
         if until is not None and until < limit:
             limit = until
         if _period is not None:
-            suspend(worker, WAIT, call, lock, Sleep, limit)
+            suspend(worker, kind, call, lock, Sleep, limit)
             taken = attempt()
         else:
-            taken = _wait_in_queue(worker, call, lock, attempt, LockWaiter(limit), again)
+            taken = _wait_in_queue(worker, kind, call, lock, attempt, key, LockWaiter(limit), again)
         if taken:
             return True
         backstop, again = min(backstop * 2, BACKSTOP_MAX), True
@@ -89,16 +101,22 @@ def take(worker: Worker, call: str, lock: Any, attempt: Callable[[], bool], unti
 
 
 def _wait_in_queue(
-    worker: Worker, call: str, lock: Any, attempt: Callable[[], bool], waiter: LockWaiter, again: bool
+    worker: Worker,
+    kind: int,
+    call: str,
+    lock: Any,
+    attempt: Callable[[], bool],
+    key: int,
+    waiter: LockWaiter,
+    again: bool,
 ) -> bool:
     """Suspend until the waiter is woken, or its time is over; whether the lock is taken then."""
-    key = id(lock)
     taken = used = over = False
     _enter(key, waiter, again)
     try:
         taken = attempt()  # it may have been released before the waiter stood in the queue
         if not taken:
-            suspend(worker, WAIT, call, lock, waiter)
+            suspend(worker, kind, call, lock, waiter)
             used = waiter.woken
             taken = attempt()
         over = True
