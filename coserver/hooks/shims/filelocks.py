@@ -1,4 +1,4 @@
-"""Family "filelocks": ``fcntl.flock`` and ``fcntl.lockf``. No event tells that a lock is free: the shim polls.
+"""Family "filelocks": ``fcntl.flock``, ``fcntl.lockf``, ``os.lockf``. No event tells that a lock is free: it polls.
 
 It is a wait for a lock, so no cancellation breaks it before the server's grace is over.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..patch import Shim
 from ..workers import Worker
 
 _flock, _lockf = fcntl.flock, fcntl.lockf
+_os_lockf: Any = getattr(os, "lockf", None)
 
 
 def _take(worker: Worker, call: str, fd: Any, attempt: Callable[[], Any]) -> None:
@@ -50,4 +52,12 @@ def lockf(fd: Any, cmd: int, len: int = 0, start: int = 0, whence: int = 0, /) -
     return None
 
 
-ROWS = (Shim("fcntl", "flock", flock), Shim("fcntl", "lockf", lockf))
+def os_lockf(fd: int, command: int, length: int, /) -> None:
+    worker = getcurrent()
+    if type(worker) is not Worker or command != os.F_LOCK:
+        _os_lockf(fd, command, length)
+        return
+    _take(worker, "lockf", fd, lambda: _os_lockf(fd, os.F_TLOCK, length))
+
+
+ROWS = (Shim("fcntl", "flock", flock), Shim("fcntl", "lockf", lockf), Shim("os", "lockf", os_lockf))

@@ -4,6 +4,7 @@ to wait, and files opened on these. A plain file is left alone: for poll(2) it i
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -15,12 +16,16 @@ from greenlet import getcurrent
 
 from ..describe import Descriptor
 from ..descriptors import READ, WRITE, busy, closing, is_ready, wait_for
+from ..locks.waiters import poll_and_take
 from ..patch import Shim, change_class
 from ..suspension import give_way
 from ..workers import Worker
 
 _read, _readv, _write, _writev, _close = os.read, os.readv, os.write, os.writev, os.close
 _sendfile: Any = getattr(os, "sendfile", None)
+_eventfd_read: Any = getattr(os, "eventfd_read", None)
+_splice: Any = getattr(os, "splice", None)
+_open, _stat = os.open, os.stat
 _fileio_init = io.FileIO.__init__
 _fstat = os.fstat  # the system's own, also if a test replaces os.fstat to fake a file's size
 
@@ -98,6 +103,58 @@ def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
     return int(_sendfile(out_fd, in_fd, offset, min(count, _AT_ONCE)))
 
 
+def eventfd_read(fd: int) -> int:
+    worker = getcurrent()
+    if type(worker) is Worker and type(fd) is int and fd >= 0:
+        _until_ready(worker, fd, READ, "eventfd_read")
+    return int(_eventfd_read(fd))
+
+
+def splice(src: int, dst: int, count: int, *args: Any, **kwargs: Any) -> int:
+    worker = getcurrent()
+    if type(worker) is Worker:
+        if _may_wait(src, READ):
+            _until_ready(worker, src, READ, "splice")
+        if _may_wait(dst, WRITE):
+            _until_ready(worker, dst, WRITE, "splice")
+            count = min(count, _AT_ONCE)
+    return int(_splice(src, dst, count, *args, **kwargs))
+
+
+def open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+    worker = getcurrent()
+    if type(worker) is Worker and _is_fifo(path, dir_fd):
+        return _open_fifo(worker, path, flags, mode, dir_fd)
+    return _open(path, flags, mode, dir_fd=dir_fd)
+
+
+def _is_fifo(path: Any, dir_fd: int | None = None) -> bool:
+    try:
+        return stat.S_ISFIFO(_stat(path, dir_fd=dir_fd).st_mode)
+    except (OSError, ValueError, TypeError):
+        return False  # the original raises, or makes the file
+
+
+def _open_fifo(worker: Worker, path: Any, flags: int, mode: int = 0o777, dir_fd: int | None = None) -> int:
+    """Open a named pipe. A writer waits for a reader; a reader's first read waits for a writer, not the open."""
+    if flags & os.O_NONBLOCK:
+        return _open(path, flags, mode, dir_fd=dir_fd)
+    found: list[int] = []
+
+    def attempt() -> bool:
+        try:
+            found.append(_open(path, flags | os.O_NONBLOCK, mode, dir_fd=dir_fd))
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # nobody reads yet
+                raise
+            return False
+        return True
+
+    poll_and_take(worker, "open", os.fsdecode(path), attempt)
+    os.set_blocking(found[0], True)
+    return found[0]
+
+
 def close(fd: int) -> None:
     if not busy or type(fd) is not int:
         return _close(fd)
@@ -157,7 +214,13 @@ def _before(file: PipeIO, way: int, call: str) -> None:
 
 
 def fileio_init(self: Any, file: Any, mode: str = "r", closefd: bool = True, opener: Any = None) -> None:
-    _fileio_init(self, file, mode, closefd, opener)
+    worker = getcurrent()
+    if type(worker) is Worker and type(file) is not int and opener is None and _is_fifo(file) and "+" not in mode:
+        fd = _open_fifo(worker, file, os.O_CLOEXEC | (os.O_RDONLY if "r" in mode else os.O_WRONLY))
+        _fileio_init(self, fd, mode.replace("x", "w"))
+        self.name = file
+    else:
+        _fileio_init(self, file, mode, closefd, opener)
     if type(self) is io.FileIO and _waits(_fstat(self.fileno()).st_mode):
         change_class(self, PipeIO)
 
@@ -172,6 +235,9 @@ ROWS: tuple[Shim, ...] = (
     Shim("os", "write", write),
     Shim("os", "writev", writev),
     Shim("os", "sendfile", sendfile),
+    Shim("os", "eventfd_read", eventfd_read),
+    Shim("os", "splice", splice),
+    Shim("os", "open", open),
     Shim("os", "close", close),
     Shim("io:FileIO", "__init__", fileio_init),
 )

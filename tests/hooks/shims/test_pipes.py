@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,7 +18,7 @@ import pytest
 from coserver import run_blocking
 from coserver.hooks.shims import pipes
 
-from ..side_by_side import both, pipe
+from ..side_by_side import both, pipe, ticking
 
 pytestmark = pytest.mark.usefixtures("hooked")
 
@@ -124,3 +128,90 @@ def test_what_open_refuses_it_refuses_still() -> None:
                 os.fdopen(*arguments)  # type: ignore[call-overload]
         with pytest.raises(OSError, match="Bad file"):
             os.fdopen(999_999)
+
+
+@pytest.mark.parametrize("how", ["os.open", "open", "Path", "FileIO"])
+async def test_a_named_pipe_is_opened_while_others_go_on(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    opens: dict[str, tuple[Any, Any]] = {
+        "os.open": (
+            lambda: _read_by_descriptor(path),
+            lambda: _write_by_descriptor(path),
+        ),
+        "open": (lambda: _closed(path.open("r"), "read"), lambda: _closed(path.open("w"), "write", "hello")),
+        "Path": (path.read_text, lambda: path.write_text("hello")),
+        "FileIO": (
+            lambda: _closed(io.FileIO(path), "read").decode(),
+            lambda: _closed(io.FileIO(str(path), "w"), "write", b"hello"),
+        ),
+    }
+    read, write = opens[how]
+
+    def late(function: Any) -> Any:
+        time.sleep(0.02)
+        return function()
+
+    assert (await both(read, lambda: late(write)))[0] == "hello"
+    assert (await both(lambda: late(read), write))[0] == "hello"
+
+
+def _closed(file: Any, call: str, *args: Any) -> Any:
+    with file:
+        return getattr(file, call)(*args)
+
+
+def _read_by_descriptor(path: Path) -> str:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        assert os.get_blocking(fd)
+        return os.read(fd, 100).decode()
+    finally:
+        os.close(fd)
+
+
+def _write_by_descriptor(path: Path) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, b"hello")
+    finally:
+        os.close(fd)
+
+
+async def test_an_eventfd_and_splice() -> None:
+    event = os.eventfd(0)
+    with pipe() as (reads, writes), pipe() as (other_reads, other_writes):
+
+        def wait() -> tuple[int, int]:
+            count = os.eventfd_read(event)
+            return count, os.splice(reads, other_writes, 100)
+
+        def set_and_write() -> bytes:
+            time.sleep(0.02)
+            os.eventfd_write(event, 7)
+            time.sleep(0.02)
+            os.write(writes, b"hello")
+            return os.read(other_reads, 100)
+
+        assert await both(wait, set_and_write) == [(7, 5), b"hello"]
+    os.close(event)
+
+
+async def test_lockf_of_os(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_bytes(b"x")
+    script = (
+        f"import os, time; fd = os.open({str(path)!r}, os.O_RDWR); os.lockf(fd, os.F_LOCK, 0); "
+        "print(1, flush=True); time.sleep(0.2)"
+    )
+    with await anyio.to_thread.run_sync(
+        lambda: subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    ) as child:
+        assert child.stdout is not None
+        await anyio.to_thread.run_sync(child.stdout.readline)
+        fd = os.open(path, os.O_RDWR)
+
+        async with ticking() as turns:
+            await run_blocking(os.lockf, fd, os.F_LOCK, 0)
+        assert len(turns) > 5
+        os.close(fd)
