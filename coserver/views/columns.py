@@ -94,13 +94,14 @@ def heading_line(columns: Iterable[tuple[Column, int]], sorted_by: str, down: bo
     return line
 
 
-def row_line(columns: Iterable[tuple[Column, int]], row: Any) -> Text:
-    """One row; each cell is cut or padded to its width."""
+def row_line(columns: Iterable[tuple[Column, int]], row: Any, indent: str = "") -> Text:
+    """One row; each cell is cut or padded to its width. ``indent`` stands before the cell of the widest column."""
     line = Text(no_wrap=True, overflow="crop")
     for at, (column, width) in enumerate(columns):
         cell = column.cell(row)
         text, style = (cell, "") if isinstance(cell, str) else cell
         line.append(" " if at else "")
+        text = text if column.width else indent + text
         line.append(_fit(text, width, column.right), style)
     return line
 

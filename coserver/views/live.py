@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -175,10 +178,55 @@ TRACES = View(
     lambda snapshot: (),
     "nothing is recorded yet; exchanges are recorded when they end",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorGroup:
+    """Failed exchanges with the same error at the same place; ``last`` is the newest."""
+
+    id: int
+    error: str
+    place: str
+    count: int
+    last: Trace
+
+
+def error_groups(traces: Sequence[Trace]) -> list[ErrorGroup]:
+    """The failed ones of ``traces``, the oldest first, in groups. Digits of an error's text do not count."""
+    found: dict[tuple[str, str, str], ErrorGroup] = {}
+    for one in traces:
+        if not has_failed(one):
+            continue
+        error = one.error or f"status {one.status}"
+        key = (re.sub(r"\d+", "#", error), one.place, one.route)
+        before = found.get(key)
+        found[key] = ErrorGroup(hash(key), error, one.place, before.count + 1 if before is not None else 1, one)
+    return list(found.values())
+
+
+def has_failed(trace: Trace) -> bool:
+    """Whether it is an error of the server: a status of 5xx, a handler that raised, or no whole answer."""
+    return trace.status >= 500 or bool(trace.error)
+
+
+ERRORS = View(
+    "errors",
+    (
+        Column("count", 6, lambda row: (str(row.count), "bold red"), lambda row: row.count, right=True),
+        Column("last", 8, lambda row: (datetime.fromtimestamp(row.last.at).strftime("%H:%M:%S"), "bright_black"),
+               lambda row: row.last.at),
+        Column("error", 0, lambda row: (plain(row.error), "red"), lambda row: row.error),
+        Column("place", 20, lambda row: (plain(row.place), "yellow"), lambda row: row.place, grows=True),
+        Column("route", 18, lambda row: plain(row.last.route or row.last.target), lambda row: row.last.route, rank=1),
+        Column("status", 6, lambda row: _status(row.last), lambda row: row.last.status, right=True, rank=2),
+    ),
+    lambda snapshot: (),
+    "no request has failed",
+)  # fmt: skip
 #: The tables of a whole snapshot.
 TABLES = (EXCHANGES, CONNECTIONS, UPSTREAMS)
 #: All tables by name, in the order of their keys in the dashboard.
-VIEWS: dict[str, View] = {one.name: one for one in (EXCHANGES, CONNECTIONS, UPSTREAMS, TRACES, HELD)}
+VIEWS: dict[str, View] = {one.name: one for one in (EXCHANGES, CONNECTIONS, UPSTREAMS, TRACES, HELD, ERRORS)}
 
 
 def render(snapshot: Snapshot) -> Rows:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field
+from pathlib import Path
 from typing import Any
 
 from ...lifecycle.frozen_dataclass import frozen
@@ -204,6 +205,8 @@ def span_dict(span: Span) -> dict[str, Any]:
     return found
 
 
+_LIBRARIES = ("/site-packages/", "/dist-packages/", "/lib/python3")
+_COSERVER = str(Path(__file__).parents[2]) + "/"
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 
 
@@ -218,4 +221,4 @@ def place_in(traceback: str) -> str:
 
 
 def _is_library(file: str) -> bool:
-    return file.startswith("<") or "/site-packages/" in file or "/dist-packages/" in file or "/lib/python3" in file
+    return file.startswith((_COSERVER, "<")) or any(one in file for one in _LIBRARIES)

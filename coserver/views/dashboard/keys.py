@@ -49,6 +49,27 @@ def _filter(board: Dashboard) -> None:
     board.ask(Prompt("filter:", text, "~u /page & ~m GET; empty for all"), then)
 
 
+def _search(board: Dashboard) -> None:
+    board.ask(Prompt("search:", board.searched, "a text in any column"), board.search)
+
+
+def _sort(board: Dashboard) -> None:
+    names = [one.heading for one in board.view.columns if one.heading]
+    hint = "  ".join(f"{number} {name}" for number, name in enumerate(names, 1))
+    board.ask(Prompt("sort by:", "", hint), board.sort_by)
+
+
+def _save(board: Dashboard) -> None:
+    looked = board.looked if board.mode == LOOK and isinstance(board.looked, Trace) else None
+    text = "" if board.filter is EVERYTHING else str(board.filter)
+    name = f"exchange-{looked.id}.har" if looked is not None else "exchanges.har"
+
+    def then(path: str) -> Command:
+        return Command("save", {"path": path, "filter": text, "id": looked.id if looked is not None else None})
+
+    board.ask(Prompt("save as:", name), then)
+
+
 def _hold(board: Dashboard) -> None:
     row = board.current()
     text = board.hold or board.hold_before
@@ -190,14 +211,18 @@ KEYS: dict[str, Key] = {
     "right": Key(_look),
     "1": Key(
         _view("exchanges"),
-        "1 to 5, tab: exchanges, connections, upstreams, traces, held",
+        "1 to 6, tab: exchanges, connections, upstreams, traces, held, errors",
     ),
     "2": Key(_view("connections")),
     "3": Key(_view("upstreams")),
     "4": Key(_view("traces")),
     "5": Key(_view("held")),
+    "6": Key(_view("errors")),
     "tab": Key(_next_view),
     "f": Key(_filter, "f: show only rows that match a filter", "filter"),
+    "/": Key(_search, "/: choose the next row with a text; / and enter: the next one"),
+    "s": Key(_sort, "s: sort by a column: its number or name; again reverses"),
+    "w": Key(_save, "w: save as HAR: the shown exchange, or all recorded ones that match the filter"),
     "o": Key(lambda board: board.next_sorting(), "o: sort by the next column, up and then down", "sort"),
     "p": Key(_pause, "p: pause the display, or continue", "pause"),
     "i": Key(_hold, "i: hold requests that match a filter, at a phase: ~u /page @handler; empty: release all", "hold"),

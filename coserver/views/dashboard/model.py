@@ -15,9 +15,9 @@ from ...observe.filters import EVERYTHING, Filter, FilterError, needs_whole, par
 from ...observe.secrets import mask_target
 from ...observe.snapshot.json_rows import read_exchange
 from ...observe.snapshot.snapshot import ConnectionState, ExchangeState, Snapshot
-from ...observe.trace.trace import Message, Trace
+from ...observe.trace.trace import SUBREQUEST, Message, Trace
 from ..columns import Column
-from ..live import VIEWS
+from ..live import VIEWS, ErrorGroup, error_groups, finished_row, has_failed
 from .prompt import Prompt
 from .rates import Rates
 
@@ -51,7 +51,9 @@ class Dashboard:
         self.filter: Filter = parse(filter)
         #: For a filter by fields or bodies: the ids of matching exchanges, from the server.
         self.matching: tuple[Filter, frozenset[int]] | None = None
-        self.sorted: dict[str, tuple[str, bool]] = {"exchanges": ("time", True), "traces": ("id", True)}
+        self.sorted: dict[str, tuple[str, bool]] = {
+            "exchanges": ("time", True), "traces": ("id", True), "errors": ("count", True),
+        }  # fmt: skip
         #: The id of the chosen row. None before a choice: the first held row, or the first.
         self.selected: int | None = None
         self.place = 0  # index of that row; if it is gone, the row at this index is selected
@@ -60,6 +62,7 @@ class Dashboard:
         self.paused = False
         self._frozen: list[Trace] = []  # the traces shown while paused; new ones are kept too
         self.marked: set[int] = set()
+        self.searched = ""  # the text of the last search
         self.hold = ""  # the filter and phases of the hold, as typed
         self.hold_before = ""  # the same of a hold that ended with its process
         self.others: list[tuple[str, str]] = []  # what other clients of the control hold, and who they are
@@ -85,6 +88,7 @@ class Dashboard:
         self._arrived: dict[int, float] = {}  # by id, when a finished exchange came
         self._paused_at = 0.0
         self._was_silent = False
+        self.depths: dict[int, int] = {}  # by id, of exchanges that another exchange asked for
         self.ended = False
 
     # New data.
@@ -198,12 +202,15 @@ class Dashboard:
         """The matching rows of the view, sorted."""
         if self.view.name == "held":
             rows: list[Any] = [*self.held.values(), *self.other_held]
+        elif self.view.name == "errors":
+            traces = self._frozen if self.paused else self.traces
+            rows = list(error_groups([one for one in traces if self.filter is EVERYTHING or self._matches(one)]))
         elif self.view.name == "traces":
             traces = self._frozen if self.paused else self.traces
             rows = [replace(one, marked=one.marked or one.id in self.marked) for one in traces]
         else:
             rows = list(self.view.rows(self.snapshot)) if self.snapshot is not None else []
-        if self.filter is not EVERYTHING:
+        if self.filter is not EVERYTHING and self.view.name != "errors":
             rows = [row for row in rows if self._matches(row)]
         heading, down = self.sorted.get(self.view.name, (self.view.columns[0].heading, False))
         column = next((one for one in self.view.columns if one.heading == heading), None)
@@ -211,7 +218,31 @@ class Dashboard:
             rows.sort(key=column.key, reverse=down)
         if self.view.name == "exchanges":
             rows += [one for one in self.finished() if self.filter is EVERYTHING or self._matches(one)]
+        if self.view.name in ("exchanges", "traces"):
+            rows, self.depths = as_tree(rows, self.snapshot.at if self.snapshot is not None else 0.0)
         return rows
+
+    def search(self, text: str) -> None:
+        """Choose the next row that has ``text`` in a cell."""
+        rows, wanted = self.rows(), text.lower()
+        self.searched = text
+        at = self.at(rows)
+        for row in [*rows[at + 1 :], *rows[: at + 1]]:
+            cells = [column.cell(shown_row(row, self.view.name)) for column in self.view.columns]
+            if any(wanted in (cell if isinstance(cell, str) else cell[0]).lower() for cell in cells):
+                self.selected = number_of(row)
+                return
+        self.say(f"no row has {text!r:.60}", wrong=True)
+
+    def sort_by(self, text: str) -> None:
+        """Sort by a column: its number, or the beginning of its heading; again reverses. Raises ValueError."""
+        names = [one.heading for one in self.view.columns if one.heading]
+        found = [name for name in names if name.startswith(text)] if not text.isdigit() else names[int(text) - 1 :][:1]
+        if not text or not found or text == "0":
+            told = "  ".join(f"{number} {name}" for number, name in enumerate(names, 1))
+            raise ValueError(f"a column is its number or its name: {told}; got {text!r:.30}")
+        heading, down = self.sorted.get(self.view.name, (names[0], False))
+        self.sorted[self.view.name] = (found[0], not down if heading == found[0] else False)
 
     def _matches(self, row: Any) -> bool:
         subject = oldest_exchange(row)
@@ -358,11 +389,70 @@ def number_of(row: Any) -> int:
 
 def oldest_exchange(row: Any) -> Any:
     """The exchange that a row of connections stands for: the oldest, None without any. Another row is its own."""
+    if isinstance(row, ErrorGroup):
+        return row.last
     if not isinstance(row, ConnectionState):
         return row
     return row.exchanges[0] if row.exchanges else None
 
 
-def has_failed(trace: Trace) -> bool:
-    """Whether it is an error of the server: a status of 5xx, a handler that raised, or no whole answer."""
-    return trace.status >= 500 or bool(trace.error)
+def shown_row(row: Any, view: str) -> Any:
+    """The row that the columns of a view take: among exchanges a finished one looks as one under way."""
+    return finished_row(row) if isinstance(row, Trace) and view == "exchanges" else row
+
+
+def as_tree(rows: list[Any], now: float) -> tuple[list[Any], dict[int, int]]:
+    """The rows, each exchange that another one asked for below that one; and their depths by id.
+
+    ``now`` is the time of the snapshot in seconds since 1970. A subrequest and an exchange belong together if method,
+    target and port are the same, and the exchange began while the subrequest ran.
+    """
+    asked: dict[tuple[str, str, str], list[tuple[float, float, int]]] = {}
+    for row in rows:
+        for key, begin, end in _subrequests_of(row, now):
+            asked.setdefault(key, []).append((begin, end, row.id))
+    if not asked:
+        return rows, {}
+    below: dict[int, list[Any]] = {}
+    depths: dict[int, int] = {}
+    for row in rows:
+        began = row.at if isinstance(row, Trace) else now - row.seconds
+        target = row.target if isinstance(row, Trace) else mask_target(row.target)
+        candidates = asked.get((row.method, target, row.dst.rpartition(":")[2]), [])
+        fits = [one for one in candidates if one[2] != row.id and one[0] - 0.02 <= began <= one[1] + 0.02]
+        if fits:
+            nearest = min(fits, key=lambda one: abs(one[0] - began))
+            candidates.remove(nearest)
+            below.setdefault(nearest[2], []).append(row)
+            depths[row.id] = 1
+    found: list[Any] = []
+
+    def add(row: Any, depth: int) -> None:
+        found.append(row)
+        if depth:
+            depths[row.id] = depth
+        for child in below.pop(row.id, ()):
+            add(child, depth + 1)
+
+    for row in rows:
+        if row.id not in depths:
+            add(row, 0)
+    for left in list(below.values()):  # rows that ask each other in a circle: wrong guesses
+        found += left
+    return found, depths
+
+
+def _subrequests_of(row: Any, now: float) -> list[tuple[tuple[str, str, str], float, float]]:
+    """Method, target and port of each subrequest, and its begin and end in seconds since 1970."""
+    if isinstance(row, Trace):
+        spans = [(span, span.name.partition(" "), span.detail) for span in row.spans if span.kind == SUBREQUEST]
+        return [
+            ((name[0], name[2], detail.rpartition(":")[2]), row.at + span.start, row.at + span.end)
+            for span, name, detail in spans
+        ]
+    began = now - row.seconds
+    return [
+        ((sub.method, mask_target(sub.target), sub.member.rpartition(":")[2]), began + sub.start,
+         began + sub.start + sub.seconds)
+        for sub in row.subrequests
+    ]  # fmt: skip

@@ -21,12 +21,12 @@ from .. import exchange as exchange_view
 from .. import held as held_view
 from .. import underway
 from ..columns import heading_line, row_line
-from ..live import VIEWS, example, finished_row
+from ..live import VIEWS, example
 from ..samples import all_samples
 from ..text import counted, plain
 from ..traces import show_size
 from .keys import KEYS
-from .model import HELP, LOOK, TABLE, Dashboard
+from .model import HELP, LOOK, TABLE, Dashboard, shown_row
 from .prompt import Prompt
 from .rates import sparkline
 
@@ -163,12 +163,11 @@ def _table(board: Dashboard, width: int, room: int) -> list[Text]:
         line = Text(no_wrap=True)  # a style here would apply to all unstyled cells
         line.append("●" if marked else " ", "magenta")
         line.append("▸" if at == chosen else " ", "bold cyan")
+        depth = board.depths.get(row.id, 0) if isinstance(row, ExchangeState | Trace) else 0
+        cells = row_line(columns, shown_row(row, board.view.name), "  " * (depth - 1) + "└ " if depth else "")
         if isinstance(row, Trace) and board.view.name == "exchanges":
-            done = row_line(columns, finished_row(row))
-            done.stylize("dim")
-            line.append_text(done)
-        else:
-            line.append_text(row_line(columns, row))
+            cells.stylize("dim")
+        line.append_text(cells)
         if at == chosen:
             line.stylize("on grey23")
         found.append(line)

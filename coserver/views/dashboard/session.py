@@ -5,6 +5,7 @@ A new command is a method here and a row of COMMANDS. ``run`` runs the dashboard
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import threading
@@ -12,14 +13,18 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ...control.client import Client, Ended, Refused, StepStream, Unreachable, find
 from ...control.wire_format import read_trace
+from ...observe.export.har import to_har
 from ...observe.export.replay import as_curl
 from ...observe.filters import needs_whole
 from ...observe.snapshot.snapshot import ExchangeState
 from ...observe.trace.trace import Trace
+from ...whole_file import whole_file
+from ..text import counted
 from .model import TRACES_MAX, Command, Dashboard
 
 #: Seconds between two snapshots.
@@ -317,6 +322,19 @@ class Session:
         self.copy(as_curl(self.client.trace(id)))
         self._say("the curl command is copied, if the terminal lets programs write to its clipboard (OSC 52)")
 
+    def _save(self, path: str, filter: str, id: int | None) -> None:
+        if not path:
+            raise ValueError("nothing is saved: a file needs a name")
+        traces = [self.client.trace(id)] if id is not None else self.client.traces(filter, whole=True)
+        if Path(path).expanduser().exists():
+            raise ValueError(f"{path} exists already, and stays as it is; give another name")
+        try:
+            with whole_file(Path(path).expanduser(), "w", encoding="utf-8") as file:
+                json.dump(to_har(traces), file, ensure_ascii=False)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be written: {error.strerror}") from None
+        self._say(f"{counted(len(traces), 'exchange')} saved in {path}")
+
     def _mark(self, id: int, on: bool) -> None:
         self.client.mark(id, on)
 
@@ -350,6 +368,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "follow": Session._follow,
     "look": Session._look,
     "mark": Session._mark,
+    "save": Session._save,
     "replay": Session._replay,
     "curl": Session._curl,
     "copy_curl": Session._copy_curl,

@@ -20,7 +20,7 @@ from coserver.observe.snapshot.snapshot import Snapshot
 from coserver.observe.trace.trace import Body, Message, Span
 from coserver.views import held as held_view
 from coserver.views.dashboard.keys import KEYS, press
-from coserver.views.dashboard.model import STAYS, TRACES_MAX, Dashboard
+from coserver.views.dashboard.model import STAYS, TRACES_MAX, Dashboard, as_tree
 from coserver.views.dashboard.prompt import Prompt
 from coserver.views.dashboard.rates import Rates, sparkline
 from coserver.views.dashboard.screen import example_board, lines, plain_lines
@@ -548,3 +548,86 @@ def test_text_goes_to_the_clipboard_by_the_terminal(monkeypatch: pytest.MonkeyPa
         os.read(master, 4096)
         terminal.copy("é'")
         assert os.read(master, 4096) == b"\x1b]52;c;w6kn\x07"
+
+
+def test_an_exchange_is_below_the_one_that_asked_for_it() -> None:
+    board = bare_board()
+    asked = Span(
+        kind="subrequest", name="GET /u/7", start=0.1, end=0.3, detail="200 http://127.0.0.1:8000", upstream="u"
+    )
+    outer = replace(page(), id=3, at=100.0, raw_target="/outer", spans=(asked,))
+    inner = replace(page(), id=4, at=100.15, raw_target="/u/7", dst="127.0.0.1:8000")
+    other = replace(inner, id=5, at=200.0)
+    for one in (inner, other, outer):
+        board.show_trace(one)
+    press(board, "4")
+    assert [one.id for one in board.rows()] == [5, 3, 4]
+    assert board.depths == {4: 1}
+    assert "└ /u/7" in plain_lines(board, 80, 24)[6]
+    press(board, "down")
+    press(board, "down")
+    command = press(board, "enter")
+    assert command is not None
+    assert command.given == {"id": 4}
+    snapshot = example()
+    found, depths = as_tree(list(snapshot.exchanges), snapshot.at)
+    assert len(found) == len(snapshot.exchanges)
+    assert not depths
+    circle = [replace(outer, raw_target="/u/7", at=100.15), replace(outer, id=9, raw_target="/u/7", at=100.15)]
+    assert len(as_tree(circle, 0.0)[0]) == 2
+
+
+def test_errors_in_groups() -> None:
+    board = bare_board()
+    press(board, "6")
+    assert "no request has failed" in plain_lines(board, 80, 24)[4]
+    trace = 'Traceback (most recent call last):\n  File "/a/shop.py", line 4, in boom\nValueError: no price 1'
+    for number in (1, 2, 3):
+        board.show_trace(
+            replace(page(), id=number, status=500, error=f"ValueError: no price {number}", traceback=trace)
+        )
+    board.show_trace(replace(page(), id=4, status=502))
+    board.show_trace(page())
+    first, second = plain_lines(board, 120, 24)[4:6]
+    assert first.split()[0:2][-1] == "3"
+    assert "ValueError: no price 3" in first
+    assert "shop.py:4 in boom" in first
+    assert "status 502" in second
+    command = press(board, "enter")
+    assert command is not None
+    assert command.given == {"id": 3}
+    assert "shop.py" in "\n".join(plain_lines(board, 120, 40))
+
+
+def test_search_and_sorting_by_a_number_or_a_name() -> None:
+    board = bare_board()
+    for key in ("/", *"ITEMS", "enter"):
+        press(board, key)
+    assert board.current().id == 41
+    for key in ("/", *"nowhere", "enter"):
+        press(board, key)
+    assert "no row has 'nowhere'" in board.note
+    for key in ("s", *"tar", "enter"):
+        press(board, key)
+    assert board.sorted["exchanges"] == ("target", False)
+    for key in ("s", "3", "enter"):
+        press(board, key)
+    assert board.sorted["exchanges"] == ("target", True)
+    for key in ("s", "9", "9", "enter"):
+        press(board, key)
+    assert "a column is its number or its name" in board.note
+    assert board.prompt is not None
+
+
+def test_saving_asks_for_a_name() -> None:
+    board = bare_board()
+    board.set_filter("~u /a")
+    press(board, "w")
+    command = press(board, "enter")
+    assert command is not None
+    assert command.given == {"path": "exchanges.har", "filter": "~u /a", "id": None}
+    board.look(replace(page(), id=7))
+    press(board, "w")
+    command = press(board, "enter")
+    assert command is not None
+    assert command.given == {"path": "exchange-7.har", "filter": "~u /a", "id": 7}
