@@ -113,10 +113,11 @@ def _alarm(snapshot: Snapshot) -> Text:
 
 def _tabs(board: Dashboard, width: int) -> Text:
     line = Text(no_wrap=True)
+    wide = 100 if board.hold or board.hold_before or board.others or board.filter is not EVERYTHING else 70
     for number, name in enumerate(VIEWS, 1):
         chosen = name == board.view.name
         # On a narrow screen the other tabs are only their keys.
-        shown = f" {number} {name} " if chosen or width >= 60 else f" {number} "
+        shown = f" {number} {name} " if chosen or width >= wide else f" {number} "
         line.append(shown, "reverse bold" if chosen else "bright_black")
     right = Text()
     if board.paused:
