@@ -475,6 +475,7 @@ def host(
     lifespan: Literal["auto", "on", "off"] = "auto",
     root_path: str = "",
     on_disconnect: Literal["tell", "cancel"] = "tell",
+    blocking: Literal["workers", "threads"] = "workers",
     underscores: bool = False,
     hooks: bool | Iterable[str] = True,
 ) -> App:
@@ -482,7 +483,8 @@ def host(
 
     ``interface`` overrides what is found by looking: auto, asgi, asgi2, wsgi. ``lifespan``: auto, on (an application
     without one is an error) or off. ``root_path`` is the prefix that a proxy takes away. ``on_disconnect``: tell the
-    application that its client left, or cancel it. ``underscores``: fields with "_" in their names reach WSGI
+    application that its client left, or cancel it. ``blocking``: where ``def`` endpoints of FastAPI and Starlette run,
+    in workers or in threads. ``underscores``: fields with "_" in their names reach WSGI
     applications. An App is returned as it is. Raises SetupError.
     """
     if isinstance(application, App):
@@ -497,6 +499,7 @@ def host(
         lifespan=lifespan,
         root_path=root_path,
         on_disconnect=on_disconnect,
+        blocking=blocking,
         underscores=underscores,
     )
 

@@ -9,5 +9,6 @@
 | answer | the answer that an application gives piece by piece |
 | asgi | a run of an ASGI application |
 | wsgi | a run of a WSGI application, in a worker |
+| threadpool | ``def`` endpoints of Starlette and FastAPI, in workers |
 | lifespan | startup and shutdown of an ASGI application |
 """

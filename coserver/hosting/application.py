@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,11 @@ from .asgi import adapt_asgi2
 from .endpoint import HostedEndpoint, application_name
 from .kind import ASGI, ASGI2, INTERFACES, WSGI, find_kind
 from .lifespan import Lifespan
+from .threadpool import redirected
 
 LIFESPANS = ("auto", "on", "off")
 ON_DISCONNECT = ("tell", "cancel")
+BLOCKING = ("workers", "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +40,19 @@ class HostingSettings:
         "what happens to a hosted application whose client leaves: tell, it hears of it and goes on; cancel",
         of=ON_DISCONNECT,
     )
+    blocking: str = option(
+        "workers",
+        "where def endpoints of FastAPI and Starlette run: workers, in which hooked calls suspend only their request; "
+        "threads, as under other servers",
+        of=BLOCKING,
+    )
     underscores: bool = option(
         False, "whether fields with '_' in their names reach WSGI applications, where '-' becomes '_' too"
     )
 
     def __post_init__(self) -> None:
-        for name, known in (("interface", INTERFACES), ("lifespan", LIFESPANS), ("on_disconnect", ON_DISCONNECT)):
+        words = {"interface": INTERFACES, "lifespan": LIFESPANS, "on_disconnect": ON_DISCONNECT, "blocking": BLOCKING}
+        for name, known in words.items():
             if (value := getattr(self, name)) not in known:
                 raise SetupError(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}")
         path = self.root_path
@@ -80,6 +89,7 @@ class Hosted:
             mount=mount,
             cancels=self.settings.on_disconnect == "cancel",
             underscores=self.settings.underscores,
+            workers=self.settings.blocking == "workers",
         )
         endpoint.state = self._state
         self._endpoints.append(endpoint)
@@ -88,6 +98,12 @@ class Hosted:
     @asynccontextmanager
     async def run_lifespan(self, app: Any) -> AsyncIterator[None]:
         """The lifespan of the application during the block. Raises SetupError if its startup fails."""
+        with redirected() if self.settings.blocking == "workers" and self.kind != WSGI else nullcontext():
+            async with self._run_protocol():
+                yield
+
+    @asynccontextmanager
+    async def _run_protocol(self) -> AsyncIterator[None]:
         if self.settings.lifespan == "off" or self.kind == WSGI:
             yield
             return

@@ -24,15 +24,17 @@ class HostedEndpoint(Endpoint):
 
     __slots__ = (
         "application", "cancels", "interface", "raw_root_path", "root_path", "scope_root_path", "state", "underscores",
+        "workers",
     )  # fmt: skip
 
     def __init__(
         self, application: Any, interface: Kind, *, name: str, root_path: str, mount: str, cancels: bool,
-        underscores: bool = False,
+        underscores: bool = False, workers: bool = True,
     ) -> None:
         """``root_path`` is the prefix that a proxy has taken away; ``mount`` is where the application is mounted.
 
-        ``underscores``: fields with "_" in their names reach WSGI applications.
+        ``underscores``: fields with "_" in their names reach WSGI applications. ``workers``: functions that an ASGI
+        framework would send to threads run in workers.
         """
         self.handler = self.application = application
         self.interface = interface
@@ -51,6 +53,7 @@ class HostedEndpoint(Endpoint):
         self.scope_root_path = root_path + mount
         self.cancels = cancels
         self.underscores = underscores
+        self.workers = workers
         self.state: dict[str, Any] | None = None
         self.call = self._run_wsgi if interface == WSGI else self._run_asgi
 
