@@ -29,6 +29,7 @@ class Lifespan:
         self.supported = True
         self._asked = anyio.Event()  # the shutdown
         self._received = 0
+        self._shield = anyio.CancelScope(shield=True)  # a server that is cancelled lets the application shut down
         self._started = anyio.Event()
         self._stopped = anyio.Event()
         self._startup_told = False
@@ -66,7 +67,8 @@ class Lifespan:
     async def _run(self) -> None:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
-            await self._application(scope, self._receive, self._send)
+            with self._shield:
+                await self._application(scope, self._receive, self._send)
         except Exception as error:
             self._raised = error
         finally:
@@ -89,7 +91,7 @@ class Lifespan:
                 self._asked.set()
                 if self._startup_told and not self._stopped.is_set():
                     await self._await_shutdown()
-                tasks.cancel_scope.cancel()
+                self._shield.cancel()
         if failure is not None:
             raise failure
         if self._startup_told:
