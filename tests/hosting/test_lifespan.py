@@ -89,7 +89,8 @@ async def test_the_error_of_the_block_goes_on() -> None:
 
 async def test_a_cancelled_server_leaves_time_for_the_shutdown() -> None:
     site = Site()
-    with anyio.move_on_after(0.05):
+    with anyio.CancelScope() as scope:
         async with coserver.serving(site) as server:
+            scope.cancel()
             await server.wait()
     assert site.seen[-1] == "lifespan.shutdown"
