@@ -71,9 +71,12 @@ def _enter(file: Any, guard: str, current: Any, name: str) -> bool:
     period = _FIRST
     while (inside := noted.setdefault(guard, current)) is not current:
         if type(inside) is Worker:
-            if within(inside) or idles(inside):  # a greenlet of its own, or a worker that was broken off
+            if within(inside):  # a greenlet of its own
                 return False
-            if inside.gr_frame is not None and _thread_of(inside) is _thread_of(current):
+            # Of a worker that runs in another thread nothing can be read: it is in the file.
+            if _thread_of(inside) is _thread_of(current):
+                if idles(inside):  # it was broken off
+                    return False
                 raise RuntimeError(
                     f"{file!r} is in use by a handler that is suspended ({place_of_worker(inside)}), and the event "
                     f"loop would wait for it for ever, at {place_of_caller()}: use it in a def handler or in "

@@ -19,6 +19,7 @@ from typing import Any
 
 import anyio
 import pytest
+from greenlet import getcurrent
 
 from coserver import RequestCancelled, run_blocking
 
@@ -426,6 +427,41 @@ async def test_a_thread_and_workers_write() -> None:
             tasks.start_soon(write_all)
             got = await run_blocking(drain, reads)
     assert sorted(got) == sorted(b"abt" * 200_000)
+
+
+async def test_a_thread_waits_for_a_worker_that_runs_in_the_file() -> None:
+    """The frame of a greenlet that runs in another thread cannot be read, as if it had ended."""
+    go: list[bool] = []
+    holders: list[bool] = []
+
+    class Spins(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            holders.append(file.__dict__.get("_inside") is getcurrent())
+            if len(holders) == 1:  # the worker's call: it goes on while the thread finds the file taken
+                go.append(True)
+                end = time.perf_counter() + 0.05
+                while time.perf_counter() < end:
+                    pass
+            return len(data)
+
+    file: Any = io.BufferedWriter(Spins())
+
+    def write() -> None:
+        while not go:
+            pass
+        file.write(b"t" * 10_000)  # more than its buffer
+
+    def work() -> None:
+        file.write(b"w" * 10_000)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    await run_blocking(work)
+    await run_blocking(thread.join)
+    assert holders == [True, True]
 
 
 async def test_a_child_process_is_told_who_was_inside() -> None:
